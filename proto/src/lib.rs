@@ -1,1 +1,17 @@
-//! Holdfast.
+//! What bytes mean: XMPP as pure code.
+//!
+//! Input and time go in, output comes out. Nothing here opens a socket, reads a clock, draws a random
+//! number or logs; whoever drives it does. Every bound is named in [`limit`], every namespace in [`ns`].
+
+pub mod jid;
+pub mod limit;
+pub mod ns;
+pub mod payload;
+pub mod sasl;
+pub mod sm;
+pub mod stanza;
+pub mod stream;
+pub mod xml;
+
+pub use jid::{BareJid, Jid};
+pub use xml::Element;
