@@ -1,1 +1,19 @@
-//! Holdfast.
+//! What is true: the live state of every session, agreed on by Raft.
+//!
+//! Bare JIDs are hashed to slots and slots belong to shards; each shard is one Raft group whose state
+//! machine is [`session::ShardState`]. That machine is pure: time and ids arrive inside commands, and
+//! what follows from a command comes back as values. Around it stand the log on disk and the replication
+//! (`raft`), the connections between nodes (`link`) and the duties of a leader (`lead`).
+//!
+//! # How a stanza travels
+//!
+//! The edge, the node that holds a client's connection, resolves each inbound stanza to actions and
+//! proposes them to the account's shard. One entry moves the session's inbound position and, in the same
+//! step, either delivers or puts the stanza into the outbox for another shard. Every replica applies the
+//! entry; the one on the node that owns a receiving session hands the output to its connection. So
+//! nothing is written to a socket before the commit that numbered it.
+
+pub mod id;
+pub mod session;
+
+pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};
