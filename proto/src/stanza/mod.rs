@@ -6,12 +6,18 @@
 //! a delay or a stanza-id costs no second serialisation.
 
 pub mod error;
+mod kind;
+mod packet;
+mod parse;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::jid::Jid;
 use crate::xml::Element;
+
+pub use error::{Condition, ErrorType, StanzaError};
+pub use parse::ParseError;
 
 /// The type of a `<message/>` (RFC 6121 §5.2.2). An absent or unknown one is [`MessageType::Normal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,4 +110,75 @@ pub struct Packet {
     pub header: Header,
     /// The children, serialised for a parent whose default namespace is `jabber:client`.
     pub payload: Bytes,
+}
+
+impl Header {
+    /// A header without addresses and id.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            from: None,
+            to: None,
+            id: None,
+            lang: None,
+        }
+    }
+
+    /// The header of an answer: addresses swapped, the same id.
+    pub fn reply(&self, kind: Kind) -> Self {
+        Self {
+            kind,
+            from: self.to.clone(),
+            to: self.from.clone(),
+            id: self.id.clone(),
+            lang: None,
+        }
+    }
+}
+
+impl Stanza {
+    /// A stanza without addresses, id and payload.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            header: Header::new(kind),
+            payload: Vec::new(),
+        }
+    }
+
+    /// The empty result of a request.
+    pub fn result(request: &Header) -> Self {
+        Self {
+            header: request.reply(Kind::Iq(IqType::Result)),
+            payload: Vec::new(),
+        }
+    }
+
+    /// The stanza with an addressee.
+    pub fn with_to(mut self, to: Jid) -> Self {
+        self.header.to = Some(to);
+        self
+    }
+
+    /// The stanza with a sender.
+    pub fn with_from(mut self, from: Jid) -> Self {
+        self.header.from = Some(from);
+        self
+    }
+
+    /// The stanza with an id.
+    pub fn with_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.header.id = Some(id.into());
+        self
+    }
+
+    /// The stanza with a child appended.
+    pub fn with_child(mut self, child: Element) -> Self {
+        self.payload.push(child);
+        self
+    }
+
+    /// The first child of this name.
+    pub fn child(&self, local: &str, ns: &str) -> Option<&Element> {
+        self.payload.iter().find(|child| child.is(local, ns))
+    }
 }

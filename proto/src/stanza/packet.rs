@@ -1,0 +1,137 @@
+//! Between the two forms of a stanza, and from the written one to the wire.
+
+use bytes::Bytes;
+
+use super::{Header, Packet, Stanza};
+use crate::jid::Jid;
+use crate::ns;
+use crate::xml::{Element, ReadError, attribute};
+
+impl Stanza {
+    /// Writes the payload, once for every copy.
+    pub fn pack(&self) -> Packet {
+        let mut payload = Vec::new();
+        for child in &self.payload {
+            child.write_to(ns::CLIENT, &mut payload);
+        }
+        Packet {
+            header: self.header.clone(),
+            payload: Bytes::from(payload),
+        }
+    }
+}
+
+impl Packet {
+    /// Reads the payload again. Our own writer made it, so an error means that memory or disk is damaged.
+    pub fn unpack(&self) -> Result<Stanza, ReadError> {
+        Ok(Stanza {
+            header: self.header.clone(),
+            payload: Element::parse_in(ns::CLIENT, &self.payload)?,
+        })
+    }
+
+    /// Writes the stanza for a stream of `jabber:client`, with `extra` children behind its own.
+    pub fn write(&self, extra: &[Element], out: &mut Vec<u8>) {
+        let name = self.header.kind.name();
+        out.reserve(self.size());
+        out.push(b'<');
+        out.extend_from_slice(name.as_bytes());
+        self.header.write(out);
+        if self.payload.is_empty() && extra.is_empty() {
+            out.extend_from_slice(b"/>");
+            return;
+        }
+        out.push(b'>');
+        out.extend_from_slice(&self.payload);
+        for element in extra {
+            element.write_to(ns::CLIENT, out);
+        }
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'>');
+    }
+
+    /// The bytes of the payload.
+    pub fn payload_len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// About the bytes of the written stanza without extra children: what queues account for it.
+    pub fn size(&self) -> usize {
+        let header = &self.header;
+        let jids = [&header.from, &header.to].into_iter().flatten();
+        let jids: usize = jids.map(|jid| jid.as_str().len()).sum();
+        let texts = [&header.id, &header.lang].into_iter().flatten();
+        let texts: usize = texts.map(|text| text.len()).sum();
+        // The names, quotes and brackets of a stanza with all attributes.
+        self.payload.len() + jids + texts + 80
+    }
+}
+
+impl Header {
+    /// Writes the attributes.
+    fn write(&self, out: &mut Vec<u8>) {
+        let attributes = [
+            ("to", self.to.as_ref().map(Jid::as_str)),
+            ("from", self.from.as_ref().map(Jid::as_str)),
+            ("id", self.id.as_deref()),
+            ("type", self.kind.type_name()),
+            ("xml:lang", self.lang.as_deref()),
+        ];
+        for (name, value) in attributes {
+            if let Some(value) = value {
+                attribute(name, value, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stanza::{Kind, MessageType};
+
+    fn message() -> Stanza {
+        let body = Element::new("body", ns::CLIENT).with_text("a<b");
+        let mut stanza = Stanza::new(Kind::Message(MessageType::Chat))
+            .with_to("b@x".parse().unwrap())
+            .with_id("1'")
+            .with_child(body)
+            .with_child(Element::new("active", ns::CHATSTATES));
+        stanza.header.lang = Some("en".into());
+        stanza
+    }
+
+    fn written(packet: &Packet, extra: &[Element]) -> String {
+        let mut out = Vec::new();
+        packet.write(extra, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn t_3_what_was_packed_is_unpacked_unchanged() {
+        assert_eq!(message().pack().unpack(), Ok(message()));
+    }
+
+    #[test]
+    fn t_3_attributes_are_escaped_and_extra_children_come_last() {
+        let packet = message().pack();
+        assert_eq!(
+            written(&packet, &[Element::new("e", "u")]),
+            "<message to='b@x' id='1&apos;' type='chat' xml:lang='en'><body>a&lt;b</body>\
+             <active xmlns='http://jabber.org/protocol/chatstates'/><e xmlns='u'/></message>"
+        );
+    }
+
+    #[test]
+    fn st_76_an_empty_stanza_is_one_tag() {
+        let presence = Stanza::new(Kind::Presence(crate::stanza::PresenceType::Available));
+        assert_eq!(written(&presence.pack(), &[]), "<presence/>");
+    }
+
+    #[test]
+    fn t_41_the_size_covers_what_is_written() {
+        let packet = message().pack();
+        assert!(packet.size() >= written(&packet, &[]).len());
+    }
+}
