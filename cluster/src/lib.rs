@@ -13,7 +13,9 @@
 //! entry; the one on the node that owns a receiving session hands the output to its connection. So
 //! nothing is written to a socket before the commit that numbered it.
 
+pub mod codec;
 pub mod id;
+pub mod raft;
 pub mod session;
 
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

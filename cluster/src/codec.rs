@@ -1,0 +1,88 @@
+//! Values to bytes and back, for log, wire and snapshots.
+//!
+//! The only module that names the codec's crate, so that a successor has one place to go in. The format
+//! is compact and says nothing about itself: who reads must know the type, and versions are told apart
+//! by the frame, segment or file around the value.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No value is larger; a length that claims more is refused before memory is taken for it.
+pub const LIMIT: usize = 1 << 30;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<LIMIT>> = bincode::config::standard().with_limit::<LIMIT>();
+
+/// The bytes do not hold the value that was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// Cut off, of another type, or with a length beyond [`LIMIT`].
+    #[error("malformed value: {0}")]
+    Malformed(#[from] bincode::error::DecodeError),
+    /// The value is complete, and bytes follow.
+    #[error("{0} bytes follow the value")]
+    Trailing(usize),
+}
+
+impl From<CodecError> for std::io::Error {
+    fn from(error: CodecError) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// The bytes of a value.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_into(value, &mut out);
+    out
+}
+
+/// Appends the bytes of a value.
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    // Writing to memory does not fail, and all our types derive their form: every length is known
+    // beforehand, and nothing asks the format to describe itself.
+    bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
+        .expect("derived types are always encodable");
+}
+
+/// The value that makes up the whole of `bytes`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        more => Err(CodecError::Trailing(more)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_survives() {
+        let value = (7u64, "text".to_owned(), vec![Some(1u8), None]);
+        assert_eq!(decode::<(u64, String, Vec<Option<u8>>)>(&encode(&value)).expect("decodes"), value);
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut bytes = encode(&7u64);
+        bytes.push(0);
+        assert!(matches!(decode::<u64>(&bytes), Err(CodecError::Trailing(1))));
+    }
+
+    #[test]
+    fn every_cut_is_refused() {
+        let bytes = encode(&("text".to_owned(), 70_000u32));
+        for n in 0..bytes.len() {
+            assert!(decode::<(String, u32)>(&bytes[..n]).is_err(), "cut at {n}");
+        }
+    }
+
+    #[test]
+    fn t_68_a_huge_length_is_refused_before_memory_is_taken() {
+        let claim = encode(&(1u64 << 60));
+        assert!(decode::<String>(&claim).is_err());
+        assert!(decode::<Vec<u8>>(&claim).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! The start: reads the files and works out what each group's log is.
+//!
+//! Only the unsynced tail of the last segment may be unreadable: it is overwritten, because nobody was
+//! told that it was kept. Anything else that does not fit is damage, and the node must not vote
+//! with a log that lacks what it once promised.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::files::{Active, Files};
+use super::group::Group;
+use super::record::{self, Record};
+use super::segment::{self, BadHeader, HEADER, Header};
+use super::{LogError, Options};
+
+/// A segment that holds something.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) header: Header,
+    pub(super) bytes: u64,
+    /// For each group, the highest entry in it.
+    pub(super) highest: BTreeMap<u64, u64>,
+}
+
+/// The files of the log, ready for more.
+#[derive(Debug)]
+pub(super) struct Segments {
+    pub(super) files: Files,
+    /// Oldest first; the last one is the active one.
+    pub(super) live: VecDeque<Segment>,
+    pub(super) active: Active,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub(super) groups: BTreeMap<u64, Group>,
+    pub(super) segments: Segments,
+    /// The number of the next frame.
+    pub(super) next: u64,
+}
+
+/// Reads the log in `dir`, or makes one; also returns the lock on it.
+pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), LogError> {
+    let (mut files, found, lock) = Files::open(dir, options)?;
+    let mut reading = Reading::default();
+    for (at, (seq, path)) in found.iter().enumerate() {
+        let bytes = fs::read(path).map_err(|source| LogError::io(path, source))?;
+        if at > 0 && found[at - 1].0 + 1 != *seq {
+            return Err(LogError::Missing { file: files.path_of(seq - 1) });
+        }
+        reading.segment(*seq, path, &bytes, at + 1 == found.len())?;
+    }
+    let Reading { groups, live, next, end, .. } = reading;
+    if let Some(oldest) = live.front()
+        && !groups.values().all(Group::is_whole)
+    {
+        return Err(LogError::Missing { file: files.path_of(oldest.header.seq.saturating_sub(1)) });
+    }
+    let mut live = live;
+    let active = match live.back() {
+        Some(last) => files.reopen(&last.header, end)?,
+        None => {
+            let header = Header { seq: 1, first: 0, nonce: rand::random() };
+            live.push_back(Segment { header, bytes: options.segment_bytes, highest: BTreeMap::new() });
+            files.create(&header)?
+        }
+    };
+    Ok((Replayed { groups, segments: Segments { files, live, active }, next }, lock))
+}
+
+#[derive(Default)]
+struct Reading {
+    groups: BTreeMap<u64, Group>,
+    live: VecDeque<Segment>,
+    /// The number of the next frame.
+    next: u64,
+    /// Where the last segment's readable frames end.
+    end: u64,
+    previous: std::path::PathBuf,
+}
+
+impl Reading {
+    fn segment(&mut self, seq: u64, path: &Path, bytes: &[u8], last: bool) -> Result<(), LogError> {
+        let damaged = |offset: usize| LogError::Damaged { file: path.to_owned(), offset: offset as u64 };
+        let header = Header::decode(bytes).map_err(|bad| match bad {
+            BadHeader::Damaged => damaged(0),
+            BadHeader::Version(found) => LogError::Version { file: path.to_owned(), found },
+        })?;
+        if header.seq != seq {
+            return Err(damaged(0));
+        }
+        if self.live.is_empty() {
+            self.next = header.first;
+        } else if header.first != self.next {
+            // The segment before this one was full and synced when this one was made.
+            return Err(LogError::Damaged { file: self.previous.clone(), offset: self.end });
+        }
+        self.live.push_back(Segment { header, bytes: bytes.len() as u64, highest: BTreeMap::new() });
+        let seed = header.seed();
+        let mut at = HEADER;
+        while let Some((payload, after)) = segment::frame_at(bytes, at, seed, self.next) {
+            self.frame(payload).ok_or_else(|| damaged(at))?;
+            self.next += 1;
+            at = after;
+        }
+        if last && segment::later_frame(bytes, at, seed, self.next) {
+            return Err(damaged(at));
+        }
+        self.end = at as u64;
+        self.previous = path.to_owned();
+        Ok(())
+    }
+
+    /// `None`: the frame makes no sense after what precedes it.
+    fn frame(&mut self, mut payload: &[u8]) -> Option<()> {
+        while !payload.is_empty() {
+            let (id, record) = record::take(&mut payload).ok()?;
+            if let Record::Marks(marks) = record {
+                self.marks(id, marks)?;
+                continue;
+            }
+            let group = self.groups.entry(id).or_default();
+            match record {
+                Record::Vote(vote) => group.vote = Some(vote),
+                Record::Committed(committed) => group.committed = committed,
+                Record::Truncate(last) => group.truncate_after(last),
+                Record::Purge(upto) => group.purge(upto),
+                Record::Entry(entry) => {
+                    let index = entry.log_id.index;
+                    group.append(entry).ok()?;
+                    let highest = self.live.back_mut()?.highest.entry(id).or_default();
+                    *highest = index.max(*highest);
+                }
+                Record::Marks(_) => {}
+            }
+        }
+        Some(())
+    }
+
+    /// In the oldest segment marks stand for what is gone; later ones repeat what was read.
+    fn marks(&mut self, id: u64, marks: super::group::Marks) -> Option<()> {
+        if self.live.len() == 1 {
+            self.groups.insert(id, Group::from_marks(marks));
+            return Some(());
+        }
+        let known = self.groups.get(&id).map(Group::marks).unwrap_or_default();
+        (known == marks).then_some(())
+    }
+}

@@ -1,0 +1,150 @@
+//! One group's view of the log, as openraft calls it.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use openraft::storage::RaftLogStorage;
+use openraft::{OptionalSend, RaftLogReader};
+use tokio::sync::oneshot;
+
+use super::group::Group;
+use super::record::{self, Kind};
+use super::writer::{Change, Done, Writer};
+use crate::raft::types::{Entry, IoFlushed, LogId, LogState, TC, Vote};
+
+/// So many bytes of entries are read at a time for one peer.
+const READ_BYTES: usize = 1 << 20;
+
+/// The log of one group. Clones share it.
+#[derive(Clone)]
+pub struct GroupLog {
+    id: u64,
+    // Read by replication tasks while openraft's core appends. Changes are handed to the writer under
+    // the lock, so that the file has them in the order in which memory does.
+    group: Arc<Mutex<Group>>,
+    writer: Arc<Writer>,
+}
+
+impl GroupLog {
+    pub(super) fn new(id: u64, group: Arc<Mutex<Group>>, writer: Arc<Writer>) -> Self {
+        Self { id, group, writer }
+    }
+
+    /// Whether nothing is known of this group: no vote, no entry, no purge.
+    pub fn is_empty(&self) -> bool {
+        let group = self.lock();
+        group.vote.is_none() && group.last().is_none()
+    }
+
+    /// The last entry that was purged. A snapshot must cover it.
+    pub fn purged(&self) -> Option<LogId> {
+        self.lock().purged()
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<LogId> {
+        self.lock().last()
+    }
+
+    /// Nothing that can panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a change over; `group` is as it is after it.
+    fn write(&self, group: &Group, records: Vec<u8>, highest: Option<u64>, done: Done) -> io::Result<()> {
+        self.writer.write(Change { group: self.id, records, marks: group.marks(), highest, done })
+    }
+
+    fn record<T: serde::Serialize>(&self, kind: Kind, value: &T) -> Vec<u8> {
+        let mut out = Vec::new();
+        record::put(kind, self.id, value, &mut out);
+        out
+    }
+}
+
+impl RaftLogReader<TC> for GroupLog {
+    async fn try_get_log_entries<R>(&mut self, range: R) -> Result<Vec<Entry>, io::Error>
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        Ok(self.lock().range(range, usize::MAX))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.lock().range(start..end, READ_BYTES))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.lock().vote)
+    }
+}
+
+impl RaftLogStorage<TC> for GroupLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState, io::Error> {
+        Ok(self.lock().state())
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, saved) = oneshot::channel();
+        let records = self.record(Kind::Vote, vote);
+        {
+            let mut group = self.lock();
+            group.vote = Some(*vote);
+            self.write(&group, records, None, Done::Saved(done))?;
+        }
+        saved.await.map_err(|_| io::Error::other("the log has stopped"))?
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let records = self.record(Kind::Committed, &committed);
+        let mut group = self.lock();
+        group.committed = committed;
+        self.write(&group, records, None, Done::Unawaited)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IoFlushed) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        let mut group = self.lock();
+        for entry in entries {
+            record::put(Kind::Entry, self.id, &entry, &mut records);
+            group.append(entry).map_err(io::Error::other)?;
+        }
+        if records.is_empty() {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
+        let highest = group.last().map(|last| last.index);
+        self.write(&group, records, highest, Done::Flushed(callback))
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let records = self.record(Kind::Truncate, &last);
+        let mut group = self.lock();
+        group.truncate_after(last);
+        self.write(&group, records, None, Done::Unawaited)
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let records = self.record(Kind::Purge, &upto);
+        let mut group = self.lock();
+        group.purge(upto);
+        self.write(&group, records, None, Done::Unawaited)
+    }
+}

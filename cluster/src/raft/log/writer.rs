@@ -1,0 +1,308 @@
+//! The thread that writes: all that has been handed to it since the last sync, one write, one sync, then
+//! everyone who waits is told.
+//!
+//! # Invariants
+//!
+//! 1. A frame is begun only when the one before it is synced. So changes that nobody waits for are not
+//!    written by themselves: they go along with the next that somebody does, or after [`LINGER`].
+//! 2. A segment goes only after the purges that make it superfluous are synced, and the oldest first.
+//! 3. After the first error nothing is written any more.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::group::Marks;
+use super::record::{self, Kind};
+use super::replay::{Segment, Segments};
+use super::segment::{self, FRAME, HEADER, Header};
+use super::{LogError, Options, Usage};
+use crate::raft::types::IoFlushed;
+
+/// How long a change that nobody waits for may stay in memory.
+const LINGER: Duration = Duration::from_millis(50);
+/// A frame takes in no more changes when it has so many bytes.
+const FRAME_BYTES: usize = 8 << 20;
+
+/// Who waits for a change.
+pub(super) enum Done {
+    /// openraft, for entries.
+    Flushed(IoFlushed),
+    /// The caller, for a vote.
+    Saved(oneshot::Sender<io::Result<()>>),
+    /// Nobody.
+    Unawaited,
+}
+
+impl Done {
+    fn call(self, result: io::Result<()>) {
+        match self {
+            Self::Flushed(flushed) => flushed.io_completed(result),
+            // Who no longer waits need not know.
+            Self::Saved(waiting) => drop(waiting.send(result)),
+            Self::Unawaited => {}
+        }
+    }
+}
+
+/// A change of one group's log.
+pub(super) struct Change {
+    pub(super) group: u64,
+    /// Encoded by [`record::put`].
+    pub(super) records: Vec<u8>,
+    /// What the group is after it.
+    pub(super) marks: Marks,
+    /// The last of the entries in it.
+    pub(super) highest: Option<u64>,
+    pub(super) done: Done,
+}
+
+enum Job {
+    Change(Change),
+    Stop,
+}
+
+/// The way to the thread. When it goes, everything handed over is written first.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+    usage: Arc<Mutex<Usage>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        segments: Segments,
+        next: u64,
+        marks: BTreeMap<u64, Marks>,
+        lock: File,
+        options: Options,
+    ) -> Result<Self, LogError> {
+        let (jobs, queue) = mpsc::channel();
+        let usage = Arc::<Mutex<Usage>>::default();
+        let path = segments.active.path.clone();
+        let mut thread = Thread {
+            queue,
+            segments,
+            next,
+            marks,
+            options,
+            usage: usage.clone(),
+            waiting: Vec::new(),
+            buffer: Vec::new(),
+            failed: false,
+            _lock: lock,
+        };
+        thread.tell_usage();
+        let thread = thread::Builder::new()
+            .name("wal".into())
+            .spawn(move || thread.run())
+            .map_err(|source| LogError::io(&path, source))?;
+        Ok(Self { jobs, thread: Some(thread), usage })
+    }
+
+    pub(super) fn write(&self, change: Change) -> io::Result<()> {
+        self.jobs.send(Job::Change(change)).map_err(|_| stopped())
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The thread may have ended already; then there is nothing to wait for.
+        let _ = self.jobs.send(Job::Stop);
+        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log has stopped")
+}
+
+struct Thread {
+    queue: Receiver<Job>,
+    segments: Segments,
+    next: u64,
+    /// Of each group, as of the last frame.
+    marks: BTreeMap<u64, Marks>,
+    options: Options,
+    usage: Arc<Mutex<Usage>>,
+    /// Changes for the next frame.
+    waiting: Vec<Change>,
+    buffer: Vec<u8>,
+    failed: bool,
+    _lock: File,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        loop {
+            let first = match self.waiting.is_empty() {
+                true => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => self.queue.recv_timeout(LINGER),
+            };
+            let mut stop = false;
+            let mut due = first.is_err();
+            let mut bytes = 0;
+            let mut job = first;
+            loop {
+                match job {
+                    Ok(Job::Change(change)) => {
+                        due |= !matches!(change.done, Done::Unawaited);
+                        bytes += change.records.len();
+                        self.waiting.push(change);
+                    }
+                    Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => stop = true,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if stop || bytes > FRAME_BYTES {
+                    break;
+                }
+                match self.queue.try_recv() {
+                    Ok(next) => job = Ok(next),
+                    Err(_) => break,
+                }
+            }
+            if due || stop || bytes > FRAME_BYTES {
+                self.commit();
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Writes what waits and tells those who wait for it.
+    fn commit(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return;
+        }
+        let written = match self.failed {
+            true => Err(None),
+            false => self.write(&waiting).map_err(Some),
+        };
+        if let Err(error) = written {
+            self.failed = true;
+            if let Some(error) = error {
+                self.options.fatal.call(error);
+            }
+            waiting.into_iter().for_each(|change| change.done.call(Err(stopped())));
+            return;
+        }
+        let purged = waiting.iter().any(|change| {
+            self.marks.get(&change.group).and_then(|marks| marks.purged) != change.marks.purged
+        });
+        for change in waiting {
+            self.marks.insert(change.group, change.marks);
+            change.done.call(Ok(()));
+        }
+        if purged {
+            self.free();
+        }
+    }
+
+    /// One write, one sync.
+    fn write(&mut self, waiting: &[Change]) -> Result<(), LogError> {
+        let size: usize = waiting.iter().map(|change| change.records.len()).sum();
+        let after = self.segments.active.at + segment::frame_len(size) as u64;
+        if after > self.options.segment_bytes && self.segments.active.at > HEADER as u64 {
+            self.roll()?;
+        }
+        self.buffer.clear();
+        self.buffer.resize(FRAME, 0);
+        if self.segments.active.at == HEADER as u64 {
+            for (group, marks) in &self.marks {
+                record::put(Kind::Marks, *group, marks, &mut self.buffer);
+            }
+        }
+        for change in waiting {
+            self.buffer.extend_from_slice(&change.records);
+        }
+        let active = &mut self.segments.active;
+        segment::finish_frame(&mut self.buffer, active.seed, self.next);
+        let mut written = active.file.write_all_at(&self.buffer, active.at);
+        if self.options.fsync {
+            written = written.and_then(|()| active.file.sync_data());
+        }
+        written.map_err(|source| LogError::io(&active.path, source))?;
+        active.at += self.buffer.len() as u64;
+        self.next += 1;
+        // One huge frame must not cost memory for ever.
+        self.buffer.shrink_to(FRAME_BYTES);
+        self.written(waiting);
+        Ok(())
+    }
+
+    fn written(&mut self, waiting: &[Change]) {
+        let at = self.segments.active.at;
+        if let Some(segment) = self.segments.live.back_mut() {
+            segment.bytes = segment.bytes.max(at);
+            for change in waiting {
+                if let Some(index) = change.highest {
+                    let highest = segment.highest.entry(change.group).or_default();
+                    *highest = index.max(*highest);
+                }
+            }
+        }
+        if at > self.options.segment_bytes / 2 {
+            self.segments.files.prepare();
+        }
+    }
+
+    /// Begins a new segment. All frames of the old one are synced.
+    fn roll(&mut self) -> Result<(), LogError> {
+        let seq = self.segments.live.back().map_or(1, |last| last.header.seq + 1);
+        let header = Header { seq, first: self.next, nonce: rand::random() };
+        self.segments.active = self.segments.files.create(&header)?;
+        let bytes = self.options.segment_bytes;
+        self.segments.live.push_back(Segment { header, bytes, highest: BTreeMap::new() });
+        self.tell_usage();
+        Ok(())
+    }
+
+    /// Lets go of the oldest segments that no group needs.
+    fn free(&mut self) {
+        while self.segments.live.len() > 1 && self.pinned_by().is_empty() {
+            let Some(oldest) = self.segments.live.pop_front() else {
+                break;
+            };
+            let path = self.segments.files.path_of(oldest.header.seq);
+            if let Err(error) = self.segments.files.free(&path) {
+                // Renames and removals are promises too: a gap would look like damage.
+                self.failed = true;
+                self.options.fatal.call(error);
+                return;
+            }
+        }
+        self.tell_usage();
+    }
+
+    /// Groups with entries in the oldest segment that are not purged; none while that is the active one.
+    fn pinned_by(&self) -> Vec<u64> {
+        let Some(oldest) = self.segments.live.front().filter(|_| self.segments.live.len() > 1) else {
+            return Vec::new();
+        };
+        let purged = |group| self.marks.get(group).and_then(|marks| marks.purged).map(|id| id.index);
+        let needed = oldest.highest.iter().filter(|(group, highest)| purged(group) < Some(**highest));
+        needed.map(|(group, _)| *group).collect()
+    }
+
+    fn tell_usage(&mut self) {
+        let bytes = self.segments.live.iter().map(|segment| segment.bytes).sum();
+        let usage = Usage { bytes, pinned_by: self.pinned_by() };
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+}
