@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 /// No value is larger; a length that claims more is refused before memory is taken for it.
 pub const LIMIT: usize = 1 << 30;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<LIMIT>> = bincode::config::standard().with_limit::<LIMIT>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<LIMIT>> =
+    bincode::config::standard().with_limit::<LIMIT>();
 
 /// The bytes do not hold the value that was expected.
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +62,20 @@ mod tests {
     #[test]
     fn a_value_survives() {
         let value = (7u64, "text".to_owned(), vec![Some(1u8), None]);
-        assert_eq!(decode::<(u64, String, Vec<Option<u8>>)>(&encode(&value)).expect("decodes"), value);
+        assert_eq!(
+            decode::<(u64, String, Vec<Option<u8>>)>(&encode(&value)).expect("decodes"),
+            value
+        );
     }
 
     #[test]
     fn trailing_bytes_are_refused() {
         let mut bytes = encode(&7u64);
         bytes.push(0);
-        assert!(matches!(decode::<u64>(&bytes), Err(CodecError::Trailing(1))));
+        assert!(matches!(
+            decode::<u64>(&bytes),
+            Err(CodecError::Trailing(1))
+        ));
     }
 
     #[test]

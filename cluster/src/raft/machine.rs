@@ -22,7 +22,10 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use super::Fatal;
 use super::snapshot::{SnapshotError, SnapshotFile};
 use super::stand_in::{Applied, ShardState};
-use super::types::{Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta, StoredMembership, TC};
+use super::types::{
+    Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
+    StoredMembership, TC,
+};
 use crate::session::Output;
 use crate::{ShardId, codec};
 
@@ -62,7 +65,10 @@ pub struct SnapshotPolicy {
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        Self { bytes: 64 << 20, age: Duration::from_secs(600) }
+        Self {
+            bytes: 64 << 20,
+            age: Duration::from_secs(600),
+        }
     }
 }
 
@@ -99,7 +105,13 @@ impl Machine {
             logged: 0,
             snapshot_at: Instant::now(),
         };
-        Ok(Self { shard, replica: Arc::new(Mutex::new(replica)), file, sink, fatal })
+        Ok(Self {
+            shard,
+            replica: Arc::new(Mutex::new(replica)),
+            file,
+            sink,
+            fatal,
+        })
     }
 
     /// The state, for readers. They must let go of it at once: `apply` waits.
@@ -118,11 +130,16 @@ impl Machine {
     /// Whether a snapshot is worth its while.
     pub fn snapshot_due(&self, policy: &SnapshotPolicy) -> bool {
         let replica = self.lock();
-        replica.logged >= policy.bytes || (replica.logged > 0 && replica.snapshot_at.elapsed() >= policy.age)
+        replica.logged >= policy.bytes
+            || (replica.logged > 0 && replica.snapshot_at.elapsed() >= policy.age)
     }
 
     /// Asks for a snapshot if one is due. Returns whether it was.
-    pub async fn snapshot_if_due(&self, raft: &Raft, policy: &SnapshotPolicy) -> Result<bool, GroupStopped> {
+    pub async fn snapshot_if_due(
+        &self,
+        raft: &Raft,
+        policy: &SnapshotPolicy,
+    ) -> Result<bool, GroupStopped> {
         let due = self.snapshot_due(policy);
         if due {
             raft.trigger().snapshot().await?;
@@ -137,13 +154,20 @@ impl Machine {
 
     fn apply_entry(&self, entry: Entry) -> io::Result<Applied> {
         let log_id = entry.log_id;
-        let stop = StopIfUnwound { machine: self, at: log_id };
+        let stop = StopIfUnwound {
+            machine: self,
+            at: log_id,
+        };
         let (batch, size) = match &entry.payload {
-            EntryPayload::Normal(proposal) => (Some(self.decode(proposal, log_id)?), proposal.0.len()),
+            EntryPayload::Normal(proposal) => {
+                (Some(self.decode(proposal, log_id)?), proposal.0.len())
+            }
             EntryPayload::Blank | EntryPayload::Membership(_) => (None, 0),
         };
         let mut replica = self.lock();
-        let applied = batch.map(|batch| replica.state.apply(batch)).unwrap_or_default();
+        let applied = batch
+            .map(|batch| replica.state.apply(batch))
+            .unwrap_or_default();
         if let EntryPayload::Membership(membership) = entry.payload {
             replica.membership = StoredMembership::new(Some(log_id), membership);
         }
@@ -156,7 +180,10 @@ impl Machine {
 
     fn decode(&self, proposal: &Proposal, at: LogId) -> io::Result<crate::session::Batch> {
         proposal.batch().map_err(|error| {
-            self.fatal.call(format_args!("committed entry {at} of shard {} cannot be read: {error}", self.shard));
+            self.fatal.call(format_args!(
+                "committed entry {at} of shard {} cannot be read: {error}",
+                self.shard
+            ));
             error.into()
         })
     }
@@ -185,7 +212,10 @@ struct StopIfUnwound<'a> {
 impl Drop for StopIfUnwound<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.machine.fatal.call(format_args!("applying entry {} of shard {} failed", self.at, self.machine.shard));
+            self.machine.fatal.call(format_args!(
+                "applying entry {} of shard {} failed",
+                self.at, self.machine.shard
+            ));
         }
     }
 }
@@ -209,7 +239,10 @@ impl RaftSnapshotBuilder<TC> for View {
             let data = Bytes::from(codec::encode(&state));
             drop(state);
             file.save(&meta, &data)?;
-            Ok(Snapshot { meta, snapshot: data })
+            Ok(Snapshot {
+                meta,
+                snapshot: data,
+            })
         };
         self.machine.on_disk(work).await
     }
@@ -246,12 +279,22 @@ impl RaftStateMachine<TC> for Machine {
         let mut replica = self.lock();
         replica.logged = 0;
         replica.snapshot_at = Instant::now();
-        let meta =
-            SnapshotMeta { last_log_id: replica.applied, last_membership: replica.membership.clone() };
-        View { machine: self.clone(), meta, state: Some(replica.state.clone()) }
+        let meta = SnapshotMeta {
+            last_log_id: replica.applied,
+            last_membership: replica.membership.clone(),
+        };
+        View {
+            machine: self.clone(),
+            meta,
+            state: Some(replica.state.clone()),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Bytes,
+    ) -> Result<(), io::Error> {
         let kept = meta.clone();
         let work = move |file: &SnapshotFile| {
             let state: ShardState = codec::decode(&snapshot).map_err(|_| file.damaged())?;

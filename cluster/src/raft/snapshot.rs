@@ -66,8 +66,13 @@ pub struct SnapshotFile {
 impl SnapshotFile {
     /// The file of a shard in `dir`, which is made if it is not there.
     pub fn new(dir: &Path, shard: ShardId) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(dir).map_err(|source| SnapshotError::Io { file: dir.to_owned(), source })?;
-        Ok(Self { path: dir.join(format!("shard-{shard}.snapshot")) })
+        fs::create_dir_all(dir).map_err(|source| SnapshotError::Io {
+            file: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: dir.join(format!("shard-{shard}.snapshot")),
+        })
     }
 
     /// The file's name.
@@ -106,7 +111,9 @@ impl SnapshotFile {
     pub fn load(&self) -> Result<Option<(SnapshotMeta, Bytes)>, SnapshotError> {
         let mut bytes = Vec::new();
         match File::open(&self.path) {
-            Ok(mut file) => file.read_to_end(&mut bytes).map_err(|source| self.io(source))?,
+            Ok(mut file) => file
+                .read_to_end(&mut bytes)
+                .map_err(|source| self.io(source))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io(source)),
         };
@@ -115,16 +122,23 @@ impl SnapshotFile {
 
     /// What is said of a file whose content makes no sense.
     pub(super) fn damaged(&self) -> SnapshotError {
-        SnapshotError::Damaged { file: self.path.clone() }
+        SnapshotError::Damaged {
+            file: self.path.clone(),
+        }
     }
 
     /// What is said of a file that should be there.
     pub(super) fn missing(&self) -> SnapshotError {
-        SnapshotError::Missing { file: self.path.clone() }
+        SnapshotError::Missing {
+            file: self.path.clone(),
+        }
     }
 
     fn io(&self, source: io::Error) -> SnapshotError {
-        SnapshotError::Io { file: self.path.clone(), source }
+        SnapshotError::Io {
+            file: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -162,7 +176,10 @@ mod tests {
             file.save(&SnapshotMeta::default(), data).expect("saves");
         }
         let (meta, data) = file.load().expect("loads").expect("is there");
-        assert_eq!((meta, &data[..]), (SnapshotMeta::default(), b"two".as_slice()));
+        assert_eq!(
+            (meta, &data[..]),
+            (SnapshotMeta::default(), b"two".as_slice())
+        );
         assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1);
     }
 
@@ -171,13 +188,17 @@ mod tests {
         let (_dir, file) = file();
         file.save(&SnapshotMeta::default(), b"one").expect("saves");
         fs::write(file.path.with_extension("tmp"), b"HFSN").expect("writes");
-        assert_eq!(&file.load().expect("loads").expect("is there").1[..], b"one");
+        assert_eq!(
+            &file.load().expect("loads").expect("is there").1[..],
+            b"one"
+        );
     }
 
     #[test]
     fn t_70_every_flipped_byte_and_every_cut_is_refused_by_name() {
         let (_dir, file) = file();
-        file.save(&SnapshotMeta::default(), b"state").expect("saves");
+        file.save(&SnapshotMeta::default(), b"state")
+            .expect("saves");
         let good = fs::read(&file.path).expect("reads");
         let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|n| good[..n].to_vec()).collect();
         for n in 0..good.len() {
@@ -188,7 +209,10 @@ mod tests {
         for bytes in bad {
             fs::write(&file.path, &bytes).expect("writes");
             let error = file.load().expect_err("is refused");
-            assert!(matches!(&error, SnapshotError::Damaged { file: named } if *named == file.path), "{error}");
+            assert!(
+                matches!(&error, SnapshotError::Damaged { file: named } if *named == file.path),
+                "{error}"
+            );
         }
     }
 }

@@ -30,6 +30,9 @@ impl ShardState {
     /// Counts the commands.
     pub fn apply(&mut self, batch: Batch) -> Applied {
         self.count += batch.commands.len() as u64;
-        Applied { outcomes: batch.commands.iter().map(|_| Outcome::Done).collect(), outputs: Vec::new() }
+        Applied {
+            outcomes: batch.commands.iter().map(|_| Outcome::Done).collect(),
+            outputs: Vec::new(),
+        }
     }
 }

@@ -114,9 +114,16 @@ mod tests {
 
     #[test]
     fn t_73_a_proposal_shows_its_size_only() {
-        let batch = Batch { now: 1, settings: Default::default(), commands: Vec::new() };
+        let batch = Batch {
+            now: 1,
+            settings: Default::default(),
+            commands: Vec::new(),
+        };
         let proposal = Proposal::new(&batch);
-        assert_eq!(format!("{proposal} {proposal:?}"), format!("{0} bytes {0} bytes", proposal.0.len()));
+        assert_eq!(
+            format!("{proposal} {proposal:?}"),
+            format!("{0} bytes {0} bytes", proposal.0.len())
+        );
         assert_eq!(proposal.batch().expect("decodes"), batch);
     }
 }

@@ -39,21 +39,34 @@ pub(super) struct Active {
 impl Files {
     /// Makes the directory if need be, and takes it for this process. Returns the segments that are
     /// there, oldest first, and the lock, which holds as long as the file is open.
-    pub(super) fn open(dir: &Path, options: &Options) -> Result<(Self, Vec<(u64, PathBuf)>, File), LogError> {
+    pub(super) fn open(
+        dir: &Path,
+        options: &Options,
+    ) -> Result<(Self, Vec<(u64, PathBuf)>, File), LogError> {
         let failed = |source| LogError::io(dir, source);
         fs::create_dir_all(dir).map_err(failed)?;
         let lock = File::create(dir.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(LogError::Locked { dir: dir.to_owned() }),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(LogError::Locked {
+                    dir: dir.to_owned(),
+                });
+            }
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         let mut segments = Vec::new();
         let mut spares = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if let Some(seq) = name.strip_prefix("wal-").and_then(|n| u64::from_str_radix(n, 16).ok()) {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if let Some(seq) = name
+                .strip_prefix("wal-")
+                .and_then(|n| u64::from_str_radix(n, 16).ok())
+            {
                 segments.push((seq, path));
             } else if name.starts_with("spare-") {
                 spares.push(path);
@@ -78,7 +91,7 @@ impl Files {
     /// Makes a segment, out of a spare if there is one. When this returns it is on disk.
     pub(super) fn create(&mut self, header: &Header) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
-        let make = || -> io::Result<Active> {
+        let mut make = || -> io::Result<Active> {
             let blank = self.blank()?;
             let file = OpenOptions::new().write(true).open(&blank)?;
             file.write_all_at(&header.encode(), 0)?;
@@ -87,7 +100,12 @@ impl Files {
             }
             fs::rename(&blank, &path)?;
             self.sync_names()?;
-            Ok(Active { path: path.clone(), file, seed: header.seed(), at: super::segment::HEADER as u64 })
+            Ok(Active {
+                path: path.clone(),
+                file,
+                seed: header.seed(),
+                at: super::segment::HEADER as u64,
+            })
         };
         make().map_err(|source| LogError::io(&path, source))
     }
@@ -95,8 +113,16 @@ impl Files {
     /// Goes on with a segment that is there.
     pub(super) fn reopen(&self, header: &Header, at: u64) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
-        let file = OpenOptions::new().write(true).open(&path).map_err(|source| LogError::io(&path, source))?;
-        Ok(Active { path, file, seed: header.seed(), at })
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(|source| LogError::io(&path, source))?;
+        Ok(Active {
+            path,
+            file,
+            seed: header.seed(),
+            at,
+        })
     }
 
     /// Sees to it, in the background, that a spare is there when the next segment is made.
@@ -107,7 +133,10 @@ impl Files {
         let (to, size, fsync) = (self.dir.join("spare-0"), self.segment_bytes, self.fsync);
         let work = move || fill(&to, size, fsync).map(|()| to);
         // Without a thread the next segment takes a little longer.
-        self.preparing = std::thread::Builder::new().name("wal-spare".into()).spawn(work).ok();
+        self.preparing = std::thread::Builder::new()
+            .name("wal-spare".into())
+            .spawn(work)
+            .ok();
     }
 
     /// A segment that nobody needs any more becomes a spare, or goes.
@@ -115,7 +144,10 @@ impl Files {
         let mut go = || -> io::Result<()> {
             let usual = fs::metadata(path)?.len() == self.segment_bytes;
             if usual && self.spares.len() < SPARES {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("0");
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or("0");
                 let spare = self.dir.join(format!("spare-{name}"));
                 fs::rename(path, &spare)?;
                 self.spares.push(spare);
@@ -182,7 +214,10 @@ mod tests {
     use super::*;
 
     fn files(dir: &Path) -> Files {
-        let options = Options { segment_bytes: 4096, ..Options::default() };
+        let options = Options {
+            segment_bytes: 4096,
+            ..Options::default()
+        };
         Files::open(dir, &options).expect("opens").0
     }
 
@@ -190,13 +225,29 @@ mod tests {
     fn a_freed_segment_is_used_again() {
         let dir = tempfile::tempdir().expect("dir");
         let mut files = files(dir.path());
-        let header = Header { seq: 1, first: 0, nonce: 1 };
+        let header = Header {
+            seq: 1,
+            first: 0,
+            nonce: 1,
+        };
         let active = files.create(&header).expect("makes");
-        active.file.write_all_at(b"previous life", 1000).expect("writes");
+        active
+            .file
+            .write_all_at(b"previous life", 1000)
+            .expect("writes");
         files.free(&active.path).expect("frees");
-        let active = files.create(&Header { seq: 2, first: 9, nonce: 2 }).expect("makes");
+        let active = files
+            .create(&Header {
+                seq: 2,
+                first: 9,
+                nonce: 2,
+            })
+            .expect("makes");
         let bytes = fs::read(&active.path).expect("reads");
-        assert_eq!((bytes.len(), &bytes[1000..1013]), (4096, b"previous life".as_slice()));
+        assert_eq!(
+            (bytes.len(), &bytes[1000..1013]),
+            (4096, b"previous life".as_slice())
+        );
         assert!(!files.path_of(1).exists());
     }
 
@@ -205,7 +256,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let options = Options::default();
         let first = Files::open(dir.path(), &options).expect("opens");
-        assert!(matches!(Files::open(dir.path(), &options), Err(LogError::Locked { .. })));
+        assert!(matches!(
+            Files::open(dir.path(), &options),
+            Err(LogError::Locked { .. })
+        ));
         drop(first);
         assert!(Files::open(dir.path(), &options).is_ok());
     }
@@ -214,6 +268,10 @@ mod tests {
     fn a_full_disk_is_called_by_its_name() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = LogError::io(Path::new("wal-1"), full);
-        assert!(error.to_string().starts_with("no space left for log file wal-1"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("no space left for log file wal-1")
+        );
     }
 }

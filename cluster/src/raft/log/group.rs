@@ -52,7 +52,12 @@ impl Group {
     }
 
     pub(super) fn marks(&self) -> Marks {
-        Marks { vote: self.vote, committed: self.committed, purged: self.purged, last: self.last() }
+        Marks {
+            vote: self.vote,
+            committed: self.committed,
+            purged: self.purged,
+            last: self.last(),
+        }
     }
 
     /// Whether no entry is missing between what is purged and what is here.
@@ -69,14 +74,20 @@ impl Group {
     }
 
     pub(super) fn state(&self) -> LogState {
-        LogState { last_purged_log_id: self.purged, last_log_id: self.last() }
+        LogState {
+            last_purged_log_id: self.purged,
+            last_log_id: self.last(),
+        }
     }
 
     /// A group that knows of no entry takes any as its first.
     pub(super) fn append(&mut self, entry: Entry) -> Result<(), Hole> {
         let found = entry.log_id.index;
         match self.last() {
-            Some(last) if last.index + 1 != found => Err(Hole { expected: last.index + 1, found }),
+            Some(last) if last.index + 1 != found => Err(Hole {
+                expected: last.index + 1,
+                found,
+            }),
             _ => {
                 self.entries.push_back(entry);
                 Ok(())
@@ -95,7 +106,11 @@ impl Group {
 
     /// Forgets the entries up to and including `upto`.
     pub(super) fn purge(&mut self, upto: LogId) {
-        while self.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.log_id.index <= upto.index)
+        {
             self.entries.pop_front();
         }
         self.purged = self.purged.max(Some(upto));
@@ -124,7 +139,10 @@ impl Group {
         }
         let mut found = Vec::new();
         let mut bytes = 0;
-        for entry in self.entries.range((start - first) as usize..(end - first) as usize) {
+        for entry in self
+            .entries
+            .range((start - first) as usize..(end - first) as usize)
+        {
             if let EntryPayload::Normal(proposal) = &entry.payload {
                 bytes += proposal.0.len();
             }
@@ -147,7 +165,10 @@ mod tests {
     }
 
     fn entry(index: u64, size: usize) -> Entry {
-        Entry { log_id: id(index), payload: EntryPayload::Normal(Proposal(vec![0; size].into())) }
+        Entry {
+            log_id: id(index),
+            payload: EntryPayload::Normal(Proposal(vec![0; size].into())),
+        }
     }
 
     fn filled() -> Group {
@@ -164,8 +185,20 @@ mod tests {
 
     #[test]
     fn a_hole_is_refused() {
-        assert_eq!(filled().append(entry(6, 1)), Err(Hole { expected: 5, found: 6 }));
-        assert_eq!(filled().append(entry(4, 1)), Err(Hole { expected: 5, found: 4 }));
+        assert_eq!(
+            filled().append(entry(6, 1)),
+            Err(Hole {
+                expected: 5,
+                found: 6
+            })
+        );
+        assert_eq!(
+            filled().append(entry(4, 1)),
+            Err(Hole {
+                expected: 5,
+                found: 4
+            })
+        );
     }
 
     #[test]
@@ -191,7 +224,11 @@ mod tests {
 
     #[test]
     fn entries_known_by_their_marks_only_must_be_purged() {
-        let mut group = Group::from_marks(Marks { last: Some(id(4)), purged: Some(id(2)), ..Marks::default() });
+        let mut group = Group::from_marks(Marks {
+            last: Some(id(4)),
+            purged: Some(id(2)),
+            ..Marks::default()
+        });
         assert!(group.append(entry(5, 1)).is_ok());
         assert!(!group.is_whole());
         group.purge(id(4));

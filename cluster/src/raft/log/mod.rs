@@ -41,7 +41,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, fsync: true, fatal: Fatal::abort() }
+        Self {
+            segment_bytes: 64 << 20,
+            fsync: true,
+            fatal: Fatal::abort(),
+        }
     }
 }
 
@@ -135,7 +139,11 @@ impl Log {
             groups.insert(id, Arc::new(Mutex::new(group)));
         }
         let writer = Writer::start(replayed.segments, replayed.next, marks, lock, options)?;
-        Ok(Self { writer: Arc::new(writer), groups: Arc::new(Mutex::new(groups)), new })
+        Ok(Self {
+            writer: Arc::new(writer),
+            groups: Arc::new(Mutex::new(groups)),
+            new,
+        })
     }
 
     /// The log of one group; empty if nothing was ever written to it.

@@ -64,10 +64,14 @@ pub(super) fn put<T: Serialize>(kind: Kind, group: u64, value: &T, out: &mut Vec
 
 /// Takes the first record, with its group, off a frame's payload, which is not empty.
 pub(super) fn take(payload: &mut &[u8]) -> Result<(u64, Record), RecordError> {
-    let (length, rest) = payload.split_first_chunk::<LENGTH>().ok_or(RecordError::Short)?;
+    let (length, rest) = payload
+        .split_first_chunk::<LENGTH>()
+        .ok_or(RecordError::Short)?;
     let length = u32::from_le_bytes(*length) as usize;
     let (record, rest) = rest.split_at_checked(length).ok_or(RecordError::Short)?;
-    let (head, value) = record.split_first_chunk::<HEAD>().ok_or(RecordError::Short)?;
+    let (head, value) = record
+        .split_first_chunk::<HEAD>()
+        .ok_or(RecordError::Short)?;
     let [kind, group @ ..] = head;
     *payload = rest;
     Ok((u64::from_le_bytes(*group), value_of(*kind, value)?))
@@ -111,6 +115,9 @@ mod tests {
             assert!(take(&mut &payload[..n]).is_err(), "cut at {n}");
         }
         payload[LENGTH] = 99;
-        assert!(matches!(take(&mut &payload[..]), Err(RecordError::Kind(99))));
+        assert!(matches!(
+            take(&mut &payload[..]),
+            Err(RecordError::Kind(99))
+        ));
     }
 }

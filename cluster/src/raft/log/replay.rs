@@ -48,26 +48,55 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
     for (at, (seq, path)) in found.iter().enumerate() {
         let bytes = fs::read(path).map_err(|source| LogError::io(path, source))?;
         if at > 0 && found[at - 1].0 + 1 != *seq {
-            return Err(LogError::Missing { file: files.path_of(seq - 1) });
+            return Err(LogError::Missing {
+                file: files.path_of(seq - 1),
+            });
         }
         reading.segment(*seq, path, &bytes, at + 1 == found.len())?;
     }
-    let Reading { groups, live, next, end, .. } = reading;
+    let Reading {
+        groups,
+        live,
+        next,
+        end,
+        ..
+    } = reading;
     if let Some(oldest) = live.front()
         && !groups.values().all(Group::is_whole)
     {
-        return Err(LogError::Missing { file: files.path_of(oldest.header.seq.saturating_sub(1)) });
+        return Err(LogError::Missing {
+            file: files.path_of(oldest.header.seq.saturating_sub(1)),
+        });
     }
     let mut live = live;
     let active = match live.back() {
         Some(last) => files.reopen(&last.header, end)?,
         None => {
-            let header = Header { seq: 1, first: 0, nonce: rand::random() };
-            live.push_back(Segment { header, bytes: options.segment_bytes, highest: BTreeMap::new() });
+            let header = Header {
+                seq: 1,
+                first: 0,
+                nonce: rand::random(),
+            };
+            live.push_back(Segment {
+                header,
+                bytes: options.segment_bytes,
+                highest: BTreeMap::new(),
+            });
             files.create(&header)?
         }
     };
-    Ok((Replayed { groups, segments: Segments { files, live, active }, next }, lock))
+    Ok((
+        Replayed {
+            groups,
+            segments: Segments {
+                files,
+                live,
+                active,
+            },
+            next,
+        },
+        lock,
+    ))
 }
 
 #[derive(Default)]
@@ -83,10 +112,16 @@ struct Reading {
 
 impl Reading {
     fn segment(&mut self, seq: u64, path: &Path, bytes: &[u8], last: bool) -> Result<(), LogError> {
-        let damaged = |offset: usize| LogError::Damaged { file: path.to_owned(), offset: offset as u64 };
+        let damaged = |offset: usize| LogError::Damaged {
+            file: path.to_owned(),
+            offset: offset as u64,
+        };
         let header = Header::decode(bytes).map_err(|bad| match bad {
             BadHeader::Damaged => damaged(0),
-            BadHeader::Version(found) => LogError::Version { file: path.to_owned(), found },
+            BadHeader::Version(found) => LogError::Version {
+                file: path.to_owned(),
+                found,
+            },
         })?;
         if header.seq != seq {
             return Err(damaged(0));
@@ -95,9 +130,16 @@ impl Reading {
             self.next = header.first;
         } else if header.first != self.next {
             // The segment before this one was full and synced when this one was made.
-            return Err(LogError::Damaged { file: self.previous.clone(), offset: self.end });
+            return Err(LogError::Damaged {
+                file: self.previous.clone(),
+                offset: self.end,
+            });
         }
-        self.live.push_back(Segment { header, bytes: bytes.len() as u64, highest: BTreeMap::new() });
+        self.live.push_back(Segment {
+            header,
+            bytes: bytes.len() as u64,
+            highest: BTreeMap::new(),
+        });
         let seed = header.seed();
         let mut at = HEADER;
         while let Some((payload, after)) = segment::frame_at(bytes, at, seed, self.next) {

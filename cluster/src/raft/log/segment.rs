@@ -69,12 +69,17 @@ impl Header {
             found => return Err(BadHeader::Version(found.unwrap_or(0))),
         }
         let field = |at| u64_at(bytes, at).ok_or(BadHeader::Damaged);
-        Ok(Self { seq: field(12)?, first: field(20)?, nonce: field(28)? })
+        Ok(Self {
+            seq: field(12)?,
+            first: field(20)?,
+            nonce: field(28)?,
+        })
     }
 
-    /// Where this segment's checksums start.
+    /// Where this segment's checksums start. Without the header's own: a checksum over what ends in its
+    /// checksum is always the same.
     pub(super) fn seed(&self) -> u32 {
-        crc32fast::hash(&self.encode())
+        crc32fast::hash(&self.encode()[..COVERED])
     }
 }
 
@@ -97,7 +102,12 @@ pub(super) fn finish_frame(buffer: &mut Vec<u8>, seed: u32, number: u64) {
 }
 
 /// The payload of the frame at `at`, if it is a whole one with this number, and where the next begins.
-pub(super) fn frame_at(segment: &[u8], at: usize, seed: u32, number: u64) -> Option<(&[u8], usize)> {
+pub(super) fn frame_at(
+    segment: &[u8],
+    at: usize,
+    seed: u32,
+    number: u64,
+) -> Option<(&[u8], usize)> {
     let (length, found) = frame_head(segment, at, seed)?;
     if found != number {
         return None;
@@ -129,18 +139,28 @@ fn checksum(seed: u32, bytes: &[u8]) -> u32 {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u32::from_le_bytes(*b))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u64::from_le_bytes(*b))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIFE: Header = Header { seq: 5, first: 40, nonce: 99 };
+    const LIFE: Header = Header {
+        seq: 5,
+        first: 40,
+        nonce: 99,
+    };
 
     fn frame(life: &Header, number: u64, payload: &[u8]) -> Vec<u8> {
         let mut buffer = vec![0; FRAME];
@@ -172,7 +192,10 @@ mod tests {
     #[test]
     fn a_frame_is_read_only_whole_and_in_its_place() {
         let bytes = frame(&LIFE, 40, b"payload");
-        assert_eq!(frame_at(&bytes, 0, LIFE.seed(), 40), Some((b"payload".as_slice(), bytes.len())));
+        assert_eq!(
+            frame_at(&bytes, 0, LIFE.seed(), 40),
+            Some((b"payload".as_slice(), bytes.len()))
+        );
         assert_eq!(frame_at(&bytes, 0, LIFE.seed(), 41), None);
         assert_eq!(frame_at(&bytes[..FRAME + 6], 0, LIFE.seed(), 40), None);
     }

@@ -54,8 +54,20 @@ impl GroupLog {
     }
 
     /// Hands a change over; `group` is as it is after it.
-    fn write(&self, group: &Group, records: Vec<u8>, highest: Option<u64>, done: Done) -> io::Result<()> {
-        self.writer.write(Change { group: self.id, records, marks: group.marks(), highest, done })
+    fn write(
+        &self,
+        group: &Group,
+        records: Vec<u8>,
+        highest: Option<u64>,
+        done: Done,
+    ) -> io::Result<()> {
+        self.writer.write(Change {
+            group: self.id,
+            records,
+            marks: group.marks(),
+            highest,
+            done,
+        })
     }
 
     fn record<T: serde::Serialize>(&self, kind: Kind, value: &T) -> Vec<u8> {
@@ -73,7 +85,11 @@ impl RaftLogReader<TC> for GroupLog {
         Ok(self.lock().range(range, usize::MAX))
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         Ok(self.lock().range(start..end, READ_BYTES))
     }
 
@@ -101,7 +117,9 @@ impl RaftLogStorage<TC> for GroupLog {
             group.vote = Some(*vote);
             self.write(&group, records, None, Done::Saved(done))?;
         }
-        saved.await.map_err(|_| io::Error::other("the log has stopped"))?
+        saved
+            .await
+            .map_err(|_| io::Error::other("the log has stopped"))?
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {

@@ -105,7 +105,11 @@ impl Writer {
             .name("wal".into())
             .spawn(move || thread.run())
             .map_err(|source| LogError::io(&path, source))?;
-        Ok(Self { jobs, thread: Some(thread), usage })
+        Ok(Self {
+            jobs,
+            thread: Some(thread),
+            usage,
+        })
     }
 
     pub(super) fn write(&self, change: Change) -> io::Result<()> {
@@ -113,7 +117,10 @@ impl Writer {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.usage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -121,7 +128,11 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // The thread may have ended already; then there is nothing to wait for.
         let _ = self.jobs.send(Job::Stop);
-        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != thread::current().id()) {
+        if let Some(thread) = self
+            .thread
+            .take()
+            .filter(|t| t.thread().id() != thread::current().id())
+        {
             let _ = thread.join();
         }
     }
@@ -150,7 +161,10 @@ impl Thread {
     fn run(&mut self) {
         loop {
             let first = match self.waiting.is_empty() {
-                true => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                true => self
+                    .queue
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
                 false => self.queue.recv_timeout(LINGER),
             };
             let mut stop = false;
@@ -199,7 +213,9 @@ impl Thread {
             if let Some(error) = error {
                 self.options.fatal.call(error);
             }
-            waiting.into_iter().for_each(|change| change.done.call(Err(stopped())));
+            waiting
+                .into_iter()
+                .for_each(|change| change.done.call(Err(stopped())));
             return;
         }
         let purged = waiting.iter().any(|change| {
@@ -264,11 +280,23 @@ impl Thread {
 
     /// Begins a new segment. All frames of the old one are synced.
     fn roll(&mut self) -> Result<(), LogError> {
-        let seq = self.segments.live.back().map_or(1, |last| last.header.seq + 1);
-        let header = Header { seq, first: self.next, nonce: rand::random() };
+        let seq = self
+            .segments
+            .live
+            .back()
+            .map_or(1, |last| last.header.seq + 1);
+        let header = Header {
+            seq,
+            first: self.next,
+            nonce: rand::random(),
+        };
         self.segments.active = self.segments.files.create(&header)?;
         let bytes = self.options.segment_bytes;
-        self.segments.live.push_back(Segment { header, bytes, highest: BTreeMap::new() });
+        self.segments.live.push_back(Segment {
+            header,
+            bytes,
+            highest: BTreeMap::new(),
+        });
         self.tell_usage();
         Ok(())
     }
@@ -292,17 +320,33 @@ impl Thread {
 
     /// Groups with entries in the oldest segment that are not purged; none while that is the active one.
     fn pinned_by(&self) -> Vec<u64> {
-        let Some(oldest) = self.segments.live.front().filter(|_| self.segments.live.len() > 1) else {
+        let Some(oldest) = self
+            .segments
+            .live
+            .front()
+            .filter(|_| self.segments.live.len() > 1)
+        else {
             return Vec::new();
         };
-        let purged = |group| self.marks.get(group).and_then(|marks| marks.purged).map(|id| id.index);
-        let needed = oldest.highest.iter().filter(|(group, highest)| purged(group) < Some(**highest));
+        let purged = |group| {
+            self.marks
+                .get(group)
+                .and_then(|marks| marks.purged)
+                .map(|id| id.index)
+        };
+        let needed = oldest
+            .highest
+            .iter()
+            .filter(|(group, highest)| purged(group) < Some(**highest));
         needed.map(|(group, _)| *group).collect()
     }
 
     fn tell_usage(&mut self) {
         let bytes = self.segments.live.iter().map(|segment| segment.bytes).sum();
-        let usage = Usage { bytes, pinned_by: self.pinned_by() };
+        let usage = Usage {
+            bytes,
+            pinned_by: self.pinned_by(),
+        };
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
     }
 }
