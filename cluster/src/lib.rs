@@ -17,5 +17,6 @@ pub mod codec;
 pub mod id;
 pub mod raft;
 pub mod session;
+pub mod shard;
 
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

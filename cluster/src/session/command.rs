@@ -383,8 +383,12 @@ pub struct Item {
     pub archived: bool,
     /// It was kept while the user was away: it carries a delay (IM-61).
     pub offline: bool,
+    /// It waits for the user's next session if this one ends without it (IM-60).
+    pub keep: bool,
     /// Other sessions of the account got it too.
     pub shared: bool,
+    /// Its place among the account's messages.
+    pub order: u64,
 }
 
 /// What the owner of a session is told, by the replica on its own node, in order.

@@ -2,7 +2,31 @@
 //!
 //! No clock, no randomness, no I/O and no unordered iteration. The leader's time and all ids arrive
 //! inside commands, so that every replica computes the same, and a simulation runs millions of steps.
+//!
+//! A session's outbound stanzas have absolute numbers from 1. Numbers below `base` are acknowledged;
+//! those below `sent` belong to an owner who may have written them; the rest waits for the next owner.
+//!
+//! ```text
+//!            Bind                     Lost, NodeLost (resumable)
+//!   (none) ───────▶ attached ◀──────────────────────────────────▶ hibernated
+//!                      │               Resume (epoch + 1)              │
+//!                      │ End, Lost (not resumable), conflict           │ deadline, limit, End
+//!                      ▼                                               ▼
+//!                    over: unavailable told once, queue disposed of, h kept as an old session
+//! ```
 
+mod action;
+mod carbon;
 pub mod command;
+mod deliver;
+mod dispose;
+pub mod invariant;
+mod lifecycle;
+mod outbox;
+mod presence;
+pub mod state;
+mod view;
 
 pub use command::*;
+pub use state::{Applied, Session, ShardState, Sm};
+pub use view::SessionView;

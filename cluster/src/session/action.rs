@@ -1,0 +1,212 @@
+//! What a client's stanzas do, and what completed effects bring back.
+
+use std::sync::Arc;
+
+use proto::Jid;
+use proto::stanza::{Kind, Packet, PresenceType};
+
+use super::carbon::{self, Direction};
+use super::command::*;
+use super::state::ShardState;
+
+/// More entries of directed presence than this are not remembered (T-51).
+const MAX_DIRECTED: usize = 500;
+
+impl ShardState {
+    pub(super) fn inbound(&mut self, inbound: Inbound, out: &mut Vec<Output>) -> Outcome {
+        let jid = inbound.session;
+        for (k, actions) in (inbound.first..).zip(inbound.stanzas) {
+            let Some(session) = self.owned(&jid, inbound.epoch) else {
+                return Outcome::Stale;
+            };
+            if k < session.next_in {
+                continue;
+            }
+            if k > session.next_in {
+                return Outcome::Gap { expected: session.next_in };
+            }
+            session.next_in += 1;
+            for action in actions {
+                self.act(&jid, action, out);
+            }
+        }
+        match self.session(&jid) {
+            Some(session) if session.epoch == inbound.epoch => Outcome::Handled { next: session.next_in },
+            _ => Outcome::Stale,
+        }
+    }
+
+    fn act(&mut self, jid: &Jid, action: Action, out: &mut Vec<Output>) {
+        match action {
+            Action::Reply(packet) => self.enqueue_plain(jid, packet, out),
+            Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
+            Action::Send(relay) => self.send(relay, out),
+            Action::Presence(update) => self.presence(jid, update, out),
+            Action::Directed(packet) => self.directed(jid, packet, out),
+            Action::Carbons(on) => {
+                if let Some(session) = self.session_mut(jid) {
+                    session.carbons = on;
+                }
+            }
+            Action::Interested => {
+                if let Some(session) = self.session_mut(jid) {
+                    session.interested = true;
+                }
+            }
+            Action::ArchiveAware => {
+                if let Some(session) = self.session_mut(jid) {
+                    session.archive_aware = true;
+                }
+            }
+        }
+    }
+
+    /// Sends to whichever shard, or shards, the addressees live in.
+    pub(super) fn send(&mut self, relay: Relay, out: &mut Vec<Output>) {
+        let account = match &relay {
+            Relay::Message(m) => m.packet.header.to.as_ref().map(Jid::bare),
+            Relay::Iq { packet, .. } | Relay::Subscription(packet) => {
+                packet.header.to.as_ref().map(Jid::bare)
+            }
+            Relay::Push { account, .. } | Relay::Notice { account, .. } | Relay::EndAll { account, .. } => {
+                Some(account.clone())
+            }
+            Relay::Presence { .. } | Relay::Probe { .. } => None,
+        };
+        match (relay, account) {
+            (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, out),
+            (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, out),
+            (relay, Some(account)) => self.dispatch(&account, relay, out),
+            (_, None) => {}
+        }
+    }
+
+    /// Archive and carbons of the sender first, then on to the recipient.
+    fn send_message(&mut self, jid: &Jid, message: Message, out: &mut Vec<Output>) {
+        let account = jid.bare();
+        let Some(to) = message.packet.header.to.clone() else {
+            return;
+        };
+        if to.bare() != account {
+            let archived = message.traits.archive_sent.then_some(message.mid);
+            if message.traits.archive_sent {
+                let row = ArchiveRow {
+                    owner: account.clone(),
+                    mid: message.mid,
+                    order: self.take_order(),
+                    with: to.clone(),
+                    stamp: self.now,
+                    hidden: false,
+                    packet: message.packet.clone(),
+                };
+                self.add_effect(Effect::Archive(row));
+            }
+            if message.traits.carbon {
+                for other in self.carbon_sessions(&account, &[jid.clone()]) {
+                    let copy = carbon::wrap(&message.packet, archived, Direction::Sent, &account, &other);
+                    self.enqueue_plain(&other, copy, out);
+                }
+            }
+        }
+        self.dispatch(&to.bare(), Relay::Message(message), out);
+    }
+
+    fn directed(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
+        let Some(to) = packet.header.to.clone() else {
+            return;
+        };
+        if let Some(session) = self.session_mut(jid) {
+            match packet.header.kind {
+                Kind::Presence(PresenceType::Available) if session.directed.len() < MAX_DIRECTED => {
+                    session.directed.insert(to.clone());
+                }
+                Kind::Presence(PresenceType::Unavailable) => {
+                    session.directed.remove(&to);
+                }
+                _ => {}
+            }
+        }
+        self.dispatch(&to.bare(), Relay::Presence { packet, to: vec![to] }, out);
+    }
+
+    /// An effect is done, by whichever leader: its results count once.
+    pub(super) fn completed(&mut self, completed: Completed, out: &mut Vec<Output>) {
+        let Some(effect) = self.pending.remove(&completed.id) else {
+            return;
+        };
+        if let Effect::Fetch { session, .. } = &*effect {
+            self.fetched(session, completed.messages, out);
+        }
+        if let Effect::Unavailable { packet } = &*effect {
+            // Back before the contacts were told: they have seen no gap.
+            let back = packet.header.from.as_ref().and_then(|jid| self.session(jid));
+            if back.is_some_and(|s| s.presence.is_some()) {
+                return;
+            }
+        }
+        for relay in completed.relays {
+            self.send(relay, out);
+        }
+    }
+
+    fn fetched(&mut self, jid: &Jid, messages: Vec<Fetched>, out: &mut Vec<Output>) {
+        let Some(fetching) = self.session_mut(jid).and_then(|s| s.fetching.take()) else {
+            return;
+        };
+        for message in messages {
+            let order = fetching.waiting.iter().find(|(_, w)| w.mid == message.mid).map(|(order, _)| *order);
+            let item = Item {
+                packet: message.packet,
+                stamp: message.stamp,
+                mid: Some(message.mid),
+                archived: message.archived,
+                offline: true,
+                keep: true,
+                shared: false,
+                order: order.unwrap_or_default(),
+            };
+            self.enqueue(jid, Arc::new(item), out);
+        }
+        for item in fetching.held {
+            self.enqueue(jid, item, out);
+        }
+    }
+
+    /// Queues a stanza that nobody keeps: an answer, a push, presence, a carbon.
+    pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
+        let item = Item {
+            packet,
+            stamp: self.now,
+            mid: None,
+            archived: false,
+            offline: false,
+            keep: false,
+            shared: false,
+            order: 0,
+        };
+        self.enqueue(jid, Arc::new(item), out);
+    }
+
+    /// Appends to a session's queue; if somebody owns it the stanza gets its number and leaves.
+    pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+        let Some(session) = self.session_mut(jid) else {
+            return;
+        };
+        if let Some(fetching) = &mut session.fetching {
+            fetching.held.push_back(item);
+            return;
+        }
+        let seq = session.next_out();
+        session.queue.push_back(item.clone());
+        if let Some(owner) = session.owner {
+            session.sent = seq + 1;
+            let epoch = session.epoch;
+            out.push(Output {
+                owner,
+                session: jid.clone(),
+                epoch,
+                event: Event::Stanza { seq, item },
+            });
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What always holds in a shard's state, as one function for debug builds, simulation and chaos runs.
+
+use std::collections::BTreeMap;
+
+use proto::Jid;
+
+use super::state::{Session, ShardState};
+use crate::id::Mid;
+
+/// The first thing found broken, in words.
+pub fn broken(state: &ShardState) -> Option<String> {
+    let mut sleeping = 0;
+    for (account, user) in &state.users {
+        if user.is_empty() {
+            return Some(format!("{account} is kept without need"));
+        }
+        let mut holders: BTreeMap<Mid, u32> = BTreeMap::new();
+        for (resource, session) in &user.sessions {
+            let Ok(jid) = account.with_resource(resource) else {
+                return Some(format!("{account} has a resource that is none"));
+            };
+            if let Some(what) = broken_session(session) {
+                return Some(format!("{jid}: {what}"));
+            }
+            sleeping += u32::from(session.owner.is_none());
+            if let Some(what) = broken_sleep(state, &jid, session) {
+                return Some(format!("{jid}: {what}"));
+            }
+            let fetching = session.fetching.iter().flat_map(|f| &f.held);
+            for item in session.queue.iter().chain(fetching).filter(|i| i.shared) {
+                *holders.entry(item.mid.unwrap_or(Mid(0))).or_default() += 1;
+            }
+        }
+        if user.old.len() > state.settings.max_old_sessions as usize {
+            return Some(format!("{account} has too many old sessions (I-12)"));
+        }
+        let counted: BTreeMap<Mid, u32> = user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();
+        if counted != holders {
+            return Some(format!("{account} miscounts who holds shared messages"));
+        }
+    }
+    (state.deadlines.len() != sleeping as usize).then(|| String::from("a deadline has no session"))
+}
+
+fn broken_session(session: &Session) -> Option<&'static str> {
+    let next = session.next_out();
+    if session.base > session.sent || session.sent > next {
+        return Some("numbers of its queue are out of order");
+    }
+    if session.owner.is_some() && session.sent != next {
+        return Some("an owned session has stanzas without a number");
+    }
+    if session.fetching.as_ref().is_some_and(|f| f.waiting.is_empty()) {
+        return Some("it waits for nothing");
+    }
+    None
+}
+
+fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {
+    match (&session.owner, session.hibernation) {
+        (Some(_), None) => None,
+        (None, Some(sleep)) if state.deadlines.contains(&(sleep.until, jid.clone())) => None,
+        (None, Some(_)) => Some("it hibernates without a deadline"),
+        (None, None) => Some("it has neither an owner nor a deadline"),
+        (Some(_), Some(_)) => Some("it is owned and hibernates"),
+    }
+}

@@ -1,0 +1,321 @@
+//! The state of one shard, and the one way in: [`ShardState::apply`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proto::stanza::Packet;
+use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use super::command::*;
+use super::outbox::Outbox;
+use crate::id::{EffectId, Mid, Owner, ShardId, SmId};
+
+/// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
+/// or a leap of a clock costs a session no more of its hibernation.
+pub const MAX_STEP: u64 = 5_000;
+
+/// Everything that one shard holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardState {
+    pub(super) id: ShardId,
+    pub(super) shards: u16,
+    /// Milliseconds that have passed for this shard. Deadlines are points on this scale.
+    pub(super) time: u64,
+    /// The last leader's clock.
+    pub(super) now: u64,
+    pub(super) settings: Settings,
+    pub(super) users: BTreeMap<BareJid, User>,
+    /// When hibernated sessions end.
+    pub(super) deadlines: BTreeSet<(u64, Jid)>,
+    /// When accounts have old sessions to forget.
+    pub(super) forgets: BTreeSet<(u64, BareJid)>,
+    pub(super) outboxes: BTreeMap<ShardId, Outbox>,
+    /// The next item expected from each shard.
+    pub(super) cursors: BTreeMap<ShardId, u64>,
+    pub(super) pending: BTreeMap<EffectId, Arc<Effect>>,
+    pub(super) next_effect: u64,
+    pub(super) next_order: u64,
+    pub(super) next_epoch: u64,
+}
+
+/// What the shard knows of one account. Exists only while there is something to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct User {
+    /// By resource.
+    pub(super) sessions: BTreeMap<Box<str>, Session>,
+    /// Sessions that are over, oldest first.
+    pub(super) old: VecDeque<Old>,
+    /// Messages not yet delivered to anyone, by their order. The first is the marker.
+    pub(super) undelivered: BTreeMap<u64, Waiting>,
+    /// Messages that several sessions hold.
+    pub(super) shared: BTreeMap<Mid, Shared>,
+}
+
+impl User {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+            && self.old.is_empty()
+            && self.undelivered.is_empty()
+            && self.shared.is_empty()
+    }
+}
+
+/// An ended session: only its inbound count is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Old {
+    pub(super) smid: SmId,
+    pub(super) h: u32,
+    pub(super) until: u64,
+}
+
+/// A message in the archive (or hidden beside it) that nobody has got.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    pub(super) mid: Mid,
+    pub(super) hidden: bool,
+}
+
+/// How many sessions hold a message, and whether one of them has acknowledged it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Shared {
+    pub(super) holders: u32,
+    pub(super) acknowledged: bool,
+}
+
+/// One bound resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    pub(super) owner: Option<Owner>,
+    pub(super) epoch: u64,
+    /// The absolute number of the next stanza from the client.
+    pub(super) next_in: u64,
+    /// The absolute number of the first stanza in `queue`.
+    pub(super) base: u64,
+    /// Stanzas with lower numbers may have been written.
+    pub(super) sent: u64,
+    pub(super) queue: VecDeque<Arc<Item>>,
+    pub(super) sm: Option<Sm>,
+    pub(super) presence: Option<Available>,
+    pub(super) carbons: bool,
+    pub(super) interested: bool,
+    pub(super) archive_aware: bool,
+    /// To whom directed presence was sent (IM-46).
+    pub(super) directed: BTreeSet<Jid>,
+    pub(super) fetching: Option<Fetching>,
+    pub(super) hibernation: Option<Hibernation>,
+}
+
+/// Stream management of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sm {
+    /// Present if the session may be resumed.
+    pub smid: Option<SmId>,
+    /// Inbound stanzas up to this number preceded `<enable/>`.
+    pub after: u64,
+    /// The number of the first stanza that counted after `<enabled/>`.
+    pub start: u64,
+    /// Where both counters started.
+    pub seed: u32,
+    /// Hibernation time in seconds.
+    pub max: u32,
+}
+
+/// A session's last broadcast presence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Available {
+    pub(super) packet: Packet,
+    pub(super) priority: i8,
+}
+
+/// Messages that waited are being read back; what arrives meanwhile stands behind them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Fetching {
+    pub(super) effect: EffectId,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) held: VecDeque<Arc<Item>>,
+}
+
+/// Since and until when a session has no connection, on the shard's scale.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Hibernation {
+    pub(super) since: u64,
+    pub(super) until: u64,
+}
+
+/// What follows from one entry.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// One for each command, in order.
+    pub outcomes: Vec<Outcome>,
+    /// For the owners of sessions, in order.
+    pub outputs: Vec<Output>,
+}
+
+impl ShardState {
+    /// An empty shard, one of `shards`.
+    pub fn new(id: ShardId, shards: u16) -> Self {
+        Self {
+            id,
+            shards,
+            time: 0,
+            now: 0,
+            settings: Settings::default(),
+            users: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            forgets: BTreeSet::new(),
+            outboxes: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_effect: 1,
+            next_order: 1,
+            next_epoch: 1,
+        }
+    }
+
+    /// Applies one entry. Deterministic: equal states and entries give equal states and results.
+    pub fn apply(&mut self, batch: Batch) -> Applied {
+        let mut out = Applied::default();
+        if self.now != 0 {
+            self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
+        }
+        self.now = batch.now;
+        self.settings = batch.settings;
+        self.expire(&mut out.outputs);
+        for command in batch.commands {
+            let outcome = self.command(command, &mut out.outputs);
+            out.outcomes.push(outcome);
+        }
+        out
+    }
+
+    fn command(&mut self, command: Command, out: &mut Vec<Output>) -> Outcome {
+        match command {
+            Command::Bind(bind) => self.bind(bind, out),
+            Command::Enable(enable) => self.enable(enable, out),
+            Command::Resume(resume) => self.resume(resume, out),
+            Command::Inbound(inbound) => self.inbound(inbound, out),
+            Command::Acknowledge(ack) => self.acknowledge(&ack),
+            Command::Lost { session, epoch } => self.lost(&session, epoch, out),
+            Command::End { session, epoch, reason } => self.end_by(&session, epoch, reason, out),
+            Command::NodeLost { node, alive } => self.node_lost(node, alive, out),
+            Command::Relay { from, first, items } => self.relayed(from, first, items, out),
+            Command::Trim { to, upto } => self.trim(to, upto),
+            Command::Done(completed) => {
+                for completed in completed {
+                    self.completed(completed, out);
+                }
+                Outcome::Done
+            }
+            Command::Tick => Outcome::Done,
+        }
+    }
+
+    /// Ends what is over by the shard's time.
+    fn expire(&mut self, out: &mut Vec<Output>) {
+        while let Some((until, jid)) = self.deadlines.first().cloned() {
+            if until > self.time {
+                break;
+            }
+            self.deadlines.remove(&(until, jid.clone()));
+            self.end(&jid, EndReason::Expired, out);
+        }
+        while let Some((until, account)) = self.forgets.first().cloned() {
+            if until > self.time {
+                break;
+            }
+            self.forgets.remove(&(until, account.clone()));
+            let time = self.time;
+            if let Some(user) = self.users.get_mut(&account) {
+                user.old.retain(|old| old.until > time);
+            }
+            self.tidy(&account);
+        }
+    }
+
+    pub(super) fn session(&self, jid: &Jid) -> Option<&Session> {
+        self.users.get(&jid.bare())?.sessions.get(jid.resource()?)
+    }
+
+    pub(super) fn session_mut(&mut self, jid: &Jid) -> Option<&mut Session> {
+        self.users.get_mut(&jid.bare())?.sessions.get_mut(jid.resource()?)
+    }
+
+    /// The session, if this epoch's owner still acts for it.
+    pub(super) fn owned(&mut self, jid: &Jid, epoch: u64) -> Option<&mut Session> {
+        self.session_mut(jid).filter(|s| s.epoch == epoch && s.owner.is_some())
+    }
+
+    pub(super) fn add_effect(&mut self, effect: Effect) -> EffectId {
+        let id = EffectId(self.next_effect);
+        self.next_effect += 1;
+        self.pending.insert(id, Arc::new(effect));
+        id
+    }
+
+    pub(super) fn take_order(&mut self) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        order
+    }
+
+    pub(super) fn take_epoch(&mut self) -> u64 {
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        epoch
+    }
+
+    /// Forgets an account of which nothing is left.
+    pub(super) fn tidy(&mut self, account: &BareJid) {
+        if self.users.get(account).is_some_and(User::is_empty) {
+            self.users.remove(account);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(owner: Owner, epoch: u64) -> Self {
+        Self {
+            owner: Some(owner),
+            epoch,
+            next_in: 1,
+            base: 1,
+            sent: 1,
+            queue: VecDeque::new(),
+            sm: None,
+            presence: None,
+            carbons: false,
+            interested: false,
+            archive_aware: false,
+            directed: BTreeSet::new(),
+            fetching: None,
+            hibernation: None,
+        }
+    }
+
+    /// The number that the next queued stanza gets.
+    pub(super) fn next_out(&self) -> u64 {
+        self.base + self.queue.len() as u64
+    }
+
+    /// Available with a priority that takes part in delivery to the bare JID.
+    pub(super) fn is_non_negative(&self) -> bool {
+        self.presence.as_ref().is_some_and(|p| p.priority >= 0)
+    }
+
+    pub(super) fn priority(&self) -> i8 {
+        self.presence.as_ref().map_or(i8::MIN, |p| p.priority)
+    }
+
+    /// Our inbound count, as the client knows it (SM-14).
+    pub(super) fn h(&self) -> u32 {
+        self.sm.as_ref().map_or(0, |sm| {
+            let counted = (self.next_in - 1).saturating_sub(sm.after);
+            sm.seed.wrapping_add(counted as u32)
+        })
+    }
+
+    pub(super) fn is_resumable(&self) -> bool {
+        self.sm.as_ref().is_some_and(|sm| sm.smid.is_some())
+    }
+}

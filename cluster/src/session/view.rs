@@ -1,0 +1,119 @@
+//! What others may read of a shard.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::stanza::Packet;
+use proto::{BareJid, Jid};
+use serde::Serialize;
+
+use super::command::{Item, Pending};
+use super::state::ShardState;
+use crate::id::{BootId, EffectId, NodeId, Owner, ShardId};
+
+/// A session as an operator sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionView {
+    /// The full JID.
+    pub jid: Jid,
+    /// Whose connection acts for it; none = hibernated.
+    pub owner: Option<Owner>,
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// Stream management is on and the session may be resumed.
+    pub resumable: bool,
+    /// Stanzas that the client has not acknowledged.
+    pub queue: usize,
+    /// Their payload, in bytes.
+    pub queue_bytes: usize,
+    /// How old the first of them is, in milliseconds of the leader's clock.
+    pub oldest: u64,
+    /// Available, with this priority.
+    pub priority: Option<i8>,
+    /// How long it will hibernate yet, in milliseconds.
+    pub hibernates_for: Option<u64>,
+}
+
+impl ShardState {
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Sessions in all, and how many of them hibernate.
+    pub fn counts(&self) -> (usize, usize) {
+        let all = self.users.values().map(|u| u.sessions.len()).sum();
+        (all, self.deadlines.len())
+    }
+
+    /// Milliseconds of shard time until something ends by itself.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(until, _)| until.saturating_sub(self.time))
+    }
+
+    /// Some session hibernates.
+    pub fn has_hibernated(&self) -> bool {
+        !self.deadlines.is_empty()
+    }
+
+    /// The processes whose connections act for sessions.
+    pub fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
+        let sessions = self.users.values().flat_map(|u| u.sessions.values());
+        sessions.filter_map(|s| s.owner).map(|o| (o.node, o.boot)).collect()
+    }
+
+    /// Effects after `after`, in order.
+    pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
+        let range = self.pending.range(EffectId(after.0 + 1)..).take(max);
+        range.map(|(id, effect)| Pending { id: *id, effect: effect.clone() }).collect()
+    }
+
+    /// How many effects are pending.
+    pub fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What the owner with this epoch is to write from number `from` on; none if it no longer acts for
+    /// the session.
+    pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
+        let session = self.session(session).filter(|s| s.epoch == epoch && s.owner.is_some())?;
+        let numbered = (session.base..).zip(&session.queue);
+        Some(numbered.filter(|(seq, _)| *seq >= from).map(|(seq, item)| (seq, item.clone())).collect())
+    }
+
+    /// The account's sessions.
+    pub fn sessions(&self, account: &BareJid) -> Vec<SessionView> {
+        let Some(user) = self.users.get(account) else {
+            return Vec::new();
+        };
+        let views = user.sessions.iter().filter_map(|(resource, s)| {
+            Some(SessionView {
+                jid: account.with_resource(resource).ok()?,
+                owner: s.owner,
+                epoch: s.epoch,
+                resumable: s.is_resumable(),
+                queue: s.queue.len(),
+                queue_bytes: s.queue.iter().map(|i| i.packet.payload.len()).sum(),
+                oldest: s.queue.front().map_or(0, |i| self.now.saturating_sub(i.stamp)),
+                priority: s.presence.as_ref().map(|p| p.priority),
+                hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
+            })
+        });
+        views.collect()
+    }
+
+    /// Every account with a session.
+    pub fn accounts(&self) -> impl Iterator<Item = &BareJid> {
+        self.users.iter().filter(|(_, u)| !u.sessions.is_empty()).map(|(account, _)| account)
+    }
+
+    /// The last broadcast of each available session of the account.
+    pub fn presences(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
+        self.available(account)
+    }
+
+    /// Messages that wait for the account.
+    pub fn undelivered(&self, account: &BareJid) -> usize {
+        self.users.get(account).map_or(0, |u| u.undelivered.len())
+    }
+}

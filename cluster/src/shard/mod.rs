@@ -1,0 +1,3 @@
+//! Which account lives where.
+
+pub mod map;
