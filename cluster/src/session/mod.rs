@@ -24,6 +24,8 @@ pub mod invariant;
 mod lifecycle;
 mod outbox;
 mod presence;
+#[cfg(test)]
+mod simulation;
 pub mod state;
 mod view;
 

@@ -1,0 +1,236 @@
+//! Shards in the simulation: one log each, three replicas that apply it late, one of them the leader.
+
+use std::collections::BTreeMap;
+
+use proto::Jid;
+
+use super::mutant::Mutant;
+use crate::codec;
+use crate::id::{Mid, ShardId};
+use crate::session::state::ShardState;
+use crate::session::{Batch, Command, Event, Outcome, Output, Settings, invariant};
+
+/// One shard with its replicas.
+pub(super) struct Shard {
+    id: ShardId,
+    log: Vec<Vec<u8>>,
+    replicas: Vec<Replica>,
+    pub(super) leader: usize,
+    hashes: BTreeMap<usize, Vec<u8>>,
+    mutant: Mutant,
+    epochs: BTreeMap<Jid, u64>,
+}
+
+struct Replica {
+    state: ShardState,
+    applied: usize,
+    snapshot: (usize, Vec<u8>),
+}
+
+impl Shard {
+    pub(super) fn new(id: ShardId, shards: u16, replicas: usize, mutant: Mutant) -> Self {
+        let state = ShardState::new(id, shards);
+        let replica = || Replica {
+            state: state.clone(),
+            applied: 0,
+            snapshot: (0, encode(&state)),
+        };
+        Self {
+            id,
+            log: Vec::new(),
+            replicas: (0..replicas).map(|_| replica()).collect(),
+            leader: 0,
+            hashes: BTreeMap::new(),
+            mutant,
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// The leader's state; a leader has applied everything.
+    pub(super) fn state(&self) -> &ShardState {
+        &self.replicas[self.leader].state
+    }
+
+    /// Commits an entry; only the leader applies it at once.
+    pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
+        let commands = commands.into_iter().map(|c| self.mutate(c)).collect();
+        let settings = Settings { max_hibernated_sessions: 2, ..Settings::default() };
+        self.log.push(encode(&Batch { now, settings, commands }));
+        let mut committed = Committed::default();
+        committed.outputs = self.catch_up(self.leader, usize::MAX, &mut committed.outcomes)?;
+        if let Some(what) = invariant::broken(self.state()) {
+            return Err(format!("shard {}: {what}", self.id));
+        }
+        Ok(committed)
+    }
+
+    /// A replica applies up to `entries` more. The outcomes of the last one are left in `outcomes`.
+    pub(super) fn catch_up(
+        &mut self,
+        replica: usize,
+        entries: usize,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<Vec<Output>, String> {
+        let mut outputs = Vec::new();
+        for _ in 0..entries {
+            let r = &mut self.replicas[replica];
+            let Some(entry) = self.log.get(r.applied) else {
+                break;
+            };
+            let batch = codec::decode(entry).expect("own entry");
+            let before = (self.mutant == Mutant::EndDropsQueue).then(|| r.state.clone());
+            let mut applied = r.state.apply(batch);
+            r.applied += 1;
+            if let Some(before) = before {
+                drop_ended(&before, &mut r.state);
+            }
+            if self.mutant == Mutant::ReplayReversed {
+                reverse_replay(&mut applied.outputs);
+            }
+            let hash = encode(&r.state);
+            let known = self.hashes.entry(r.applied).or_insert_with(|| hash.clone());
+            if *known != hash {
+                return Err(format!("replicas of shard {} differ at {} (I-16)", self.id, r.applied));
+            }
+            *outcomes = applied.outcomes;
+            outputs.extend(applied.outputs);
+        }
+        for output in &outputs {
+            if !matches!(output.event, Event::Detached(_)) {
+                let known = self.epochs.entry(output.session.clone()).or_default();
+                if replica == self.leader && output.epoch < *known {
+                    return Err(format!("epochs of {} go back (I-8)", output.session));
+                }
+                *known = (*known).max(output.epoch);
+            }
+        }
+        Ok(outputs)
+    }
+
+    pub(super) fn take_snapshot(&mut self, replica: usize) {
+        let r = &mut self.replicas[replica];
+        let mut state = r.state.clone();
+        match self.mutant {
+            Mutant::SnapshotWithoutQueue => {
+                for user in state.users.values_mut() {
+                    for session in user.sessions.values_mut() {
+                        session.queue.clear();
+                    }
+                }
+            }
+            Mutant::SnapshotWithoutOld => {
+                for user in state.users.values_mut() {
+                    user.old.clear();
+                }
+            }
+            _ => {}
+        }
+        r.snapshot = (r.applied, encode(&state));
+    }
+
+    /// The replica's process died: it starts over from its snapshot. Another one leads meanwhile.
+    pub(super) fn crash(&mut self, replica: usize) -> Result<Vec<Output>, String> {
+        let r = &mut self.replicas[replica];
+        let (applied, bytes) = &r.snapshot;
+        r.state = codec::decode(bytes).expect("own snapshot");
+        r.applied = *applied;
+        if self.leader == replica {
+            return self.lead((replica + 1) % self.replicas.len());
+        }
+        Ok(Vec::new())
+    }
+
+    /// Another replica leads: it applies what is committed first.
+    pub(super) fn lead(&mut self, replica: usize) -> Result<Vec<Output>, String> {
+        self.leader = replica;
+        self.catch_up(replica, usize::MAX, &mut Vec::new())
+    }
+
+    fn mutate(&self, command: Command) -> Command {
+        let state = self.state();
+        match (self.mutant, command) {
+            (Mutant::EpochUnchecked, Command::Inbound(mut inbound)) => {
+                if let Some(session) = state.session(&inbound.session) {
+                    inbound.epoch = session.epoch;
+                    inbound.first = session.next_in;
+                }
+                Command::Inbound(inbound)
+            }
+            (Mutant::PositionUnchecked, Command::Inbound(mut inbound)) => {
+                if let Some(session) = state.session(&inbound.session) {
+                    inbound.first = session.next_in;
+                }
+                Command::Inbound(inbound)
+            }
+            (Mutant::ResumeOffByOne, Command::Resume(mut resume)) => {
+                let covered = resume.h.wrapping_add(1);
+                let session = state.users.get(&resume.account).and_then(|u| u.sessions.values().next());
+                if session.is_some_and(|s| s.covered(covered).is_ok()) {
+                    resume.h = covered;
+                }
+                Command::Resume(resume)
+            }
+            (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
+                let holder = state.users.iter().find(|(_, user)| {
+                    let ids = user.sessions.values().filter_map(|s| s.sm.as_ref()?.smid.as_ref());
+                    ids.into_iter().any(|id| *id == resume.smid)
+                });
+                if let Some((account, _)) = holder {
+                    resume.account = account.clone();
+                }
+                Command::Resume(resume)
+            }
+            (Mutant::MarkerEarly, Command::Done(mut done)) => {
+                for completed in &mut done {
+                    completed.messages.clear();
+                }
+                Command::Done(done)
+            }
+            (_, command) => command,
+        }
+    }
+}
+
+/// What the leader answers, and what its replica puts out.
+#[derive(Default)]
+pub(super) struct Committed {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// What an end puts aside for the user's next session is gone.
+fn drop_ended(before: &ShardState, after: &mut ShardState) {
+    for (account, user) in &mut after.users {
+        let Some(known) = before.users.get(account) else { continue };
+        if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
+            user.undelivered.clone_from(&known.undelivered);
+        }
+    }
+    after.users.retain(|_, user| !user.is_empty());
+}
+
+fn reverse_replay(outputs: &mut [Output]) {
+    let Some(start) = outputs.iter().position(|o| matches!(o.event, Event::Resumed(_))) else {
+        return;
+    };
+    let mut items: Vec<_> = Vec::new();
+    for output in &outputs[start + 1..] {
+        if let Event::Stanza { item, .. } = &output.event {
+            items.push(item.clone());
+        }
+    }
+    for output in &mut outputs[start + 1..] {
+        if let Event::Stanza { item, .. } = &mut output.event {
+            *item = items.pop().expect("as many as counted");
+        }
+    }
+}
+
+/// The id of the message with this number in the simulation.
+pub(super) fn mid(uid: u64) -> Mid {
+    Mid::new(1, u128::from(uid))
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    codec::encode(value)
+}

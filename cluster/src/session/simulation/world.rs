@@ -1,0 +1,419 @@
+//! The simulated world: every choice comes from one seed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proto::BareJid;
+
+use super::client::{Client, Down, Up};
+use super::edge::{Conn, MAX};
+use super::mutant::Mutant;
+use super::oracle;
+use super::shards::Shard;
+use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId};
+use crate::session::{Command, Completed, Effect, Fetched, Outcome, Output, Resume};
+use crate::shard::map::shard_of;
+
+const SHARDS: u16 = 2;
+const NODES: usize = 3;
+const STEPS: usize = 1_200;
+
+/// Something on its way to a shard's leader.
+struct Proposal {
+    shard: ShardId,
+    conn: Option<ConnId>,
+    /// A resume by somebody else's account, which must not succeed (I-9).
+    theft: bool,
+    command: Command,
+}
+
+/// Everything there is.
+pub(super) struct World {
+    random: u64,
+    now: u64,
+    mutant: Mutant,
+    shards: Vec<Shard>,
+    boots: Vec<u64>,
+    clients: Vec<Client>,
+    conns: BTreeMap<ConnId, Conn>,
+    proposals: VecDeque<Proposal>,
+    archive: BTreeMap<(BareJid, Mid), Fetched>,
+    next_conn: u64,
+    next_uid: u64,
+    trace: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, mutant: Mutant) -> Self {
+        let account = |n| BareJid::new(&format!("user{n}@example.org")).expect("valid");
+        Self {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
+            now: 1_000_000,
+            mutant,
+            shards: (0..SHARDS).map(|n| Shard::new(ShardId(n), SHARDS, NODES, mutant)).collect(),
+            boots: (1..=NODES as u64).collect(),
+            clients: (0..4).map(|n| Client::new(account(n))).collect(),
+            conns: BTreeMap::new(),
+            proposals: VecDeque::new(),
+            archive: BTreeMap::new(),
+            next_conn: 1,
+            next_uid: 1,
+            trace: 0,
+        }
+    }
+
+    /// A number below `n` (splitmix64).
+    fn below(&mut self, n: usize) -> usize {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        self.trace = self.trace.rotate_left(5) ^ z;
+        (z % n as u64) as usize
+    }
+
+    /// Sums up every choice made: equal for equal runs.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// Faults, then healing, then the verdict.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        for _ in 0..STEPS {
+            self.step()?;
+        }
+        self.heal()?;
+        oracle::judge(&self.clients)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        let client = self.below(self.clients.len());
+        let node = self.below(NODES);
+        let shard = self.below(SHARDS as usize);
+        match self.below(100) {
+            0..=9 => self.connect(client, node),
+            10..=27 => self.send(client),
+            28..=31 => self.acknowledge(client),
+            32..=49 => self.edges_work(),
+            50..=65 => self.serve(true)?,
+            66..=75 => self.listen(client)?,
+            76..=81 => self.replicate(shard, node)?,
+            82..=84 => self.cut(client),
+            85..=86 => self.notice(),
+            87..=90 => self.relay(shard),
+            91..=94 => self.effects(shard),
+            95 => self.shards[shard].take_snapshot(node),
+            96 => self.change_leader(shard, node)?,
+            97 => self.crash(node)?,
+            98 => self.steal(client),
+            _ => self.now += [10, 500, 7_000, 40_000][self.below(4)],
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, client: usize, node: usize) {
+        if self.clients[client].conn.is_some() {
+            return;
+        }
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let owner = Owner { node: NodeId(node as u64), boot: BootId(self.boots[node]), conn };
+        let up = self.clients[client].greet(conn);
+        let account = self.clients[client].account.clone();
+        self.conns.insert(conn, Conn::new(owner, client, account, up));
+    }
+
+    fn send(&mut self, client: usize) {
+        let to = self.below(self.clients.len());
+        let Some(conn) = self.clients[client].conn.filter(|_| self.clients[client].ready && to != client) else {
+            return;
+        };
+        let (uid, to) = (self.next_uid, self.clients[to].account.clone());
+        self.next_uid += 1;
+        let up = self.clients[client].send(uid, to);
+        self.say(conn, [up]);
+    }
+
+    fn acknowledge(&mut self, client: usize) {
+        let client = &self.clients[client];
+        if let (Some(conn), Some(sm), true) = (client.conn, &client.sm, client.ready) {
+            let h = sm.h;
+            self.say(conn, [Up::Ack(h)]);
+        }
+    }
+
+    fn say(&mut self, conn: ConnId, up: impl IntoIterator<Item = Up>) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.up.extend(up);
+        }
+    }
+
+    /// Every edge proposes what it can.
+    fn edges_work(&mut self) {
+        let early = self.mutant == Mutant::EarlyAck;
+        for (id, conn) in &mut self.conns {
+            while let Some(command) = conn.work(early) {
+                let shard = shard_of(&conn.account, SHARDS);
+                self.proposals.push_back(Proposal { shard, conn: Some(*id), theft: false, command });
+            }
+        }
+    }
+
+    /// A few proposals reach the leader of the first one's shard; with faults some are lost on the way,
+    /// or the answer is, and they come again.
+    fn serve(&mut self, faults: bool) -> Result<(), String> {
+        let Some(shard) = self.proposals.front().map(|p| p.shard) else {
+            return Ok(());
+        };
+        let mut batch = Vec::new();
+        let mut rest = VecDeque::new();
+        while let Some(proposal) = self.proposals.pop_front() {
+            if proposal.shard == shard && batch.len() < 4 {
+                batch.push(proposal);
+            } else {
+                rest.push_back(proposal);
+            }
+        }
+        self.proposals = rest;
+        let fate = if faults { self.below(10) } else { 9 };
+        if fate == 0 {
+            self.proposals.extend(batch);
+            return Ok(());
+        }
+        let index = usize::from(shard.0);
+        let commands = batch.iter().map(|p| p.command.clone()).collect();
+        let leader = self.shards[index].leader;
+        let committed = self.shards[index].commit(self.now, commands)?;
+        self.route(leader, committed.outputs)?;
+        if fate == 1 {
+            self.proposals.extend(batch);
+            return Ok(());
+        }
+        for (proposal, outcome) in batch.into_iter().zip(committed.outcomes) {
+            self.answer(proposal, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, proposal: Proposal, outcome: Outcome) -> Result<(), String> {
+        match (&proposal.command, outcome) {
+            (Command::Relay { from, .. }, Outcome::Relayed { cursor }) => {
+                let trim = Command::Trim { to: proposal.shard, upto: cursor };
+                self.propose(*from, trim);
+            }
+            (_, Outcome::NotResumed { h: None }) if proposal.theft => {}
+            (_, outcome) if proposal.theft => return Err(format!("a theft got {outcome:?} (I-9)")),
+            (Command::Acknowledge(_) | Command::Lost { .. }, _) => {}
+            (_, outcome) => {
+                let conn = proposal.conn.and_then(|id| self.conns.get_mut(&id));
+                if let Some(conn) = conn {
+                    conn.outcome(outcome)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, shard: ShardId, command: Command) {
+        self.proposals.push_back(Proposal { shard, conn: None, theft: false, command });
+    }
+
+    /// Outputs of the replica on `node` reach the connections of the process that runs there now.
+    fn route(&mut self, node: usize, outputs: Vec<Output>) -> Result<(), String> {
+        for output in outputs {
+            let here = output.owner.node == NodeId(node as u64) && output.owner.boot == BootId(self.boots[node]);
+            if let Some(conn) = self.conns.get_mut(&output.owner.conn).filter(|_| here) {
+                conn.output(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client reads what has arrived; a connection that its edge closed is lost.
+    fn listen(&mut self, client: usize) -> Result<(), String> {
+        let Some(id) = self.clients[client].conn else {
+            return Ok(());
+        };
+        let downs: Vec<Down> = self.conns.get_mut(&id).map_or_else(Vec::new, |c| c.down.drain(..).collect());
+        for down in downs {
+            if let Down::Failed { h } = &down {
+                let slept = self.now - self.clients[client].cut_at;
+                if slept < u64::from(MAX) * 1000 {
+                    return Err(format!("a session that slept {slept} ms is refused (I-10)"));
+                }
+                if h.is_none() {
+                    return Err(String::from("the count of an ended session is forgotten (I-11)"));
+                }
+            }
+            let up = self.clients[client].receive(down)?;
+            self.say(id, up);
+        }
+        if !self.conns.get(&id).is_some_and(|c| c.alive) {
+            self.cut(client);
+        }
+        Ok(())
+    }
+
+    fn replicate(&mut self, shard: usize, node: usize) -> Result<(), String> {
+        let entries = 1 + self.below(5);
+        let outputs = self.shards[shard].catch_up(node, entries, &mut Vec::new())?;
+        self.route(node, outputs)
+    }
+
+    /// The client's end of a connection is gone; its edge does not know yet.
+    fn cut(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        if let Some(conn) = client.conn.take() {
+            client.ready = false;
+            client.cut_at = self.now;
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.linked = false;
+            }
+        }
+    }
+
+    /// An edge notices that a connection is gone.
+    fn notice(&mut self) {
+        let gone: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.linked).map(|(id, _)| *id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let id = gone[self.below(gone.len())];
+        if let Some(conn) = self.conns.remove(&id) {
+            let shard = shard_of(&conn.account, SHARDS);
+            if let Some(session) = conn.session {
+                self.propose(shard, Command::Lost { session, epoch: conn.epoch });
+            }
+        }
+    }
+
+    fn relay(&mut self, shard: usize) {
+        for to in (0..SHARDS).filter(|to| usize::from(*to) != shard) {
+            let state = self.shards[shard].state();
+            let (first, items) = state.outbox(ShardId(to), 1, 5, 10_000);
+            if !items.is_empty() {
+                let from = ShardId(shard as u16);
+                self.propose(ShardId(to), Command::Relay { from, first, items });
+            }
+        }
+    }
+
+    fn effects(&mut self, shard: usize) {
+        let mut done = Vec::new();
+        for pending in self.shards[shard].state().pending(EffectId(0), 5) {
+            let mut messages = Vec::new();
+            match &*pending.effect {
+                Effect::Archive(row) => {
+                    let fetched = Fetched {
+                        mid: row.mid,
+                        stamp: row.stamp,
+                        archived: !row.hidden,
+                        packet: row.packet.clone(),
+                    };
+                    self.archive.entry((row.owner.clone(), row.mid)).or_insert(fetched);
+                }
+                Effect::Forget { account, mids } => {
+                    for mid in mids {
+                        self.archive.remove(&(account.clone(), *mid));
+                    }
+                }
+                Effect::Fetch { session, mids } => {
+                    let owner = session.bare();
+                    messages = mids.iter().filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned()).collect();
+                }
+                Effect::Subscription(_) | Effect::Unavailable { .. } => {}
+            }
+            done.push(Completed { id: pending.id, relays: Vec::new(), messages });
+        }
+        if !done.is_empty() {
+            self.propose(ShardId(shard as u16), Command::Done(done));
+        }
+    }
+
+    fn change_leader(&mut self, shard: usize, node: usize) -> Result<(), String> {
+        let outputs = self.shards[shard].lead(node)?;
+        self.route(node, outputs)
+    }
+
+    /// A process dies and starts again from its disk.
+    fn crash(&mut self, node: usize) -> Result<(), String> {
+        let lost: Vec<usize> = self
+            .conns
+            .values()
+            .filter(|c| c.owner.node == NodeId(node as u64) && c.linked)
+            .map(|c| c.client)
+            .collect();
+        for client in lost {
+            self.cut(client);
+        }
+        self.conns.retain(|_, c| c.owner.node != NodeId(node as u64));
+        self.boots[node] += NODES as u64;
+        for shard in 0..self.shards.len() {
+            let outputs = self.shards[shard].crash(node)?;
+            let leader = self.shards[shard].leader;
+            self.route(leader, outputs)?;
+            let alive = Some(BootId(self.boots[node]));
+            let lost = Command::NodeLost { node: NodeId(node as u64), alive };
+            self.propose(ShardId(shard as u16), lost);
+        }
+        Ok(())
+    }
+
+    /// Somebody tries another client's identifier.
+    fn steal(&mut self, victim: usize) {
+        let thief = (victim + 1) % self.clients.len();
+        let Some(sm) = &self.clients[victim].sm else {
+            return;
+        };
+        let account = self.clients[thief].account.clone();
+        let owner = Owner { node: NodeId(0), boot: BootId(0), conn: ConnId(0) };
+        let resume = Resume { account: account.clone(), smid: sm.smid.clone(), h: sm.h, owner };
+        let shard = shard_of(&account, SHARDS);
+        self.proposals.push_back(Proposal { shard, conn: None, theft: true, command: Command::Resume(resume) });
+    }
+
+    /// No more faults: everybody comes back, everything arrives (I-22).
+    fn heal(&mut self) -> Result<(), String> {
+        for _ in 0..400 {
+            while self.conns.values().any(|c| !c.linked) {
+                self.notice();
+            }
+            for client in 0..self.clients.len() {
+                self.connect(client, client % NODES);
+                self.listen(client)?;
+            }
+            self.edges_work();
+            while !self.proposals.is_empty() {
+                self.serve(false)?;
+            }
+            for shard in 0..self.shards.len() {
+                for node in 0..NODES {
+                    let outputs = self.shards[shard].catch_up(node, usize::MAX, &mut Vec::new())?;
+                    self.route(node, outputs)?;
+                }
+                self.relay(shard);
+                self.effects(shard);
+            }
+            if self.is_settled() {
+                return Ok(());
+            }
+            self.now += 10;
+        }
+        Err(String::from("it does not settle (I-22)"))
+    }
+
+    fn is_settled(&self) -> bool {
+        let quiet = |s: &Shard| {
+            let others = (0..SHARDS).map(ShardId).filter(|to| *to != s.state().id());
+            let sent = others.into_iter().all(|to| {
+                let (first, next) = s.state().outbox_range(to);
+                first == next
+            });
+            sent && s.state().pending_count() == 0
+        };
+        self.proposals.is_empty()
+            && self.shards.iter().all(quiet)
+            && self.clients.iter().all(|c| c.ready && c.conn.is_some())
+            && self.conns.values().all(|c| c.up.is_empty() && c.down.is_empty() && c.alive)
+    }
+}
