@@ -23,7 +23,9 @@ impl ShardState {
                 continue;
             }
             if k > session.next_in {
-                return Outcome::Gap { expected: session.next_in };
+                return Outcome::Gap {
+                    expected: session.next_in,
+                };
             }
             session.next_in += 1;
             for action in actions {
@@ -31,7 +33,9 @@ impl ShardState {
             }
         }
         match self.session(&jid) {
-            Some(session) if session.epoch == inbound.epoch => Outcome::Handled { next: session.next_in },
+            Some(session) if session.epoch == inbound.epoch => Outcome::Handled {
+                next: session.next_in,
+            },
             _ => Outcome::Stale,
         }
     }
@@ -68,9 +72,9 @@ impl ShardState {
             Relay::Iq { packet, .. } | Relay::Subscription(packet) => {
                 packet.header.to.as_ref().map(Jid::bare)
             }
-            Relay::Push { account, .. } | Relay::Notice { account, .. } | Relay::EndAll { account, .. } => {
-                Some(account.clone())
-            }
+            Relay::Push { account, .. }
+            | Relay::Notice { account, .. }
+            | Relay::EndAll { account, .. } => Some(account.clone()),
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };
         match (relay, account) {
@@ -103,7 +107,8 @@ impl ShardState {
             }
             if message.traits.carbon {
                 for other in self.carbon_sessions(&account, &[jid.clone()]) {
-                    let copy = carbon::wrap(&message.packet, archived, Direction::Sent, &account, &other);
+                    let copy =
+                        carbon::wrap(&message.packet, archived, Direction::Sent, &account, &other);
                     self.enqueue_plain(&other, copy, out);
                 }
             }
@@ -117,7 +122,9 @@ impl ShardState {
         };
         if let Some(session) = self.session_mut(jid) {
             match packet.header.kind {
-                Kind::Presence(PresenceType::Available) if session.directed.len() < MAX_DIRECTED => {
+                Kind::Presence(PresenceType::Available)
+                    if session.directed.len() < MAX_DIRECTED =>
+                {
                     session.directed.insert(to.clone());
                 }
                 Kind::Presence(PresenceType::Unavailable) => {
@@ -126,7 +133,14 @@ impl ShardState {
                 _ => {}
             }
         }
-        self.dispatch(&to.bare(), Relay::Presence { packet, to: vec![to] }, out);
+        self.dispatch(
+            &to.bare(),
+            Relay::Presence {
+                packet,
+                to: vec![to],
+            },
+            out,
+        );
     }
 
     /// An effect is done, by whichever leader: its results count once.
@@ -139,7 +153,11 @@ impl ShardState {
         }
         if let Effect::Unavailable { packet } = &*effect {
             // Back before the contacts were told: they have seen no gap.
-            let back = packet.header.from.as_ref().and_then(|jid| self.session(jid));
+            let back = packet
+                .header
+                .from
+                .as_ref()
+                .and_then(|jid| self.session(jid));
             if back.is_some_and(|s| s.presence.is_some()) {
                 return;
             }
@@ -154,7 +172,11 @@ impl ShardState {
             return;
         };
         for message in messages {
-            let order = fetching.waiting.iter().find(|(_, w)| w.mid == message.mid).map(|(order, _)| *order);
+            let order = fetching
+                .waiting
+                .iter()
+                .find(|(_, w)| w.mid == message.mid)
+                .map(|(order, _)| *order);
             let item = Item {
                 packet: message.packet,
                 stamp: message.stamp,

@@ -35,8 +35,13 @@ pub(super) fn wrap(
     let head = b"<message".len();
     let mut payload = Vec::with_capacity(inner.len() + 160);
     payload.extend_from_slice(
-        format!("<{name} xmlns='{}'><forwarded xmlns='{}'><message xmlns='{}'", ns::CARBONS, ns::FORWARD, ns::CLIENT)
-            .as_bytes(),
+        format!(
+            "<{name} xmlns='{}'><forwarded xmlns='{}'><message xmlns='{}'",
+            ns::CARBONS,
+            ns::FORWARD,
+            ns::CLIENT
+        )
+        .as_bytes(),
     );
     payload.extend_from_slice(&inner[head.min(inner.len())..]);
     payload.extend_from_slice(format!("</forwarded></{name}>").as_bytes());

@@ -8,7 +8,7 @@ use proto::{BareJid, Jid};
 
 use super::carbon::{self, Direction};
 use super::command::*;
-use super::state::{Shared, ShardState, Waiting};
+use super::state::{ShardState, Shared, Waiting};
 
 impl ShardState {
     /// Something arrives for an account of this shard.
@@ -28,8 +28,18 @@ impl ShardState {
                     self.enqueue_plain(&jid, copy, out);
                 }
             }
-            Relay::Notice { account, packet, available } => {
-                let wanted = |s: &super::Session| if available { s.presence.is_some() } else { s.interested };
+            Relay::Notice {
+                account,
+                packet,
+                available,
+            } => {
+                let wanted = |s: &super::Session| {
+                    if available {
+                        s.presence.is_some()
+                    } else {
+                        s.interested
+                    }
+                };
                 for jid in self.sessions_where(&account, wanted) {
                     self.enqueue_plain(&jid, packet.clone(), out);
                 }
@@ -42,12 +52,18 @@ impl ShardState {
         }
     }
 
-    fn sessions_where(&self, account: &BareJid, wanted: impl Fn(&super::Session) -> bool) -> Vec<Jid> {
+    fn sessions_where(
+        &self,
+        account: &BareJid,
+        wanted: impl Fn(&super::Session) -> bool,
+    ) -> Vec<Jid> {
         let Some(user) = self.users.get(account) else {
             return Vec::new();
         };
         let chosen = user.sessions.iter().filter(|(_, s)| wanted(s));
-        chosen.filter_map(|(r, _)| account.with_resource(r).ok()).collect()
+        chosen
+            .map(|(r, _)| account.with_prepared_resource(r))
+            .collect()
     }
 
     /// Sessions that get a carbon, without those in `except`.
@@ -58,7 +74,8 @@ impl ShardState {
     }
 
     fn deliver_message(&mut self, message: Message, out: &mut Vec<Output>) {
-        let (Kind::Message(kind), Some(to)) = (message.packet.header.kind, message.packet.header.to.clone())
+        let (Kind::Message(kind), Some(to)) =
+            (message.packet.header.kind, message.packet.header.to.clone())
         else {
             return;
         };
@@ -92,21 +109,39 @@ impl ShardState {
             return Vec::new();
         };
         let ready = || user.sessions.values().filter(|s| s.is_non_negative());
-        let live = ready().filter(|s| s.owner.is_some()).map(super::Session::priority).max();
+        let live = ready()
+            .filter(|s| s.owner.is_some())
+            .map(super::Session::priority)
+            .max();
         let Some(highest) = live.or_else(|| ready().map(super::Session::priority).max()) else {
             return Vec::new();
         };
-        self.sessions_where(account, |s| s.is_non_negative() && (s.priority() >= highest || s.carbons))
+        self.sessions_where(account, |s| {
+            s.is_non_negative() && (s.priority() >= highest || s.carbons)
+        })
     }
 
-    fn hand_out(&mut self, account: &BareJid, message: Message, targets: Vec<Jid>, out: &mut Vec<Output>) {
+    fn hand_out(
+        &mut self,
+        account: &BareJid,
+        message: Message,
+        targets: Vec<Jid>,
+        out: &mut Vec<Output>,
+    ) {
         let traits = message.traits;
         let order = self.take_order();
         self.archive_received(account, &message, order, false);
         let shared = targets.len() > 1 && traits.offline;
         if shared {
-            let held = Shared { holders: targets.len() as u32, acknowledged: false };
-            self.users.entry(account.clone()).or_default().shared.insert(message.mid, held);
+            let held = Shared {
+                holders: targets.len() as u32,
+                acknowledged: false,
+            };
+            self.users
+                .entry(account.clone())
+                .or_default()
+                .shared
+                .insert(message.mid, held);
         }
         let item = Arc::new(Item {
             packet: message.packet,
@@ -126,7 +161,8 @@ impl ShardState {
             let mut except = targets;
             except.extend(item.packet.header.from.clone());
             for other in self.carbon_sessions(account, &except) {
-                let copy = carbon::wrap(&item.packet, archived, Direction::Received, account, &other);
+                let copy =
+                    carbon::wrap(&item.packet, archived, Direction::Received, account, &other);
                 self.enqueue_plain(&other, copy, out);
             }
         }
@@ -143,8 +179,15 @@ impl ShardState {
         let order = self.take_order();
         self.archive_received(account, message, order, true);
         let hidden = !message.traits.archive_received;
-        let waiting = Waiting { mid: message.mid, hidden };
-        self.users.entry(account.clone()).or_default().undelivered.insert(order, waiting);
+        let waiting = Waiting {
+            mid: message.mid,
+            hidden,
+        };
+        self.users
+            .entry(account.clone())
+            .or_default()
+            .undelivered
+            .insert(order, waiting);
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: u64, must: bool) {

@@ -44,7 +44,11 @@ impl ShardState {
             return;
         }
         if let Some(user) = self.users.get_mut(account) {
-            user.old.push_back(Old { smid, h: session.h(), until });
+            user.old.push_back(Old {
+                smid,
+                h: session.h(),
+                until,
+            });
             while user.old.len() > limit {
                 user.old.pop_front();
             }
@@ -66,10 +70,15 @@ impl ShardState {
         };
         if session.presence.is_some() {
             self.show_to_own(&jid.bare(), &packet, out);
-            self.add_effect(Effect::Unavailable { packet: packet.clone() });
+            self.add_effect(Effect::Unavailable {
+                packet: packet.clone(),
+            });
         }
         for to in &session.directed {
-            let relay = Relay::Presence { packet: packet.clone(), to: vec![to.clone()] };
+            let relay = Relay::Presence {
+                packet: packet.clone(),
+                to: vec![to.clone()],
+            };
             self.dispatch(&to.bare(), relay, out);
         }
     }
@@ -118,19 +127,36 @@ impl ShardState {
                 owner: account.clone(),
                 mid,
                 order: item.order,
-                with: item.packet.header.from.clone().unwrap_or_else(|| account.into()),
+                with: item
+                    .packet
+                    .header
+                    .from
+                    .clone()
+                    .unwrap_or_else(|| account.into()),
                 stamp: item.stamp,
                 hidden: true,
                 packet: item.packet.clone(),
             };
             self.add_effect(Effect::Archive(row));
         }
-        let waiting = Waiting { mid, hidden: !item.archived };
-        self.users.entry(account.clone()).or_default().undelivered.insert(item.order, waiting);
+        let waiting = Waiting {
+            mid,
+            hidden: !item.archived,
+        };
+        self.users
+            .entry(account.clone())
+            .or_default()
+            .undelivered
+            .insert(item.order, waiting);
     }
 
     /// One holder of a shared message lets go of it. True if it was the last and none has acknowledged.
-    pub(super) fn release_shared(&mut self, account: &BareJid, mid: Mid, acknowledged: bool) -> bool {
+    pub(super) fn release_shared(
+        &mut self,
+        account: &BareJid,
+        mid: Mid,
+        acknowledged: bool,
+    ) -> bool {
         let Some(user) = self.users.get_mut(account) else {
             return true;
         };
@@ -155,8 +181,14 @@ impl ShardState {
             return;
         };
         let relay = match error.header.kind {
-            Kind::Iq(_) => Relay::Iq { packet: error, permitted: true },
-            Kind::Presence(_) => Relay::Presence { packet: error, to: vec![to.clone()] },
+            Kind::Iq(_) => Relay::Iq {
+                packet: error,
+                permitted: true,
+            },
+            Kind::Presence(_) => Relay::Presence {
+                packet: error,
+                to: vec![to.clone()],
+            },
             Kind::Message(_) => Relay::Message(Message {
                 packet: error,
                 mid: Mid(0),

@@ -16,9 +16,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
         }
         let mut holders: BTreeMap<Mid, u32> = BTreeMap::new();
         for (resource, session) in &user.sessions {
-            let Ok(jid) = account.with_resource(resource) else {
-                return Some(format!("{account} has a resource that is none"));
-            };
+            let jid = account.with_prepared_resource(resource);
             if let Some(what) = broken_session(session) {
                 return Some(format!("{jid}: {what}"));
             }
@@ -34,7 +32,8 @@ pub fn broken(state: &ShardState) -> Option<String> {
         if user.old.len() > state.settings.max_old_sessions as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
         }
-        let counted: BTreeMap<Mid, u32> = user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();
+        let counted: BTreeMap<Mid, u32> =
+            user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();
         if counted != holders {
             return Some(format!("{account} miscounts who holds shared messages"));
         }
@@ -50,7 +49,11 @@ fn broken_session(session: &Session) -> Option<&'static str> {
     if session.owner.is_some() && session.sent != next {
         return Some("an owned session has stanzas without a number");
     }
-    if session.fetching.as_ref().is_some_and(|f| f.waiting.is_empty()) {
+    if session
+        .fetching
+        .as_ref()
+        .is_some_and(|f| f.waiting.is_empty())
+    {
         return Some("it waits for nothing");
     }
     None

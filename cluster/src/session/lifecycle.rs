@@ -26,7 +26,8 @@ impl ShardState {
         }
         let epoch = self.take_epoch();
         let user = self.users.entry(account).or_default();
-        user.sessions.insert(resource.into(), Session::new(bind.owner, epoch));
+        user.sessions
+            .insert(resource.into(), Session::new(bind.owner, epoch));
         out.push(Output {
             owner: bind.owner,
             session: bind.session,
@@ -77,7 +78,10 @@ impl ShardState {
             return Outcome::NotResumed { h: None };
         };
         if session.owner == Some(resume.owner) {
-            return Outcome::Resumed { session: jid, epoch: session.epoch };
+            return Outcome::Resumed {
+                session: jid,
+                epoch: session.epoch,
+            };
         }
         let upto = match session.covered(resume.h) {
             Ok(upto) => upto,
@@ -89,7 +93,10 @@ impl ShardState {
         self.trim_queue(&jid, upto);
         let epoch = self.take_epoch();
         self.take_over(&jid, epoch, &resume, out);
-        Outcome::Resumed { session: jid, epoch }
+        Outcome::Resumed {
+            session: jid,
+            epoch,
+        }
     }
 
     fn resumable(&self, account: &BareJid, smid: &SmId) -> Option<Jid> {
@@ -98,12 +105,15 @@ impl ShardState {
             .sessions
             .iter()
             .find(|(_, s)| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == Some(smid))?;
-        account.with_resource(resource).ok()
+        Some(account.with_prepared_resource(resource))
     }
 
     fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
         let user = self.users.get(account)?;
-        user.old.iter().find(|old| old.smid == *smid && old.until > self.time).map(|old| old.h)
+        user.old
+            .iter()
+            .find(|old| old.smid == *smid && old.until > self.time)
+            .map(|old| old.h)
     }
 
     /// The session changes hands: the old owner hears of it, the new one gets what is unacknowledged.
@@ -138,7 +148,10 @@ impl ShardState {
             late: session.sent,
         }));
         for (seq, item) in (session.base..).zip(&session.queue) {
-            tell(Event::Stanza { seq, item: item.clone() });
+            tell(Event::Stanza {
+                seq,
+                item: item.clone(),
+            });
         }
         if let Some(slept) = slept {
             self.deadlines.remove(&(slept.until, jid.clone()));
@@ -189,12 +202,13 @@ impl ShardState {
         for (account, user) in &self.users {
             for (resource, session) in &user.sessions {
                 if session.owner.is_some_and(gone) {
-                    lost.extend(account.with_resource(resource));
+                    lost.push(account.with_prepared_resource(resource));
                 }
             }
         }
         for jid in lost {
-            if let Some((owner, epoch)) = self.session(&jid).and_then(|s| Some((s.owner?, s.epoch))) {
+            if let Some((owner, epoch)) = self.session(&jid).and_then(|s| Some((s.owner?, s.epoch)))
+            {
                 out.push(Output {
                     owner,
                     session: jid.clone(),
@@ -230,11 +244,17 @@ impl ShardState {
     fn enforce_limit(&mut self, account: &BareJid, out: &mut Vec<Output>) {
         let limit = self.settings.max_hibernated_sessions as usize;
         while let Some(user) = self.users.get(account) {
-            let sleeping = user.sessions.iter().filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, r)));
+            let sleeping = user
+                .sessions
+                .iter()
+                .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, r)));
             if sleeping.clone().count() <= limit {
                 return;
             }
-            let Some(jid) = sleeping.min().and_then(|(_, _, r)| account.with_resource(r).ok()) else {
+            let Some(jid) = sleeping
+                .min()
+                .map(|(_, _, r)| account.with_prepared_resource(r))
+            else {
                 return;
             };
             self.end(&jid, EndReason::Limit, out);
@@ -268,7 +288,10 @@ impl ShardState {
             }
         }
         if !hidden.is_empty() {
-            self.add_effect(Effect::Forget { account, mids: hidden });
+            self.add_effect(Effect::Forget {
+                account,
+                mids: hidden,
+            });
         }
     }
 
@@ -290,9 +313,16 @@ impl ShardState {
             return;
         }
         let mids = waiting.values().map(|w| w.mid).collect();
-        let effect = self.add_effect(Effect::Fetch { session: jid.clone(), mids });
+        let effect = self.add_effect(Effect::Fetch {
+            session: jid.clone(),
+            mids,
+        });
         if let Some(session) = self.session_mut(jid) {
-            session.fetching = Some(Fetching { effect, waiting, held: Default::default() });
+            session.fetching = Some(Fetching {
+                effect,
+                waiting,
+                held: Default::default(),
+            });
         }
     }
 }

@@ -79,18 +79,29 @@ impl ShardState {
 
     /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and about
     /// `max_bytes`, with the number of the first.
-    pub fn outbox(&self, to: ShardId, from: u64, max_items: usize, max_bytes: usize) -> (u64, Vec<Relay>) {
+    pub fn outbox(
+        &self,
+        to: ShardId,
+        from: u64,
+        max_items: usize,
+        max_bytes: usize,
+    ) -> (u64, Vec<Relay>) {
         let Some(outbox) = self.outboxes.get(&to) else {
             return (from, Vec::new());
         };
         let first = from.max(outbox.first);
         let skip = usize::try_from(first - outbox.first).unwrap_or(usize::MAX);
         let mut bytes = 0;
-        let items = outbox.items.iter().skip(skip).take(max_items).take_while(|relay| {
-            let fits = bytes < max_bytes;
-            bytes += relay.size();
-            fits
-        });
+        let items = outbox
+            .items
+            .iter()
+            .skip(skip)
+            .take(max_items)
+            .take_while(|relay| {
+                let fits = bytes < max_bytes;
+                bytes += relay.size();
+                fits
+            });
         (first, items.cloned().collect())
     }
 }

@@ -26,8 +26,17 @@ impl ShardState {
             packet: update.packet.clone(),
             priority: update.priority,
         });
-        let directed = if available { Default::default() } else { std::mem::take(&mut session.directed) };
-        let subscribers = update.subscribers.iter().map(Jid::from).chain(directed).collect();
+        let directed = if available {
+            Default::default()
+        } else {
+            std::mem::take(&mut session.directed)
+        };
+        let subscribers = update
+            .subscribers
+            .iter()
+            .map(Jid::from)
+            .chain(directed)
+            .collect();
         self.spread_presence(&update.packet, subscribers, out);
         self.show_to_own(&account, &update.packet, out);
         if !available {
@@ -65,7 +74,12 @@ impl ShardState {
     }
 
     /// The account's available sessions see the presence of one of them (IM-39).
-    pub(super) fn show_to_own(&mut self, account: &BareJid, packet: &Packet, out: &mut Vec<Output>) {
+    pub(super) fn show_to_own(
+        &mut self,
+        account: &BareJid,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) {
         for (own, _) in self.available(account) {
             let mut copy = packet.clone();
             copy.header.to = Some(account.into());
@@ -80,7 +94,10 @@ impl ShardState {
         };
         let available = user.sessions.iter().filter_map(|(resource, session)| {
             let presence = session.presence.as_ref()?;
-            Some((account.with_resource(resource).ok()?, presence.packet.clone()))
+            Some((
+                account.with_prepared_resource(resource),
+                presence.packet.clone(),
+            ))
         });
         available.collect()
     }
@@ -89,10 +106,16 @@ impl ShardState {
     pub(super) fn spread_presence(&mut self, packet: &Packet, to: Vec<Jid>, out: &mut Vec<Output>) {
         let mut by_shard: BTreeMap<ShardId, Vec<Jid>> = BTreeMap::new();
         for jid in to {
-            by_shard.entry(shard_of(&jid.bare(), self.shards)).or_default().push(jid);
+            by_shard
+                .entry(shard_of(&jid.bare(), self.shards))
+                .or_default()
+                .push(jid);
         }
         for (shard, to) in by_shard {
-            let relay = Relay::Presence { packet: packet.clone(), to };
+            let relay = Relay::Presence {
+                packet: packet.clone(),
+                to,
+            };
             self.send_to_shard(shard, relay, out);
         }
     }
@@ -100,10 +123,16 @@ impl ShardState {
     pub(super) fn spread_probe(&mut self, from: &Jid, to: Vec<BareJid>, out: &mut Vec<Output>) {
         let mut by_shard: BTreeMap<ShardId, Vec<BareJid>> = BTreeMap::new();
         for account in to {
-            by_shard.entry(shard_of(&account, self.shards)).or_default().push(account);
+            by_shard
+                .entry(shard_of(&account, self.shards))
+                .or_default()
+                .push(account);
         }
         for (shard, to) in by_shard {
-            let relay = Relay::Probe { from: from.clone(), to };
+            let relay = Relay::Probe {
+                from: from.clone(),
+                to,
+            };
             self.send_to_shard(shard, relay, out);
         }
     }
@@ -117,7 +146,12 @@ impl ShardState {
     }
 
     /// Presence arrives for accounts or sessions of this shard (IM table C).
-    pub(super) fn deliver_presence(&mut self, packet: &Packet, to: Vec<Jid>, out: &mut Vec<Output>) {
+    pub(super) fn deliver_presence(
+        &mut self,
+        packet: &Packet,
+        to: Vec<Jid>,
+        out: &mut Vec<Output>,
+    ) {
         let gone = matches!(
             packet.header.kind,
             Kind::Presence(PresenceType::Unavailable | PresenceType::Error)
@@ -128,10 +162,16 @@ impl ShardState {
             let targets: Vec<Jid> = if to.resource().is_some() {
                 vec![to]
             } else {
-                self.available(&to.bare()).into_iter().map(|(jid, _)| jid).collect()
+                self.available(&to.bare())
+                    .into_iter()
+                    .map(|(jid, _)| jid)
+                    .collect()
             };
             for target in targets {
-                if gone && let (Some(session), Some(from)) = (self.session_mut(&target), &packet.header.from) {
+                if gone
+                    && let (Some(session), Some(from)) =
+                        (self.session_mut(&target), &packet.header.from)
+                {
                     session.directed.remove(from);
                 }
                 self.enqueue_plain(&target, copy.clone(), out);
@@ -140,7 +180,12 @@ impl ShardState {
     }
 
     /// Each of the accounts shows `from`, which may see it, where it is available (IM-43 d).
-    pub(super) fn answer_probe(&mut self, from: &Jid, accounts: Vec<BareJid>, out: &mut Vec<Output>) {
+    pub(super) fn answer_probe(
+        &mut self,
+        from: &Jid,
+        accounts: Vec<BareJid>,
+        out: &mut Vec<Output>,
+    ) {
         for account in accounts {
             for (_, packet) in self.available(&account) {
                 self.spread_presence(&packet, vec![from.clone()], out);

@@ -197,7 +197,11 @@ impl ShardState {
             Command::Inbound(inbound) => self.inbound(inbound, out),
             Command::Acknowledge(ack) => self.acknowledge(&ack),
             Command::Lost { session, epoch } => self.lost(&session, epoch, out),
-            Command::End { session, epoch, reason } => self.end_by(&session, epoch, reason, out),
+            Command::End {
+                session,
+                epoch,
+                reason,
+            } => self.end_by(&session, epoch, reason, out),
             Command::NodeLost { node, alive } => self.node_lost(node, alive, out),
             Command::Relay { from, first, items } => self.relayed(from, first, items, out),
             Command::Trim { to, upto } => self.trim(to, upto),
@@ -238,12 +242,16 @@ impl ShardState {
     }
 
     pub(super) fn session_mut(&mut self, jid: &Jid) -> Option<&mut Session> {
-        self.users.get_mut(&jid.bare())?.sessions.get_mut(jid.resource()?)
+        self.users
+            .get_mut(&jid.bare())?
+            .sessions
+            .get_mut(jid.resource()?)
     }
 
     /// The session, if this epoch's owner still acts for it.
     pub(super) fn owned(&mut self, jid: &Jid, epoch: u64) -> Option<&mut Session> {
-        self.session_mut(jid).filter(|s| s.epoch == epoch && s.owner.is_some())
+        self.session_mut(jid)
+            .filter(|s| s.epoch == epoch && s.owner.is_some())
     }
 
     pub(super) fn add_effect(&mut self, effect: Effect) -> EffectId {

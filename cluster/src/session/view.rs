@@ -48,7 +48,9 @@ impl ShardState {
 
     /// Milliseconds of shard time until something ends by itself.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(until, _)| until.saturating_sub(self.time))
+        self.deadlines
+            .first()
+            .map(|(until, _)| until.saturating_sub(self.time))
     }
 
     /// Some session hibernates.
@@ -59,13 +61,21 @@ impl ShardState {
     /// The processes whose connections act for sessions.
     pub fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
         let sessions = self.users.values().flat_map(|u| u.sessions.values());
-        sessions.filter_map(|s| s.owner).map(|o| (o.node, o.boot)).collect()
+        sessions
+            .filter_map(|s| s.owner)
+            .map(|o| (o.node, o.boot))
+            .collect()
     }
 
     /// Effects after `after`, in order.
     pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
         let range = self.pending.range(EffectId(after.0 + 1)..).take(max);
-        range.map(|(id, effect)| Pending { id: *id, effect: effect.clone() }).collect()
+        range
+            .map(|(id, effect)| Pending {
+                id: *id,
+                effect: effect.clone(),
+            })
+            .collect()
     }
 
     /// How many effects are pending.
@@ -76,9 +86,16 @@ impl ShardState {
     /// What the owner with this epoch is to write from number `from` on; none if it no longer acts for
     /// the session.
     pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
-        let session = self.session(session).filter(|s| s.epoch == epoch && s.owner.is_some())?;
+        let session = self
+            .session(session)
+            .filter(|s| s.epoch == epoch && s.owner.is_some())?;
         let numbered = (session.base..).zip(&session.queue);
-        Some(numbered.filter(|(seq, _)| *seq >= from).map(|(seq, item)| (seq, item.clone())).collect())
+        Some(
+            numbered
+                .filter(|(seq, _)| *seq >= from)
+                .map(|(seq, item)| (seq, item.clone()))
+                .collect(),
+        )
     }
 
     /// The account's sessions.
@@ -88,13 +105,16 @@ impl ShardState {
         };
         let views = user.sessions.iter().filter_map(|(resource, s)| {
             Some(SessionView {
-                jid: account.with_resource(resource).ok()?,
+                jid: account.with_prepared_resource(resource),
                 owner: s.owner,
                 epoch: s.epoch,
                 resumable: s.is_resumable(),
                 queue: s.queue.len(),
                 queue_bytes: s.queue.iter().map(|i| i.packet.payload.len()).sum(),
-                oldest: s.queue.front().map_or(0, |i| self.now.saturating_sub(i.stamp)),
+                oldest: s
+                    .queue
+                    .front()
+                    .map_or(0, |i| self.now.saturating_sub(i.stamp)),
                 priority: s.presence.as_ref().map(|p| p.priority),
                 hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
             })
@@ -104,7 +124,10 @@ impl ShardState {
 
     /// Every account with a session.
     pub fn accounts(&self) -> impl Iterator<Item = &BareJid> {
-        self.users.iter().filter(|(_, u)| !u.sessions.is_empty()).map(|(account, _)| account)
+        self.users
+            .iter()
+            .filter(|(_, u)| !u.sessions.is_empty())
+            .map(|(account, _)| account)
     }
 
     /// The last broadcast of each available session of the account.

@@ -24,7 +24,9 @@ mod tests {
         let account = |n: u32| BareJid::new(&format!("user{n}@example.org")).expect("valid");
         assert_eq!(shard_of(&account(1), 3), shard_of(&account(1), 3));
         for shard in 0..3 {
-            let count = (0..3000).filter(|n| shard_of(&account(*n), 3) == ShardId(shard)).count();
+            let count = (0..3000)
+                .filter(|n| shard_of(&account(*n), 3) == ShardId(shard))
+                .count();
             assert!((800..1200).contains(&count), "shard {shard} has {count}");
         }
     }

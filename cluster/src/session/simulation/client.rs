@@ -84,7 +84,10 @@ impl Client {
         self.conn = Some(conn);
         self.ready = false;
         match &self.sm {
-            Some(sm) => vec![Up::Resume { smid: sm.smid.clone(), h: sm.h }],
+            Some(sm) => vec![Up::Resume {
+                smid: sm.smid.clone(),
+                h: sm.h,
+            }],
             None => vec![self.bind()],
         }
     }
@@ -122,7 +125,10 @@ impl Client {
                 self.ready = true;
                 let sm = self.sm.as_ref().ok_or("resumed without having asked")?;
                 let again = sm.unacked.iter().map(|sent| match sent {
-                    Some((uid, to)) => Up::Send { uid: *uid, to: to.clone() },
+                    Some((uid, to)) => Up::Send {
+                        uid: *uid,
+                        to: to.clone(),
+                    },
                     None => Up::Available,
                 });
                 return Ok(again.collect());
@@ -157,10 +163,15 @@ impl Client {
         };
         let new = h.wrapping_sub(sm.acked) as usize;
         if new > sm.unacked.len() {
-            return Err(format!("h went from {} to {h} with {} in flight (I-6)", sm.acked, sm.unacked.len()));
+            return Err(format!(
+                "h went from {} to {h} with {} in flight (I-6)",
+                sm.acked,
+                sm.unacked.len()
+            ));
         }
         sm.acked = h;
-        self.acknowledged.extend(sm.unacked.drain(..new).flatten().map(|(uid, _)| uid));
+        self.acknowledged
+            .extend(sm.unacked.drain(..new).flatten().map(|(uid, _)| uid));
         Ok(())
     }
 }

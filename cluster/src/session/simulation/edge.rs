@@ -10,8 +10,8 @@ use super::client::{Down, SEED, Up};
 use super::shards::mid;
 use crate::id::{Owner, SmId};
 use crate::session::{
-    Acknowledge, Action, Bind, Command, Enable, Event, Inbound, Message, Outcome, Output, PresenceUpdate,
-    Relay, Resume, Traits,
+    Acknowledge, Action, Bind, Command, Enable, Event, Inbound, Message, Outcome, Output,
+    PresenceUpdate, Relay, Resume, Traits,
 };
 
 /// Hibernation time in the simulation, in seconds.
@@ -67,7 +67,10 @@ impl Conn {
         let command = match self.up.front()? {
             Up::Bind(jid) => {
                 self.session = Some(jid.clone());
-                let bind = Bind { session: jid.clone(), owner: self.owner };
+                let bind = Bind {
+                    session: jid.clone(),
+                    owner: self.owner,
+                };
                 self.up.pop_front();
                 Command::Bind(bind)
             }
@@ -87,7 +90,9 @@ impl Conn {
                     session: self.session.clone()?,
                     epoch: self.epoch,
                     after: self.next_in - 1,
-                    smid: Some(SmId(format!("{}-{}", self.owner.boot.0, self.owner.conn.0).into())),
+                    smid: Some(SmId(
+                        format!("{}-{}", self.owner.boot.0, self.owner.conn.0).into(),
+                    )),
                     max: MAX,
                     seed: SEED,
                 })
@@ -114,19 +119,31 @@ impl Conn {
         while stanzas.len() < 4 {
             let action = match self.up.front() {
                 Some(Up::Available) => Action::Presence(PresenceUpdate {
-                    packet: packet(Kind::Presence(PresenceType::Available), &session, None, Bytes::new()),
+                    packet: packet(
+                        Kind::Presence(PresenceType::Available),
+                        &session,
+                        None,
+                        Bytes::new(),
+                    ),
                     priority: 0,
                     subscribers: Vec::new(),
                     probes: Vec::new(),
                     requests: Vec::new(),
                 }),
-                Some(Up::Send { uid, to }) => Action::Send(Relay::Message(message(*uid, &session, to))),
+                Some(Up::Send { uid, to }) => {
+                    Action::Send(Relay::Message(message(*uid, &session, to)))
+                }
                 _ => break,
             };
             self.up.pop_front();
             stanzas.push(vec![action]);
         }
-        let inbound = Inbound { session, epoch: self.epoch, first: self.next_in, stanzas };
+        let inbound = Inbound {
+            session,
+            epoch: self.epoch,
+            first: self.next_in,
+            stanzas,
+        };
         if early_ack {
             self.acknowledge(inbound.first + inbound.stanzas.len() as u64);
         }
@@ -135,7 +152,8 @@ impl Conn {
 
     fn acknowledge(&mut self, next: u64) {
         if let Some((number, h)) = self.inbound_base {
-            self.down.push_back(Down::Ack(h.wrapping_add((next - number) as u32)));
+            self.down
+                .push_back(Down::Ack(h.wrapping_add((next - number) as u32)));
         }
     }
 
@@ -156,7 +174,9 @@ impl Conn {
             Outcome::Done => {}
             Outcome::Stale => self.alive = false,
             Outcome::CountTooHigh { h, sent } => {
-                return Err(format!("an honest client's {h} is refused, {sent} were sent"));
+                return Err(format!(
+                    "an honest client's {h} is refused, {sent} were sent"
+                ));
             }
             other => return Err(format!("unexpected answer {other:?}")),
         }
@@ -173,7 +193,9 @@ impl Conn {
                 self.epoch = output.epoch;
                 self.down.push_back(Down::Bound);
             }
-            Event::Enabled { smid, next, seed, .. } => {
+            Event::Enabled {
+                smid, next, seed, ..
+            } => {
                 self.inbound_base = Some((self.next_in, seed));
                 self.outbound_base = Some((next, seed));
                 let smid = smid.ok_or("enabled without an identifier")?;
@@ -190,7 +212,10 @@ impl Conn {
             }
             Event::Stanza { seq, item } => {
                 if seq > self.expected {
-                    return Err(format!("{}: {seq} came where {} was due", output.session, self.expected));
+                    return Err(format!(
+                        "{}: {seq} came where {} was due",
+                        output.session, self.expected
+                    ));
                 }
                 if seq == self.expected {
                     self.expected += 1;
@@ -233,7 +258,9 @@ fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
 }
 
 fn read(packet: &Packet) -> Down {
-    let uid = std::str::from_utf8(&packet.payload).ok().and_then(|text| text.parse().ok());
+    let uid = std::str::from_utf8(&packet.payload)
+        .ok()
+        .and_then(|text| text.parse().ok());
     match (packet.header.kind, uid) {
         (Kind::Message(MessageType::Chat), Some(uid)) => Down::Message { uid },
         _ => Down::Other,

@@ -40,10 +40,19 @@ fn judge_receiver(client: &Client, sent: &BTreeMap<u64, (usize, &BareJid)>) -> R
             return Err(format!("{uid} for {to} reached {} (I-2)", client.account));
         }
         if !seen.insert((session, uid)) {
-            return Err(format!("{uid} came twice in one session of {} (I-3)", client.account));
+            return Err(format!(
+                "{uid} came twice in one session of {} (I-3)",
+                client.account
+            ));
         }
-        if let Some(before) = newest.insert((*session, *sender), *uid).filter(|before| before > uid) {
-            return Err(format!("{uid} came after {before} at {} (I-5)", client.account));
+        if let Some(before) = newest
+            .insert((*session, *sender), *uid)
+            .filter(|before| before > uid)
+        {
+            return Err(format!(
+                "{uid} came after {before} at {} (I-5)",
+                client.account
+            ));
         }
     }
     Ok(())
@@ -66,7 +75,10 @@ mod tests {
         let mut b = Client::new(account("b"));
         b.received = received.to_vec();
         let verdict = judge(&[a, b]).err().unwrap_or_default();
-        assert!(verdict.contains(expect) && expect.is_empty() == verdict.is_empty(), "{verdict}");
+        assert!(
+            verdict.contains(expect) && expect.is_empty() == verdict.is_empty(),
+            "{verdict}"
+        );
     }
 
     #[test]

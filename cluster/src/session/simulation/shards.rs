@@ -1,6 +1,7 @@
 //! Shards in the simulation: one log each, three replicas that apply it late, one of them the leader.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use proto::Jid;
 
@@ -54,8 +55,15 @@ impl Shard {
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
         let commands = commands.into_iter().map(|c| self.mutate(c)).collect();
-        let settings = Settings { max_hibernated_sessions: 2, ..Settings::default() };
-        self.log.push(encode(&Batch { now, settings, commands }));
+        let settings = Settings {
+            max_hibernated_sessions: 2,
+            ..Settings::default()
+        };
+        self.log.push(encode(&Batch {
+            now,
+            settings,
+            commands,
+        }));
         let mut committed = Committed::default();
         committed.outputs = self.catch_up(self.leader, usize::MAX, &mut committed.outcomes)?;
         if let Some(what) = invariant::broken(self.state()) {
@@ -88,21 +96,19 @@ impl Shard {
                 reverse_replay(&mut applied.outputs);
             }
             let hash = encode(&r.state);
-            let known = self.hashes.entry(r.applied).or_insert_with(|| hash.clone());
-            if *known != hash {
-                return Err(format!("replicas of shard {} differ at {} (I-16)", self.id, r.applied));
+            match self.hashes.entry(r.applied) {
+                Entry::Vacant(first) => {
+                    first.insert(hash);
+                    grown(&mut self.epochs, &applied.outputs)?;
+                }
+                Entry::Occupied(known) if *known.get() == hash => {}
+                Entry::Occupied(known) => {
+                    let at = known.key();
+                    return Err(format!("replicas of shard {} differ at {at} (I-16)", self.id));
+                }
             }
             *outcomes = applied.outcomes;
             outputs.extend(applied.outputs);
-        }
-        for output in &outputs {
-            if !matches!(output.event, Event::Detached(_)) {
-                let known = self.epochs.entry(output.session.clone()).or_default();
-                if replica == self.leader && output.epoch < *known {
-                    return Err(format!("epochs of {} go back (I-8)", output.session));
-                }
-                *known = (*known).max(output.epoch);
-            }
         }
         Ok(outputs)
     }
@@ -164,7 +170,10 @@ impl Shard {
             }
             (Mutant::ResumeOffByOne, Command::Resume(mut resume)) => {
                 let covered = resume.h.wrapping_add(1);
-                let session = state.users.get(&resume.account).and_then(|u| u.sessions.values().next());
+                let session = state
+                    .users
+                    .get(&resume.account)
+                    .and_then(|u| u.sessions.values().next());
                 if session.is_some_and(|s| s.covered(covered).is_ok()) {
                     resume.h = covered;
                 }
@@ -172,7 +181,10 @@ impl Shard {
             }
             (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
                 let holder = state.users.iter().find(|(_, user)| {
-                    let ids = user.sessions.values().filter_map(|s| s.sm.as_ref()?.smid.as_ref());
+                    let ids = user
+                        .sessions
+                        .values()
+                        .filter_map(|s| s.sm.as_ref()?.smid.as_ref());
                     ids.into_iter().any(|id| *id == resume.smid)
                 });
                 if let Some((account, _)) = holder {
@@ -198,10 +210,26 @@ pub(super) struct Committed {
     pub(super) outputs: Vec<Output>,
 }
 
+/// I-8: no owner acts under an epoch older than one already granted.
+fn grown(epochs: &mut BTreeMap<Jid, u64>, outputs: &[Output]) -> Result<(), String> {
+    for output in outputs {
+        if !matches!(output.event, Event::Detached(_)) {
+            let known = epochs.entry(output.session.clone()).or_default();
+            if output.epoch < *known {
+                return Err(format!("epochs of {} go back (I-8)", output.session));
+            }
+            *known = output.epoch;
+        }
+    }
+    Ok(())
+}
+
 /// What an end puts aside for the user's next session is gone.
 fn drop_ended(before: &ShardState, after: &mut ShardState) {
     for (account, user) in &mut after.users {
-        let Some(known) = before.users.get(account) else { continue };
+        let Some(known) = before.users.get(account) else {
+            continue;
+        };
         if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
             user.undelivered.clone_from(&known.undelivered);
         }
@@ -210,7 +238,10 @@ fn drop_ended(before: &ShardState, after: &mut ShardState) {
 }
 
 fn reverse_replay(outputs: &mut [Output]) {
-    let Some(start) = outputs.iter().position(|o| matches!(o.event, Event::Resumed(_))) else {
+    let Some(start) = outputs
+        .iter()
+        .position(|o| matches!(o.event, Event::Resumed(_)))
+    else {
         return;
     };
     let mut items: Vec<_> = Vec::new();

@@ -49,7 +49,9 @@ impl World {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
             now: 1_000_000,
             mutant,
-            shards: (0..SHARDS).map(|n| Shard::new(ShardId(n), SHARDS, NODES, mutant)).collect(),
+            shards: (0..SHARDS)
+                .map(|n| Shard::new(ShardId(n), SHARDS, NODES, mutant))
+                .collect(),
             boots: (1..=NODES as u64).collect(),
             clients: (0..4).map(|n| Client::new(account(n))).collect(),
             conns: BTreeMap::new(),
@@ -117,15 +119,23 @@ impl World {
         }
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
-        let owner = Owner { node: NodeId(node as u64), boot: BootId(self.boots[node]), conn };
+        let owner = Owner {
+            node: NodeId(node as u64),
+            boot: BootId(self.boots[node]),
+            conn,
+        };
         let up = self.clients[client].greet(conn);
         let account = self.clients[client].account.clone();
-        self.conns.insert(conn, Conn::new(owner, client, account, up));
+        self.conns
+            .insert(conn, Conn::new(owner, client, account, up));
     }
 
     fn send(&mut self, client: usize) {
         let to = self.below(self.clients.len());
-        let Some(conn) = self.clients[client].conn.filter(|_| self.clients[client].ready && to != client) else {
+        let Some(conn) = self.clients[client]
+            .conn
+            .filter(|_| self.clients[client].ready && to != client)
+        else {
             return;
         };
         let (uid, to) = (self.next_uid, self.clients[to].account.clone());
@@ -154,7 +164,12 @@ impl World {
         for (id, conn) in &mut self.conns {
             while let Some(command) = conn.work(early) {
                 let shard = shard_of(&conn.account, SHARDS);
-                self.proposals.push_back(Proposal { shard, conn: Some(*id), theft: false, command });
+                self.proposals.push_back(Proposal {
+                    shard,
+                    conn: Some(*id),
+                    theft: false,
+                    command,
+                });
             }
         }
     }
@@ -198,7 +213,10 @@ impl World {
     fn answer(&mut self, proposal: Proposal, outcome: Outcome) -> Result<(), String> {
         match (&proposal.command, outcome) {
             (Command::Relay { from, .. }, Outcome::Relayed { cursor }) => {
-                let trim = Command::Trim { to: proposal.shard, upto: cursor };
+                let trim = Command::Trim {
+                    to: proposal.shard,
+                    upto: cursor,
+                };
                 self.propose(*from, trim);
             }
             (_, Outcome::NotResumed { h: None }) if proposal.theft => {}
@@ -215,13 +233,19 @@ impl World {
     }
 
     fn propose(&mut self, shard: ShardId, command: Command) {
-        self.proposals.push_back(Proposal { shard, conn: None, theft: false, command });
+        self.proposals.push_back(Proposal {
+            shard,
+            conn: None,
+            theft: false,
+            command,
+        });
     }
 
     /// Outputs of the replica on `node` reach the connections of the process that runs there now.
     fn route(&mut self, node: usize, outputs: Vec<Output>) -> Result<(), String> {
         for output in outputs {
-            let here = output.owner.node == NodeId(node as u64) && output.owner.boot == BootId(self.boots[node]);
+            let here = output.owner.node == NodeId(node as u64)
+                && output.owner.boot == BootId(self.boots[node]);
             if let Some(conn) = self.conns.get_mut(&output.owner.conn).filter(|_| here) {
                 conn.output(output)?;
             }
@@ -234,7 +258,10 @@ impl World {
         let Some(id) = self.clients[client].conn else {
             return Ok(());
         };
-        let downs: Vec<Down> = self.conns.get_mut(&id).map_or_else(Vec::new, |c| c.down.drain(..).collect());
+        let downs: Vec<Down> = self
+            .conns
+            .get_mut(&id)
+            .map_or_else(Vec::new, |c| c.down.drain(..).collect());
         for down in downs {
             if let Down::Failed { h } = &down {
                 let slept = self.now - self.clients[client].cut_at;
@@ -242,7 +269,9 @@ impl World {
                     return Err(format!("a session that slept {slept} ms is refused (I-10)"));
                 }
                 if h.is_none() {
-                    return Err(String::from("the count of an ended session is forgotten (I-11)"));
+                    return Err(String::from(
+                        "the count of an ended session is forgotten (I-11)",
+                    ));
                 }
             }
             let up = self.clients[client].receive(down)?;
@@ -274,7 +303,12 @@ impl World {
 
     /// An edge notices that a connection is gone.
     fn notice(&mut self) {
-        let gone: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.linked).map(|(id, _)| *id).collect();
+        let gone: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.linked)
+            .map(|(id, _)| *id)
+            .collect();
         if gone.is_empty() {
             return;
         }
@@ -282,7 +316,13 @@ impl World {
         if let Some(conn) = self.conns.remove(&id) {
             let shard = shard_of(&conn.account, SHARDS);
             if let Some(session) = conn.session {
-                self.propose(shard, Command::Lost { session, epoch: conn.epoch });
+                self.propose(
+                    shard,
+                    Command::Lost {
+                        session,
+                        epoch: conn.epoch,
+                    },
+                );
             }
         }
     }
@@ -310,7 +350,9 @@ impl World {
                         archived: !row.hidden,
                         packet: row.packet.clone(),
                     };
-                    self.archive.entry((row.owner.clone(), row.mid)).or_insert(fetched);
+                    self.archive
+                        .entry((row.owner.clone(), row.mid))
+                        .or_insert(fetched);
                 }
                 Effect::Forget { account, mids } => {
                     for mid in mids {
@@ -319,11 +361,18 @@ impl World {
                 }
                 Effect::Fetch { session, mids } => {
                     let owner = session.bare();
-                    messages = mids.iter().filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned()).collect();
+                    messages = mids
+                        .iter()
+                        .filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned())
+                        .collect();
                 }
                 Effect::Subscription(_) | Effect::Unavailable { .. } => {}
             }
-            done.push(Completed { id: pending.id, relays: Vec::new(), messages });
+            done.push(Completed {
+                id: pending.id,
+                relays: Vec::new(),
+                messages,
+            });
         }
         if !done.is_empty() {
             self.propose(ShardId(shard as u16), Command::Done(done));
@@ -346,14 +395,18 @@ impl World {
         for client in lost {
             self.cut(client);
         }
-        self.conns.retain(|_, c| c.owner.node != NodeId(node as u64));
+        self.conns
+            .retain(|_, c| c.owner.node != NodeId(node as u64));
         self.boots[node] += NODES as u64;
         for shard in 0..self.shards.len() {
             let outputs = self.shards[shard].crash(node)?;
             let leader = self.shards[shard].leader;
             self.route(leader, outputs)?;
             let alive = Some(BootId(self.boots[node]));
-            let lost = Command::NodeLost { node: NodeId(node as u64), alive };
+            let lost = Command::NodeLost {
+                node: NodeId(node as u64),
+                alive,
+            };
             self.propose(ShardId(shard as u16), lost);
         }
         Ok(())
@@ -366,10 +419,24 @@ impl World {
             return;
         };
         let account = self.clients[thief].account.clone();
-        let owner = Owner { node: NodeId(0), boot: BootId(0), conn: ConnId(0) };
-        let resume = Resume { account: account.clone(), smid: sm.smid.clone(), h: sm.h, owner };
+        let owner = Owner {
+            node: NodeId(0),
+            boot: BootId(0),
+            conn: ConnId(0),
+        };
+        let resume = Resume {
+            account: account.clone(),
+            smid: sm.smid.clone(),
+            h: sm.h,
+            owner,
+        };
         let shard = shard_of(&account, SHARDS);
-        self.proposals.push_back(Proposal { shard, conn: None, theft: true, command: Command::Resume(resume) });
+        self.proposals.push_back(Proposal {
+            shard,
+            conn: None,
+            theft: true,
+            command: Command::Resume(resume),
+        });
     }
 
     /// No more faults: everybody comes back, everything arrives (I-22).
@@ -414,6 +481,9 @@ impl World {
         self.proposals.is_empty()
             && self.shards.iter().all(quiet)
             && self.clients.iter().all(|c| c.ready && c.conn.is_some())
-            && self.conns.values().all(|c| c.up.is_empty() && c.down.is_empty() && c.alive)
+            && self
+                .conns
+                .values()
+                .all(|c| c.up.is_empty() && c.down.is_empty() && c.alive)
     }
 }
