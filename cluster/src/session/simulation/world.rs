@@ -293,8 +293,10 @@ impl World {
     fn cut(&mut self, client: usize) {
         let client = &mut self.clients[client];
         if let Some(conn) = client.conn.take() {
+            if client.ready {
+                client.cut_at = self.now;
+            }
             client.ready = false;
-            client.cut_at = self.now;
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.linked = false;
             }
