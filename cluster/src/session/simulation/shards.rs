@@ -104,7 +104,10 @@ impl Shard {
                 Entry::Occupied(known) if *known.get() == hash => {}
                 Entry::Occupied(known) => {
                     let at = known.key();
-                    return Err(format!("replicas of shard {} differ at {at} (I-16)", self.id));
+                    return Err(format!(
+                        "replicas of shard {} differ at {at} (I-16)",
+                        self.id
+                    ));
                 }
             }
             *outcomes = applied.outcomes;

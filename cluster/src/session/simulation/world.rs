@@ -108,7 +108,30 @@ impl World {
             96 => self.change_leader(shard, node)?,
             97 => self.crash(node)?,
             98 => self.steal(client),
-            _ => self.now += [10, 500, 7_000, 40_000][self.below(4)],
+            _ => self.wait()?,
+        }
+        Ok(())
+    }
+
+    /// Time passes. Replicas lag for less than the longer waits, so that who lost a session knows.
+    fn wait(&mut self) -> Result<(), String> {
+        let wait = [10, 500, 7_000, 40_000][self.below(4)];
+        if wait > 1_000 {
+            self.catch_up()?;
+            for client in 0..self.clients.len() {
+                self.listen(client)?;
+            }
+        }
+        self.now += wait;
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<(), String> {
+        for shard in 0..self.shards.len() {
+            for node in 0..NODES {
+                let outputs = self.shards[shard].catch_up(node, usize::MAX, &mut Vec::new())?;
+                self.route(node, outputs)?;
+            }
         }
         Ok(())
     }
@@ -455,11 +478,8 @@ impl World {
             while !self.proposals.is_empty() {
                 self.serve(false)?;
             }
+            self.catch_up()?;
             for shard in 0..self.shards.len() {
-                for node in 0..NODES {
-                    let outputs = self.shards[shard].catch_up(node, usize::MAX, &mut Vec::new())?;
-                    self.route(node, outputs)?;
-                }
                 self.relay(shard);
                 self.effects(shard);
             }
