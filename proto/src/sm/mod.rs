@@ -1,1 +1,14 @@
-//! To come.
+//! Stream Management (XEP-0198): the elements and the counting.
+//!
+//! Counters are 32 bits wide and wrap (SM-21). What a queue holds, and whether it survives its node, is
+//! not decided here: the server's queues are replicated elsewhere, a client keeps an [`Outbound`].
+
+pub mod elements;
+pub mod inbound;
+pub mod outbound;
+pub mod pace;
+
+pub use elements::{Enabled, Failed, Malformed, SmElement};
+pub use inbound::Inbound;
+pub use outbound::{CountTooHigh, Outbound, newly_acked};
+pub use pace::{Next, Pace};
