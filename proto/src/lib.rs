@@ -3,6 +3,7 @@
 //! Input and time go in, output comes out. Nothing here opens a socket, reads a clock, draws a random
 //! number or logs; whoever drives it does. Every bound is named in [`limit`], every namespace in [`ns`].
 
+pub mod fuzzing;
 pub mod jid;
 pub mod limit;
 pub mod ns;

@@ -73,7 +73,7 @@ impl Limits {
     pub const fn own() -> Self {
         Self {
             header_bytes: HEADER_BYTES,
-            stanza_bytes: 16 * STANZA_BYTES,
+            stanza_bytes: 64 * STANZA_BYTES,
             depth: 2 * DEPTH,
             attributes: 2 * ATTRIBUTES,
             declarations: 2 * ATTRIBUTES,

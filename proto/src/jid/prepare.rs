@@ -81,7 +81,7 @@ pub(super) fn prepare_domain(text: &str) -> Result<String, JidError> {
     if is_plain_name(text) {
         return Ok(text.to_owned());
     }
-    let name = settle(text, |name| unicode_name(name)).ok_or(JidError::Domain)?;
+    let name = settle(text, unicode_name).ok_or(JidError::Domain)?;
     check_length(&name)?;
     Ok(name)
 }

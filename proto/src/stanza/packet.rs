@@ -19,6 +19,22 @@ impl Stanza {
             payload: Bytes::from(payload),
         }
     }
+
+    /// The stanza as an element, to be put into another one.
+    pub fn to_element(&self) -> Element {
+        let header = &self.header;
+        let mut element = Element::new(header.kind.name(), ns::CLIENT);
+        for (name, value) in header.attributes() {
+            match name {
+                "xml:lang" => element.set_attr_ns("lang", ns::XML, value),
+                name => element.set_attr(name, value),
+            }
+        }
+        for child in &self.payload {
+            element.push(child.clone());
+        }
+        element
+    }
 }
 
 impl Packet {
@@ -71,6 +87,13 @@ impl Packet {
 impl Header {
     /// Writes the attributes.
     fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.attributes() {
+            attribute(name, value, out);
+        }
+    }
+
+    /// The attributes that are present, with their names as written.
+    fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let attributes = [
             ("to", self.to.as_ref().map(Jid::as_str)),
             ("from", self.from.as_ref().map(Jid::as_str)),
@@ -78,11 +101,8 @@ impl Header {
             ("type", self.kind.type_name()),
             ("xml:lang", self.lang.as_deref()),
         ];
-        for (name, value) in attributes {
-            if let Some(value) = value {
-                attribute(name, value, out);
-            }
-        }
+        let present = attributes.into_iter();
+        present.filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
@@ -127,6 +147,11 @@ mod tests {
     fn st_76_an_empty_stanza_is_one_tag() {
         let presence = Stanza::new(Kind::Presence(crate::stanza::PresenceType::Available));
         assert_eq!(written(&presence.pack(), &[]), "<presence/>");
+    }
+
+    #[test]
+    fn st_79_a_stanza_as_an_element_is_the_same_stanza() {
+        assert_eq!(Stanza::parse(message().to_element()), Ok(message()));
     }
 
     #[test]

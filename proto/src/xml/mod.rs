@@ -84,3 +84,6 @@ impl std::fmt::Display for Shape {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,12 +37,12 @@ enum State {
     CData,
     /// `<?` and so many bytes of `xml`.
     Instruction(usize),
-    Declaration,
+    Declaration(Within),
     Tag(Within),
     End,
 }
 
-/// Where in a tag.
+/// Where in a tag or declaration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Within {
     Names,
@@ -202,9 +202,10 @@ impl Tokenizer {
             State::CData if self.ends_with(b"]]>", 9) => {
                 return Ok(Some((Piece::CData, self.start + 9..self.scan - 3)));
             }
-            State::Declaration if self.ends_with(b"?>", 5) => {
+            State::Declaration(_) if self.ends_with(b"?>", 5) => {
                 return Ok(Some((Piece::Declaration, self.start + 2..self.scan - 2)));
             }
+            State::Declaration(within) => State::Declaration(in_tag(within, byte)?),
             // Text never comes here; the others stay what they are.
             same => same,
         };
@@ -223,7 +224,8 @@ impl Tokenizer {
     /// Whether what was scanned ends so, behind an opening of `opening` bytes.
     fn ends_with(&self, end: &[u8], opening: usize) -> bool {
         let content = self.start + opening;
-        content <= self.scan && self.buffer[content..self.scan].ends_with(end)
+        let content = self.buffer.get(content..self.scan);
+        content.is_some_and(|content| content.ends_with(end))
     }
 }
 
@@ -257,7 +259,7 @@ fn bang(matched: usize, byte: u8) -> Result<State, ReadError> {
 fn instruction(matched: usize, byte: u8) -> Result<State, ReadError> {
     match XML.get(matched) {
         Some(expected) if *expected == byte => Ok(State::Instruction(matched + 1)),
-        None if is_space(byte) => Ok(State::Declaration),
+        None if is_space(byte) => Ok(State::Declaration(Within::Names)),
         _ => Err(ReadError::RestrictedXml),
     }
 }
@@ -269,7 +271,7 @@ fn in_tag(within: Within, byte: u8) -> Result<Within, ReadError> {
         (Within::Value(quote), _) => Ok(Within::Value(quote)),
         (Within::Names, b'\'' | b'"') => Ok(Within::Value(byte)),
         (Within::Names, _) => Ok(Within::Names),
-        (Within::AfterValue, b'/') => Ok(Within::Names),
+        (Within::AfterValue, b'/' | b'?') => Ok(Within::Names),
         (Within::AfterValue, byte) if is_space(byte) => Ok(Within::Names),
         (Within::AfterValue, _) => Err(ReadError::NotWellFormed),
     }

@@ -15,6 +15,8 @@ pub(super) struct Tree {
     begins: Vec<usize>,
     open: Vec<Element>,
     elements: usize,
+    /// Bytes of namespaces that the writer would have to spell out for the first-level element.
+    spelled: usize,
 }
 
 impl Tree {
@@ -26,6 +28,7 @@ impl Tree {
             begins: Vec::new(),
             open: Vec::new(),
             elements: 0,
+            spelled: 0,
         }
     }
 
@@ -94,6 +97,7 @@ impl Tree {
     ) -> Result<Option<Element>, ReadError> {
         if self.open.is_empty() {
             self.elements = 0;
+            self.spelled = 0;
         }
         self.elements += 1;
         if self.elements > limits.elements {
@@ -102,14 +106,30 @@ impl Tree {
         if self.open.len() >= limits.depth {
             return Err(ReadError::PolicyViolation(Shape::Depth));
         }
+        let element = self.enter(tag, limits)?;
+        self.spell(&element, limits)?;
         if piece == Piece::Start {
-            let element = self.enter(tag, limits)?;
             self.open.push(element);
             return Ok(None);
         }
-        let (_, element) = self.scope.enter(tag, limits)?;
+        let name = self.begins.pop().unwrap_or(0);
+        self.names.truncate(name);
         self.scope.leave();
         Ok(self.attach(element))
+    }
+
+    /// Counts what the writer will add: one long namespace behind a short prefix, used a thousand times,
+    /// must not make us send a thousand long namespaces (T-9).
+    fn spell(&mut self, element: &Element, limits: &Limits) -> Result<(), ReadError> {
+        let parent = self.open.last().map_or("", Element::ns);
+        if element.ns() != parent {
+            self.spelled += element.ns().len();
+        }
+        self.spelled += element.attrs().map(|a| a.ns().len()).sum::<usize>();
+        match self.spelled > limits.stanza_bytes {
+            true => Err(ReadError::TooBig(Measured::Stanza)),
+            false => Ok(()),
+        }
     }
 
     /// Gives a complete element to its parent, or out if it has none.

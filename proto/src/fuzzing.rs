@@ -1,0 +1,199 @@
+//! What must hold for any input: one property per parser, for fuzz targets and property tests alike.
+//!
+//! Each function panics if its property does not hold. None is called outside of tests.
+
+use crate::jid::{Jid, prepare_local, prepare_resource};
+use crate::limit::Limits;
+use crate::xml::{Element, ReadError, Reader, Token};
+
+/// Reads a stream in pieces of `size` bytes. White space is left out: it depends on the pieces.
+pub fn tokens(input: &[u8], size: usize, limits: Limits) -> (Vec<Token>, Option<ReadError>) {
+    let mut reader = Reader::new(limits);
+    let mut tokens = Vec::new();
+    for piece in input.chunks(size.max(1)) {
+        reader.feed(piece);
+        loop {
+            match reader.next() {
+                Ok(Some(Token::Whitespace)) => {}
+                Ok(Some(token)) => tokens.push(token),
+                Ok(None) => break,
+                Err(error) => return (tokens, Some(error)),
+            }
+        }
+    }
+    (tokens, None)
+}
+
+/// However the input is cut, the same comes out; and what was read is read again from what we write.
+pub fn reader(input: &[u8]) {
+    let whole = tokens(input, input.len(), Limits::before_auth());
+    let size = input.first().map_or(2, |byte| usize::from(*byte % 32) + 2);
+    for size in [1, size] {
+        assert_eq!(tokens(input, size, Limits::before_auth()), whole);
+    }
+    for token in &whole.0 {
+        if let Token::Element(element) | Token::Open(element) = token {
+            round_trip(element);
+        }
+    }
+}
+
+/// Reading what was written gives the same element, whatever the default namespace is (T-3).
+pub fn round_trip(element: &Element) {
+    for parent in ["", crate::ns::CLIENT] {
+        let written = element.to_xml(parent);
+        let read = Element::parse_in(parent, &written);
+        assert_eq!(
+            read.as_deref(),
+            Ok(std::slice::from_ref(element)),
+            "{written}"
+        );
+    }
+}
+
+/// One complete element, read at once.
+pub fn element(input: &[u8]) {
+    if let Ok(element) = Element::parse_within("", input, &Limits::after_auth()) {
+        round_trip(&element);
+    }
+}
+
+/// A prepared address is prepared, and is made of its parts (T-46).
+pub fn jid(text: &str) {
+    let Ok(jid) = Jid::new(text) else {
+        return;
+    };
+    assert_eq!(Jid::new(jid.as_str()).as_ref(), Ok(&jid), "idempotence");
+    let mut joined = String::new();
+    if let Some(local) = jid.local() {
+        assert_eq!(prepare_local(local).as_deref(), Ok(local));
+        joined = format!("{local}@");
+    }
+    joined += jid.domain();
+    assert_eq!(jid.bare().as_str(), joined);
+    if let Some(resource) = jid.resource() {
+        assert_eq!(prepare_resource(resource).as_deref(), Ok(resource));
+        joined = format!("{joined}/{resource}");
+    }
+    assert_eq!(jid.as_str(), joined);
+}
+
+/// A stanza that is read survives being packed and unpacked.
+pub fn stanza(input: &[u8]) {
+    let parsed = Element::parse_within(crate::ns::CLIENT, input, &Limits::after_auth());
+    if let Ok(Ok(stanza)) = parsed.map(crate::stanza::Stanza::parse) {
+        assert_eq!(stanza.pack().unpack(), Ok(stanza));
+    }
+}
+
+/// A moment that is read is written as the same moment (XEP-0082).
+pub fn stamp(text: &str) {
+    use crate::payload::delay;
+    if let Some(millis) = delay::parse_stamp(text) {
+        assert_eq!(delay::parse_stamp(&delay::stamp(millis)), Some(millis));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Elements of every shape, with all characters that XML has.
+    fn elements() -> impl Strategy<Value = Element> {
+        let ns = prop_oneof![
+            Just(""),
+            Just(crate::ns::CLIENT),
+            Just(crate::ns::XML),
+            Just("urn:a'<&\"")
+        ];
+        let text = "[\\t\\r\\n -\u{D7FF}\u{E000}-\u{FFFD}\u{10000}-\u{10FFFF}]{0,12}";
+        let attributes = prop::collection::vec(("[a-c]", ns.clone(), text), 0..4);
+        let leaf = ("[a-c_][a-c.-]{0,3}", ns, attributes, text);
+        let leaf = leaf.prop_map(|(name, ns, attributes, text)| {
+            let mut element = Element::new(name, ns).with_text(&text);
+            for (name, ns, value) in attributes {
+                element.set_attr_ns(name, ns, value);
+            }
+            element
+        });
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let children = prop::collection::vec((inner.clone(), ".{0,3}"), 0..4);
+            (inner, children).prop_map(|(element, children)| {
+                let with = |element: Element, (child, text): (Element, String)| {
+                    let text = text.replace(|c: char| !(' '..='\u{D7FF}').contains(&c), "");
+                    element.with_child(child).with_text(&text)
+                };
+                children.into_iter().fold(element, with)
+            })
+        })
+    }
+
+    /// Bytes that are often nearly XML.
+    fn nearly_xml() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop::sample::select(vec![
+            "<a>",
+            "</a>",
+            "<b/>",
+            "<p:b/>",
+            " xmlns:p='u'",
+            "<a b='c'",
+            ">",
+            "/>",
+            "'",
+            "\"",
+            "&amp;",
+            "&#65;",
+            "&x;",
+            "<![CDATA[",
+            "]]>",
+            "<!--",
+            "<?xml version='1.0'?>",
+            " ",
+            "\r\n",
+            "é",
+            "=",
+            "<a xmlns='u'>",
+            "text",
+            "\u{FFFE}",
+            "x:",
+        ]);
+        let start = prop::sample::select(vec!["", "<s>", "<?xml version='1.0'?><s xmlns='u'>"]);
+        let parts = prop::collection::vec(part, 0..24);
+        (start, parts).prop_map(|(start, parts)| (start.to_owned() + &parts.concat()).into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn t_3_what_is_written_is_read_unchanged(element in elements()) {
+            round_trip(&element);
+        }
+
+        #[test]
+        fn t_5_cuts_change_nothing(input in nearly_xml()) {
+            reader(&input);
+            super::element(&input);
+            stanza(&input);
+        }
+
+        #[test]
+        fn t_5_cuts_of_any_bytes_change_nothing(input: Vec<u8>) {
+            reader(&[b"<s>".as_slice(), &input].concat());
+        }
+
+        #[test]
+        fn t_46_prepared_addresses_are_prepared(text in "(\\PC{0,6}@)?\\PC{1,8}(/\\PC{0,6})?") {
+            jid(&text);
+        }
+
+        #[test]
+        fn t_46_plain_addresses_too(text in "([a-zA-Zßıσς.]{0,4}@)?[a-zA-Z.İü-]{1,6}(/.{0,4})?") {
+            jid(&text);
+        }
+
+        #[test]
+        fn xep_0082_moments_keep(millis in 0..253_000_000_000_000_u64) {
+            stamp(&crate::payload::delay::stamp(millis));
+        }
+    }
+}
