@@ -1,1 +1,9 @@
-//! To come.
+//! Payloads that more than one service reads or writes. Pure, like all of this crate.
+
+pub mod delay;
+pub mod disco;
+pub mod form;
+pub mod forward;
+pub mod hints;
+pub mod rsm;
+pub mod stanza_id;
