@@ -1,0 +1,243 @@
+//! `[cluster]`: the other nodes.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use super::error::{ConfigError, Rule};
+use super::value;
+
+/// `[cluster]`: which node this is, and how it finds and recognises the others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// The seat. Always set in a loaded configuration.
+    pub node_id: Option<u64>,
+    /// The seat is the ordinal at the end of the host name, plus one.
+    pub node_id_from_hostname: bool,
+    /// Where other nodes connect.
+    pub listen: SocketAddr,
+    /// The address that they are told, `host:port`. Absent: as in `peers`, else `listen`.
+    pub advertise: Option<String>,
+    /// All nodes, this one included.
+    #[serde(deserialize_with = "value::one_or_many")]
+    pub peers: Vec<PeerAddress>,
+    /// Finds the nodes instead of `peers`: `dns:NAME:PORT`.
+    pub discovery: Option<String>,
+    /// A file with a secret that all nodes share.
+    pub secret_file: Option<PathBuf>,
+    /// Instead of a secret: the authority that signs the nodes' certificates, PEM.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Raft groups. Fixed when the cluster is born.
+    pub shards: u16,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            node_id: None,
+            node_id_from_hostname: false,
+            listen: SocketAddr::from(([0, 0, 0, 0], 7400)),
+            advertise: None,
+            peers: Vec::new(),
+            discovery: None,
+            secret_file: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            shards: 3,
+        }
+    }
+}
+
+impl Cluster {
+    /// This node's seat.
+    pub fn seat(&self) -> u64 {
+        self.node_id.unwrap_or(1)
+    }
+
+    /// The address that other nodes are told.
+    pub fn advertised(&self) -> String {
+        let own = self.peers.iter().find(|peer| Some(peer.seat) == self.node_id);
+        let listed = || own.map(|peer| peer.address.clone());
+        self.advertise.clone().or_else(listed).unwrap_or_else(|| self.listen.to_string())
+    }
+
+    /// Whether no address reaches beyond this machine.
+    pub fn is_loopback(&self) -> bool {
+        let addresses = self.peers.iter().map(|peer| peer.address.as_str()).chain(self.advertise.as_deref());
+        self.discovery.is_none() && self.listen.ip().is_loopback() && addresses.into_iter().all(is_loopback)
+    }
+
+    pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 4] {
+        [
+            ("cluster.secret_file", self.secret_file.as_deref()),
+            ("cluster.ca", self.ca.as_deref()),
+            ("cluster.certificate", self.certificate.as_deref()),
+            ("cluster.key", self.key.as_deref()),
+        ]
+    }
+
+    pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 4] {
+        [&mut self.secret_file, &mut self.ca, &mut self.certificate, &mut self.key]
+    }
+
+    pub(super) fn settle(&mut self) -> Result<(), ConfigError> {
+        if self.node_id.is_none() && self.node_id_from_hostname {
+            self.node_id = Some(ordinal(&hostname())?);
+        }
+        let Some(seat) = self.node_id else {
+            return Err(Rule::NoNodeId.broken("cluster.node_id"));
+        };
+        if seat == 0 {
+            return Err(Rule::Between(1, u64::from(u32::MAX)).broken("cluster.node_id"));
+        }
+        // Few and full batches beat many small ones; each group costs every node.
+        if !(1..=12).contains(&self.shards) {
+            return Err(Rule::Between(1, 12).broken("cluster.shards"));
+        }
+        if self.peers.is_empty() && self.discovery.is_none() {
+            return Err(Rule::NoPeers.broken("cluster.peers"));
+        }
+        self.peers.sort_by_key(|peer| peer.seat);
+        if let Some(pair) = self.peers.windows(2).find(|pair| pair[0].seat == pair[1].seat) {
+            return Err(Rule::PeerTwice(pair[0].seat).broken("cluster.peers"));
+        }
+        if self.discovery.is_none() && !self.peers.iter().any(|peer| peer.seat == seat) {
+            return Err(Rule::NotAPeer(seat).broken("cluster.peers"));
+        }
+        let certificates = [&self.ca, &self.certificate, &self.key];
+        let complete = certificates.iter().all(|file| file.is_some());
+        let none = certificates.iter().all(|file| file.is_none());
+        if complete == self.secret_file.is_some() || complete == none {
+            return Err(Rule::NoLinkAuthentication.broken("cluster.secret_file"));
+        }
+        Ok(())
+    }
+}
+
+/// A node's seat and address, written `1@host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The seat.
+    pub seat: u64,
+    /// `host:port`; the host may be a name.
+    pub address: String,
+}
+
+/// The text is not `seat@host:port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected SEAT@HOST:PORT such as \"1@127.0.0.1:7400\"")]
+pub struct NotAPeerAddress;
+
+impl FromStr for PeerAddress {
+    type Err = NotAPeerAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAPeerAddress> {
+        let (seat, address) = text.split_once('@').ok_or(NotAPeerAddress)?;
+        let seat = seat.parse().ok().filter(|seat| *seat > 0).ok_or(NotAPeerAddress)?;
+        let (host, port) = address.rsplit_once(':').ok_or(NotAPeerAddress)?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(NotAPeerAddress);
+        }
+        Ok(Self { seat, address: address.to_owned() })
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.seat, self.address)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error| de::Error::custom(format!("{text:?}: {error}")))
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The name by which a StatefulSet numbers its pods.
+fn hostname() -> String {
+    let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    std::env::var("HOSTNAME").unwrap_or_else(|_| from_kernel()).trim().to_owned()
+}
+
+fn ordinal(hostname: &str) -> Result<u64, ConfigError> {
+    let name = hostname.split('.').next().unwrap_or_default();
+    let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
+    let none = || Rule::NoOrdinal(hostname.to_owned()).broken("cluster.node_id_from_hostname");
+    ordinal.map(|ordinal| u64::from(ordinal) + 1).ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        Cluster {
+            node_id: Some(1),
+            peers: vec!["1@a:1".parse().unwrap(), "2@b:1".parse().unwrap()],
+            secret_file: Some("secret".into()),
+            ..Cluster::default()
+        }
+    }
+
+    #[track_caller]
+    fn broken(change: impl FnOnce(&mut Cluster), expect: Rule) {
+        let mut cluster = cluster();
+        change(&mut cluster);
+        match cluster.settle() {
+            Err(ConfigError::Broken { rule, .. }) => assert_eq!(rule, expect),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        assert!(cluster().settle().is_ok());
+        broken(|c| c.node_id = None, Rule::NoNodeId);
+        broken(|c| c.node_id = Some(3), Rule::NotAPeer(3));
+        broken(|c| c.peers.clear(), Rule::NoPeers);
+        broken(|c| c.peers.push("2@c:1".parse().unwrap()), Rule::PeerTwice(2));
+        broken(|c| c.shards = 13, Rule::Between(1, 12));
+        broken(|c| c.secret_file = None, Rule::NoLinkAuthentication);
+        broken(|c| c.ca = Some("ca".into()), Rule::NoLinkAuthentication);
+    }
+
+    #[test]
+    fn the_seat_is_the_ordinal_plus_one() {
+        assert_eq!(ordinal("holdfast-2").unwrap(), 3);
+        assert_eq!(ordinal("holdfast-0.holdfast-headless.x").unwrap(), 1);
+        assert!(ordinal("laptop").is_err());
+    }
+
+    #[test]
+    fn a_node_is_advertised_as_its_peers_list_it() {
+        assert_eq!(cluster().advertised(), "a:1");
+        assert_eq!(Cluster { advertise: Some("x:2".into()), ..cluster() }.advertised(), "x:2");
+    }
+
+    #[test]
+    fn a_peer_is_a_seat_and_an_address() {
+        let peer: PeerAddress = "3@[::1]:7400".parse().unwrap();
+        assert_eq!((peer.seat, peer.address.as_str()), (3, "[::1]:7400"));
+        for wrong in ["a:1", "0@a:1", "1@a", "1@:1", "x@a:1", "1@a:99999"] {
+            assert!(wrong.parse::<PeerAddress>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Why a configuration is refused, and what `holdfast check` says about one that is not.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A variable of the environment.
+    Variable(String),
+    /// A `--set` on the command line.
+    Flag,
+    /// Nowhere: a default, or something that is missing.
+    Absent,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{} line {line}: ", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}: "),
+            Self::Flag => f.write_str("--set: "),
+            Self::Absent => Ok(()),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}not valid TOML: {message}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What the parser says.
+        message: String,
+    },
+    /// There is no such section or key.
+    #[error("{origin}unknown key `{key}`{}", suggestion(nearest.as_deref()))]
+    UnknownKey {
+        /// Where.
+        origin: Origin,
+        /// The key with its section.
+        key: String,
+        /// A key that is spelt nearly like it.
+        nearest: Option<String>,
+    },
+    /// The value does not fit the key.
+    #[error("{origin}`{key}`: {reason}")]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// The key with its section.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A `--set` without `=` or without a key.
+    #[error("--set {0:?} is not of the form section.key=value")]
+    Set(String),
+    /// Values that cannot work, or not together.
+    #[error("`{key}`: {rule}")]
+    Broken {
+        /// The key with its section.
+        key: &'static str,
+        /// What is asked for.
+        rule: Rule,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|key| format!(", did you mean `{key}`?")).unwrap_or_default()
+}
+
+/// What values must fulfil beyond having the right type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// `domain` and `domains` exclude each other.
+    #[error("give either `domain` or `domains`, not both")]
+    OneDomainKey,
+    /// The text is not a domain.
+    #[error("{0:?} is not a domain name")]
+    NotADomain(String),
+    /// A certificate without a key or the other way round.
+    #[error("`certificate` and `key` belong together: give both or neither")]
+    CertificateWithKey,
+    /// Nobody could log in.
+    #[error("at least one mechanism is needed")]
+    NoMechanism,
+    /// Nobody could connect.
+    #[error("at least one address is needed in `listen` or `listen_tls`")]
+    NoListener,
+    /// The header's sender can be trusted only when it is known.
+    #[error("`proxy_protocol` needs `trusted_proxies`, e.g. [\"10.0.0.0/8\"]")]
+    ProxiesUnknown,
+    /// A bound on a number.
+    #[error("must be between {0} and {1}")]
+    Between(u64, u64),
+    /// SQLite cannot be shared by machines.
+    #[error(
+        "a cluster whose nodes are on several machines needs PostgreSQL (postgres://…): \
+         an SQLite file cannot be shared by machines"
+    )]
+    ClusterNeedsPostgres,
+    /// The node does not know which one it is.
+    #[error("give `node_id`, or set `node_id_from_hostname = true` in a StatefulSet")]
+    NoNodeId,
+    /// The host name has no ordinal at its end.
+    #[error("the host name {0:?} does not end in an ordinal such as `-0`; give `node_id` instead")]
+    NoOrdinal(String),
+    /// Nobody to form a cluster with.
+    #[error("give `peers` (`[\"1@host:port\", …]`) or `discovery`")]
+    NoPeers,
+    /// Two peers with one number.
+    #[error("the peer {0} appears twice")]
+    PeerTwice(u64),
+    /// This node is not among the peers.
+    #[error("this node's id, {0}, is not among the peers")]
+    NotAPeer(u64),
+    /// Nodes cannot tell each other from strangers.
+    #[error("nodes must know each other: give `secret_file`, or `ca`, `certificate` and `key`")]
+    NoLinkAuthentication,
+}
+
+impl Rule {
+    /// The error that this rule is broken by that key.
+    pub fn broken(self, key: &'static str) -> ConfigError {
+        ConfigError::Broken { key, rule: self }
+    }
+}
+
+/// What `holdfast check` tells about a configuration that would be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Clients would refuse the certificate.
+    #[error("`tls.certificate` is absent: the self-signed one that is made instead serves localhost only")]
+    NoCertificate,
+    /// A file that is named cannot be opened.
+    #[error("`{key}`: cannot open {}: {reason}", path.display())]
+    Unreadable {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: io::ErrorKind,
+    },
+    /// Worth knowing, not wrong.
+    #[error("`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside")]
+    NoRedis,
+}
+
+impl Problem {
+    /// Whether the server would not work as intended; otherwise it is only worth knowing.
+    pub fn is_serious(&self) -> bool {
+        match self {
+            Self::NoCertificate | Self::Unreadable { .. } => true,
+            Self::NoRedis => false,
+        }
+    }
+}

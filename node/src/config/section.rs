@@ -1,0 +1,278 @@
+//! The sections that need no more than a struct.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster::session::OnTimeout;
+use proto::sasl::Mechanism;
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, Rule};
+use super::value::{self, Network, Secret};
+
+/// `[c2s]`: clients' connections.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct C2s {
+    /// Where clients connect and start TLS by themselves.
+    #[serde(deserialize_with = "value::one_or_many")]
+    pub listen: Vec<SocketAddr>,
+    /// Where TLS comes first.
+    #[serde(deserialize_with = "value::one_or_many")]
+    pub listen_tls: Vec<SocketAddr>,
+    /// Connections from `trusted_proxies` begin with a PROXY header, version 1 or 2.
+    pub proxy_protocol: bool,
+    /// The load balancers that are believed.
+    #[serde(deserialize_with = "value::one_or_many")]
+    pub trusted_proxies: Vec<Network>,
+    /// Silence before a client is pinged.
+    #[serde(deserialize_with = "value::duration")]
+    pub idle_timeout: Duration,
+    /// Silence after the ping before the connection counts as dead.
+    #[serde(deserialize_with = "value::duration")]
+    pub ping_timeout: Duration,
+    /// The largest stanza of an authenticated client.
+    #[serde(deserialize_with = "value::size")]
+    pub max_stanza_bytes: usize,
+}
+
+impl Default for C2s {
+    fn default() -> Self {
+        let any = std::net::Ipv6Addr::UNSPECIFIED;
+        Self {
+            listen: vec![SocketAddr::from((any, 5222))],
+            listen_tls: vec![SocketAddr::from((any, 5223))],
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            idle_timeout: Duration::from_secs(300),
+            ping_timeout: Duration::from_secs(30),
+            max_stanza_bytes: 262_144,
+        }
+    }
+}
+
+impl C2s {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        if self.listen.is_empty() && self.listen_tls.is_empty() {
+            return Err(Rule::NoListener.broken("c2s.listen"));
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return Err(Rule::ProxiesUnknown.broken("c2s.proxy_protocol"));
+        }
+        // RFC 6120 §13.12: 10 000 bytes must be possible.
+        let sizes = 10_000..=16 << 20;
+        if !sizes.contains(&self.max_stanza_bytes) {
+            return Err(Rule::Between(10_000, 16 << 20).broken("c2s.max_stanza_bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// `[tls]`: the certificate for clients.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The chain, PEM; read again when it changes. Absent: a self-signed one is made, for localhost only.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+impl Tls {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        if self.certificate.is_some() == self.key.is_some() {
+            return Ok(());
+        }
+        Err(Rule::CertificateWithKey.broken("tls.certificate"))
+    }
+}
+
+/// `[auth]`: how clients prove who they are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// The mechanisms that are offered.
+    #[serde(deserialize_with = "mechanisms")]
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether strangers may make accounts.
+    pub registration: bool,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { mechanisms: Mechanism::ALL.to_vec(), registration: false }
+    }
+}
+
+impl Auth {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        if self.mechanisms.is_empty() {
+            return Err(Rule::NoMechanism.broken("auth.mechanisms"));
+        }
+        Ok(())
+    }
+}
+
+fn mechanisms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mechanism>, D::Error> {
+    let names: Vec<String> = value::one_or_many(deserializer)?;
+    let known = |name: &String| {
+        let all = Mechanism::ALL.map(Mechanism::name).join(", ");
+        let unknown = || de::Error::custom(format!("unknown mechanism {name:?}; there are {all}"));
+        Mechanism::parse(name).ok_or_else(unknown)
+    };
+    names.iter().map(known).collect()
+}
+
+/// `[sm]`: stream management. Each key continues an option of Prosody's mod_smacks, named beside it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sm {
+    /// How long a session waits for its client to come back (`smacks_hibernation_time`).
+    #[serde(deserialize_with = "value::duration")]
+    pub hibernation_time: Duration,
+    /// How many sessions of one account may wait (`smacks_max_hibernated_sessions`).
+    pub max_hibernated_sessions: u32,
+    /// How many ended sessions of one account are remembered (`smacks_max_old_sessions`).
+    pub max_old_sessions: u32,
+    /// An acknowledgement is asked for when more are outstanding (`smacks_max_unacked_stanzas`).
+    pub max_unacked_stanzas: u32,
+    /// How late one may be before the client counts as delayed (`smacks_max_ack_delay`).
+    #[serde(deserialize_with = "value::duration")]
+    pub max_ack_delay: Duration,
+    /// Between servers too (`smacks_enabled_s2s`).
+    pub s2s: bool,
+    /// What becomes of unacknowledged messages when a session ends.
+    pub on_timeout: OnTimeout,
+    /// Where both counters start. Only for tests of their wrap-around: clients expect 0.
+    pub first_count: u32,
+}
+
+impl Default for Sm {
+    fn default() -> Self {
+        Self {
+            hibernation_time: Duration::from_secs(300),
+            max_hibernated_sessions: 10,
+            max_old_sessions: 10,
+            max_unacked_stanzas: 0,
+            max_ack_delay: Duration::from_secs(60),
+            s2s: false,
+            on_timeout: OnTimeout::Archive,
+            first_count: 0,
+        }
+    }
+}
+
+impl Sm {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        const LONGEST: u64 = 30 * 86_400;
+        if !(1..=LONGEST).contains(&self.hibernation_time.as_secs()) {
+            return Err(Rule::Between(1, LONGEST).broken("sm.hibernation_time"));
+        }
+        Ok(())
+    }
+}
+
+/// `[archive]`: what is kept of messages.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    /// For accounts that did not say what they prefer.
+    pub default: KeepByDefault,
+    /// How long; zero is for ever.
+    #[serde(deserialize_with = "value::duration")]
+    pub retention: Duration,
+    /// How many messages per account; zero is any number.
+    pub quota_messages: u64,
+}
+
+/// Which messages an account's archive keeps that did not say what it prefers (XEP-0441).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepByDefault {
+    /// All.
+    #[default]
+    Always,
+    /// Those of contacts.
+    Roster,
+    /// None: only what is undelivered is kept, hidden, until it is delivered.
+    Never,
+}
+
+/// `[limits]`: rates and counts; zero turns one off.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Per session; bursts of five times as many pass (T-15, T-53).
+    pub stanzas_per_second: u32,
+    /// Failed ones, per account and per block of addresses (T-26).
+    pub logins_per_minute: u32,
+    /// From one address (T-12).
+    pub connections_per_address: u32,
+    /// Per account (T-40).
+    pub failed_resumes_per_minute: u32,
+    /// Bound at a time (T-44).
+    pub sessions_per_account: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stanzas_per_second: 200,
+            logins_per_minute: 30,
+            connections_per_address: 64,
+            failed_resumes_per_minute: 30,
+            sessions_per_account: 20,
+        }
+    }
+}
+
+/// `[redis]`: counts that a cluster shares.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://`, `rediss://`, also of a Sentinel or a Cluster.
+    pub url: Secret,
+}
+
+/// `[admin]`: the operator's interface.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Health, metrics and the API.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,node::session=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}

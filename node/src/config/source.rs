@@ -1,0 +1,195 @@
+//! Layers of values, each with the place it comes from; later layers win.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::error::{ConfigError, Origin};
+use super::keys::{self, Known};
+
+const PREFIX: &str = "HOLDFAST_";
+
+/// The values given so far.
+#[derive(Default)]
+pub(super) struct Layers {
+    values: Table,
+    origins: HashMap<String, Origin>,
+}
+
+impl Layers {
+    /// Takes a file in.
+    pub(super) fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let origin = |span: Range<usize>| Origin::File { path: path.to_owned(), line: line(&text, span.start) };
+        let syntax = |error: toml::de::Error| ConfigError::Syntax {
+            origin: origin(error.span().unwrap_or(0..0)),
+            message: error.message().to_owned(),
+        };
+        let table = DeTable::parse(&text).map_err(syntax)?;
+        for (name, value) in table.get_ref() {
+            let at = origin(name.span());
+            match (keys::top(name.get_ref()), value.get_ref()) {
+                (Known::Section(known), DeValue::Table(section)) => {
+                    for (key, value) in section {
+                        let at = origin(key.span());
+                        let path = KeyPath { section: Some(name.get_ref()), key: key.get_ref() };
+                        self.insert(path, known, owned(value).map_err(syntax)?, at)?;
+                    }
+                    // An empty section still says that it is wanted, e.g. `[cluster]`.
+                    let entry = self.values.entry(name.get_ref().as_ref());
+                    entry.or_insert_with(|| Value::Table(Table::new()));
+                    self.origins.entry(name.get_ref().to_string()).or_insert(at);
+                }
+                _ => {
+                    let path = KeyPath { section: None, key: name.get_ref() };
+                    self.insert(path, keys::TOP, owned(value).map_err(syntax)?, at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `HOLDFAST_SECTION__KEY` and `HOLDFAST_KEY` in.
+    ///
+    /// Names with one underscore that are no keys are not ours: orchestrators make up
+    /// `HOLDFAST_SERVICE_HOST` and the like for a service of that name.
+    pub(super) fn add_env(&mut self, env: impl IntoIterator<Item = (String, String)>) -> Result<(), ConfigError> {
+        for (name, value) in env {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            let rest = rest.to_ascii_lowercase();
+            let path = match rest.split_once("__") {
+                Some((section, key)) => KeyPath { section: Some(section), key },
+                None if keys::TOP.contains(&rest.as_str()) => KeyPath { section: None, key: &rest },
+                None => continue,
+            };
+            self.insert_text(path, &value, Origin::Variable(name.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes `section.key=value` and `key=value` in.
+    pub(super) fn add_sets(&mut self, sets: &[String]) -> Result<(), ConfigError> {
+        for set in sets {
+            let malformed = || ConfigError::Set(set.clone());
+            let (name, value) = set.split_once('=').ok_or_else(malformed)?;
+            let name = name.trim();
+            if name.is_empty() {
+                return Err(malformed());
+            }
+            let path = match name.split_once('.') {
+                Some((section, key)) => KeyPath { section: Some(section), key },
+                None => KeyPath { section: None, key: name },
+            };
+            self.insert_text(path, value.trim(), Origin::Flag)?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything into a typed struct.
+    pub(super) fn finish<T: DeserializeOwned>(self) -> Result<T, ConfigError> {
+        let Self { values, origins } = self;
+        serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
+            let key = error.path().to_string();
+            // The path of an element is that of its list and an index.
+            let known = key.split('[').next().unwrap_or_default();
+            let origin = origins.get(known).cloned().unwrap_or(Origin::Absent);
+            let reason = error.into_inner().message().trim().to_owned();
+            ConfigError::Value { origin, key, reason }
+        })
+    }
+
+    fn insert_text(&mut self, path: KeyPath<'_>, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let known = match path.section {
+            None => keys::TOP,
+            Some(section) => match keys::top(section) {
+                Known::Section(known) => known,
+                Known::Key | Known::Unknown => return Err(unknown(section, keys::top_names(), origin)),
+            },
+        };
+        self.insert(path, known, text_value(text), origin)
+    }
+
+    fn insert(
+        &mut self,
+        path: KeyPath<'_>,
+        known: &'static [&'static str],
+        value: Value,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        let KeyPath { section, key } = path;
+        if !known.contains(&key) {
+            let known = known.iter().copied();
+            return Err(match section {
+                Some(section) => prefixed(section, unknown(key, known, origin)),
+                None => match keys::top(key) {
+                    Known::Section(_) => ConfigError::Value {
+                        origin,
+                        key: key.to_owned(),
+                        reason: "is a section, not a key".to_owned(),
+                    },
+                    Known::Key | Known::Unknown => unknown(key, keys::top_names(), origin),
+                },
+            });
+        }
+        let name = section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
+        self.origins.insert(name, origin);
+        let table = match section {
+            None => &mut self.values,
+            Some(section) => {
+                let entry = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                let Value::Table(table) = entry else {
+                    // Sections are only ever inserted as tables, above and here.
+                    return Ok(());
+                };
+                table
+            }
+        };
+        table.insert(key.to_owned(), value);
+        Ok(())
+    }
+}
+
+/// A key and the section it is in.
+#[derive(Clone, Copy)]
+struct KeyPath<'a> {
+    section: Option<&'a str>,
+    key: &'a str,
+}
+
+fn unknown(key: &str, known: impl Iterator<Item = &'static str>, origin: Origin) -> ConfigError {
+    ConfigError::UnknownKey { origin, key: key.to_owned(), nearest: keys::nearest(key, known) }
+}
+
+fn prefixed(section: &str, error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::UnknownKey { origin, key, nearest } => {
+            ConfigError::UnknownKey { origin, key: format!("{section}.{key}"), nearest }
+        }
+        other => other,
+    }
+}
+
+/// A value from a text without quotes: TOML if it reads as a number, truth value or list, else text.
+fn text_value(text: &str) -> Value {
+    let parsed = DeValue::parse(text).ok().and_then(|value| owned(&value).ok());
+    match parsed {
+        Some(value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::String(_))) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn owned(value: &Spanned<DeValue<'_>>) -> Result<Value, toml::de::Error> {
+    use serde::Deserialize as _;
+    use serde::de::IntoDeserializer as _;
+    Value::deserialize(value.clone().into_deserializer())
+}
+
+fn line(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
