@@ -228,3 +228,192 @@ impl ShardState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, message, packet, stanzas};
+    use super::*;
+
+    use MessageType::{Chat, Error, Groupchat, Headline, Normal};
+
+    const ALICE: &str = "alice@example.org/a";
+
+    /// The account bob has sessions with these resources and priorities; a message to `to` reaches
+    /// exactly `expect`, is stored if it says `store`, or comes back if it says `bounce`.
+    #[track_caller]
+    fn check(bob: &[(&str, Option<i8>)], kind: MessageType, to: &str, expect: &[&str]) {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        for (resource, priority) in bob {
+            stage.bind(&format!("bob@example.org/{resource}"), *priority);
+        }
+        let outputs = stage.act(
+            ALICE,
+            Action::Send(Relay::Message(message(kind, ALICE, to, 7))),
+        );
+        let mut reached: Vec<String> = stanzas(&outputs)
+            .into_iter()
+            .map(|(session, kind)| match kind {
+                Kind::Message(Error) if session == ALICE => String::from("bounce"),
+                _ => session.replace("bob@example.org/", ""),
+            })
+            .collect();
+        if stage.undelivered("bob@example.org") > 0 {
+            reached.push(String::from("store"));
+        }
+        assert_eq!(reached, expect, "{kind:?} to {to}");
+    }
+
+    #[test]
+    fn im_b_to_the_bare_jid() {
+        let to = "bob@example.org";
+        let two = [
+            ("high", Some(5)),
+            ("low", Some(1)),
+            ("negative", Some(-1)),
+            ("silent", None),
+        ];
+        check(&two, Chat, to, &["high"]);
+        check(&two, Normal, to, &["high", "low"]);
+        check(&two, Headline, to, &["high", "low"]);
+        check(&two, Groupchat, to, &["bounce"]);
+        check(&two, Error, to, &[]);
+    }
+
+    #[test]
+    fn im_b_nobody_takes_part() {
+        for sessions in [&[][..], &[("negative", Some(-1))], &[("silent", None)]] {
+            check(sessions, Chat, "bob@example.org", &["store"]);
+            check(sessions, Normal, "bob@example.org/gone", &["store"]);
+            check(sessions, Headline, "bob@example.org", &[]);
+            check(sessions, Groupchat, "bob@example.org/gone", &["bounce"]);
+            check(sessions, Error, "bob@example.org/gone", &[]);
+        }
+    }
+
+    #[test]
+    fn im_b_a_full_jid_that_matches_gets_everything() {
+        for kind in [Chat, Normal, Headline, Groupchat, Error] {
+            check(
+                &[("silent", None), ("high", Some(5))],
+                kind,
+                "bob@example.org/silent",
+                &["silent"],
+            );
+        }
+    }
+
+    #[test]
+    fn im_b_a_full_jid_without_match_is_as_the_bare_one() {
+        let two = [("high", Some(5)), ("low", Some(1))];
+        check(&two, Chat, "bob@example.org/gone", &["high"]);
+        check(&two, Normal, "bob@example.org/gone", &["high", "low"]);
+        check(&two, Error, "bob@example.org/gone", &[]);
+    }
+
+    #[test]
+    fn im_76_carbons_reach_those_without_the_original_once() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.bind("alice@example.org/b", None);
+        stage.bind("bob@example.org/high", Some(5));
+        stage.bind("bob@example.org/silent", None);
+        for session in ["alice@example.org/b", "bob@example.org/silent"] {
+            stage.act(session, Action::Carbons(true));
+        }
+        let sent = message(Chat, ALICE, "bob@example.org", 7);
+        let outputs = stage.act(ALICE, Action::Send(Relay::Message(sent)));
+        let reached: Vec<String> = stanzas(&outputs)
+            .into_iter()
+            .map(|(session, _)| session)
+            .collect();
+        assert_eq!(
+            reached,
+            [
+                "alice@example.org/b",
+                "bob@example.org/high",
+                "bob@example.org/silent"
+            ]
+        );
+        let Some(Event::Stanza { item, .. }) = outputs.last().map(|o| o.event.clone()) else {
+            panic!("no carbon");
+        };
+        let carbon = item.packet.unpack().expect("our own writing");
+        let received = carbon
+            .child("received", proto::ns::CARBONS)
+            .expect("wrapper");
+        let forwarded = received
+            .child("forwarded", proto::ns::FORWARD)
+            .expect("forwarded");
+        let inner = forwarded
+            .child("message", proto::ns::CLIENT)
+            .expect("inner message");
+        assert_eq!(inner.attr("from"), Some(ALICE));
+        assert!(inner.child("stanza-id", proto::ns::SID).is_some());
+        assert_eq!(
+            inner
+                .child("body", proto::ns::CLIENT)
+                .map(proto::Element::text),
+            Some("hi".into())
+        );
+    }
+
+    #[test]
+    fn im_1_a_hibernated_session_does_not_hide_a_live_one() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.resumable("bob@example.org/asleep", Some(9));
+        stage.bind("bob@example.org/awake", Some(0));
+        stage.lose("bob@example.org/asleep");
+        let sent = message(Chat, ALICE, "bob@example.org", 7);
+        let outputs = stage.act(ALICE, Action::Send(Relay::Message(sent)));
+        assert_eq!(
+            stanzas(&outputs),
+            [("bob@example.org/awake".into(), Kind::Message(Chat))]
+        );
+        assert_eq!(
+            stage.state.sessions(&jid_bare("bob@example.org"))[0].queue,
+            3
+        );
+    }
+
+    fn jid_bare(text: &str) -> BareJid {
+        BareJid::new(text).expect("valid")
+    }
+
+    #[test]
+    fn im_62_a_full_store_answers_the_sender() {
+        let mut stage = Stage::new();
+        stage.settings.max_undelivered = 1;
+        stage.bind(ALICE, None);
+        for (mid, bounced) in [(1, 0), (2, 1)] {
+            let sent = message(Chat, ALICE, "bob@example.org", mid);
+            let outputs = stage.act(ALICE, Action::Send(Relay::Message(sent)));
+            assert_eq!(stanzas(&outputs).len(), bounced);
+        }
+    }
+
+    #[test]
+    fn im_d_a_request_reaches_only_who_shares_presence() {
+        let request = |to| packet(Kind::Iq(IqType::Get), ALICE, Some(to));
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.bind("bob@example.org/b", Some(0));
+        for (to, permitted, expect) in [
+            (
+                "bob@example.org/b",
+                true,
+                ("bob@example.org/b", IqType::Get),
+            ),
+            ("bob@example.org/b", false, (ALICE, IqType::Error)),
+            ("bob@example.org/gone", true, (ALICE, IqType::Error)),
+        ] {
+            let relay = Relay::Iq {
+                packet: request(to),
+                permitted,
+            };
+            let outputs = stage.act(ALICE, Action::Send(relay));
+            assert_eq!(stanzas(&outputs), [(expect.0.into(), Kind::Iq(expect.1))]);
+        }
+    }
+}

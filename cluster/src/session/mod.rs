@@ -26,6 +26,8 @@ mod outbox;
 mod presence;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod stage;
 pub mod state;
 mod view;
 

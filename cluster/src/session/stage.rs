@@ -1,0 +1,187 @@
+//! A stage for tests of one shard: sessions of a few accounts, and what their owners are told.
+
+use bytes::Bytes;
+use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
+use proto::{BareJid, Jid};
+
+use super::*;
+use crate::id::{BootId, ConnId, Mid, NodeId, Owner, ShardId, SmId};
+
+/// One shard, alone.
+pub(super) struct Stage {
+    pub(super) state: ShardState,
+    pub(super) now: u64,
+    pub(super) settings: Settings,
+    conns: u64,
+}
+
+pub(super) fn jid(text: &str) -> Jid {
+    Jid::new(text).expect("valid")
+}
+
+pub(super) fn owner(conn: u64) -> Owner {
+    Owner {
+        node: NodeId(1),
+        boot: BootId(1),
+        conn: ConnId(conn),
+    }
+}
+
+pub(super) fn packet(kind: Kind, from: &str, to: Option<&str>) -> Packet {
+    Packet {
+        header: Header {
+            kind,
+            from: Some(jid(from)),
+            to: to.map(jid),
+            id: Some("1".into()),
+            lang: None,
+        },
+        payload: Bytes::from_static(b"<body>hi</body>"),
+    }
+}
+
+/// A message that is archived, copied and kept.
+pub(super) fn message(kind: MessageType, from: &str, to: &str, mid: u128) -> Message {
+    Message {
+        packet: packet(Kind::Message(kind), from, Some(to)),
+        mid: Mid::new(1, mid),
+        traits: Traits {
+            archive_sent: true,
+            archive_received: true,
+            offline: !matches!(
+                kind,
+                MessageType::Headline | MessageType::Groupchat | MessageType::Error
+            ),
+            carbon: kind == MessageType::Chat,
+            important: true,
+        },
+    }
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        Self {
+            state: ShardState::new(ShardId(0), 1),
+            now: 1_000_000,
+            settings: Settings::default(),
+            conns: 0,
+        }
+    }
+
+    /// Applies one command and checks that the state is whole.
+    pub(super) fn apply(&mut self, command: Command) -> (Outcome, Vec<Output>) {
+        let batch = Batch {
+            now: self.now,
+            settings: self.settings,
+            commands: vec![command],
+        };
+        let mut applied = self.state.apply(batch);
+        assert_eq!(invariant::broken(&self.state), None);
+        (applied.outcomes.pop().expect("one"), applied.outputs)
+    }
+
+    /// Binds; with a priority the session is available. Returns its epoch.
+    pub(super) fn bind(&mut self, session: &str, priority: Option<i8>) -> u64 {
+        self.conns += 1;
+        let bind = Bind {
+            session: jid(session),
+            owner: owner(self.conns),
+        };
+        let (Outcome::Bound { epoch }, _) = self.apply(Command::Bind(bind)) else {
+            panic!("{session} is not bound");
+        };
+        if let Some(priority) = priority {
+            let update = PresenceUpdate {
+                packet: packet(Kind::Presence(PresenceType::Available), session, None),
+                priority,
+                subscribers: Vec::new(),
+                probes: Vec::new(),
+                requests: Vec::new(),
+            };
+            self.act(session, Action::Presence(update));
+        }
+        epoch
+    }
+
+    /// Binds with stream management that can be resumed as `session`.
+    pub(super) fn resumable(&mut self, session: &str, priority: Option<i8>) -> u64 {
+        let epoch = self.bind(session, priority);
+        let after = self.state.session(&jid(session)).expect("bound").next_in - 1;
+        let enable = Enable {
+            session: jid(session),
+            epoch,
+            after,
+            smid: Some(SmId(session.into())),
+            max: 300,
+            seed: 0,
+        };
+        self.apply(Command::Enable(enable));
+        epoch
+    }
+
+    /// One stanza from the session's client.
+    pub(super) fn act(&mut self, session: &str, action: Action) -> Vec<Output> {
+        let session = jid(session);
+        let (epoch, first) = self
+            .state
+            .session(&session)
+            .map(|s| (s.epoch, s.next_in))
+            .expect("bound");
+        let inbound = Inbound {
+            session,
+            epoch,
+            first,
+            stanzas: vec![vec![action]],
+        };
+        let (outcome, outputs) = self.apply(Command::Inbound(inbound));
+        assert_eq!(outcome, Outcome::Handled { next: first + 1 });
+        outputs
+    }
+
+    pub(super) fn lose(&mut self, session: &str) -> Vec<Output> {
+        let session = jid(session);
+        let epoch = self.state.session(&session).expect("bound").epoch;
+        self.apply(Command::Lost { session, epoch }).1
+    }
+
+    /// A client with this count resumes the session.
+    pub(super) fn resume(&mut self, session: &str, h: u32) -> (Outcome, Vec<Output>) {
+        self.conns += 1;
+        let resume = Resume {
+            account: jid(session).bare(),
+            smid: SmId(session.into()),
+            h,
+            owner: owner(self.conns),
+        };
+        self.apply(Command::Resume(resume))
+    }
+
+    /// Carries out every pending effect; what is fetched is what was archived.
+    pub(super) fn effects(&mut self) -> Vec<Effect> {
+        let pending = self.state.pending(crate::id::EffectId(0), usize::MAX);
+        pending.iter().map(|p| (*p.effect).clone()).collect()
+    }
+
+    pub(super) fn undelivered(&self, account: &str) -> usize {
+        self.state
+            .undelivered(&BareJid::new(account).expect("valid"))
+    }
+}
+
+/// The stanzas among the outputs, as `session: kind`.
+pub(super) fn stanzas(outputs: &[Output]) -> Vec<(String, Kind)> {
+    let stanzas = outputs.iter().filter_map(|o| match &o.event {
+        Event::Stanza { item, .. } => Some((o.session.to_string(), item.packet.header.kind)),
+        _ => None,
+    });
+    stanzas.collect()
+}
+
+/// The numbers of the stanzas for one connection.
+pub(super) fn numbers(outputs: &[Output]) -> Vec<u64> {
+    let numbers = outputs.iter().filter_map(|o| match o.event {
+        Event::Stanza { seq, .. } => Some(seq),
+        _ => None,
+    });
+    numbers.collect()
+}
