@@ -74,6 +74,13 @@ impl World {
         (z % n as u64) as usize
     }
 
+    /// (messages received, sessions resumed, sessions begun), by all clients.
+    pub(super) fn coverage(&self) -> (usize, u32, u32) {
+        let received = self.clients.iter().map(|c| c.received.len()).sum();
+        let resumes = self.clients.iter().map(|c| c.resumes).sum();
+        (received, resumes, self.clients.iter().map(|c| c.session).sum())
+    }
+
     /// Sums up every choice made: equal for equal runs.
     pub(super) fn trace(&self) -> u64 {
         self.trace
