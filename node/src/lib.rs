@@ -1,3 +1,4 @@
 //! Holdfast.
 
 pub mod config;
+pub mod storage;

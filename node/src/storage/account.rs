@@ -1,0 +1,221 @@
+//! Accounts and the keys they log in with.
+
+use proto::BareJid;
+use proto::sasl::ScramKeys;
+
+use super::Storage;
+use super::database::{Row, Value};
+use super::error::StorageError;
+
+/// What an account's password was turned into; the password itself is never stored (T-33).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountKeys {
+    /// For SCRAM-SHA-1.
+    pub sha1: Option<ScramKeys>,
+    /// For SCRAM-SHA-256.
+    pub sha256: Option<ScramKeys>,
+}
+
+/// The keys of an account, and whether it may use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKeys {
+    /// The keys.
+    pub keys: AccountKeys,
+    /// An operator has locked the account.
+    pub disabled: bool,
+}
+
+/// An account as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its address.
+    pub jid: BareJid,
+    /// When it was made, milliseconds since 1970.
+    pub created: u64,
+    /// An operator has locked it.
+    pub disabled: bool,
+}
+
+/// Everything of an account, in the order in which it is removed.
+const REMOVALS: &[&str] = &[
+    "DELETE FROM roster WHERE account = $1",
+    "DELETE FROM roster_version WHERE account = $1",
+    "DELETE FROM archive WHERE owner = $1",
+    "DELETE FROM vcard WHERE account = $1",
+    "DELETE FROM private_xml WHERE account = $1",
+    "DELETE FROM last_activity WHERE account = $1",
+];
+
+impl Storage {
+    /// Makes an account. `false` if there is one of that name.
+    pub async fn create_account(&self, jid: &BareJid, keys: &AccountKeys, now: u64) -> Result<bool, StorageError> {
+        let sql = "INSERT INTO account (localpart, domain, created, \
+                   sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
+                   sha256_salt, sha256_iterations, sha256_stored, sha256_server) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (domain, localpart) DO NOTHING";
+        let mut values = name(jid);
+        values.push(now.into());
+        values.extend(key_values(keys));
+        Ok(self.database.execute(sql, values).await? == 1)
+    }
+
+    /// Replaces an account's keys. `false` if there is no such account.
+    pub async fn set_account_keys(&self, jid: &BareJid, keys: &AccountKeys) -> Result<bool, StorageError> {
+        let sql = "UPDATE account SET \
+                   sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, \
+                   sha256_salt = $7, sha256_iterations = $8, sha256_stored = $9, sha256_server = $10 \
+                   WHERE localpart = $1 AND domain = $2";
+        let mut values = name(jid);
+        values.extend(key_values(keys));
+        Ok(self.database.execute(sql, values).await? == 1)
+    }
+
+    /// Locks or unlocks an account. `false` if there is no such account.
+    pub async fn set_account_disabled(&self, jid: &BareJid, disabled: bool) -> Result<bool, StorageError> {
+        let sql = "UPDATE account SET disabled = $3 WHERE localpart = $1 AND domain = $2";
+        let mut values = name(jid);
+        values.push(disabled.into());
+        Ok(self.database.execute(sql, values).await? == 1)
+    }
+
+    /// What an account logs in with.
+    pub async fn account_keys(&self, local: &str, domain: &str) -> Result<Option<StoredKeys>, StorageError> {
+        let sql = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
+                   sha256_salt, sha256_iterations, sha256_stored, sha256_server \
+                   FROM account WHERE localpart = $1 AND domain = $2";
+        let row = self.database.row(sql, vec![local.into(), domain.into()]).await?;
+        row.map(|row| {
+            let keys = AccountKeys { sha1: keys(&row, 1)?, sha256: keys(&row, 5)? };
+            Ok(StoredKeys { keys, disabled: row.truth(0)? })
+        })
+        .transpose()
+    }
+
+    /// Whether there is such an account and it is not locked: to others a locked one does not exist (IM-9).
+    pub async fn account_exists(&self, jid: &BareJid) -> Result<bool, StorageError> {
+        let sql = "SELECT 1 FROM account WHERE localpart = $1 AND domain = $2 AND disabled = 0";
+        Ok(self.database.row(sql, name(jid)).await?.is_some())
+    }
+
+    /// Up to `max` accounts of a domain, by name, behind `after`.
+    pub async fn accounts(&self, domain: &str, after: &str, max: u32) -> Result<Vec<Account>, StorageError> {
+        let sql = "SELECT localpart, domain, created, disabled FROM account \
+                   WHERE domain = $1 AND localpart > $2 ORDER BY localpart LIMIT $3";
+        let values = vec![domain.into(), after.into(), i64::from(max).into()];
+        let rows = self.database.rows(sql, values).await?;
+        rows.iter().map(account).collect()
+    }
+
+    /// Every domain that accounts have.
+    pub async fn account_domains(&self) -> Result<Vec<String>, StorageError> {
+        let rows = self.database.rows("SELECT DISTINCT domain FROM account ORDER BY domain", Vec::new()).await?;
+        rows.iter().map(|row| row.text(0)).collect()
+    }
+
+    /// Removes an account and all that is its own. `false` if there is no such account.
+    pub async fn remove_account(&self, jid: &BareJid) -> Result<bool, StorageError> {
+        let mut transaction = self.database.begin().await?;
+        let sql = "DELETE FROM account WHERE localpart = $1 AND domain = $2";
+        let removed = transaction.execute(sql, name(jid)).await?;
+        for sql in REMOVALS {
+            transaction.execute(*sql, vec![jid.as_str().into()]).await?;
+        }
+        transaction.commit().await?;
+        Ok(removed == 1)
+    }
+}
+
+fn name(jid: &BareJid) -> Vec<Value> {
+    vec![jid.local().unwrap_or_default().into(), jid.domain().into()]
+}
+
+fn account(row: &Row) -> Result<Account, StorageError> {
+    let jid = format!("{}@{}", row.text(0)?, row.text(1)?);
+    let jid = BareJid::new(&jid).map_err(|_| StorageError::Damaged("an address"))?;
+    Ok(Account { jid, created: row.count(2)?, disabled: row.truth(3)? })
+}
+
+fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
+    [&keys.sha1, &keys.sha256].into_iter().flat_map(|keys| {
+        let part = |part: fn(&ScramKeys) -> &Vec<u8>| keys.as_ref().map(|keys| part(keys).clone()).into();
+        [
+            part(|keys| &keys.salt),
+            Value::Number(keys.as_ref().map(|keys| i64::from(keys.iterations))),
+            part(|keys| &keys.stored_key),
+            part(|keys| &keys.server_key),
+        ]
+    })
+}
+
+fn keys(row: &Row, first: usize) -> Result<Option<ScramKeys>, StorageError> {
+    let (salt, iterations) = (row.bytes_or_none(first)?, row.number_or_none(first + 1)?);
+    let (stored, server) = (row.bytes_or_none(first + 2)?, row.bytes_or_none(first + 3)?);
+    let (Some(salt), Some(iterations), Some(stored_key), Some(server_key)) = (salt, iterations, stored, server) else {
+        return Ok(None);
+    };
+    let iterations = u32::try_from(iterations).map_err(|_| StorageError::Damaged("an iteration count"))?;
+    Ok(Some(ScramKeys { salt, iterations, stored_key, server_key }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing;
+
+    fn jid(text: &str) -> BareJid {
+        BareJid::new(text).unwrap()
+    }
+
+    fn some_keys(byte: u8) -> AccountKeys {
+        let keys = ScramKeys { salt: vec![byte; 16], iterations: 10_000, stored_key: vec![byte], server_key: vec![] };
+        AccountKeys { sha1: None, sha256: Some(keys) }
+    }
+
+    #[tokio::test]
+    async fn an_account_is_made_once_and_its_keys_are_read_back() {
+        testing::each(async |storage| {
+            let alice = jid("alice@example.org");
+            assert!(storage.create_account(&alice, &some_keys(1), 5).await.unwrap());
+            assert!(!storage.create_account(&alice, &some_keys(2), 6).await.unwrap());
+            let stored = storage.account_keys("alice", "example.org").await.unwrap().unwrap();
+            assert_eq!(stored, StoredKeys { keys: some_keys(1), disabled: false });
+            assert!(storage.set_account_keys(&alice, &some_keys(3)).await.unwrap());
+            let stored = storage.account_keys("alice", "example.org").await.unwrap().unwrap();
+            assert_eq!(stored.keys, some_keys(3));
+            assert!(!storage.set_account_keys(&jid("bob@example.org"), &some_keys(3)).await.unwrap());
+            assert_eq!(storage.account_keys("alice", "example.net").await.unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn im_9_a_locked_account_does_not_exist_for_others() {
+        testing::each(async |storage| {
+            let alice = jid("alice@example.org");
+            storage.create_account(&alice, &some_keys(1), 5).await.unwrap();
+            assert!(storage.account_exists(&alice).await.unwrap());
+            assert!(storage.set_account_disabled(&alice, true).await.unwrap());
+            assert!(!storage.account_exists(&alice).await.unwrap());
+            assert!(storage.account_keys("alice", "example.org").await.unwrap().unwrap().disabled);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn accounts_are_listed_in_pages_and_removed_with_all_that_is_theirs() {
+        testing::each(async |storage| {
+            for name in ["a@x", "b@x", "c@x", "d@y"] {
+                storage.create_account(&jid(name), &some_keys(1), 5).await.unwrap();
+            }
+            storage.set_vcard(&jid("b@x"), "<v/>").await.unwrap();
+            assert_eq!(storage.account_domains().await.unwrap(), ["x", "y"]);
+            let page = storage.accounts("x", "a", 1).await.unwrap();
+            assert_eq!(page.iter().map(|account| account.jid.as_str()).collect::<Vec<_>>(), ["b@x"]);
+            assert!(storage.remove_account(&jid("b@x")).await.unwrap());
+            assert!(!storage.remove_account(&jid("b@x")).await.unwrap());
+            assert_eq!(storage.vcard(&jid("b@x")).await.unwrap(), None);
+            assert_eq!(storage.accounts("x", "", 10).await.unwrap().len(), 2);
+        })
+        .await;
+    }
+}

@@ -1,0 +1,192 @@
+//! The message archive: what MAM shows, and what waits, hidden, for a user who is away.
+//!
+//! A row is named by its owner and its archive id; its `place` is the order of delivery to the account,
+//! which pages follow whatever the stamps say (IM-83). A stanza is kept as the XML it is.
+
+mod query;
+
+pub use query::{Entry, Filter, Page, Place};
+
+use cluster::Mid;
+use cluster::session::{ArchiveRow, Fetched};
+use proto::stanza::{Packet, Stanza};
+use proto::{BareJid, Element, ns};
+
+use super::Storage;
+use super::database::{Row, Value, assembled, placeholders};
+use super::error::StorageError;
+
+/// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
+const MOST_ROWS: usize = 64;
+/// Archive ids in one statement.
+const MOST_IDS: usize = 256;
+
+impl Storage {
+    /// Adds rows, all or none. Rows that are there already stay as they are.
+    pub async fn archive(&self, rows: &[&ArchiveRow]) -> Result<(), StorageError> {
+        let mut transaction = self.database.begin().await?;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let fits = rest.len().min(MOST_ROWS);
+            let (chunk, later) = rest.split_at(1 << fits.ilog2());
+            rest = later;
+            let sql = format!(
+                "INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) \
+                 VALUES {} ON CONFLICT (owner, mid) DO NOTHING",
+                placeholders(chunk.len(), 9)
+            );
+            let mut values = Vec::with_capacity(chunk.len() * 9);
+            for row in chunk {
+                values.extend(columns(row)?);
+            }
+            transaction.execute(assembled(sql), values).await?;
+        }
+        transaction.commit().await
+    }
+
+    /// Reads messages of an account back, hidden ones too. What is gone is left out.
+    pub async fn fetch(&self, owner: &BareJid, mids: &[Mid]) -> Result<Vec<Fetched>, StorageError> {
+        let mut found = Vec::with_capacity(mids.len());
+        for chunk in mids.chunks(MOST_IDS) {
+            let sql = format!(
+                "SELECT mid, stamp, stanza, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
+                id_list(chunk.len(), 2)
+            );
+            for row in self.database.rows(assembled(sql), keyed(owner, chunk)).await? {
+                let Entry { mid, stamp, packet } = entry(&row)?;
+                found.push(Fetched { mid, stamp, archived: !row.truth(3)?, packet });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes those of the messages that are hidden: they have been delivered.
+    pub async fn forget(&self, owner: &BareJid, mids: &[Mid]) -> Result<(), StorageError> {
+        for chunk in mids.chunks(MOST_IDS) {
+            let ids = id_list(chunk.len(), 2);
+            let sql = format!("DELETE FROM archive WHERE owner = $1 AND hidden = 1 AND mid IN ({ids})");
+            self.database.execute(assembled(sql), keyed(owner, chunk)).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes archived messages that are older than `before`, in milliseconds since 1970; says how many.
+    /// Hidden ones still wait for their user.
+    pub async fn expire_archive(&self, before: u64) -> Result<u64, StorageError> {
+        let sql = "DELETE FROM archive WHERE stamp < $1 AND hidden = 0";
+        self.database.execute(sql, vec![before.into()]).await
+    }
+}
+
+/// `$2, $3, …`
+fn id_list(count: usize, first: usize) -> String {
+    (first..first + count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+}
+
+fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
+    let mids = mids.iter().map(|mid| mid.to_string().into());
+    [owner.as_str().into()].into_iter().chain(mids).collect()
+}
+
+fn columns(row: &ArchiveRow) -> Result<[Value; 9], StorageError> {
+    let mut stanza = Vec::new();
+    row.packet.write(&[], &mut stanza);
+    let stanza = String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?;
+    let sent = row.packet.header.from.as_ref().is_some_and(|from| from.belongs_to(&row.owner));
+    Ok([
+        row.owner.as_str().into(),
+        row.mid.to_string().into(),
+        row.order.into(),
+        row.stamp.into(),
+        row.with.bare().as_str().into(),
+        row.with.as_str().into(),
+        sent.into(),
+        row.hidden.into(),
+        stanza.into(),
+    ])
+}
+
+/// Reads the columns `mid, stamp, stanza`.
+fn entry(row: &Row) -> Result<Entry, StorageError> {
+    Ok(Entry { mid: mid(row, 0)?, stamp: row.count(1)?, packet: packet(&row.text(2)?)? })
+}
+
+fn mid(row: &Row, index: usize) -> Result<Mid, StorageError> {
+    row.text(index)?.parse().map_err(|_| StorageError::Damaged("an archive id"))
+}
+
+fn packet(xml: &str) -> Result<Packet, StorageError> {
+    let element = Element::parse_in(ns::CLIENT, xml).ok().and_then(|elements| elements.into_iter().next());
+    let stanza = element.and_then(|element| Stanza::parse(element).ok());
+    stanza.map(|stanza| stanza.pack()).ok_or(StorageError::Damaged("a stanza"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::storage::testing;
+    use proto::Jid;
+    use proto::stanza::{Kind, MessageType};
+
+    pub(super) fn alice() -> BareJid {
+        BareJid::new("alice@example.org").unwrap()
+    }
+
+    /// A message from `with`, number `n` in the archive and in time.
+    pub(super) fn row(n: u64, with: &str) -> ArchiveRow {
+        let with = Jid::new(with).unwrap();
+        let body = Element::new("body", ns::CLIENT).with_text(&format!("<{n}> & 'ü'"));
+        let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body).with_id("i");
+        let packet = stanza.with_from(with.clone()).with_to(alice().into()).pack();
+        let mid = Mid::new(n, u128::from(n));
+        ArchiveRow { owner: alice(), mid, order: n, with, stamp: n * 1000, hidden: false, packet }
+    }
+
+    #[tokio::test]
+    async fn a_stanza_is_read_back_as_it_was_and_repeats_change_nothing() {
+        testing::each(async |storage| {
+            let rows: Vec<_> = (1..=100).map(|n| row(n, "bob@example.org/x")).collect();
+            let all: Vec<_> = rows.iter().collect();
+            storage.archive(&all).await.unwrap();
+            storage.archive(&all[50..]).await.unwrap();
+            let mids = [rows[98].mid, rows[3].mid, Mid(9)];
+            let found = storage.fetch(&alice(), &mids).await.unwrap();
+            let expect = [&rows[3], &rows[98]].map(|row| Fetched {
+                mid: row.mid,
+                stamp: row.stamp,
+                archived: true,
+                packet: row.packet.clone(),
+            });
+            assert_eq!(found, expect);
+            assert_eq!(storage.archive_count(&alice(), &Filter::default()).await.unwrap(), 100);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_hidden_message_waits_and_is_forgotten() {
+        testing::each(async |storage| {
+            let hidden = ArchiveRow { hidden: true, ..row(1, "bob@example.org/x") };
+            let shown = row(2, "bob@example.org/x");
+            storage.archive(&[&hidden, &shown]).await.unwrap();
+            let mids = [hidden.mid, shown.mid];
+            assert!(!storage.fetch(&alice(), &mids).await.unwrap()[0].archived);
+            assert_eq!(storage.archive_count(&alice(), &Filter::default()).await.unwrap(), 1);
+            storage.forget(&alice(), &mids).await.unwrap();
+            let left = storage.fetch(&alice(), &mids).await.unwrap();
+            assert_eq!(left.iter().map(|found| found.mid).collect::<Vec<_>>(), [shown.mid]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn retention_spares_what_is_still_to_be_delivered() {
+        testing::each(async |storage| {
+            let hidden = ArchiveRow { hidden: true, ..row(1, "bob@example.org/x") };
+            storage.archive(&[&hidden, &row(2, "bob@x"), &row(9, "bob@x")]).await.unwrap();
+            assert_eq!(storage.expire_archive(5000).await.unwrap(), 1);
+            assert_eq!(storage.fetch(&alice(), &[hidden.mid]).await.unwrap().len(), 1);
+        })
+        .await;
+    }
+}

@@ -1,0 +1,415 @@
+//! The two engines: how each is reached, and one way to run a statement on either.
+//!
+//! Both understand `$1`, `ON CONFLICT` and `RETURNING`, so a statement is written once. A transaction of
+//! SQLite takes the write lock when it begins: one that read first and then wrote would fail whenever
+//! another process wrote in between, and several nodes of a demo share one file.
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite, SqlSafeStr};
+
+use super::error::{Oversize, StorageError};
+
+/// The largest value that is stored (T-72).
+const MAX_VALUE: usize = 1 << 20;
+/// How long a statement waits for a connection. Senders wait behind it, so it is short.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a statement of SQLite waits for another process's write.
+const BUSY: Duration = Duration::from_secs(10);
+/// Connections to PostgreSQL per node.
+const POSTGRES_CONNECTIONS: u32 = 10;
+/// Connections that read an SQLite file; the one that writes is apart.
+const SQLITE_READERS: u32 = 4;
+
+/// An open database of either engine.
+#[derive(Clone, Debug)]
+pub(super) enum Database {
+    /// A file.
+    Sqlite {
+        /// The one connection that writes.
+        writer: Pool<Sqlite>,
+        /// Those that read; in memory the same.
+        readers: Pool<Sqlite>,
+    },
+    /// A server.
+    Postgres(Pool<Postgres>),
+}
+
+/// A value for a statement.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// A text or nothing.
+    Text(Option<String>),
+    /// A number or nothing; also truth, as 0 and 1.
+    Number(Option<i64>),
+    /// Bytes or nothing.
+    Bytes(Option<Vec<u8>>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(Some(number))
+    }
+}
+
+impl From<u64> for Value {
+    /// Times and counters stay far below the bound; an absurd one is stored as the bound.
+    fn from(number: u64) -> Self {
+        Self::Number(Some(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Number(Some(i64::from(truth)))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Value {
+    fn check(&self) -> Result<(), Oversize> {
+        let bytes = match self {
+            Self::Text(text) => text.as_ref().map_or(0, String::len),
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
+            Self::Number(_) => 0,
+        };
+        if bytes > MAX_VALUE {
+            return Err(Oversize { bytes, limit: MAX_VALUE });
+        }
+        Ok(())
+    }
+}
+
+/// A statement with its values bound: the two engines have different types here, but the same words.
+macro_rules! statement {
+    ($sql:expr, $values:expr) => {{
+        let mut statement = sqlx::query($sql);
+        for value in $values {
+            value.check()?;
+            statement = match value {
+                Value::Text(text) => statement.bind(text),
+                Value::Number(number) => statement.bind(number),
+                Value::Bytes(bytes) => statement.bind(bytes),
+            };
+        }
+        statement
+    }};
+}
+
+impl Database {
+    /// Opens a file, and makes it and its directory if need be, for its owner only (T-33).
+    pub(super) async fn sqlite(file: &Path) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::Open { path: file.to_owned(), source };
+        if let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            fs::create_dir_all(dir).map_err(failed)?;
+        }
+        make_private(file).map_err(failed)?;
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Shards forget a pending row once it is stored: it must survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY);
+        let writer = sqlite_pool(1).connect_lazy_with(options.clone());
+        // The first connection sets the journal mode. SQLite does not wait for other processes there.
+        let mut tries = 0;
+        while let Err(error) = writer.acquire().await {
+            let error = StorageError::from(error);
+            tries += 1;
+            if !error.is_temporary() || tries > 50 {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let readers = sqlite_pool(SQLITE_READERS).connect_lazy_with(options);
+        Ok(Self::Sqlite { writer, readers })
+    }
+
+    /// A database that lives as long as this handle.
+    pub(super) fn sqlite_in_memory() -> Result<Self, StorageError> {
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")?;
+        let writer = sqlite_pool(1).connect_lazy_with(options);
+        Ok(Self::Sqlite { readers: writer.clone(), writer })
+    }
+
+    /// Prepares connections to a server; the first statement opens one.
+    pub(super) fn postgres(url: &str) -> Result<Self, StorageError> {
+        let mut options = PgConnectOptions::from_str(url).map_err(|_| StorageError::Url)?;
+        let host = options.get_host();
+        let near = options.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !near && !url.contains("sslmode=") && !url.contains("ssl-mode=") {
+            options = options.ssl_mode(PgSslMode::VerifyFull);
+        }
+        // A statement that hangs holds up a shard's effects; it fails and is repeated instead.
+        let options = options.application_name("holdfast").options([("statement_timeout", "15s")]);
+        let pool = PoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
+        Ok(Self::Postgres(pool.connect_lazy_with(options)))
+    }
+
+    /// The engine's name.
+    pub(super) fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// Waits for what is under way and closes all connections.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Reads.
+    pub(super) async fn rows(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, StorageError> {
+        Ok(match self {
+            Self::Sqlite { readers, .. } => {
+                let rows = statement!(sql, values).fetch_all(readers).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(pool) => {
+                let rows = statement!(sql, values).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Reads one row, if there is one.
+    pub(super) async fn row(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Option<Row>, StorageError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Changes, in a transaction of its own. Says how many rows.
+    pub(super) async fn execute(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, StorageError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => statement!(sql, values).execute(writer).await?.rows_affected(),
+            Self::Postgres(pool) => statement!(sql, values).execute(pool).await?.rows_affected(),
+        })
+    }
+
+    /// Begins a transaction that is going to change something.
+    pub(super) async fn begin(&self) -> Result<Transaction, StorageError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) async fn raw(&self, sql: String) -> Result<(), StorageError> {
+        let sql = AssertSqlSafe(sql);
+        match self {
+            Self::Sqlite { writer, .. } => drop(sqlx::raw_sql(sql).execute(writer).await?),
+            Self::Postgres(pool) => drop(sqlx::raw_sql(sql).execute(pool).await?),
+        }
+        Ok(())
+    }
+}
+
+fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {
+    // Neither age nor idleness closes a connection: one in memory would take its data with it.
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn make_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
+}
+
+/// A transaction of either engine. Dropped without [`Transaction::commit`] it has never been.
+pub(super) enum Transaction {
+    /// It holds the write lock.
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    /// Read committed: rows are locked by the first statement that changes them.
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Transaction {
+    /// Reads, or changes with `RETURNING`.
+    pub(super) async fn rows(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, StorageError> {
+        Ok(match self {
+            Self::Sqlite(inner) => {
+                let rows = statement!(sql, values).fetch_all(&mut **inner).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(inner) => {
+                let rows = statement!(sql, values).fetch_all(&mut **inner).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Reads one row, if there is one.
+    pub(super) async fn row(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Option<Row>, StorageError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Changes. Says how many rows.
+    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, StorageError> {
+        Ok(match self {
+            Self::Sqlite(inner) => statement!(sql, values).execute(&mut **inner).await?.rows_affected(),
+            Self::Postgres(inner) => statement!(sql, values).execute(&mut **inner).await?.rows_affected(),
+        })
+    }
+
+    /// Runs several statements without values.
+    pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(inner) => drop(sqlx::raw_sql(sql).execute(&mut **inner).await?),
+            Self::Postgres(inner) => drop(sqlx::raw_sql(sql).execute(&mut **inner).await?),
+        }
+        Ok(())
+    }
+
+    /// Makes it last.
+    pub(super) async fn commit(self) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(inner) => inner.commit().await?,
+            Self::Postgres(inner) => inner.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// A row of either engine; columns are counted from 0.
+pub(super) enum Row {
+    /// From SQLite.
+    Sqlite(SqliteRow),
+    /// From PostgreSQL.
+    Postgres(PgRow),
+}
+
+macro_rules! column {
+    ($row:expr, $index:expr) => {
+        match $row {
+            Row::Sqlite(row) => row.try_get($index)?,
+            Row::Postgres(row) => row.try_get($index)?,
+        }
+    };
+}
+
+impl Row {
+    /// A text.
+    pub(super) fn text(&self, index: usize) -> Result<String, StorageError> {
+        Ok(column!(self, index))
+    }
+
+    /// A text or nothing.
+    pub(super) fn text_or_none(&self, index: usize) -> Result<Option<String>, StorageError> {
+        Ok(column!(self, index))
+    }
+
+    /// A number.
+    pub(super) fn number(&self, index: usize) -> Result<i64, StorageError> {
+        Ok(column!(self, index))
+    }
+
+    /// A number or nothing.
+    pub(super) fn number_or_none(&self, index: usize) -> Result<Option<i64>, StorageError> {
+        Ok(column!(self, index))
+    }
+
+    /// A number that was stored as an unsigned one.
+    pub(super) fn count(&self, index: usize) -> Result<u64, StorageError> {
+        u64::try_from(self.number(index)?).map_err(|_| StorageError::Damaged("a count"))
+    }
+
+    /// Truth.
+    pub(super) fn truth(&self, index: usize) -> Result<bool, StorageError> {
+        Ok(self.number(index)? != 0)
+    }
+
+    /// Bytes or nothing.
+    pub(super) fn bytes_or_none(&self, index: usize) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(column!(self, index))
+    }
+}
+
+/// Puts a statement together from parts that are all written in this program; values are bound.
+pub(super) fn assembled(sql: String) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql)
+}
+
+/// `($1, $2), ($3, $4)` for that many rows of that many values.
+pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let values: Vec<_> = (0..columns).map(|column| format!("${}", row * columns + column + 1)).collect();
+        format!("({})", values.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_numbered_row_by_row() {
+        assert_eq!(placeholders(2, 2), "($1, $2), ($3, $4)");
+    }
+
+    #[tokio::test]
+    async fn t_72_an_oversize_value_does_not_reach_the_driver() {
+        let database = Database::sqlite_in_memory().unwrap();
+        let error = database.rows("SELECT $1", vec!["x".repeat(MAX_VALUE + 1).into()]).await.err();
+        assert!(matches!(error, Some(StorageError::Oversize(_))));
+    }
+
+    #[tokio::test]
+    async fn an_absent_server_is_unavailable() {
+        let database = Database::postgres("postgres://u:p@127.0.0.1:1/d").unwrap();
+        let error = database.rows("SELECT 1", Vec::new()).await.err();
+        assert!(error.is_some_and(|error| error.is_temporary()));
+    }
+
+    #[tokio::test]
+    async fn t_33_the_file_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sub/x.db");
+        Database::sqlite(&file).await.unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,112 @@
+//! Why the database did not do what it was asked.
+
+use std::path::PathBuf;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// It cannot be asked now; the same request may succeed later.
+    #[error("the database does not answer: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// It will not do this, however often it is asked.
+    #[error("the database refused: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// A value is larger than anything that is stored.
+    #[error(transparent)]
+    Oversize(#[from] Oversize),
+    /// What was stored cannot be read back.
+    #[error("the database holds something that is not {0}")]
+    Damaged(&'static str),
+    /// The file or its directory cannot be made or opened.
+    #[error("cannot open the database {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The URL cannot be understood. It is not repeated: it may hold a password.
+    #[error("`storage.url` is not a usable PostgreSQL URL")]
+    Url,
+    /// A newer version of the server has changed the tables.
+    #[error("the database has schema {found}, this version knows up to {known}: use a newer version of Holdfast")]
+    NewerSchema {
+        /// The version found.
+        found: i64,
+        /// The newest version that is known here.
+        known: i64,
+    },
+    /// The account's roster is full.
+    #[error("a roster holds at most {0} contacts")]
+    RosterFull(i64),
+}
+
+/// A value is larger than anything that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a value of {bytes} bytes is larger than the {limit} that are stored")]
+pub struct Oversize {
+    /// Its size.
+    pub bytes: usize,
+    /// The bound.
+    pub limit: usize,
+}
+
+impl StorageError {
+    /// Whether the same request may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        let temporary = match &error {
+            sqlx::Error::Database(refused) => refused.code().is_some_and(|code| passes(&code)),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => true,
+            _ => false,
+        };
+        if temporary { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+/// Whether the cause behind an engine's code may go away by itself.
+///
+/// SQLite's codes are decimal numbers whose low byte is the kind: busy, locked, I/O, full, cannot open.
+/// PostgreSQL's are five characters whose first two are the class: connection, rollback because of others,
+/// resources, operator's intervention, system; and 28 and 3D while an operator still sets it up.
+fn passes(code: &str) -> bool {
+    if code.len() == 5 {
+        let class = &code.as_bytes()[..2];
+        return matches!(class, b"08" | b"40" | b"53" | b"57" | b"58" | b"28" | b"3D") || code == "55P03";
+    }
+    let kind = code.parse::<u32>().map(|code| code & 0xff);
+    matches!(kind, Ok(5 | 6 | 10 | 13 | 14))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        for code in ["5", "261", "6", "10", "1034", "13", "14", "08006", "40001", "53300", "57P01", "55P03"] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["19", "1555", "1", "23505", "42P01", "22021", "x"] {
+            assert!(!passes(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_an_absent_database_is_temporary() {
+        assert!(StorageError::from(sqlx::Error::PoolTimedOut).is_temporary());
+        assert!(!StorageError::from(sqlx::Error::RowNotFound).is_temporary());
+        assert!(!StorageError::Damaged("x").is_temporary());
+    }
+}

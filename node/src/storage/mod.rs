@@ -1,0 +1,96 @@
+//! What outlives sessions: accounts, rosters, archives and the small things that users keep.
+//!
+//! [`Storage`] is one handle over two engines, SQLite and PostgreSQL. Each subject has a file of its own
+//! with its statements, which both engines understand; [`database`] holds what differs between them.
+//! Whatever shards ask for may be asked again after a failover, so every change can be repeated.
+//!
+//! # Invariants
+//!
+//! 1. A value reaches a statement as a bound parameter, never as text (T-72).
+//! 2. A change is one transaction: it has happened or it has not.
+//! 3. No password is ever stored (T-33).
+
+mod account;
+mod archive;
+mod database;
+mod error;
+mod keepsake;
+mod roster;
+mod schema;
+mod secret;
+
+pub use account::{Account, AccountKeys, StoredKeys};
+pub use archive::{Entry, Filter, Page, Place};
+pub use error::{Oversize, StorageError};
+pub use keepsake::LastActivity;
+pub use roster::{Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated};
+
+use database::Database;
+
+use crate::config::StorageUrl;
+
+/// The database. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    database: Database,
+}
+
+impl Storage {
+    /// Connects, and brings the schema up to date.
+    pub async fn open(url: &StorageUrl) -> Result<Self, StorageError> {
+        let database = match url {
+            StorageUrl::Sqlite(file) => Database::sqlite(file).await?,
+            StorageUrl::Postgres(url) => Database::postgres(url.reveal())?,
+        };
+        schema::upgrade(&database).await?;
+        Ok(Self { database })
+    }
+
+    /// An empty database in memory, for tests.
+    pub async fn in_memory() -> Result<Self, StorageError> {
+        let database = Database::sqlite_in_memory()?;
+        schema::upgrade(&database).await?;
+        Ok(Self { database })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        self.database.rows("SELECT 1", Vec::new()).await.map(drop)
+    }
+
+    /// Which engine this is, for people.
+    pub fn engine(&self) -> &'static str {
+        self.database.engine()
+    }
+
+    /// Waits for what is under way and closes all connections.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+/// Runs a test on an empty database of each engine. PostgreSQL takes part when `HOLDFAST_TEST_POSTGRES`
+/// names a server; each test gets a schema of its own there, so that tests do not meet.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    pub(crate) async fn each(test: impl AsyncFn(Storage)) {
+        test(Storage::in_memory().await.unwrap()).await;
+
+        let dir = tempfile::tempdir().unwrap();
+        let url = StorageUrl::Sqlite(dir.path().join("test.db"));
+        test(Storage::open(&url).await.unwrap()).await;
+
+        if let Ok(server) = std::env::var("HOLDFAST_TEST_POSTGRES") {
+            let name = format!("test_{:016x}", rand::random::<u64>());
+            let database = Database::postgres(&server).unwrap();
+            database.raw(format!("CREATE SCHEMA {name}")).await.unwrap();
+            let joint = if server.contains('?') { '&' } else { '?' };
+            let own = format!("{server}{joint}options=-c%20search_path%3D{name}");
+            let url = StorageUrl::Postgres(crate::config::Secret::new(own));
+            test(Storage::open(&url).await.unwrap()).await;
+            database.raw(format!("DROP SCHEMA {name} CASCADE")).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Questions about rosters.
+
+use proto::BareJid;
+
+use super::{COLUMNS, RosterItem, RosterVersion, address, item};
+use crate::storage::database::{Row, assembled};
+use crate::storage::{Storage, StorageError};
+
+/// A roster with its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// Every contact, unlisted ones included.
+    pub items: Vec<RosterItem>,
+    /// The version.
+    pub version: RosterVersion,
+}
+
+/// A contact that has changed since an older version (IM-25).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterChange {
+    /// The contact.
+    pub jid: BareJid,
+    /// What it is now; nothing if it was removed.
+    pub item: Option<RosterItem>,
+    /// The version of that change.
+    pub version: RosterVersion,
+}
+
+/// A contact whose presence an account wants to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The contact.
+    pub jid: BareJid,
+    /// The contact's own roster, if it is kept here, lets the account see it.
+    pub permitted: bool,
+}
+
+impl Storage {
+    /// An account's roster.
+    pub async fn roster(&self, account: &BareJid) -> Result<Roster, StorageError> {
+        // The version first: a change in between is then pushed with a newer one, never missed (IM-27).
+        let version = self.roster_version(account).await?;
+        let sql = format!("SELECT {COLUMNS} FROM roster WHERE account = $1 AND removed = 0 ORDER BY contact");
+        let rows = self.database.rows(assembled(sql), vec![account.as_str().into()]).await?;
+        let items: Result<Vec<_>, _> = rows.iter().filter_map(|row| item(row).transpose()).collect();
+        Ok(Roster { items: items?, version })
+    }
+
+    /// The version of an account's roster.
+    pub async fn roster_version(&self, account: &BareJid) -> Result<RosterVersion, StorageError> {
+        let sql = "SELECT epoch, version FROM roster_version WHERE account = $1";
+        let row = self.database.row(sql, vec![account.as_str().into()]).await?;
+        let version = row.map(|row| Ok::<_, StorageError>(RosterVersion { epoch: row.text(0)?, counter: row.count(1)? }));
+        Ok(version.transpose()?.unwrap_or_else(RosterVersion::empty))
+    }
+
+    /// What has changed since a version, in the order of the changes. `None`: it is not a version of this
+    /// roster, so the whole of it has to be sent.
+    pub async fn roster_changes(
+        &self,
+        account: &BareJid,
+        since: &RosterVersion,
+    ) -> Result<Option<Vec<RosterChange>>, StorageError> {
+        let version = self.roster_version(account).await?;
+        if version.epoch != since.epoch || since.counter > version.counter {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM roster WHERE account = $1 AND version > $2 AND version <= $3 ORDER BY version"
+        );
+        let values = vec![account.as_str().into(), since.counter.into(), version.counter.into()];
+        let rows = self.database.rows(assembled(sql), values).await?;
+        let change = |row: &Row| {
+            let item = item(row)?.filter(|item| item.listed);
+            Ok(RosterChange { jid: address(row, 0)?, item, version: version.clone().at(row.count(9)?) })
+        };
+        rows.iter().map(change).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// One contact of an account.
+    pub async fn contact(&self, account: &BareJid, contact: &BareJid) -> Result<Option<RosterItem>, StorageError> {
+        let sql = format!("SELECT {COLUMNS} FROM roster WHERE account = $1 AND contact = $2");
+        let values = vec![account.as_str().into(), contact.as_str().into()];
+        let row = self.database.row(assembled(sql), values).await?;
+        row.map_or(Ok(None), |row| item(&row))
+    }
+
+    /// Who may see the account's presence (subscription `from` or `both`).
+    pub async fn subscribers(&self, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
+        let sql = "SELECT contact FROM roster \
+                   WHERE account = $1 AND removed = 0 AND subscription IN ('from', 'both') ORDER BY contact";
+        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
+        rows.iter().map(|row| address(row, 0)).collect()
+    }
+
+    /// Whose presence the account wants to see (subscription `to` or `both`), and which of them permit it.
+    pub async fn subscriptions(&self, account: &BareJid) -> Result<Vec<Contact>, StorageError> {
+        let sql = "SELECT own.contact, CAST(COALESCE(theirs.removed, 1) AS BIGINT) FROM roster own \
+                   LEFT JOIN roster theirs ON theirs.account = own.contact AND theirs.contact = own.account \
+                   AND theirs.removed = 0 AND theirs.subscription IN ('from', 'both') \
+                   WHERE own.account = $1 AND own.removed = 0 AND own.subscription IN ('to', 'both') \
+                   ORDER BY own.contact";
+        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
+        rows.iter().map(|row| Ok(Contact { jid: address(row, 0)?, permitted: !row.truth(1)? })).collect()
+    }
+
+    /// The requests that await the account's answer: who asks, and the stanza, written (IM-32).
+    pub async fn pending_in(&self, account: &BareJid) -> Result<Vec<(BareJid, String)>, StorageError> {
+        let sql = "SELECT contact, request FROM roster \
+                   WHERE account = $1 AND removed = 0 AND request IS NOT NULL ORDER BY contact LIMIT 1000";
+        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
+        rows.iter().map(|row| Ok((address(row, 0)?, row.text(1)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Change, Subscription, testing};
+
+    fn jid(name: &str) -> BareJid {
+        BareJid::new(&format!("{name}@example.org")).unwrap()
+    }
+
+    async fn put(storage: &Storage, account: &str, contact: &str, change: impl FnOnce(&mut RosterItem) + Send) {
+        let decide = |item: Option<&RosterItem>| {
+            let mut item = item.cloned().unwrap_or_else(|| RosterItem::new(jid(contact)));
+            item.listed = true;
+            change(&mut item);
+            Change::Put(item)
+        };
+        storage.update_contact(&jid(account), &jid(contact), None, decide).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn im_25_changes_since_a_version_come_once_each_in_their_order() {
+        testing::each(async |storage| {
+            let alice = jid("alice");
+            put(&storage, "alice", "bob", |_| {}).await;
+            let first = storage.roster_version(&alice).await.unwrap();
+            put(&storage, "alice", "carol", |_| {}).await;
+            put(&storage, "alice", "bob", |item| item.name = Some("Bob".to_owned())).await;
+            put(&storage, "alice", "dora", |_| {}).await;
+            storage.update_contact(&alice, &jid("dora"), None, |_| Change::Remove).await.unwrap();
+
+            let changes = storage.roster_changes(&alice, &first).await.unwrap().unwrap();
+            let seen: Vec<_> = changes.iter().map(|c| (c.jid.clone(), c.version.counter, c.item.is_some())).collect();
+            assert_eq!(seen, [(jid("carol"), 2, true), (jid("bob"), 3, true), (jid("dora"), 5, false)]);
+
+            let foreign = RosterVersion { epoch: "x".to_owned(), counter: 1 };
+            assert_eq!(storage.roster_changes(&alice, &foreign).await.unwrap(), None);
+            let future = RosterVersion { counter: 9, ..first };
+            assert_eq!(storage.roster_changes(&alice, &future).await.unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_sees_whom_is_asked_of_both_rosters() {
+        testing::each(async |storage| {
+            put(&storage, "alice", "bob", |item| item.subscription = Subscription::Both).await;
+            put(&storage, "alice", "carol", |item| item.subscription = Subscription::To).await;
+            put(&storage, "alice", "dora", |item| item.subscription = Subscription::From).await;
+            put(&storage, "bob", "alice", |item| item.subscription = Subscription::Both).await;
+            put(&storage, "carol", "alice", |item| item.subscription = Subscription::To).await;
+
+            let alice = jid("alice");
+            assert_eq!(storage.subscribers(&alice).await.unwrap(), [jid("bob"), jid("dora")]);
+            let expect = [
+                Contact { jid: jid("bob"), permitted: true },
+                Contact { jid: jid("carol"), permitted: false },
+            ];
+            assert_eq!(storage.subscriptions(&alice).await.unwrap(), expect);
+            assert_eq!(storage.contact(&alice, &jid("eve")).await.unwrap(), None);
+            assert!(storage.contact(&alice, &jid("dora")).await.unwrap().unwrap().subscription.from());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn im_32_pending_requests_are_kept_whole() {
+        testing::each(async |storage| {
+            put(&storage, "alice", "bob", |item| item.request = Some("<presence/>".to_owned())).await;
+            let pending = storage.pending_in(&jid("alice")).await.unwrap();
+            assert_eq!(pending, [(jid("bob"), "<presence/>".to_owned())]);
+        })
+        .await;
+    }
+}
