@@ -14,7 +14,10 @@
 //! nothing is written to a socket before the commit that numbered it.
 
 pub mod codec;
+pub mod config;
 pub mod id;
+pub mod identity;
+pub mod link;
 pub mod raft;
 pub mod session;
 pub mod shard;

@@ -1,0 +1,178 @@
+//! What a node is told about its cluster. Where the values come from is the business of whoever starts it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::session::Settings;
+
+/// The fewest bytes of a shared secret that are not a guess away.
+pub const MIN_SECRET: usize = 16;
+/// The most shards; more cost more and gain nothing.
+pub const MAX_SHARDS: u16 = 12;
+
+/// What [`crate::Cluster`] is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Identity, log and snapshots of this node live here.
+    pub data_dir: PathBuf,
+    /// This node's place among [`Config::peers`].
+    pub seat: u64,
+    /// Where other nodes are listened for.
+    pub listen: SocketAddr,
+    /// How others reach this node: host and port.
+    pub advertise: String,
+    /// All seats, this one among them. Empty: a cluster of one node, without a network.
+    pub peers: Vec<Peer>,
+    /// How nodes know each other.
+    pub auth: LinkAuth,
+    /// How many groups the accounts are divided among; fixed when the cluster is born.
+    pub shards: u16,
+    /// Bounds that sessions are held to.
+    pub settings: Settings,
+    /// Wait for the disk before anything is acknowledged.
+    pub fsync: bool,
+    /// Nodes of clusters with other names are refused.
+    pub cluster_name: String,
+}
+
+/// A place in the cluster, filled by whichever node is configured with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The number of the place.
+    pub seat: u64,
+    /// Host and port; the host is also the name that the peer's certificate must bear.
+    pub address: String,
+}
+
+/// How nodes prove to each other that they belong together.
+#[derive(Clone)]
+pub enum LinkAuth {
+    /// All know this secret; nobody else does.
+    Secret(Vec<u8>),
+    /// All have a certificate of one authority, for the host name in [`Peer::address`].
+    Certificates {
+        /// The authority's certificate, PEM.
+        ca: PathBuf,
+        /// This node's certificate and those between it and the authority, PEM.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// Never the secret itself (T-73).
+impl fmt::Debug for LinkAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(_) => f.write_str("Secret(***)"),
+            Self::Certificates { certificate, .. } => write!(f, "Certificates({})", certificate.display()),
+        }
+    }
+}
+
+/// The configuration contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A seat has two addresses, or an address two seats.
+    #[error("cluster.peers names seat {0} or its address twice")]
+    Twice(u64),
+    /// This node is not among its own peers.
+    #[error("cluster.peers does not name seat {0}, which this node has")]
+    NotAmongPeers(u64),
+    /// A secret that can be guessed.
+    #[error("the cluster's shared secret has fewer than {MIN_SECRET} bytes")]
+    ShortSecret,
+    /// No shard or too many.
+    #[error("a cluster has 1 to {MAX_SHARDS} shards, not {0}")]
+    Shards(u16),
+}
+
+impl Config {
+    /// One node by itself: three shards with one voter each, and no network.
+    pub fn single(data_dir: PathBuf, settings: Settings) -> Self {
+        Self {
+            data_dir,
+            seat: 1,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: String::new(),
+            peers: Vec::new(),
+            auth: LinkAuth::Secret(Vec::new()),
+            shards: 3,
+            settings,
+            fsync: true,
+            cluster_name: String::from("holdfast"),
+        }
+    }
+
+    /// Whether there are no other nodes.
+    pub fn is_single(&self) -> bool {
+        self.peers.iter().all(|peer| peer.seat == self.seat)
+    }
+
+    /// The address of a seat.
+    pub fn address(&self, seat: u64) -> Option<&str> {
+        self.peers.iter().find(|peer| peer.seat == seat).map(|peer| peer.address.as_str())
+    }
+
+    /// The seat that may create the cluster.
+    pub fn lowest_seat(&self) -> u64 {
+        self.peers.iter().map(|peer| peer.seat).min().unwrap_or(self.seat)
+    }
+
+    /// Refuses what cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.shards == 0 || self.shards > MAX_SHARDS {
+            return Err(ConfigError::Shards(self.shards));
+        }
+        let mut seats = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
+        for peer in &self.peers {
+            if !seats.insert(peer.seat) || !addresses.insert(&peer.address) {
+                return Err(ConfigError::Twice(peer.seat));
+            }
+        }
+        if self.is_single() {
+            return Ok(());
+        }
+        if !seats.contains(&self.seat) {
+            return Err(ConfigError::NotAmongPeers(self.seat));
+        }
+        match &self.auth {
+            LinkAuth::Secret(secret) if secret.len() < MIN_SECRET => Err(ConfigError::ShortSecret),
+            LinkAuth::Secret(_) | LinkAuth::Certificates { .. } => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Config {
+        let peers = (1..=3).map(|seat| Peer { seat, address: format!("127.0.0.1:740{seat}") });
+        Config {
+            peers: peers.collect(),
+            auth: LinkAuth::Secret(vec![7; MIN_SECRET]),
+            ..Config::single(PathBuf::from("data"), Settings::default())
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        assert_eq!(three().check(), Ok(()));
+        assert_eq!(Config { seat: 4, ..three() }.check(), Err(ConfigError::NotAmongPeers(4)));
+        assert_eq!(Config { shards: 0, ..three() }.check(), Err(ConfigError::Shards(0)));
+        let mut twice = three();
+        twice.peers[2].address = twice.peers[1].address.clone();
+        assert_eq!(twice.check(), Err(ConfigError::Twice(3)));
+    }
+
+    #[test]
+    fn t_67_a_guessable_secret_is_refused_unless_there_is_no_network() {
+        let auth = LinkAuth::Secret(b"short".to_vec());
+        assert_eq!(Config { auth: auth.clone(), ..three() }.check(), Err(ConfigError::ShortSecret));
+        assert_eq!(Config { auth, peers: Vec::new(), ..three() }.check(), Ok(()));
+    }
+}

@@ -1,0 +1,328 @@
+//! Who this disk is: an incarnation, made once and never reused.
+//!
+//! A node id names the data directory, not the seat or the machine. What a Raft voter has promised is on
+//! its disk, so an emptied disk must come back under another name (T-69), and one that was replaced must
+//! not come back at all. A small text file remembers this; it is replaced as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BootId, NodeId};
+
+const FILE: &str = "identity";
+const HEAD: &str = "holdfast-identity 1";
+
+/// Names a cluster for ever; drawn when it is born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u64);
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// The cluster, once the node belongs to one.
+    pub cluster: Option<ClusterId>,
+    /// This disk.
+    pub node: NodeId,
+    /// The seat it was made for.
+    pub seat: u64,
+    /// Whether a group has voted or taken entries: from then on the log must not be empty.
+    pub voted: bool,
+    /// The first voters by seat, if this node was there at the birth.
+    pub founders: BTreeMap<u64, NodeId>,
+    /// Incarnations that were replaced; they are refused.
+    pub retired: BTreeSet<NodeId>,
+}
+
+/// Why a node does not know who it is. It must not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The operating system refused.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error("{} is damaged at line {line}; restore it, or empty the data directory to join anew under a new id", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// Where.
+        line: usize,
+    },
+    /// The volume of another seat.
+    #[error("{} belongs to seat {found}, but this node is configured as seat {configured}", file.display())]
+    OtherSeat {
+        /// Which file.
+        file: PathBuf,
+        /// Whose disk it is.
+        found: u64,
+        /// Who asked.
+        configured: u64,
+    },
+    /// There is a log, and nothing says whose.
+    #[error("{} is missing although there is a log beside it; restore it, or empty the data directory", file.display())]
+    LogWithoutIdentity {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// This node has voted, and its votes are gone.
+    #[error("the log of node {node} is gone; restore it, or empty the data directory to join anew under a new id")]
+    LogMissing {
+        /// Who.
+        node: NodeId,
+    },
+    /// The node belongs to a cluster already, and was asked to join another.
+    #[error("this node belongs to cluster {:016x}, not {:016x}", ours.0, theirs.0)]
+    OtherCluster {
+        /// The one it belongs to.
+        ours: ClusterId,
+        /// The other.
+        theirs: ClusterId,
+    },
+}
+
+/// The incarnation of this node and the run of its process. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    file: PathBuf,
+    boot: BootId,
+    // Several tasks learn things worth remembering, rarely; each holds the lock for one small write.
+    kept: Arc<Mutex<Incarnation>>,
+}
+
+impl Identity {
+    /// Reads the identity in `dir`, or makes a new one if the directory holds no log either. Blocks.
+    pub fn open(dir: &Path, seat: u64, log_is_new: bool) -> Result<Self, IdentityError> {
+        let file = dir.join(FILE);
+        let io = |source| IdentityError::Io { file: file.clone(), source };
+        fs::create_dir_all(dir).map_err(io)?;
+        let incarnation = match fs::read_to_string(&file) {
+            Ok(text) => parse(&text).map_err(|line| IdentityError::Damaged { file: file.clone(), line })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && log_is_new => {
+                let fresh = Incarnation::new(NodeId(rand::random()), seat);
+                write(&file, &fresh).map_err(io)?;
+                fresh
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(IdentityError::LogWithoutIdentity { file });
+            }
+            Err(source) => return Err(io(source)),
+        };
+        if incarnation.seat != seat {
+            return Err(IdentityError::OtherSeat { file, found: incarnation.seat, configured: seat });
+        }
+        if incarnation.voted && log_is_new {
+            return Err(IdentityError::LogMissing { node: incarnation.node });
+        }
+        Ok(Self { file, boot: BootId(rand::random()), kept: Arc::new(Mutex::new(incarnation)) })
+    }
+
+    /// This disk.
+    pub fn node(&self) -> NodeId {
+        self.lock().node
+    }
+
+    /// This seat.
+    pub fn seat(&self) -> u64 {
+        self.lock().seat
+    }
+
+    /// This run of the process.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// The cluster, once the node belongs to one.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.lock().cluster
+    }
+
+    /// All that the file says.
+    pub fn incarnation(&self) -> Incarnation {
+        self.lock().clone()
+    }
+
+    /// Whether an incarnation was replaced.
+    pub fn is_retired(&self, node: NodeId) -> bool {
+        self.lock().retired.contains(&node)
+    }
+
+    /// Belongs to `cluster` from now on. Blocks.
+    pub fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
+        match self.cluster() {
+            Some(ours) if ours == cluster => Ok(()),
+            Some(ours) => Err(IdentityError::OtherCluster { ours, theirs: cluster }),
+            None => self.change(|kept| kept.cluster = Some(cluster)),
+        }
+    }
+
+    /// Belongs to a cluster that is born with these voters. Blocks.
+    pub fn found(&self, cluster: ClusterId, founders: &BTreeMap<u64, NodeId>) -> Result<(), IdentityError> {
+        match self.cluster() {
+            Some(ours) if ours != cluster => Err(IdentityError::OtherCluster { ours, theirs: cluster }),
+            _ => self.change(|kept| {
+                kept.cluster = Some(cluster);
+                kept.founders = founders.clone();
+            }),
+        }
+    }
+
+    /// A group has voted or taken entries: the log must not be lost from here on. Blocks.
+    pub fn set_voted(&self) -> Result<(), IdentityError> {
+        self.change(|kept| kept.voted = true)
+    }
+
+    /// An incarnation was replaced. Blocks.
+    pub fn retire(&self, node: NodeId) -> Result<(), IdentityError> {
+        self.change(|kept| {
+            kept.retired.insert(node);
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Incarnation)) -> Result<(), IdentityError> {
+        let mut kept = self.lock();
+        let mut changed = kept.clone();
+        change(&mut changed);
+        if *kept != changed {
+            write(&self.file, &changed).map_err(|source| IdentityError::Io { file: self.file.clone(), source })?;
+            *kept = changed;
+        }
+        Ok(())
+    }
+
+    /// Poison does no harm: the value is replaced as a whole, after it was written.
+    fn lock(&self) -> MutexGuard<'_, Incarnation> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Incarnation {
+    fn new(node: NodeId, seat: u64) -> Self {
+        let (founders, retired) = (BTreeMap::new(), BTreeSet::new());
+        Self { cluster: None, node, seat, voted: false, founders, retired }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{HEAD}\nnode {}\nseat {}\nvoted {}\n", self.node, self.seat, self.voted);
+        // Writing to a string does not fail.
+        if let Some(cluster) = self.cluster {
+            let _ = writeln!(text, "cluster {:016x}", cluster.0);
+        }
+        for (seat, node) in &self.founders {
+            let _ = writeln!(text, "founder {seat} {node}");
+        }
+        for node in &self.retired {
+            let _ = writeln!(text, "retired {node}");
+        }
+        text.push_str("end\n");
+        text
+    }
+}
+
+/// The last line proves that the file is whole. The error is the number of the bad line.
+fn parse(text: &str) -> Result<Incarnation, usize> {
+    let mut lines = text.lines().enumerate();
+    let mut found = Incarnation::new(NodeId(0), 0);
+    let (mut node, mut seat) = (false, false);
+    if lines.next().map(|(_, line)| line) != Some(HEAD) {
+        return Err(1);
+    }
+    for (n, line) in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let bad = n + 1;
+        match words[..] {
+            ["node", id] => (found.node, node) = (NodeId(hex(id).ok_or(bad)?), true),
+            ["seat", number] => (found.seat, seat) = (number.parse().map_err(|_| bad)?, true),
+            ["voted", flag] => found.voted = flag.parse().map_err(|_| bad)?,
+            ["cluster", id] => found.cluster = Some(ClusterId(hex(id).ok_or(bad)?)),
+            ["founder", seat, id] => {
+                found.founders.insert(seat.parse().map_err(|_| bad)?, NodeId(hex(id).ok_or(bad)?));
+            }
+            ["retired", id] => {
+                found.retired.insert(NodeId(hex(id).ok_or(bad)?));
+            }
+            ["end"] if node && seat && text.lines().count() == bad => return Ok(found),
+            _ => return Err(bad),
+        }
+    }
+    Err(text.lines().count())
+}
+
+fn hex(text: &str) -> Option<u64> {
+    let plain = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// Beside the final name, synced, renamed, and the rename synced.
+fn write(path: &Path, incarnation: &Incarnation) -> io::Result<()> {
+    let fresh = path.with_extension("tmp");
+    let mut file = File::create(&fresh)?;
+    file.write_all(incarnation.text().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t_69_a_disk_keeps_its_name_and_an_emptied_one_gets_another() {
+        let dir = tempfile::tempdir().expect("makes");
+        let first = Identity::open(dir.path(), 2, true).expect("opens");
+        first.found(ClusterId(7), &BTreeMap::from([(2, first.node())])).expect("writes");
+        first.set_voted().expect("writes");
+        first.retire(NodeId(9)).expect("writes");
+        let again = Identity::open(dir.path(), 2, false).expect("opens");
+        assert_eq!(again.incarnation(), first.incarnation());
+        assert_ne!(again.boot(), first.boot());
+        assert!(again.is_retired(NodeId(9)));
+        let other = tempfile::tempdir().expect("makes");
+        assert_ne!(Identity::open(other.path(), 2, true).expect("opens").node(), first.node());
+    }
+
+    #[test]
+    fn t_69_a_node_that_has_voted_does_not_start_without_its_log() {
+        let dir = tempfile::tempdir().expect("makes");
+        let identity = Identity::open(dir.path(), 1, true).expect("opens");
+        identity.set_voted().expect("writes");
+        assert!(matches!(Identity::open(dir.path(), 1, true), Err(IdentityError::LogMissing { .. })));
+        assert!(matches!(Identity::open(dir.path(), 3, false), Err(IdentityError::OtherSeat { found: 1, .. })));
+        fs::remove_file(dir.path().join(FILE)).expect("removes");
+        assert!(matches!(Identity::open(dir.path(), 1, false), Err(IdentityError::LogWithoutIdentity { .. })));
+    }
+
+    #[test]
+    fn a_node_joins_one_cluster_only() {
+        let dir = tempfile::tempdir().expect("makes");
+        let identity = Identity::open(dir.path(), 1, true).expect("opens");
+        identity.join(ClusterId(1)).expect("joins");
+        identity.join(ClusterId(1)).expect("repeats");
+        assert!(matches!(identity.join(ClusterId(2)), Err(IdentityError::OtherCluster { .. })));
+    }
+
+    #[test]
+    fn a_damaged_or_cut_file_is_refused_by_line() {
+        let mut whole = Incarnation::new(NodeId(5), 1);
+        whole.cluster = Some(ClusterId(6));
+        let text = whole.text();
+        assert_eq!(parse(&text), Ok(whole));
+        for end in 0..text.len() - 1 {
+            assert!(parse(&text[..end]).is_err(), "cut at {end}");
+        }
+        assert_eq!(parse(&text.replace("seat 1", "seat x")), Err(3));
+    }
+}

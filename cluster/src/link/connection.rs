@@ -1,0 +1,313 @@
+//! One connection while it lasts: requests out, answers in, and the other way round.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{self, MissedTickBehavior};
+use tokio_rustls::TlsStream;
+
+use super::frame::{self, Frame, FrameError, Kind, MAX_PAYLOAD, Role};
+use super::hello::{Hello, HelloError};
+use super::tls::AuthError;
+use super::{LinkError, Process, Request, Shared};
+use crate::codec::{self, CodecError};
+use crate::identity::ClusterId;
+
+/// Each side says so often that it is there.
+const PING: Duration = Duration::from_millis(100);
+/// Five pings missed: whoever says nothing for so long is gone.
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
+/// Frames that wait to be written. Whoever wants to send more waits.
+const QUEUE: usize = 1024;
+/// Requests of a peer that are being answered. What comes on top is refused.
+const REQUESTS: usize = 4096;
+/// Frames that are written together, at most.
+const TOGETHER: usize = 256;
+const BUFFER: usize = 64 << 10;
+
+type Stream = TlsStream<TcpStream>;
+type Waiters = HashMap<u64, oneshot::Sender<Option<Bytes>>>;
+
+/// Why a connection ended or never came about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("a malformed greeting: {0}")]
+    Greeting(#[from] CodecError),
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the peer is silent")]
+    Silent,
+    #[error("the seat is filled by another process")]
+    Filled,
+}
+
+impl Lost {
+    /// Whether nobody listens at the peer's address: its process is gone.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// An authenticated stream and who is at its other end.
+pub(super) struct Established {
+    stream: Stream,
+    bytes: BytesMut,
+    pub(super) hello: Hello,
+}
+
+impl Established {
+    /// The dialling side speaks first.
+    pub(super) async fn dialled(mut stream: Stream, ours: &Hello) -> Result<Self, Lost> {
+        say(&mut stream, ours).await?;
+        let mut bytes = BytesMut::with_capacity(BUFFER);
+        let hello = hear(&mut stream, &mut bytes).await?;
+        Ok(Self { stream, bytes, hello })
+    }
+
+    /// The accepting side listens first, and answers only if `check` agrees.
+    pub(super) async fn accepted(
+        mut stream: Stream,
+        ours: &Hello,
+        check: impl FnOnce(&Stream, &Hello) -> Result<(), Lost>,
+    ) -> Result<Self, Lost> {
+        let mut bytes = BytesMut::with_capacity(BUFFER);
+        let hello = hear(&mut stream, &mut bytes).await?;
+        check(&stream, &hello)?;
+        say(&mut stream, ours).await?;
+        Ok(Self { stream, bytes, hello })
+    }
+}
+
+async fn say(stream: &mut Stream, hello: &Hello) -> Result<(), Lost> {
+    let payload = codec::encode(hello).into();
+    let mut out = Vec::new();
+    frame::encode(&Frame { kind: Kind::Hello, role: Role::Request, group: 0, id: 0, payload }, &mut out);
+    stream.write_all(&out).await?;
+    Ok(stream.flush().await?)
+}
+
+async fn hear(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Hello, Lost> {
+    loop {
+        match frame::decode(bytes)? {
+            Some(frame) if frame.kind == Kind::Hello => return Ok(codec::decode(&frame.payload)?),
+            Some(frame) => return Err(FrameError::Kind(frame.kind as u8).into()),
+            None if stream.read_buf(bytes).await? == 0 => return Err(Lost::Closed),
+            None => {}
+        }
+    }
+}
+
+/// The sending end of a connection, and those who wait for answers.
+pub(super) struct Connection {
+    pub(super) process: Process,
+    pub(super) cluster: Option<ClusterId>,
+    urgent: mpsc::Sender<Frame>,
+    bulk: mpsc::Sender<Frame>,
+    next: AtomicU64,
+    // `None` once the connection is lost. Held for one look by the reader and by whoever asks.
+    waiters: Mutex<Option<Waiters>>,
+}
+
+/// The receiving ends of a connection's queues, for its writer.
+pub(super) struct Queues {
+    urgent: mpsc::Receiver<Frame>,
+    bulk: mpsc::Receiver<Frame>,
+}
+
+impl Connection {
+    pub(super) fn new(hello: &Hello) -> (Arc<Self>, Queues) {
+        let (urgent, urgent_queue) = mpsc::channel(QUEUE);
+        let (bulk, bulk_queue) = mpsc::channel(QUEUE);
+        let connection = Self {
+            process: hello.process(),
+            cluster: hello.cluster,
+            urgent,
+            bulk,
+            next: AtomicU64::new(1),
+            waiters: Mutex::new(Some(HashMap::new())),
+        };
+        (Arc::new(connection), Queues { urgent: urgent_queue, bulk: bulk_queue })
+    }
+
+    /// Asks and waits for the answer.
+    pub(super) async fn call(
+        &self,
+        kind: Kind,
+        group: u64,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, LinkError> {
+        if payload.len() > MAX_PAYLOAD {
+            return Err(LinkError::TooLarge(payload.len()));
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiters().as_mut().ok_or(LinkError::Down)?.insert(id, sender);
+        let _forget = Forget { connection: self, id };
+        let asked = async {
+            self.send(Frame { kind, role: Role::Request, group, id, payload }).await?;
+            receiver.await.map_err(|_| LinkError::Down)?.ok_or(LinkError::Refused)
+        };
+        time::timeout(timeout, asked).await.unwrap_or(Err(LinkError::Timeout))
+    }
+
+    async fn send(&self, frame: Frame) -> Result<(), LinkError> {
+        let queue = if frame.kind.is_urgent() { &self.urgent } else { &self.bulk };
+        queue.send(frame).await.map_err(|_| LinkError::Down)
+    }
+
+    /// All who wait hear of the loss, and nobody else begins to wait.
+    pub(super) fn close(&self) {
+        self.waiters().take();
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, Option<Waiters>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody waits for this answer any more, for whatever reason.
+struct Forget<'a> {
+    connection: &'a Connection,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        if let Some(waiters) = self.connection.waiters().as_mut() {
+            waiters.remove(&self.id);
+        }
+    }
+}
+
+/// Carries frames until the connection is lost. Says why.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    queues: Queues,
+    established: Established,
+) -> Lost {
+    let (reader, writer) = tokio::io::split(established.stream);
+    let lost = tokio::select! {
+        lost = read(shared, connection, reader, established.bytes) => lost,
+        lost = write(writer, queues) => lost,
+        lost = ping(connection) => lost,
+    };
+    connection.close();
+    match lost {
+        Ok(never) => match never {},
+        Err(lost) => lost,
+    }
+}
+
+/// Whatever arrives is a sign of life.
+async fn read(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    mut stream: ReadHalf<Stream>,
+    mut bytes: BytesMut,
+) -> Result<std::convert::Infallible, Lost> {
+    let room = Arc::new(Semaphore::new(REQUESTS));
+    loop {
+        while let Some(frame) = frame::decode(&mut bytes)? {
+            take(shared, connection, &room, frame);
+        }
+        bytes.reserve(BUFFER / 4);
+        match time::timeout(SILENCE, stream.read_buf(&mut bytes)).await {
+            Ok(Ok(0)) => return Err(Lost::Closed),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(Lost::Silent),
+        }
+    }
+}
+
+fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore>, frame: Frame) {
+    match (frame.role, frame.kind) {
+        (Role::Reply, _) => finish(connection, frame.id, Some(frame.payload)),
+        (Role::Refusal, _) => finish(connection, frame.id, None),
+        (Role::Request, Kind::Ping | Kind::Hello) => {}
+        (Role::Request, kind) => {
+            let (shared, connection) = (shared.clone(), connection.clone());
+            let place = room.clone().try_acquire_owned();
+            tokio::spawn(async move {
+                let (group, id) = (frame.group, frame.id);
+                let request = Request { from: connection.process, kind, group, payload: frame.payload };
+                let answer = match place {
+                    Ok(_) => shared.answer(request).await.filter(|answer| answer.len() <= MAX_PAYLOAD),
+                    Err(_) => None,
+                };
+                let role = if answer.is_some() { Role::Reply } else { Role::Refusal };
+                let frame = Frame { kind, role, group, id, payload: answer.unwrap_or_default() };
+                // If the connection is gone, the one who asked knows.
+                let _ = connection.send(frame).await;
+            });
+        }
+    }
+}
+
+fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
+    let waiter = connection.waiters().as_mut().and_then(|waiters| waiters.remove(&id));
+    if let Some(waiter) = waiter {
+        // Whoever asked may have stopped waiting.
+        let _ = waiter.send(answer);
+    }
+}
+
+/// Everything that waits goes out in one write, what is urgent first.
+async fn write(mut stream: WriteHalf<Stream>, mut queues: Queues) -> Result<std::convert::Infallible, Lost> {
+    let mut frames = Vec::with_capacity(TOGETHER);
+    let mut out = Vec::with_capacity(BUFFER);
+    loop {
+        let (urgent, bulk) = (&mut queues.urgent, &mut queues.bulk);
+        tokio::select! {
+            biased;
+            n = urgent.recv_many(&mut frames, TOGETHER) => if n == 0 { return Err(Lost::Closed) },
+            first = bulk.recv() => {
+                frames.push(first.ok_or(Lost::Closed)?);
+            }
+        }
+        while out.len() < BUFFER {
+            for frame in frames.drain(..) {
+                frame::encode(&frame, &mut out);
+            }
+            match urgent.try_recv().or_else(|_| bulk.try_recv()) {
+                Ok(frame) => frames.push(frame),
+                Err(_) => break,
+            }
+        }
+        // The last one taken, if the buffer was full by then.
+        for frame in frames.drain(..) {
+            frame::encode(&frame, &mut out);
+        }
+        stream.write_all(&out).await?;
+        stream.flush().await?;
+        out.clear();
+        out.shrink_to(BUFFER);
+    }
+}
+
+async fn ping(connection: &Connection) -> Result<std::convert::Infallible, Lost> {
+    let mut tick = time::interval(PING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let ping = Frame { kind: Kind::Ping, role: Role::Request, group: 0, id: 0, payload: Bytes::new() };
+        connection.send(ping).await.map_err(|_| Lost::Closed)?;
+    }
+}

@@ -1,0 +1,236 @@
+//! One seat, connected or not.
+//!
+//! ```text
+//!          connected                     the connection is lost
+//! down ───────────────▶ up, connected ───────────────────────────▶ suspect
+//!  ▲                          ▲           connected again, same process │
+//!  │                          └─────────────────────────────────────────┤
+//!  └── refuses to be called, or is silent for 500 ms ───────────────────┘
+//! ```
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time;
+
+use super::connection::{self, Connection, Established, Lost, SILENCE};
+use super::hello::Hello;
+use super::{PeerEvent, Process, Shared};
+use crate::config;
+
+/// Between attempts to reach a peer: at first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// A connection that is not authenticated by then is given up.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// What is known of a seat.
+pub(super) struct Peer {
+    pub(super) seat: u64,
+    pub(super) address: String,
+    /// The lower seat dials.
+    dialled: bool,
+    incoming: mpsc::Sender<Established>,
+    // Changed by the seat's own task only; others look.
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The process that is up, also while it is merely suspect.
+    up: Option<Process>,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Peer {
+    pub(super) fn new(peer: config::Peer, own_seat: u64, incoming: mpsc::Sender<Established>) -> Self {
+        let dialled = own_seat < peer.seat;
+        Self { seat: peer.seat, address: peer.address, dialled, incoming, state: RwLock::default() }
+    }
+
+    pub(super) fn connection(&self) -> Option<Arc<Connection>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).connection.clone()
+    }
+
+    pub(super) fn process(&self) -> Option<Process> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).up
+    }
+
+    pub(super) fn disconnect(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = state.connection.take() {
+            connection.close();
+        }
+        state.up = None;
+    }
+
+    /// Whether a process may fill this seat now: nobody else does.
+    pub(super) fn admits(&self, process: Process) -> bool {
+        self.connection().is_none_or(|connection| connection.process == process)
+    }
+
+    /// Whether it is for the other side to call.
+    pub(super) fn is_dialled(&self) -> bool {
+        self.dialled
+    }
+
+    /// Hands a connection that the peer has made to the seat's task.
+    pub(super) async fn hand_over(&self, established: Established) -> Result<(), Lost> {
+        self.incoming.send(established).await.map_err(|_| Lost::Closed)
+    }
+
+    fn set_connection(&self, connection: Option<Arc<Connection>>) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).connection = connection;
+    }
+
+    fn set_up(&self, up: Option<Process>) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).up = up;
+    }
+}
+
+/// Keeps a seat connected for as long as the node runs.
+pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, incoming: mpsc::Receiver<Established>) {
+    let mut task = Task { shared, peer, incoming, said: String::new() };
+    let mut next = None;
+    loop {
+        let established = match (next.take(), task.peer.process()) {
+            (Some(established), _) => Some(established),
+            (None, Some(_)) => time::timeout(SILENCE, task.regain()).await.unwrap_or(None),
+            (None, None) => task.connect().await,
+        };
+        match established {
+            Some(established) => next = task.carry(established).await,
+            None => task.change(None),
+        }
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    incoming: mpsc::Receiver<Established>,
+    /// The last failure that the log has: a peer that is away for a day is worth a line, not thousands.
+    said: String,
+}
+
+impl Task {
+    /// Serves a connection until it is lost, or until the same process comes with a new one.
+    async fn carry(&mut self, established: Established) -> Option<Established> {
+        let process = established.hello.process();
+        let (connection, queues) = Connection::new(&established.hello);
+        self.peer.set_connection(Some(connection.clone()));
+        self.change(Some(process));
+        let (lost, next) = tokio::select! {
+            lost = connection::run(&self.shared, &connection, queues, established) => (Some(lost), None),
+            next = self.incoming.recv() => (None, next),
+        };
+        connection.close();
+        self.peer.set_connection(None);
+        if let Some(lost) = lost {
+            tracing::debug!(seat = self.peer.seat, "connection lost: {lost}");
+        }
+        next
+    }
+
+    /// Another process, or none, fills the seat from now on.
+    fn change(&mut self, now: Option<Process>) {
+        let before = self.peer.process();
+        if before == now {
+            return;
+        }
+        self.peer.set_up(now);
+        if let Some(process) = before {
+            tracing::info!(seat = process.seat, node = %process.node, "peer down");
+            // Nobody may be listening.
+            let _ = self.shared.events.send(PeerEvent::Down(process));
+        }
+        if let Some(process) = now {
+            self.said.clear();
+            tracing::info!(seat = process.seat, node = %process.node, "peer up");
+            let _ = self.shared.events.send(PeerEvent::Up(process));
+        }
+    }
+
+    /// Tries until it succeeds; `None` only when the node stops.
+    async fn connect(&mut self) -> Option<Established> {
+        if !self.peer.is_dialled() {
+            return self.incoming.recv().await;
+        }
+        let (mut pause, longest) = BACKOFF;
+        loop {
+            match self.dial().await {
+                Ok(established) => return Some(established),
+                Err(lost) => self.say(&lost),
+            }
+            time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// After a loss: the same peer again, or `None` once it refuses to be called.
+    async fn regain(&mut self) -> Option<Established> {
+        if !self.peer.is_dialled() {
+            let gone = refuses(&self.peer.address);
+            tokio::pin!(gone);
+            return tokio::select! {
+                established = self.incoming.recv() => established,
+                () = gone => None,
+            };
+        }
+        loop {
+            match self.dial().await {
+                Ok(established) => return Some(established),
+                Err(lost) if lost.is_refusal() => return None,
+                Err(_) => time::sleep(BACKOFF.0).await,
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Established, Lost> {
+        let attempt = async {
+            let tcp = TcpStream::connect(&*self.peer.address).await?;
+            tcp.set_nodelay(true)?;
+            let stream = self.shared.tls.connect(tcp, &self.peer.address).await?;
+            let ours = self.shared.hello();
+            let established = Established::dialled(stream, &ours).await?;
+            let theirs = &established.hello;
+            ours.check(theirs, self.peer.seat, self.shared.identity.is_retired(theirs.node))?;
+            Ok(established)
+        };
+        time::timeout(HANDSHAKE, attempt).await.unwrap_or(Err(Lost::Silent))
+    }
+
+    fn say(&mut self, lost: &Lost) {
+        let text = lost.to_string();
+        if text != self.said {
+            tracing::warn!(seat = self.peer.seat, address = %self.peer.address, "cannot reach peer: {text}");
+            self.said = text;
+        }
+    }
+}
+
+impl Shared {
+    /// What this node says of itself now.
+    pub(super) fn hello(&self) -> Hello {
+        Hello::of(&self.identity, &self.cluster_name, self.shards)
+    }
+}
+
+/// Returns once nobody listens at `address`; for the side that does not dial.
+///
+/// A connection that succeeds proves little: the kernel makes it before a dying process has closed its
+/// listener, and resets it right after. A living peer waits for us to speak.
+async fn refuses(address: &str) {
+    loop {
+        match TcpStream::connect(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
+            Err(_) => {}
+            Ok(mut tcp) => {
+                let _ = time::timeout(BACKOFF.1, tcp.read_u8()).await;
+            }
+        }
+        time::sleep(BACKOFF.0).await;
+    }
+}
