@@ -14,7 +14,10 @@ use std::fmt;
 use std::sync::Arc;
 
 pub mod log;
+pub mod failover;
+pub mod groups;
 pub mod machine;
+pub mod network;
 pub mod snapshot;
 mod stand_in;
 pub mod types;

@@ -1,0 +1,326 @@
+//! The Raft groups of this node: one per shard, on one log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy as RaftSnapshotPolicy};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError};
+use tokio::time;
+
+use super::Fatal;
+use super::log::{GroupLog, Log};
+use super::machine::{Machine, Replica, Sink, SnapshotPolicy};
+use super::network::{Factory, KINDS, Replicas};
+use super::snapshot::SnapshotError;
+use super::types::{GroupStopped, LogId, Metrics, Raft, Seat};
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::link::Links;
+use crate::{NodeId, ShardId};
+
+/// Reserved for a group that will keep the cluster's own affairs.
+pub const META_GROUP: u64 = 0;
+/// How often snapshots are considered, one group at a time.
+const SNAPSHOT_CHECK: Duration = Duration::from_secs(1);
+/// A log that takes up more makes the groups that pin its oldest file write a snapshot.
+const LOG_BYTES: u64 = 1 << 30;
+
+/// The group of a shard.
+pub fn group_of(shard: ShardId) -> u64 {
+    u64::from(shard.0) + META_GROUP + 1
+}
+
+/// Who leads a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: Option<NodeId>,
+    /// It is this node.
+    pub mine: bool,
+    /// The term.
+    pub term: u64,
+}
+
+/// The groups cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupsError {
+    /// A snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// openraft refuses what it found on disk.
+    #[error("shard {shard} cannot be started: {source}")]
+    Group {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        source: GroupStopped,
+    },
+    /// openraft refuses its configuration.
+    #[error("the configuration of the groups: {0}")]
+    Config(#[from] openraft::ConfigError),
+    /// Reading the snapshots was cut short.
+    #[error("reading the snapshots: {0}")]
+    Reading(#[from] JoinError),
+}
+
+/// One shard's group on this node.
+pub struct Group {
+    /// The shard.
+    pub shard: ShardId,
+    /// The group, as openraft runs it.
+    pub raft: Raft,
+    /// Its state machine.
+    pub machine: Machine,
+    log: GroupLog,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Group {
+    /// Whether nothing was ever voted on or stored: the group is not born yet, or this disk is new.
+    pub fn is_empty(&self) -> bool {
+        self.log.is_empty()
+    }
+
+    /// Who leads, now.
+    pub fn leadership(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// What openraft tells of the group, now.
+    pub fn metrics(&self) -> Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The last entry that is safe on this node's disk.
+    pub fn tail(&self) -> Option<LogId> {
+        self.raft.watch_log_progress().get().and_then(|flushed| flushed.last_log_id)
+    }
+
+    /// Voters of the newest membership, by seat.
+    pub fn voters(&self) -> BTreeMap<u64, NodeId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let newest = membership.get_joint_config().last();
+        let seat = |node: &u64| Some((membership.get_node(node)?.seat, NodeId(*node)));
+        newest.into_iter().flatten().filter_map(seat).collect()
+    }
+}
+
+/// All groups of this node. Clones share them.
+#[derive(Clone)]
+pub struct Groups(Arc<Inner>);
+
+struct Inner {
+    node: NodeId,
+    groups: Vec<Arc<Group>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Groups {
+    /// Reads snapshots and starts the groups on the current runtime. They wait until they are given
+    /// members, here or by a peer.
+    pub async fn start(
+        config: &Config,
+        identity: &Identity,
+        log: &Log,
+        links: Option<&Links>,
+        sink: Arc<dyn Sink>,
+        fatal: Fatal,
+    ) -> Result<Self, GroupsError> {
+        let raft_config = Arc::new(raft_config(&config.cluster_name).validate()?);
+        let dir = config.data_dir.join("snapshots");
+        let (shards, opened) = (config.shards, log.clone());
+        let open = move || open_machines(shards, &dir, &opened, &sink, &fatal);
+        let machines = tokio::task::spawn_blocking(open).await??;
+        let node = identity.node();
+        let (mut groups, mut rafts) = (Vec::new(), BTreeMap::new());
+        for (shard, machine) in machines {
+            let id = group_of(shard);
+            let factory = Factory { links: links.cloned(), group: id };
+            let started = Raft::new(node.0, raft_config.clone(), factory, log.group(id), machine.clone()).await;
+            let raft = started.map_err(|source| GroupsError::Group { shard, source })?;
+            rafts.insert(id, raft.clone());
+            let leadership = watch::Sender::default();
+            groups.push(Arc::new(Group { shard, raft, machine, log: log.group(id), leadership }));
+        }
+        let mut tasks = Vec::new();
+        for group in &groups {
+            tasks.push(tokio::spawn(watch_group(group.clone(), identity.clone())).abort_handle());
+        }
+        tasks.push(tokio::spawn(keep_snapshots(groups.clone(), log.clone())).abort_handle());
+        if let Some(links) = links {
+            links.serve(&KINDS, Arc::new(Replicas::new(identity.clone(), rafts)));
+        }
+        Ok(Self(Arc::new(Inner { node, groups, tasks: Mutex::new(tasks) })))
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    /// All groups, by shard.
+    pub fn all(&self) -> &[Arc<Group>] {
+        &self.0.groups
+    }
+
+    /// The group of a shard; `None` if there is no such shard.
+    pub fn group(&self, shard: ShardId) -> Option<&Arc<Group>> {
+        self.0.groups.get(usize::from(shard.0))
+    }
+
+    /// The group of a shard, as openraft runs it.
+    pub fn raft(&self, shard: ShardId) -> Option<&Raft> {
+        self.group(shard).map(|group| &group.raft)
+    }
+
+    /// The shard's state on this node.
+    pub fn replica(&self, shard: ShardId) -> Option<Arc<Mutex<Replica>>> {
+        self.group(shard).map(|group| group.machine.replica())
+    }
+
+    /// Who leads a shard, as far as this node knows.
+    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.group(shard).and_then(|group| group.leadership().leader)
+    }
+
+    /// The same, and its changes.
+    pub fn watch_leader(&self, shard: ShardId) -> Option<watch::Receiver<Leadership>> {
+        self.group(shard).map(|group| group.leadership.subscribe())
+    }
+
+    /// Stops all groups. What they have promised is on disk.
+    pub async fn shutdown(&self) {
+        for task in self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        for group in self.all() {
+            if let Err(error) = group.raft.shutdown().await {
+                tracing::warn!("shard {} did not stop in order: {error}", group.shard);
+            }
+        }
+    }
+}
+
+/// The reasons are in the project's notes on consensus; failures are found by the links, long before
+/// these timers, which are the net below.
+fn raft_config(cluster_name: &str) -> RaftConfig {
+    RaftConfig {
+        cluster_name: cluster_name.to_owned(),
+        heartbeat_interval: 250,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 64,
+        replication_lag_threshold: u64::MAX / 2,
+        snapshot_policy: RaftSnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 256,
+        purge_batch_size: 64,
+        enable_pre_vote: Some(true),
+        // The state is in memory: a leader that came back would serve what it had long ago.
+        enable_leader_restore: Some(false),
+        backoff: String::from("50ms 100ms 200ms ..1s"),
+        ..RaftConfig::default()
+    }
+}
+
+fn open_machines(
+    shards: u16,
+    dir: &Path,
+    log: &Log,
+    sink: &Arc<dyn Sink>,
+    fatal: &Fatal,
+) -> Result<Vec<(ShardId, Machine)>, SnapshotError> {
+    let open = |shard| {
+        let machine = Machine::open(shard, shards, dir, sink.clone(), fatal.clone())?;
+        machine.covers(log.group(group_of(shard)).purged())?;
+        Ok((shard, machine))
+    };
+    (0..shards).map(|number| open(ShardId(number))).collect()
+}
+
+/// Follows who leads and who belongs to a group.
+async fn watch_group(group: Arc<Group>, identity: Identity) {
+    let mut metrics = group.raft.server_metrics();
+    let mut members = BTreeSet::new();
+    let mut voted = false;
+    loop {
+        let (leadership, now) = {
+            let seen = metrics.borrow_watched();
+            let mine = seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
+            let leader = seen.current_leader.map(NodeId);
+            let nodes = seen.committed_membership_config.membership().nodes();
+            let now: BTreeSet<NodeId> = nodes.map(|(node, _)| NodeId(*node)).collect();
+            (Leadership { leader, mine, term: seen.vote.leader_id.term }, now)
+        };
+        group.leadership.send_if_modified(|known| {
+            let changed = *known != leadership;
+            *known = leadership;
+            changed
+        });
+        let gone: Vec<NodeId> = members.difference(&now).copied().collect();
+        let votes_now = !voted && !group.is_empty();
+        if !gone.is_empty() || votes_now {
+            voted |= votes_now;
+            remember(&identity, gone, votes_now).await;
+        }
+        members = now;
+        if metrics.changed().await.is_err() {
+            // The group has stopped.
+            group.leadership.send_replace(Leadership::default());
+            return;
+        }
+    }
+}
+
+/// Writes down who was replaced, and that this node has promises to keep.
+async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
+    let identity = identity.clone();
+    let write = move || {
+        if voted {
+            identity.set_voted()?;
+        }
+        gone.into_iter().filter(|node| *node != identity.node()).try_for_each(|node| identity.retire(node))
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(())) => {}
+        // It guards against mistakes of operators; the log itself is guarded by its own writer.
+        Ok(Err(error)) => tracing::error!("cannot write the identity: {error}"),
+        Err(error) => tracing::error!("writing the identity: {error}"),
+    }
+}
+
+/// One group at a time, so that their snapshots do not compete for the disk.
+async fn keep_snapshots(groups: Vec<Arc<Group>>, log: Log) {
+    let policy = SnapshotPolicy::default();
+    loop {
+        time::sleep(SNAPSHOT_CHECK).await;
+        let usage = log.usage();
+        for group in &groups {
+            let pins = usage.bytes > LOG_BYTES && usage.pinned_by.contains(&group_of(group.shard));
+            let asked = match pins {
+                true => group.raft.trigger().snapshot().await.map(|()| true),
+                false => group.machine.snapshot_if_due(&group.raft, &policy).await,
+            };
+            match asked {
+                Ok(true) => time::sleep(SNAPSHOT_CHECK).await,
+                Ok(false) => {}
+                Err(stopped) => {
+                    tracing::debug!("shard {} has stopped: {stopped}", group.shard);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What openraft keeps of a seat.
+pub fn seat(config: &Config, seat: u64) -> Seat {
+    let address = config.address(seat).unwrap_or(&config.advertise).to_owned();
+    Seat { seat, address }
+}
