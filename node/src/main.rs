@@ -1,2 +1,5 @@
-//! Holdfast.
-fn main() {}
+//! Holdfast, the XMPP server that does not lose your session.
+
+fn main() -> std::process::ExitCode {
+    node::admin::cli::main()
+}

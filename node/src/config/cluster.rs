@@ -66,15 +66,27 @@ impl Cluster {
 
     /// The address that other nodes are told.
     pub fn advertised(&self) -> String {
-        let own = self.peers.iter().find(|peer| Some(peer.seat) == self.node_id);
+        let own = self
+            .peers
+            .iter()
+            .find(|peer| Some(peer.seat) == self.node_id);
         let listed = || own.map(|peer| peer.address.clone());
-        self.advertise.clone().or_else(listed).unwrap_or_else(|| self.listen.to_string())
+        self.advertise
+            .clone()
+            .or_else(listed)
+            .unwrap_or_else(|| self.listen.to_string())
     }
 
     /// Whether no address reaches beyond this machine.
     pub fn is_loopback(&self) -> bool {
-        let addresses = self.peers.iter().map(|peer| peer.address.as_str()).chain(self.advertise.as_deref());
-        self.discovery.is_none() && self.listen.ip().is_loopback() && addresses.into_iter().all(is_loopback)
+        let addresses = self
+            .peers
+            .iter()
+            .map(|peer| peer.address.as_str())
+            .chain(self.advertise.as_deref());
+        self.discovery.is_none()
+            && self.listen.ip().is_loopback()
+            && addresses.into_iter().all(is_loopback)
     }
 
     pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 4] {
@@ -87,7 +99,12 @@ impl Cluster {
     }
 
     pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 4] {
-        [&mut self.secret_file, &mut self.ca, &mut self.certificate, &mut self.key]
+        [
+            &mut self.secret_file,
+            &mut self.ca,
+            &mut self.certificate,
+            &mut self.key,
+        ]
     }
 
     pub(super) fn settle(&mut self) -> Result<(), ConfigError> {
@@ -108,7 +125,11 @@ impl Cluster {
             return Err(Rule::NoPeers.broken("cluster.peers"));
         }
         self.peers.sort_by_key(|peer| peer.seat);
-        if let Some(pair) = self.peers.windows(2).find(|pair| pair[0].seat == pair[1].seat) {
+        if let Some(pair) = self
+            .peers
+            .windows(2)
+            .find(|pair| pair[0].seat == pair[1].seat)
+        {
             return Err(Rule::PeerTwice(pair[0].seat).broken("cluster.peers"));
         }
         if self.discovery.is_none() && !self.peers.iter().any(|peer| peer.seat == seat) {
@@ -143,12 +164,19 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, NotAPeerAddress> {
         let (seat, address) = text.split_once('@').ok_or(NotAPeerAddress)?;
-        let seat = seat.parse().ok().filter(|seat| *seat > 0).ok_or(NotAPeerAddress)?;
+        let seat = seat
+            .parse()
+            .ok()
+            .filter(|seat| *seat > 0)
+            .ok_or(NotAPeerAddress)?;
         let (host, port) = address.rsplit_once(':').ok_or(NotAPeerAddress)?;
         if host.is_empty() || port.parse::<u16>().is_err() {
             return Err(NotAPeerAddress);
         }
-        Ok(Self { seat, address: address.to_owned() })
+        Ok(Self {
+            seat,
+            address: address.to_owned(),
+        })
     }
 }
 
@@ -161,7 +189,8 @@ impl fmt::Display for PeerAddress {
 impl<'de> Deserialize<'de> for PeerAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error| de::Error::custom(format!("{text:?}: {error}")))
+        text.parse()
+            .map_err(|error| de::Error::custom(format!("{text:?}: {error}")))
     }
 }
 
@@ -174,14 +203,21 @@ fn is_loopback(address: &str) -> bool {
 /// The name by which a StatefulSet numbers its pods.
 fn hostname() -> String {
     let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    std::env::var("HOSTNAME").unwrap_or_else(|_| from_kernel()).trim().to_owned()
+    std::env::var("HOSTNAME")
+        .unwrap_or_else(|_| from_kernel())
+        .trim()
+        .to_owned()
 }
 
 fn ordinal(hostname: &str) -> Result<u64, ConfigError> {
     let name = hostname.split('.').next().unwrap_or_default();
-    let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
+    let ordinal = name
+        .rsplit_once('-')
+        .and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
     let none = || Rule::NoOrdinal(hostname.to_owned()).broken("cluster.node_id_from_hostname");
-    ordinal.map(|ordinal| u64::from(ordinal) + 1).ok_or_else(none)
+    ordinal
+        .map(|ordinal| u64::from(ordinal) + 1)
+        .ok_or_else(none)
 }
 
 #[cfg(test)]
@@ -213,7 +249,10 @@ mod tests {
         broken(|c| c.node_id = None, Rule::NoNodeId);
         broken(|c| c.node_id = Some(3), Rule::NotAPeer(3));
         broken(|c| c.peers.clear(), Rule::NoPeers);
-        broken(|c| c.peers.push("2@c:1".parse().unwrap()), Rule::PeerTwice(2));
+        broken(
+            |c| c.peers.push("2@c:1".parse().unwrap()),
+            Rule::PeerTwice(2),
+        );
         broken(|c| c.shards = 13, Rule::Between(1, 12));
         broken(|c| c.secret_file = None, Rule::NoLinkAuthentication);
         broken(|c| c.ca = Some("ca".into()), Rule::NoLinkAuthentication);
@@ -229,7 +268,14 @@ mod tests {
     #[test]
     fn a_node_is_advertised_as_its_peers_list_it() {
         assert_eq!(cluster().advertised(), "a:1");
-        assert_eq!(Cluster { advertise: Some("x:2".into()), ..cluster() }.advertised(), "x:2");
+        assert_eq!(
+            Cluster {
+                advertise: Some("x:2".into()),
+                ..cluster()
+            }
+            .advertised(),
+            "x:2"
+        );
     }
 
     #[test]

@@ -86,7 +86,9 @@ pub enum ConfigError {
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map(|key| format!(", did you mean `{key}`?")).unwrap_or_default()
+    nearest
+        .map(|key| format!(", did you mean `{key}`?"))
+        .unwrap_or_default()
 }
 
 /// What values must fulfil beyond having the right type.
@@ -150,7 +152,9 @@ impl Rule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Clients would refuse the certificate.
-    #[error("`tls.certificate` is absent: the self-signed one that is made instead serves localhost only")]
+    #[error(
+        "`tls.certificate` is absent: the self-signed one that is made instead serves localhost only"
+    )]
     NoCertificate,
     /// A file that is named cannot be opened.
     #[error("`{key}`: cannot open {}: {reason}", path.display())]
@@ -163,7 +167,9 @@ pub enum Problem {
         reason: io::ErrorKind,
     },
     /// Worth knowing, not wrong.
-    #[error("`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside")]
+    #[error(
+        "`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside"
+    )]
     NoRedis,
 }
 

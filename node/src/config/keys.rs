@@ -97,5 +97,7 @@ pub(super) fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> 
 
 /// All names outside of sections.
 pub(super) fn top_names() -> impl Iterator<Item = &'static str> {
-    TOP.iter().copied().chain(SECTIONS.iter().map(|(section, _)| *section))
+    TOP.iter()
+        .copied()
+        .chain(SECTIONS.iter().map(|(section, _)| *section))
 }

@@ -24,9 +24,11 @@ use serde::Deserialize;
 
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule};
-pub use section::{Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Redis, Sm, Tls};
+pub use section::{
+    Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Redis, Sm, Tls,
+};
 pub use storage::{Storage, StorageUrl};
-pub use value::{Network, Secret};
+pub use value::{Network, NotADuration, Secret, parse_duration};
 
 use crate::config::source::Layers;
 
@@ -121,7 +123,11 @@ impl Config {
         for (key, file) in files.into_iter().chain(cluster) {
             let Some(file) = file else { continue };
             if let Err(error) = std::fs::File::open(file) {
-                problems.push(Problem::Unreadable { key, path: file.to_owned(), reason: error.kind() });
+                problems.push(Problem::Unreadable {
+                    key,
+                    path: file.to_owned(),
+                    reason: error.kind(),
+                });
             }
         }
         if self.cluster.is_some() && self.redis.is_none() {
@@ -150,8 +156,11 @@ impl Config {
             (None, false) => {}
         }
         for domain in &mut self.domains {
-            let prepared = proto::BareJid::new(domain).ok().filter(|jid| jid.local().is_none());
-            let prepared = prepared.ok_or_else(|| Rule::NotADomain(domain.clone()).broken("domain"))?;
+            let prepared = proto::BareJid::new(domain)
+                .ok()
+                .filter(|jid| jid.local().is_none());
+            let prepared =
+                prepared.ok_or_else(|| Rule::NotADomain(domain.clone()).broken("domain"))?;
             *domain = prepared.domain().to_owned();
         }
         self.domain = self.domains.first().cloned();
@@ -180,7 +189,9 @@ mod tests {
         let path = dir.path().join("holdfast.toml");
         std::fs::write(&path, text).unwrap();
         let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let env = env
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Config::load(Some(&path), &sets, env)
     }
 
@@ -197,7 +208,10 @@ mod tests {
         let config = Config::load(None, &[], []).unwrap();
         assert_eq!(config.domains(), ["localhost"]);
         assert_eq!(config.data_dir(), Path::new("data"));
-        assert_eq!(config.storage.url(), &StorageUrl::Sqlite("data/holdfast.db".into()));
+        assert_eq!(
+            config.storage.url(),
+            &StorageUrl::Sqlite("data/holdfast.db".into())
+        );
         assert!(config.cluster.is_none() && config.redis.is_none());
     }
 
@@ -212,7 +226,10 @@ mod tests {
                 let section = table.get(*section).and_then(|section| section.get(key));
                 let elsewhere = ["domains", "discovery", "ca", "certificate", "key"];
                 let hidden = ["node_id_from_hostname", "first_count", "trusted_proxies"];
-                assert!(section.is_some() || elsewhere.contains(key) || hidden.contains(key), "{key}");
+                assert!(
+                    section.is_some() || elsewhere.contains(key) || hidden.contains(key),
+                    "{key}"
+                );
             }
         }
     }
@@ -220,10 +237,21 @@ mod tests {
     #[test]
     fn t_78_one_typo_in_any_line_is_refused_with_its_line_and_the_nearest_key() {
         for (index, line) in EXAMPLE.lines().enumerate() {
-            let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
+            let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+                continue;
+            };
             let wrong = line.replacen(key, &format!("{key}x"), 1);
-            let text: Vec<_> = EXAMPLE.lines().enumerate().map(|(n, l)| if n == index { &wrong } else { l }).collect();
-            refused(&text.join("\n"), &[], &[], &[&format!("line {}", index + 1), &format!("`{key}`")]);
+            let text: Vec<_> = EXAMPLE
+                .lines()
+                .enumerate()
+                .map(|(n, l)| if n == index { &wrong } else { l })
+                .collect();
+            refused(
+                &text.join("\n"),
+                &[],
+                &[],
+                &[&format!("line {}", index + 1), &format!("`{key}`")],
+            );
         }
     }
 
@@ -235,8 +263,12 @@ mod tests {
 
     #[test]
     fn flag_beats_environment_beats_file_beats_default() {
-        let file = "[sm]\nmax_old_sessions = 1\nmax_hibernated_sessions = 1\nhibernation_time = '1s'";
-        let env = [("HOLDFAST_SM__MAX_OLD_SESSIONS", "2"), ("HOLDFAST_SM__MAX_HIBERNATED_SESSIONS", "2")];
+        let file =
+            "[sm]\nmax_old_sessions = 1\nmax_hibernated_sessions = 1\nhibernation_time = '1s'";
+        let env = [
+            ("HOLDFAST_SM__MAX_OLD_SESSIONS", "2"),
+            ("HOLDFAST_SM__MAX_HIBERNATED_SESSIONS", "2"),
+        ];
         let config = load(file, &["sm.max_old_sessions=3"], &env).unwrap();
         assert_eq!(config.sm.max_old_sessions, 3);
         assert_eq!(config.sm.max_hibernated_sessions, 2);
@@ -246,27 +278,57 @@ mod tests {
 
     #[test]
     fn an_error_names_the_place_it_comes_from() {
-        refused("[sm]\n\nhibernation_time = 'soon'", &[], &[], &["line 3", "sm.hibernation_time", "soon"]);
-        refused("", &["sm.on_timeout=never"], &[], &["--set", "sm.on_timeout"]);
-        refused("", &[], &[("HOLDFAST_C2S__LISTEN", "x")], &["HOLDFAST_C2S__LISTEN"]);
-        refused("", &[], &[("HOLDFAST_SM__MAX_OLD", "1")], &["HOLDFAST_SM__MAX_OLD", "max_old_sessions"]);
+        refused(
+            "[sm]\n\nhibernation_time = 'soon'",
+            &[],
+            &[],
+            &["line 3", "sm.hibernation_time", "soon"],
+        );
+        refused(
+            "",
+            &["sm.on_timeout=never"],
+            &[],
+            &["--set", "sm.on_timeout"],
+        );
+        refused(
+            "",
+            &[],
+            &[("HOLDFAST_C2S__LISTEN", "x")],
+            &["HOLDFAST_C2S__LISTEN"],
+        );
+        refused(
+            "",
+            &[],
+            &[("HOLDFAST_SM__MAX_OLD", "1")],
+            &["HOLDFAST_SM__MAX_OLD", "max_old_sessions"],
+        );
         refused("a = [", &[], &[], &["line 1"]);
         refused("", &["sm"], &[], &["--set", "section.key=value"]);
     }
 
     #[test]
     fn variables_that_kubernetes_makes_up_are_not_ours() {
-        let env = [("HOLDFAST_SERVICE_HOST", "10.0.0.1"), ("HOLDFAST_PORT", "tcp://10.0.0.1:5222")];
+        let env = [
+            ("HOLDFAST_SERVICE_HOST", "10.0.0.1"),
+            ("HOLDFAST_PORT", "tcp://10.0.0.1:5222"),
+        ];
         assert!(load("", &[], &env).is_ok());
     }
 
     #[test]
     fn paths_are_taken_from_the_directory_of_the_file() {
-        let config = load("data_dir = 'd'\n[tls]\ncertificate = 'c.pem'\nkey = '/k.pem'", &[], &[]).unwrap();
+        let config = load(
+            "data_dir = 'd'\n[tls]\ncertificate = 'c.pem'\nkey = '/k.pem'",
+            &[],
+            &[],
+        )
+        .unwrap();
         assert!(config.data_dir().is_absolute() && config.data_dir().ends_with("d"));
         assert!(config.tls.certificate.as_ref().unwrap().is_absolute());
         assert_eq!(config.tls.key.as_deref(), Some(Path::new("/k.pem")));
-        let StorageUrl::Sqlite(file) = config.storage.url() else { panic!("not SQLite") };
+        let StorageUrl::Sqlite(file) = config.storage.url() else {
+            panic!("not SQLite")
+        };
         assert!(file.is_absolute() && file.ends_with("d/holdfast.db"));
     }
 
@@ -280,12 +342,26 @@ mod tests {
         };
         assert!(load(&cluster("localhost"), &[], &[]).is_ok());
         refused(&cluster("10.1.1.1"), &[], &[], &["storage.url", "postgres"]);
-        assert!(load(&cluster("10.1.1.1"), &["storage.url=postgres://u:p@h/d"], &[]).is_ok());
+        assert!(
+            load(
+                &cluster("10.1.1.1"),
+                &["storage.url=postgres://u:p@h/d"],
+                &[]
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn t_73_no_secret_is_printed() {
-        let config = load("", &["storage.url=postgres://u:hunter2@h/d", "redis.url=redis://:hunter2@h"], &[]);
+        let config = load(
+            "",
+            &[
+                "storage.url=postgres://u:hunter2@h/d",
+                "redis.url=redis://:hunter2@h",
+            ],
+            &[],
+        );
         assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
     }
 

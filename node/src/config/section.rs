@@ -102,7 +102,10 @@ pub struct Auth {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { mechanisms: Mechanism::ALL.to_vec(), registration: false }
+        Self {
+            mechanisms: Mechanism::ALL.to_vec(),
+            registration: false,
+        }
     }
 }
 
@@ -246,7 +249,9 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+        }
     }
 }
 
@@ -262,7 +267,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
     }
 }
 

@@ -23,9 +23,14 @@ pub(super) struct Layers {
 impl Layers {
     /// Takes a file in.
     pub(super) fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let origin = |span: Range<usize>| Origin::File { path: path.to_owned(), line: line(&text, span.start) };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let origin = |span: Range<usize>| Origin::File {
+            path: path.to_owned(),
+            line: line(&text, span.start),
+        };
         let syntax = |error: toml::de::Error| ConfigError::Syntax {
             origin: origin(error.span().unwrap_or(0..0)),
             message: error.message().to_owned(),
@@ -37,7 +42,10 @@ impl Layers {
                 (Known::Section(known), DeValue::Table(section)) => {
                     for (key, value) in section {
                         let at = origin(key.span());
-                        let path = KeyPath { section: Some(name.get_ref()), key: key.get_ref() };
+                        let path = KeyPath {
+                            section: Some(name.get_ref()),
+                            key: key.get_ref(),
+                        };
                         self.insert(path, known, owned(value).map_err(syntax)?, at)?;
                     }
                     // An empty section still says that it is wanted, e.g. `[cluster]`.
@@ -46,7 +54,10 @@ impl Layers {
                     self.origins.entry(name.get_ref().to_string()).or_insert(at);
                 }
                 _ => {
-                    let path = KeyPath { section: None, key: name.get_ref() };
+                    let path = KeyPath {
+                        section: None,
+                        key: name.get_ref(),
+                    };
                     self.insert(path, keys::TOP, owned(value).map_err(syntax)?, at)?;
                 }
             }
@@ -58,13 +69,24 @@ impl Layers {
     ///
     /// Names with one underscore that are no keys are not ours: orchestrators make up
     /// `HOLDFAST_SERVICE_HOST` and the like for a service of that name.
-    pub(super) fn add_env(&mut self, env: impl IntoIterator<Item = (String, String)>) -> Result<(), ConfigError> {
+    pub(super) fn add_env(
+        &mut self,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
         for (name, value) in env {
-            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
             let rest = rest.to_ascii_lowercase();
             let path = match rest.split_once("__") {
-                Some((section, key)) => KeyPath { section: Some(section), key },
-                None if keys::TOP.contains(&rest.as_str()) => KeyPath { section: None, key: &rest },
+                Some((section, key)) => KeyPath {
+                    section: Some(section),
+                    key,
+                },
+                None if keys::TOP.contains(&rest.as_str()) => KeyPath {
+                    section: None,
+                    key: &rest,
+                },
                 None => continue,
             };
             self.insert_text(path, &value, Origin::Variable(name.clone()))?;
@@ -82,8 +104,14 @@ impl Layers {
                 return Err(malformed());
             }
             let path = match name.split_once('.') {
-                Some((section, key)) => KeyPath { section: Some(section), key },
-                None => KeyPath { section: None, key: name },
+                Some((section, key)) => KeyPath {
+                    section: Some(section),
+                    key,
+                },
+                None => KeyPath {
+                    section: None,
+                    key: name,
+                },
             };
             self.insert_text(path, value.trim(), Origin::Flag)?;
         }
@@ -99,16 +127,27 @@ impl Layers {
             let known = key.split('[').next().unwrap_or_default();
             let origin = origins.get(known).cloned().unwrap_or(Origin::Absent);
             let reason = error.into_inner().message().trim().to_owned();
-            ConfigError::Value { origin, key, reason }
+            ConfigError::Value {
+                origin,
+                key,
+                reason,
+            }
         })
     }
 
-    fn insert_text(&mut self, path: KeyPath<'_>, text: &str, origin: Origin) -> Result<(), ConfigError> {
+    fn insert_text(
+        &mut self,
+        path: KeyPath<'_>,
+        text: &str,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
         let known = match path.section {
             None => keys::TOP,
             Some(section) => match keys::top(section) {
                 Known::Section(known) => known,
-                Known::Key | Known::Unknown => return Err(unknown(section, keys::top_names(), origin)),
+                Known::Key | Known::Unknown => {
+                    return Err(unknown(section, keys::top_names(), origin));
+                }
             },
         };
         self.insert(path, known, text_value(text), origin)
@@ -141,7 +180,10 @@ impl Layers {
         let table = match section {
             None => &mut self.values,
             Some(section) => {
-                let entry = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                let entry = self
+                    .values
+                    .entry(section)
+                    .or_insert_with(|| Value::Table(Table::new()));
                 let Value::Table(table) = entry else {
                     // Sections are only ever inserted as tables, above and here.
                     return Ok(());
@@ -162,23 +204,37 @@ struct KeyPath<'a> {
 }
 
 fn unknown(key: &str, known: impl Iterator<Item = &'static str>, origin: Origin) -> ConfigError {
-    ConfigError::UnknownKey { origin, key: key.to_owned(), nearest: keys::nearest(key, known) }
+    ConfigError::UnknownKey {
+        origin,
+        key: key.to_owned(),
+        nearest: keys::nearest(key, known),
+    }
 }
 
 fn prefixed(section: &str, error: ConfigError) -> ConfigError {
     match error {
-        ConfigError::UnknownKey { origin, key, nearest } => {
-            ConfigError::UnknownKey { origin, key: format!("{section}.{key}"), nearest }
-        }
+        ConfigError::UnknownKey {
+            origin,
+            key,
+            nearest,
+        } => ConfigError::UnknownKey {
+            origin,
+            key: format!("{section}.{key}"),
+            nearest,
+        },
         other => other,
     }
 }
 
 /// A value from a text without quotes: TOML if it reads as a number, truth value or list, else text.
 fn text_value(text: &str) -> Value {
-    let parsed = DeValue::parse(text).ok().and_then(|value| owned(&value).ok());
+    let parsed = DeValue::parse(text)
+        .ok()
+        .and_then(|value| owned(&value).ok());
     match parsed {
-        Some(value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::String(_))) => value,
+        Some(
+            value @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::String(_)),
+        ) => value,
         _ => Value::String(text.to_owned()),
     }
 }

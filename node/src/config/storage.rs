@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserializer};
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 
 use super::value::Secret;
 
@@ -42,7 +42,9 @@ impl Storage {
     }
 
     pub(super) fn anchor(&mut self, base: &Path, data_dir: &Path) {
-        let url = self.url.get_or_insert_with(|| StorageUrl::Sqlite(data_dir.join("holdfast.db")));
+        let url = self
+            .url
+            .get_or_insert_with(|| StorageUrl::Sqlite(data_dir.join("holdfast.db")));
         if let StorageUrl::Sqlite(file) = url {
             *file = base.join(&*file);
         }
@@ -84,8 +86,17 @@ mod tests {
         let file = |path: &str| Ok(StorageUrl::Sqlite(PathBuf::from(path)));
         assert_eq!("sqlite:data/x.db".parse(), file("data/x.db"));
         assert_eq!("sqlite:///var/x.db".parse(), file("/var/x.db"));
-        assert!(matches!("postgres://u@h/d".parse(), Ok(StorageUrl::Postgres(_))));
-        for wrong in ["mysql://h", "sqlite:", "sqlite::memory:", "x.db", "sqlite:x?mode=rw"] {
+        assert!(matches!(
+            "postgres://u@h/d".parse(),
+            Ok(StorageUrl::Postgres(_))
+        ));
+        for wrong in [
+            "mysql://h",
+            "sqlite:",
+            "sqlite::memory:",
+            "x.db",
+            "sqlite:x?mode=rw",
+        ] {
             assert_eq!(wrong.parse::<StorageUrl>(), Err(NotAStorageUrl), "{wrong}");
         }
     }

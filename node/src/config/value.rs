@@ -67,29 +67,62 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Ok(width), |prefix| prefix.parse().map_err(|_| NotANetwork))?;
-        (prefix <= width).then_some(Self { address, prefix }).ok_or(NotANetwork)
+        (prefix <= width)
+            .then_some(Self { address, prefix })
+            .ok_or(NotANetwork)
     }
 }
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error| de::Error::custom(format!("{text:?} is {error}")))
+        text.parse()
+            .map_err(|error| de::Error::custom(format!("{text:?} is {error}")))
     }
 }
 
 /// `"300s"`, `"5m"`, `"2h"`, `"365d"`, `"500ms"`, or a number of seconds.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    const UNITS: &[(&str, u64)] =
-        &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("", 1_000)];
-    let millis = deserializer.deserialize_any(Scaled { units: UNITS, what: "a duration such as \"300s\" or \"5m\"" })?;
+    const UNITS: &[(&str, u64)] = &[
+        ("ms", 1),
+        ("s", 1_000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+        ("", 1_000),
+    ];
+    let millis = deserializer.deserialize_any(Scaled {
+        units: UNITS,
+        what: "a duration such as \"300s\" or \"5m\"",
+    })?;
     Ok(Duration::from_millis(millis))
 }
 
+/// Reads a duration as it is written in the configuration, for flags of the command line.
+pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
+    let text: de::value::StrDeserializer<'_, de::value::Error> =
+        de::value::StrDeserializer::new(text);
+    duration(text).map_err(|_| NotADuration)
+}
+
+/// The text is no duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a duration such as 300s or 5m")]
+pub struct NotADuration;
+
 /// A number of bytes, or `"256KiB"`, `"1MiB"`.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    const UNITS: &[(&str, u64)] = &[("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let bytes = deserializer.deserialize_any(Scaled { units: UNITS, what: "a size such as 262144 or \"256KiB\"" })?;
+    const UNITS: &[(&str, u64)] = &[
+        ("", 1),
+        ("B", 1),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let bytes = deserializer.deserialize_any(Scaled {
+        units: UNITS,
+        what: "a size such as 262144 or \"256KiB\"",
+    })?;
     usize::try_from(bytes).map_err(|_| de::Error::custom("too large"))
 }
 
@@ -103,7 +136,9 @@ impl Scaled {
     fn scale(&self, number: u64, unit: &str) -> Option<u64> {
         let (_, factor) = self.units.iter().find(|(name, _)| *name == unit)?;
         // Bounded so that sums with a clock in milliseconds never overflow.
-        number.checked_mul(*factor).filter(|product| *product <= u64::from(u32::MAX) * 86_400)
+        number
+            .checked_mul(*factor)
+            .filter(|product| *product <= u64::from(u32::MAX) * 86_400)
     }
 }
 
@@ -115,14 +150,19 @@ impl Visitor<'_> for Scaled {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
-        let scaled = u64::try_from(number).ok().and_then(|number| self.scale(number, ""));
+        let scaled = u64::try_from(number)
+            .ok()
+            .and_then(|number| self.scale(number, ""));
         scaled.ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
-        let scaled = number.parse().ok().and_then(|number| self.scale(number, unit.trim()));
+        let scaled = number
+            .parse()
+            .ok()
+            .and_then(|number| self.scale(number, unit.trim()));
         scaled.ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
@@ -147,8 +187,13 @@ where
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            items.map(|item| T::deserialize(de::value::StrDeserializer::new(item))).collect()
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
+            items
+                .map(|item| T::deserialize(de::value::StrDeserializer::new(item)))
+                .collect()
         }
     }
 
@@ -173,11 +218,29 @@ mod tests {
 
     #[test]
     fn durations_have_units_and_bare_numbers_are_seconds() {
-        let cases = [("'300s'", 300), ("'5m'", 300), ("'2 h'", 7200), ("'1d'", 86_400), ("'0'", 0), ("7", 7)];
+        let cases = [
+            ("'300s'", 300),
+            ("'5m'", 300),
+            ("'2 h'", 7200),
+            ("'1d'", 86_400),
+            ("'0'", 0),
+            ("7", 7),
+        ];
         for (text, seconds) in cases {
-            assert_eq!(sample(&format!("time = {text}")).unwrap().time.as_secs(), seconds, "{text}");
+            assert_eq!(
+                sample(&format!("time = {text}")).unwrap().time.as_secs(),
+                seconds,
+                "{text}"
+            );
         }
-        for text in ["'5 years'", "'m'", "-1", "''", "'99999999999999999999s'", "'18446744073709551615d'"] {
+        for text in [
+            "'5 years'",
+            "'m'",
+            "-1",
+            "''",
+            "'99999999999999999999s'",
+            "'18446744073709551615d'",
+        ] {
             assert!(sample(&format!("time = {text}")).is_none(), "{text}");
         }
     }
@@ -197,7 +260,10 @@ mod tests {
         assert!(!ten.contains("11.0.0.1".parse().unwrap()));
         assert!(!ten.contains("a00::".parse().unwrap()));
         let all: Network = "::/0".parse().unwrap();
-        assert!(all.contains("2001:db8::1".parse().unwrap()) && !all.contains("10.0.0.1".parse().unwrap()));
+        assert!(
+            all.contains("2001:db8::1".parse().unwrap())
+                && !all.contains("10.0.0.1".parse().unwrap())
+        );
         assert!("10.0.0.0/33".parse::<Network>().is_err() && "x".parse::<Network>().is_err());
     }
 }

@@ -48,7 +48,12 @@ const REMOVALS: &[&str] = &[
 
 impl Storage {
     /// Makes an account. `false` if there is one of that name.
-    pub async fn create_account(&self, jid: &BareJid, keys: &AccountKeys, now: u64) -> Result<bool, StorageError> {
+    pub async fn create_account(
+        &self,
+        jid: &BareJid,
+        keys: &AccountKeys,
+        now: u64,
+    ) -> Result<bool, StorageError> {
         let sql = "INSERT INTO account (localpart, domain, created, \
                    sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
                    sha256_salt, sha256_iterations, sha256_stored, sha256_server) \
@@ -60,7 +65,11 @@ impl Storage {
     }
 
     /// Replaces an account's keys. `false` if there is no such account.
-    pub async fn set_account_keys(&self, jid: &BareJid, keys: &AccountKeys) -> Result<bool, StorageError> {
+    pub async fn set_account_keys(
+        &self,
+        jid: &BareJid,
+        keys: &AccountKeys,
+    ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET \
                    sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, \
                    sha256_salt = $7, sha256_iterations = $8, sha256_stored = $9, sha256_server = $10 \
@@ -71,7 +80,11 @@ impl Storage {
     }
 
     /// Locks or unlocks an account. `false` if there is no such account.
-    pub async fn set_account_disabled(&self, jid: &BareJid, disabled: bool) -> Result<bool, StorageError> {
+    pub async fn set_account_disabled(
+        &self,
+        jid: &BareJid,
+        disabled: bool,
+    ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET disabled = $3 WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.push(disabled.into());
@@ -79,14 +92,27 @@ impl Storage {
     }
 
     /// What an account logs in with.
-    pub async fn account_keys(&self, local: &str, domain: &str) -> Result<Option<StoredKeys>, StorageError> {
+    pub async fn account_keys(
+        &self,
+        local: &str,
+        domain: &str,
+    ) -> Result<Option<StoredKeys>, StorageError> {
         let sql = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
                    sha256_salt, sha256_iterations, sha256_stored, sha256_server \
                    FROM account WHERE localpart = $1 AND domain = $2";
-        let row = self.database.row(sql, vec![local.into(), domain.into()]).await?;
+        let row = self
+            .database
+            .row(sql, vec![local.into(), domain.into()])
+            .await?;
         row.map(|row| {
-            let keys = AccountKeys { sha1: keys(&row, 1)?, sha256: keys(&row, 5)? };
-            Ok(StoredKeys { keys, disabled: row.truth(0)? })
+            let keys = AccountKeys {
+                sha1: keys(&row, 1)?,
+                sha256: keys(&row, 5)?,
+            };
+            Ok(StoredKeys {
+                keys,
+                disabled: row.truth(0)?,
+            })
         })
         .transpose()
     }
@@ -98,7 +124,12 @@ impl Storage {
     }
 
     /// Up to `max` accounts of a domain, by name, behind `after`.
-    pub async fn accounts(&self, domain: &str, after: &str, max: u32) -> Result<Vec<Account>, StorageError> {
+    pub async fn accounts(
+        &self,
+        domain: &str,
+        after: &str,
+        max: u32,
+    ) -> Result<Vec<Account>, StorageError> {
         let sql = "SELECT localpart, domain, created, disabled FROM account \
                    WHERE domain = $1 AND localpart > $2 ORDER BY localpart LIMIT $3";
         let values = vec![domain.into(), after.into(), i64::from(max).into()];
@@ -108,7 +139,13 @@ impl Storage {
 
     /// Every domain that accounts have.
     pub async fn account_domains(&self) -> Result<Vec<String>, StorageError> {
-        let rows = self.database.rows("SELECT DISTINCT domain FROM account ORDER BY domain", Vec::new()).await?;
+        let rows = self
+            .database
+            .rows(
+                "SELECT DISTINCT domain FROM account ORDER BY domain",
+                Vec::new(),
+            )
+            .await?;
         rows.iter().map(|row| row.text(0)).collect()
     }
 
@@ -132,12 +169,17 @@ fn name(jid: &BareJid) -> Vec<Value> {
 fn account(row: &Row) -> Result<Account, StorageError> {
     let jid = format!("{}@{}", row.text(0)?, row.text(1)?);
     let jid = BareJid::new(&jid).map_err(|_| StorageError::Damaged("an address"))?;
-    Ok(Account { jid, created: row.count(2)?, disabled: row.truth(3)? })
+    Ok(Account {
+        jid,
+        created: row.count(2)?,
+        disabled: row.truth(3)?,
+    })
 }
 
 fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
     [&keys.sha1, &keys.sha256].into_iter().flat_map(|keys| {
-        let part = |part: fn(&ScramKeys) -> &Vec<u8>| keys.as_ref().map(|keys| part(keys).clone()).into();
+        let part =
+            |part: fn(&ScramKeys) -> &Vec<u8>| keys.as_ref().map(|keys| part(keys).clone()).into();
         [
             part(|keys| &keys.salt),
             Value::Number(keys.as_ref().map(|keys| i64::from(keys.iterations))),
@@ -150,11 +192,19 @@ fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
 fn keys(row: &Row, first: usize) -> Result<Option<ScramKeys>, StorageError> {
     let (salt, iterations) = (row.bytes_or_none(first)?, row.number_or_none(first + 1)?);
     let (stored, server) = (row.bytes_or_none(first + 2)?, row.bytes_or_none(first + 3)?);
-    let (Some(salt), Some(iterations), Some(stored_key), Some(server_key)) = (salt, iterations, stored, server) else {
+    let (Some(salt), Some(iterations), Some(stored_key), Some(server_key)) =
+        (salt, iterations, stored, server)
+    else {
         return Ok(None);
     };
-    let iterations = u32::try_from(iterations).map_err(|_| StorageError::Damaged("an iteration count"))?;
-    Ok(Some(ScramKeys { salt, iterations, stored_key, server_key }))
+    let iterations =
+        u32::try_from(iterations).map_err(|_| StorageError::Damaged("an iteration count"))?;
+    Ok(Some(ScramKeys {
+        salt,
+        iterations,
+        stored_key,
+        server_key,
+    }))
 }
 
 #[cfg(test)]
@@ -167,23 +217,68 @@ mod tests {
     }
 
     fn some_keys(byte: u8) -> AccountKeys {
-        let keys = ScramKeys { salt: vec![byte; 16], iterations: 10_000, stored_key: vec![byte], server_key: vec![] };
-        AccountKeys { sha1: None, sha256: Some(keys) }
+        let keys = ScramKeys {
+            salt: vec![byte; 16],
+            iterations: 10_000,
+            stored_key: vec![byte],
+            server_key: vec![],
+        };
+        AccountKeys {
+            sha1: None,
+            sha256: Some(keys),
+        }
     }
 
     #[tokio::test]
     async fn an_account_is_made_once_and_its_keys_are_read_back() {
         testing::each(async |storage| {
             let alice = jid("alice@example.org");
-            assert!(storage.create_account(&alice, &some_keys(1), 5).await.unwrap());
-            assert!(!storage.create_account(&alice, &some_keys(2), 6).await.unwrap());
-            let stored = storage.account_keys("alice", "example.org").await.unwrap().unwrap();
-            assert_eq!(stored, StoredKeys { keys: some_keys(1), disabled: false });
-            assert!(storage.set_account_keys(&alice, &some_keys(3)).await.unwrap());
-            let stored = storage.account_keys("alice", "example.org").await.unwrap().unwrap();
+            assert!(
+                storage
+                    .create_account(&alice, &some_keys(1), 5)
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                !storage
+                    .create_account(&alice, &some_keys(2), 6)
+                    .await
+                    .unwrap()
+            );
+            let stored = storage
+                .account_keys("alice", "example.org")
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                stored,
+                StoredKeys {
+                    keys: some_keys(1),
+                    disabled: false
+                }
+            );
+            assert!(
+                storage
+                    .set_account_keys(&alice, &some_keys(3))
+                    .await
+                    .unwrap()
+            );
+            let stored = storage
+                .account_keys("alice", "example.org")
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(stored.keys, some_keys(3));
-            assert!(!storage.set_account_keys(&jid("bob@example.org"), &some_keys(3)).await.unwrap());
-            assert_eq!(storage.account_keys("alice", "example.net").await.unwrap(), None);
+            assert!(
+                !storage
+                    .set_account_keys(&jid("bob@example.org"), &some_keys(3))
+                    .await
+                    .unwrap()
+            );
+            assert_eq!(
+                storage.account_keys("alice", "example.net").await.unwrap(),
+                None
+            );
         })
         .await;
     }
@@ -192,11 +287,21 @@ mod tests {
     async fn im_9_a_locked_account_does_not_exist_for_others() {
         testing::each(async |storage| {
             let alice = jid("alice@example.org");
-            storage.create_account(&alice, &some_keys(1), 5).await.unwrap();
+            storage
+                .create_account(&alice, &some_keys(1), 5)
+                .await
+                .unwrap();
             assert!(storage.account_exists(&alice).await.unwrap());
             assert!(storage.set_account_disabled(&alice, true).await.unwrap());
             assert!(!storage.account_exists(&alice).await.unwrap());
-            assert!(storage.account_keys("alice", "example.org").await.unwrap().unwrap().disabled);
+            assert!(
+                storage
+                    .account_keys("alice", "example.org")
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .disabled
+            );
         })
         .await;
     }
@@ -205,12 +310,20 @@ mod tests {
     async fn accounts_are_listed_in_pages_and_removed_with_all_that_is_theirs() {
         testing::each(async |storage| {
             for name in ["a@x", "b@x", "c@x", "d@y"] {
-                storage.create_account(&jid(name), &some_keys(1), 5).await.unwrap();
+                storage
+                    .create_account(&jid(name), &some_keys(1), 5)
+                    .await
+                    .unwrap();
             }
             storage.set_vcard(&jid("b@x"), "<v/>").await.unwrap();
             assert_eq!(storage.account_domains().await.unwrap(), ["x", "y"]);
             let page = storage.accounts("x", "a", 1).await.unwrap();
-            assert_eq!(page.iter().map(|account| account.jid.as_str()).collect::<Vec<_>>(), ["b@x"]);
+            assert_eq!(
+                page.iter()
+                    .map(|account| account.jid.as_str())
+                    .collect::<Vec<_>>(),
+                ["b@x"]
+            );
             assert!(storage.remove_account(&jid("b@x")).await.unwrap());
             assert!(!storage.remove_account(&jid("b@x")).await.unwrap());
             assert_eq!(storage.vcard(&jid("b@x")).await.unwrap(), None);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, Sqlite, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, Sqlite};
 
 use super::error::{Oversize, StorageError};
 
@@ -103,7 +103,10 @@ impl Value {
             Self::Number(_) => 0,
         };
         if bytes > MAX_VALUE {
-            return Err(Oversize { bytes, limit: MAX_VALUE });
+            return Err(Oversize {
+                bytes,
+                limit: MAX_VALUE,
+            });
         }
         Ok(())
     }
@@ -128,7 +131,10 @@ macro_rules! statement {
 impl Database {
     /// Opens a file, and makes it and its directory if need be, for its owner only (T-33).
     pub(super) async fn sqlite(file: &Path) -> Result<Self, StorageError> {
-        let failed = |source| StorageError::Open { path: file.to_owned(), source };
+        let failed = |source| StorageError::Open {
+            path: file.to_owned(),
+            source,
+        };
         if let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             fs::create_dir_all(dir).map_err(failed)?;
         }
@@ -158,7 +164,10 @@ impl Database {
     pub(super) fn sqlite_in_memory() -> Result<Self, StorageError> {
         let options = SqliteConnectOptions::from_str("sqlite::memory:")?;
         let writer = sqlite_pool(1).connect_lazy_with(options);
-        Ok(Self::Sqlite { readers: writer.clone(), writer })
+        Ok(Self::Sqlite {
+            readers: writer.clone(),
+            writer,
+        })
     }
 
     /// Prepares connections to a server; the first statement opens one.
@@ -168,13 +177,19 @@ impl Database {
         let near = options.get_socket().is_some()
             || host.starts_with('/')
             || host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
         if !near && !url.contains("sslmode=") && !url.contains("ssl-mode=") {
             options = options.ssl_mode(PgSslMode::VerifyFull);
         }
         // A statement that hangs holds up a shard's effects; it fails and is repeated instead.
-        let options = options.application_name("holdfast").options([("statement_timeout", "15s")]);
-        let pool = PoolOptions::new().max_connections(POSTGRES_CONNECTIONS).acquire_timeout(ACQUIRE);
+        let options = options
+            .application_name("holdfast")
+            .options([("statement_timeout", "15s")]);
+        let pool = PoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(ACQUIRE);
         Ok(Self::Postgres(pool.connect_lazy_with(options)))
     }
 
@@ -198,7 +213,11 @@ impl Database {
     }
 
     /// Reads.
-    pub(super) async fn rows(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, StorageError> {
+    pub(super) async fn rows(
+        &self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite { readers, .. } => {
                 let rows = statement!(sql, values).fetch_all(readers).await?;
@@ -212,14 +231,25 @@ impl Database {
     }
 
     /// Reads one row, if there is one.
-    pub(super) async fn row(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Option<Row>, StorageError> {
+    pub(super) async fn row(
+        &self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, StorageError> {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
     /// Changes, in a transaction of its own. Says how many rows.
-    pub(super) async fn execute(&self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, StorageError> {
+    pub(super) async fn execute(
+        &self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => statement!(sql, values).execute(writer).await?.rows_affected(),
+            Self::Sqlite { writer, .. } => statement!(sql, values)
+                .execute(writer)
+                .await?
+                .rows_affected(),
             Self::Postgres(pool) => statement!(sql, values).execute(pool).await?.rows_affected(),
         })
     }
@@ -227,7 +257,9 @@ impl Database {
     /// Begins a transaction that is going to change something.
     pub(super) async fn begin(&self) -> Result<Transaction, StorageError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { writer, .. } => {
+                Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
             Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
         })
     }
@@ -255,7 +287,12 @@ fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {
 
 fn make_private(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
+    fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
 }
 
 /// A transaction of either engine. Dropped without [`Transaction::commit`] it has never been.
@@ -268,7 +305,11 @@ pub(super) enum Transaction {
 
 impl Transaction {
     /// Reads, or changes with `RETURNING`.
-    pub(super) async fn rows(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, StorageError> {
+    pub(super) async fn rows(
+        &mut self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite(inner) => {
                 let rows = statement!(sql, values).fetch_all(&mut **inner).await?;
@@ -282,15 +323,29 @@ impl Transaction {
     }
 
     /// Reads one row, if there is one.
-    pub(super) async fn row(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Option<Row>, StorageError> {
+    pub(super) async fn row(
+        &mut self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, StorageError> {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
     /// Changes. Says how many rows.
-    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, StorageError> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite(inner) => statement!(sql, values).execute(&mut **inner).await?.rows_affected(),
-            Self::Postgres(inner) => statement!(sql, values).execute(&mut **inner).await?.rows_affected(),
+            Self::Sqlite(inner) => statement!(sql, values)
+                .execute(&mut **inner)
+                .await?
+                .rows_affected(),
+            Self::Postgres(inner) => statement!(sql, values)
+                .execute(&mut **inner)
+                .await?
+                .rows_affected(),
         })
     }
 
@@ -375,7 +430,9 @@ pub(super) fn assembled(sql: String) -> AssertSqlSafe<String> {
 /// `($1, $2), ($3, $4)` for that many rows of that many values.
 pub(super) fn placeholders(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
-        let values: Vec<_> = (0..columns).map(|column| format!("${}", row * columns + column + 1)).collect();
+        let values: Vec<_> = (0..columns)
+            .map(|column| format!("${}", row * columns + column + 1))
+            .collect();
         format!("({})", values.join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
@@ -393,7 +450,10 @@ mod tests {
     #[tokio::test]
     async fn t_72_an_oversize_value_does_not_reach_the_driver() {
         let database = Database::sqlite_in_memory().unwrap();
-        let error = database.rows("SELECT $1", vec!["x".repeat(MAX_VALUE + 1).into()]).await.err();
+        let error = database
+            .rows("SELECT $1", vec!["x".repeat(MAX_VALUE + 1).into()])
+            .await
+            .err();
         assert!(matches!(error, Some(StorageError::Oversize(_))));
     }
 
@@ -410,6 +470,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sub/x.db");
         Database::sqlite(&file).await.unwrap();
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -29,7 +29,9 @@ pub enum StorageError {
     #[error("`storage.url` is not a usable PostgreSQL URL")]
     Url,
     /// A newer version of the server has changed the tables.
-    #[error("the database has schema {found}, this version knows up to {known}: use a newer version of Holdfast")]
+    #[error(
+        "the database has schema {found}, this version knows up to {known}: use a newer version of Holdfast"
+    )]
     NewerSchema {
         /// The version found.
         found: i64,
@@ -71,7 +73,11 @@ impl From<sqlx::Error> for StorageError {
             | sqlx::Error::BeginFailed => true,
             _ => false,
         };
-        if temporary { Self::Unavailable(error) } else { Self::Refused(error) }
+        if temporary {
+            Self::Unavailable(error)
+        } else {
+            Self::Refused(error)
+        }
     }
 }
 
@@ -83,7 +89,8 @@ impl From<sqlx::Error> for StorageError {
 fn passes(code: &str) -> bool {
     if code.len() == 5 {
         let class = &code.as_bytes()[..2];
-        return matches!(class, b"08" | b"40" | b"53" | b"57" | b"58" | b"28" | b"3D") || code == "55P03";
+        return matches!(class, b"08" | b"40" | b"53" | b"57" | b"58" | b"28" | b"3D")
+            || code == "55P03";
     }
     let kind = code.parse::<u32>().map(|code| code & 0xff);
     matches!(kind, Ok(5 | 6 | 10 | 13 | 14))
@@ -95,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_told_from_what_does_not() {
-        for code in ["5", "261", "6", "10", "1034", "13", "14", "08006", "40001", "53300", "57P01", "55P03"] {
+        for code in [
+            "5", "261", "6", "10", "1034", "13", "14", "08006", "40001", "53300", "57P01", "55P03",
+        ] {
             assert!(passes(code), "{code}");
         }
         for code in ["19", "1555", "1", "23505", "42P01", "22021", "x"] {

@@ -23,7 +23,9 @@ pub use account::{Account, AccountKeys, StoredKeys};
 pub use archive::{Entry, Filter, Page, Place};
 pub use error::{Oversize, StorageError};
 pub use keepsake::LastActivity;
-pub use roster::{Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated};
+pub use roster::{
+    Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated,
+};
 
 use database::Database;
 
@@ -38,11 +40,17 @@ pub struct Storage {
 impl Storage {
     /// Connects, and brings the schema up to date.
     pub async fn open(url: &StorageUrl) -> Result<Self, StorageError> {
+        let storage = Self::connect(url).await?;
+        schema::upgrade(&storage.database).await?;
+        Ok(storage)
+    }
+
+    /// Connects and changes nothing; only good for [`Storage::ping`].
+    pub async fn connect(url: &StorageUrl) -> Result<Self, StorageError> {
         let database = match url {
             StorageUrl::Sqlite(file) => Database::sqlite(file).await?,
             StorageUrl::Postgres(url) => Database::postgres(url.reveal())?,
         };
-        schema::upgrade(&database).await?;
         Ok(Self { database })
     }
 
@@ -90,7 +98,10 @@ pub(crate) mod testing {
             let own = format!("{server}{joint}options=-c%20search_path%3D{name}");
             let url = StorageUrl::Postgres(crate::config::Secret::new(own));
             test(Storage::open(&url).await.unwrap()).await;
-            database.raw(format!("DROP SCHEMA {name} CASCADE")).await.unwrap();
+            database
+                .raw(format!("DROP SCHEMA {name} CASCADE"))
+                .await
+                .unwrap();
         }
     }
 }

@@ -7,8 +7,10 @@ use super::database::{Database, Transaction};
 use super::error::StorageError;
 
 /// The steps in order, for each engine. A step that has been released is never changed.
-const STEPS: &[Step] =
-    &[Step { sqlite: include_str!("schema/1.sqlite.sql"), postgres: include_str!("schema/1.postgres.sql") }];
+const STEPS: &[Step] = &[Step {
+    sqlite: include_str!("schema/1.sqlite.sql"),
+    postgres: include_str!("schema/1.postgres.sql"),
+}];
 
 struct Step {
     sqlite: &'static str,
@@ -25,9 +27,17 @@ pub(super) async fn upgrade(database: &Database) -> Result<(), StorageError> {
     if let Transaction::Postgres(_) = transaction {
         transaction.script(LOCK).await?;
     }
-    transaction.script("CREATE TABLE IF NOT EXISTS holdfast_schema (version BIGINT NOT NULL)").await?;
-    let row = transaction.row("SELECT max(version) FROM holdfast_schema", Vec::new()).await?;
-    let found = row.map(|row| row.number_or_none(0)).transpose()?.flatten().unwrap_or(0);
+    transaction
+        .script("CREATE TABLE IF NOT EXISTS holdfast_schema (version BIGINT NOT NULL)")
+        .await?;
+    let row = transaction
+        .row("SELECT max(version) FROM holdfast_schema", Vec::new())
+        .await?;
+    let found = row
+        .map(|row| row.number_or_none(0))
+        .transpose()?
+        .flatten()
+        .unwrap_or(0);
     let known = STEPS.len() as i64;
     if found > known {
         return Err(StorageError::NewerSchema { found, known });
@@ -40,7 +50,12 @@ pub(super) async fn upgrade(database: &Database) -> Result<(), StorageError> {
         };
         transaction.script(script).await?;
         let version = index as i64 + 1;
-        transaction.execute("INSERT INTO holdfast_schema (version) VALUES ($1)", vec![version.into()]).await?;
+        transaction
+            .execute(
+                "INSERT INTO holdfast_schema (version) VALUES ($1)",
+                vec![version.into()],
+            )
+            .await?;
     }
     transaction.commit().await
 }
@@ -55,7 +70,11 @@ mod tests {
     async fn an_upgrade_may_be_repeated_but_a_newer_schema_is_left_alone() {
         testing::each(async |storage| {
             upgrade(&storage.database).await.unwrap();
-            storage.database.execute("INSERT INTO holdfast_schema VALUES (99)", Vec::new()).await.unwrap();
+            storage
+                .database
+                .execute("INSERT INTO holdfast_schema VALUES (99)", Vec::new())
+                .await
+                .unwrap();
             let error = upgrade(&storage.database).await.unwrap_err();
             assert!(matches!(error, StorageError::NewerSchema { found: 99, .. }));
         })

@@ -52,9 +52,18 @@ impl Storage {
                 "SELECT mid, stamp, stanza, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
                 id_list(chunk.len(), 2)
             );
-            for row in self.database.rows(assembled(sql), keyed(owner, chunk)).await? {
+            for row in self
+                .database
+                .rows(assembled(sql), keyed(owner, chunk))
+                .await?
+            {
                 let Entry { mid, stamp, packet } = entry(&row)?;
-                found.push(Fetched { mid, stamp, archived: !row.truth(3)?, packet });
+                found.push(Fetched {
+                    mid,
+                    stamp,
+                    archived: !row.truth(3)?,
+                    packet,
+                });
             }
         }
         Ok(found)
@@ -64,8 +73,11 @@ impl Storage {
     pub async fn forget(&self, owner: &BareJid, mids: &[Mid]) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
             let ids = id_list(chunk.len(), 2);
-            let sql = format!("DELETE FROM archive WHERE owner = $1 AND hidden = 1 AND mid IN ({ids})");
-            self.database.execute(assembled(sql), keyed(owner, chunk)).await?;
+            let sql =
+                format!("DELETE FROM archive WHERE owner = $1 AND hidden = 1 AND mid IN ({ids})");
+            self.database
+                .execute(assembled(sql), keyed(owner, chunk))
+                .await?;
         }
         Ok(())
     }
@@ -80,7 +92,10 @@ impl Storage {
 
 /// `$2, $3, …`
 fn id_list(count: usize, first: usize) -> String {
-    (first..first + count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+    (first..first + count)
+        .map(|n| format!("${n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
@@ -92,7 +107,12 @@ fn columns(row: &ArchiveRow) -> Result<[Value; 9], StorageError> {
     let mut stanza = Vec::new();
     row.packet.write(&[], &mut stanza);
     let stanza = String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?;
-    let sent = row.packet.header.from.as_ref().is_some_and(|from| from.belongs_to(&row.owner));
+    let sent = row
+        .packet
+        .header
+        .from
+        .as_ref()
+        .is_some_and(|from| from.belongs_to(&row.owner));
     Ok([
         row.owner.as_str().into(),
         row.mid.to_string().into(),
@@ -108,17 +128,27 @@ fn columns(row: &ArchiveRow) -> Result<[Value; 9], StorageError> {
 
 /// Reads the columns `mid, stamp, stanza`.
 fn entry(row: &Row) -> Result<Entry, StorageError> {
-    Ok(Entry { mid: mid(row, 0)?, stamp: row.count(1)?, packet: packet(&row.text(2)?)? })
+    Ok(Entry {
+        mid: mid(row, 0)?,
+        stamp: row.count(1)?,
+        packet: packet(&row.text(2)?)?,
+    })
 }
 
 fn mid(row: &Row, index: usize) -> Result<Mid, StorageError> {
-    row.text(index)?.parse().map_err(|_| StorageError::Damaged("an archive id"))
+    row.text(index)?
+        .parse()
+        .map_err(|_| StorageError::Damaged("an archive id"))
 }
 
 fn packet(xml: &str) -> Result<Packet, StorageError> {
-    let element = Element::parse_in(ns::CLIENT, xml).ok().and_then(|elements| elements.into_iter().next());
+    let element = Element::parse_in(ns::CLIENT, xml)
+        .ok()
+        .and_then(|elements| elements.into_iter().next());
     let stanza = element.and_then(|element| Stanza::parse(element).ok());
-    stanza.map(|stanza| stanza.pack()).ok_or(StorageError::Damaged("a stanza"))
+    stanza
+        .map(|stanza| stanza.pack())
+        .ok_or(StorageError::Damaged("a stanza"))
 }
 
 #[cfg(test)]
@@ -136,10 +166,23 @@ pub(super) mod tests {
     pub(super) fn row(n: u64, with: &str) -> ArchiveRow {
         let with = Jid::new(with).unwrap();
         let body = Element::new("body", ns::CLIENT).with_text(&format!("<{n}> & 'ü'"));
-        let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body).with_id("i");
-        let packet = stanza.with_from(with.clone()).with_to(alice().into()).pack();
+        let stanza = Stanza::new(Kind::Message(MessageType::Chat))
+            .with_child(body)
+            .with_id("i");
+        let packet = stanza
+            .with_from(with.clone())
+            .with_to(alice().into())
+            .pack();
         let mid = Mid::new(n, u128::from(n));
-        ArchiveRow { owner: alice(), mid, order: n, with, stamp: n * 1000, hidden: false, packet }
+        ArchiveRow {
+            owner: alice(),
+            mid,
+            order: n,
+            with,
+            stamp: n * 1000,
+            hidden: false,
+            packet,
+        }
     }
 
     #[tokio::test]
@@ -158,7 +201,13 @@ pub(super) mod tests {
                 packet: row.packet.clone(),
             });
             assert_eq!(found, expect);
-            assert_eq!(storage.archive_count(&alice(), &Filter::default()).await.unwrap(), 100);
+            assert_eq!(
+                storage
+                    .archive_count(&alice(), &Filter::default())
+                    .await
+                    .unwrap(),
+                100
+            );
         })
         .await;
     }
@@ -166,15 +215,27 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_hidden_message_waits_and_is_forgotten() {
         testing::each(async |storage| {
-            let hidden = ArchiveRow { hidden: true, ..row(1, "bob@example.org/x") };
+            let hidden = ArchiveRow {
+                hidden: true,
+                ..row(1, "bob@example.org/x")
+            };
             let shown = row(2, "bob@example.org/x");
             storage.archive(&[&hidden, &shown]).await.unwrap();
             let mids = [hidden.mid, shown.mid];
             assert!(!storage.fetch(&alice(), &mids).await.unwrap()[0].archived);
-            assert_eq!(storage.archive_count(&alice(), &Filter::default()).await.unwrap(), 1);
+            assert_eq!(
+                storage
+                    .archive_count(&alice(), &Filter::default())
+                    .await
+                    .unwrap(),
+                1
+            );
             storage.forget(&alice(), &mids).await.unwrap();
             let left = storage.fetch(&alice(), &mids).await.unwrap();
-            assert_eq!(left.iter().map(|found| found.mid).collect::<Vec<_>>(), [shown.mid]);
+            assert_eq!(
+                left.iter().map(|found| found.mid).collect::<Vec<_>>(),
+                [shown.mid]
+            );
         })
         .await;
     }
@@ -182,10 +243,19 @@ pub(super) mod tests {
     #[tokio::test]
     async fn retention_spares_what_is_still_to_be_delivered() {
         testing::each(async |storage| {
-            let hidden = ArchiveRow { hidden: true, ..row(1, "bob@example.org/x") };
-            storage.archive(&[&hidden, &row(2, "bob@x"), &row(9, "bob@x")]).await.unwrap();
+            let hidden = ArchiveRow {
+                hidden: true,
+                ..row(1, "bob@example.org/x")
+            };
+            storage
+                .archive(&[&hidden, &row(2, "bob@x"), &row(9, "bob@x")])
+                .await
+                .unwrap();
             assert_eq!(storage.expire_archive(5000).await.unwrap(), 1);
-            assert_eq!(storage.fetch(&alice(), &[hidden.mid]).await.unwrap().len(), 1);
+            assert_eq!(
+                storage.fetch(&alice(), &[hidden.mid]).await.unwrap().len(),
+                1
+            );
         })
         .await;
     }

@@ -71,12 +71,16 @@ impl Storage {
         place: Place,
         max: u32,
     ) -> Result<Option<Page>, StorageError> {
-        let Some(mut clause) = self.clause(owner, filter).await? else { return Ok(None) };
+        let Some(mut clause) = self.clause(owner, filter).await? else {
+            return Ok(None);
+        };
         let backwards = match place {
             Place::First => false,
             Place::Last => true,
             Place::After(mid) | Place::Before(mid) => {
-                let Some(at) = self.position(owner, mid).await? else { return Ok(None) };
+                let Some(at) = self.position(owner, mid).await? else {
+                    return Ok(None);
+                };
                 let backwards = matches!(place, Place::Before(_));
                 clause.and(if backwards { "place <" } else { "place >" }, at.into());
                 backwards
@@ -100,8 +104,14 @@ impl Storage {
     }
 
     /// How many messages match; 0 if the filter names one that the archive lacks.
-    pub async fn archive_count(&self, owner: &BareJid, filter: &Filter) -> Result<u64, StorageError> {
-        let Some(clause) = self.clause(owner, filter).await? else { return Ok(0) };
+    pub async fn archive_count(
+        &self,
+        owner: &BareJid,
+        filter: &Filter,
+    ) -> Result<u64, StorageError> {
+        let Some(clause) = self.clause(owner, filter).await? else {
+            return Ok(0);
+        };
         let sql = format!("SELECT count(*) FROM archive WHERE {}", clause.sql);
         let row = self.database.row(assembled(sql), clause.values).await?;
         row.map_or(Ok(0), |row| row.count(0))
@@ -114,8 +124,13 @@ impl Storage {
         wanted.dedup();
         for chunk in wanted.chunks(super::MOST_IDS) {
             let ids = id_list(chunk.len(), 2);
-            let sql = format!("SELECT count(*) FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})");
-            let row = self.database.row(assembled(sql), keyed(owner, chunk)).await?;
+            let sql = format!(
+                "SELECT count(*) FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})"
+            );
+            let row = self
+                .database
+                .row(assembled(sql), keyed(owner, chunk))
+                .await?;
             if row.map(|row| row.count(0)).transpose()? != Some(chunk.len() as u64) {
                 return Ok(false);
             }
@@ -124,13 +139,19 @@ impl Storage {
     }
 
     /// The first and the last message with their times, for `<metadata/>` (IM-95).
-    pub async fn archive_ends(&self, owner: &BareJid) -> Result<Option<[(Mid, u64); 2]>, StorageError> {
+    pub async fn archive_ends(
+        &self,
+        owner: &BareJid,
+    ) -> Result<Option<[(Mid, u64); 2]>, StorageError> {
         let mut ends = Vec::with_capacity(2);
         for order in ["ASC", "DESC"] {
             let sql = format!(
                 "SELECT mid, stamp FROM archive WHERE owner = $1 AND hidden = 0 ORDER BY place {order}, mid {order} LIMIT 1"
             );
-            let row = self.database.row(assembled(sql), vec![owner.as_str().into()]).await?;
+            let row = self
+                .database
+                .row(assembled(sql), vec![owner.as_str().into()])
+                .await?;
             let Some(row) = row else { return Ok(None) };
             ends.push((mid(&row, 0)?, row.count(1)?));
         }
@@ -143,10 +164,21 @@ impl Storage {
         row.map(|row| row.number(0)).transpose()
     }
 
-    async fn clause(&self, owner: &BareJid, filter: &Filter) -> Result<Option<Clause>, StorageError> {
-        let mut clause = Clause { sql: "owner = $1 AND hidden = 0".to_owned(), values: vec![owner.as_str().into()] };
+    async fn clause(
+        &self,
+        owner: &BareJid,
+        filter: &Filter,
+    ) -> Result<Option<Clause>, StorageError> {
+        let mut clause = Clause {
+            sql: "owner = $1 AND hidden = 0".to_owned(),
+            values: vec![owner.as_str().into()],
+        };
         if let Some(with) = &filter.with {
-            let column = if with.is_bare() { "with_bare =" } else { "with_full =" };
+            let column = if with.is_bare() {
+                "with_bare ="
+            } else {
+                "with_full ="
+            };
             clause.and(column, with.as_str().into());
         }
         if let Some(start) = filter.start {
@@ -157,7 +189,9 @@ impl Storage {
         }
         for (mid, comparison) in [(filter.after, "place >"), (filter.before, "place <")] {
             let Some(mid) = mid else { continue };
-            let Some(place) = self.position(owner, mid).await? else { return Ok(None) };
+            let Some(place) = self.position(owner, mid).await? else {
+                return Ok(None);
+            };
             clause.and(comparison, place.into());
         }
         if let Some(ids) = &filter.ids {
@@ -166,12 +200,18 @@ impl Storage {
             }
             let list = id_list(ids.len(), clause.values.len() + 1);
             // An empty list of names matches nothing.
-            clause.sql += if ids.is_empty() { " AND 1 = 0" } else { " AND mid IN (" };
+            clause.sql += if ids.is_empty() {
+                " AND 1 = 0"
+            } else {
+                " AND mid IN ("
+            };
             if !ids.is_empty() {
                 clause.sql += &list;
                 clause.sql.push(')');
             }
-            clause.values.extend(ids.iter().map(|mid| Value::from(mid.to_string())));
+            clause
+                .values
+                .extend(ids.iter().map(|mid| Value::from(mid.to_string())));
         }
         Ok(Some(clause))
     }
@@ -209,9 +249,20 @@ mod tests {
             _ => "bob@example.org/desk",
         };
         let rows: Vec<_> = (1..=9).map(|n| row(n, with(n))).collect();
-        storage.archive(&rows.iter().collect::<Vec<_>>()).await.unwrap();
-        let hidden = ArchiveRow { hidden: true, mid: m(77), ..row(5, "bob@example.org/phone") };
-        let other = ArchiveRow { owner: "eve@example.org".parse().unwrap(), mid: m(88), ..row(5, "bob@example.org/x") };
+        storage
+            .archive(&rows.iter().collect::<Vec<_>>())
+            .await
+            .unwrap();
+        let hidden = ArchiveRow {
+            hidden: true,
+            mid: m(77),
+            ..row(5, "bob@example.org/phone")
+        };
+        let other = ArchiveRow {
+            owner: "eve@example.org".parse().unwrap(),
+            mid: m(88),
+            ..row(5, "bob@example.org/x")
+        };
         storage.archive(&[&hidden, &other]).await.unwrap();
     }
 
@@ -220,9 +271,17 @@ mod tests {
         testing::each(async |storage| {
             fill(&storage).await;
             let check = async |place, max, expect: &[u64], complete| {
-                let page = storage.archive_page(&alice(), &Filter::default(), place, max).await.unwrap().unwrap();
+                let page = storage
+                    .archive_page(&alice(), &Filter::default(), place, max)
+                    .await
+                    .unwrap()
+                    .unwrap();
                 let mids: Vec<_> = page.entries.iter().map(|entry| entry.mid).collect();
-                assert_eq!(mids, expect.iter().map(|n| m(*n)).collect::<Vec<_>>(), "{place:?}");
+                assert_eq!(
+                    mids,
+                    expect.iter().map(|n| m(*n)).collect::<Vec<_>>(),
+                    "{place:?}"
+                );
                 assert_eq!(page.complete, complete, "{place:?}");
             };
             check(Place::First, 4, &[1, 2, 3, 4], false).await;
@@ -241,18 +300,62 @@ mod tests {
         testing::each(async |storage| {
             fill(&storage).await;
             let check = async |filter: Filter, expect: &[u64]| {
-                let page = storage.archive_page(&alice(), &filter, Place::First, 50).await.unwrap().unwrap();
+                let page = storage
+                    .archive_page(&alice(), &filter, Place::First, 50)
+                    .await
+                    .unwrap()
+                    .unwrap();
                 let mids: Vec<_> = page.entries.iter().map(|entry| entry.mid).collect();
-                assert_eq!(mids, expect.iter().map(|n| m(*n)).collect::<Vec<_>>(), "{filter:?}");
-                assert_eq!(storage.archive_count(&alice(), &filter).await.unwrap(), expect.len() as u64);
+                assert_eq!(
+                    mids,
+                    expect.iter().map(|n| m(*n)).collect::<Vec<_>>(),
+                    "{filter:?}"
+                );
+                assert_eq!(
+                    storage.archive_count(&alice(), &filter).await.unwrap(),
+                    expect.len() as u64
+                );
             };
-            let with = |jid: &str| Filter { with: Some(Jid::new(jid).unwrap()), ..Filter::default() };
+            let with = |jid: &str| Filter {
+                with: Some(Jid::new(jid).unwrap()),
+                ..Filter::default()
+            };
             check(with("bob@example.org/desk"), &[2, 4, 6, 8]).await;
             check(with("carol@example.org"), &[9]).await;
-            check(Filter { start: Some(3000), end: Some(5000), ..with("bob@example.org") }, &[3, 4, 5]).await;
-            check(Filter { after: Some(m(2)), before: Some(m(6)), ..with("bob@example.org") }, &[3, 4, 5]).await;
-            check(Filter { ids: Some(vec![m(8), m(2)]), ..Filter::default() }, &[2, 8]).await;
-            check(Filter { ids: Some(vec![]), ..Filter::default() }, &[]).await;
+            check(
+                Filter {
+                    start: Some(3000),
+                    end: Some(5000),
+                    ..with("bob@example.org")
+                },
+                &[3, 4, 5],
+            )
+            .await;
+            check(
+                Filter {
+                    after: Some(m(2)),
+                    before: Some(m(6)),
+                    ..with("bob@example.org")
+                },
+                &[3, 4, 5],
+            )
+            .await;
+            check(
+                Filter {
+                    ids: Some(vec![m(8), m(2)]),
+                    ..Filter::default()
+                },
+                &[2, 8],
+            )
+            .await;
+            check(
+                Filter {
+                    ids: Some(vec![]),
+                    ..Filter::default()
+                },
+                &[],
+            )
+            .await;
             check(with("_ob@example.org"), &[]).await;
         })
         .await;
@@ -266,16 +369,51 @@ mod tests {
             for wrong in [m(77), m(88), m(99)] {
                 let page = |filter, place| {
                     let storage = storage.clone();
-                    async move { storage.archive_page(&alice(), &filter, place, 5).await.unwrap() }
+                    async move {
+                        storage
+                            .archive_page(&alice(), &filter, place, 5)
+                            .await
+                            .unwrap()
+                    }
                 };
                 let none = Filter::default();
                 assert_eq!(page(none.clone(), Place::After(wrong)).await, None);
                 assert_eq!(page(none.clone(), Place::Before(wrong)).await, None);
-                assert_eq!(page(Filter { after: Some(wrong), ..none.clone() }, Place::First).await, None);
-                assert_eq!(page(Filter { ids: Some(vec![m(1), wrong]), ..none }, Place::First).await, None);
-                assert!(!storage.archive_holds(&alice(), &[m(1), wrong]).await.unwrap());
+                assert_eq!(
+                    page(
+                        Filter {
+                            after: Some(wrong),
+                            ..none.clone()
+                        },
+                        Place::First
+                    )
+                    .await,
+                    None
+                );
+                assert_eq!(
+                    page(
+                        Filter {
+                            ids: Some(vec![m(1), wrong]),
+                            ..none
+                        },
+                        Place::First
+                    )
+                    .await,
+                    None
+                );
+                assert!(
+                    !storage
+                        .archive_holds(&alice(), &[m(1), wrong])
+                        .await
+                        .unwrap()
+                );
             }
-            assert!(storage.archive_holds(&alice(), &[m(1), m(2), m(1)]).await.unwrap());
+            assert!(
+                storage
+                    .archive_holds(&alice(), &[m(1), m(2), m(1)])
+                    .await
+                    .unwrap()
+            );
         })
         .await;
     }
@@ -285,7 +423,10 @@ mod tests {
         testing::each(async |storage| {
             assert_eq!(storage.archive_ends(&alice()).await.unwrap(), None);
             fill(&storage).await;
-            assert_eq!(storage.archive_ends(&alice()).await.unwrap(), Some([(m(1), 1000), (m(9), 9000)]));
+            assert_eq!(
+                storage.archive_ends(&alice()).await.unwrap(),
+                Some([(m(1), 1000), (m(9), 9000)])
+            );
         })
         .await;
     }

@@ -44,7 +44,10 @@ impl RosterItem {
 
     /// The part that clients are shown. Two items that agree in it need no push.
     pub(super) fn shown(item: Option<&Self>) -> Option<Self> {
-        item.filter(|item| item.listed).map(|item| Self { request: None, ..item.clone() })
+        item.filter(|item| item.listed).map(|item| Self {
+            request: None,
+            ..item.clone()
+        })
     }
 }
 
@@ -96,7 +99,9 @@ impl Subscription {
 
     /// The one of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::None, Self::To, Self::From, Self::Both].into_iter().find(|known| known.name() == name)
+        [Self::None, Self::To, Self::From, Self::Both]
+            .into_iter()
+            .find(|known| known.name() == name)
     }
 }
 
@@ -138,11 +143,17 @@ pub struct RosterVersion {
 impl RosterVersion {
     /// Of a roster that never had a contact.
     pub(super) fn empty() -> Self {
-        Self { epoch: "0".to_owned(), counter: 0 }
+        Self {
+            epoch: "0".to_owned(),
+            counter: 0,
+        }
     }
 
     pub(super) fn next(self) -> Self {
-        Self { counter: self.counter + 1, ..self }
+        Self {
+            counter: self.counter + 1,
+            ..self
+        }
     }
 
     pub(super) fn at(self, counter: u64) -> Self {
@@ -167,7 +178,10 @@ impl FromStr for RosterVersion {
     fn from_str(text: &str) -> Result<Self, NotAVersion> {
         let (epoch, counter) = text.split_once('-').ok_or(NotAVersion)?;
         let counter = counter.parse().map_err(|_| NotAVersion)?;
-        Ok(Self { epoch: epoch.to_owned(), counter })
+        Ok(Self {
+            epoch: epoch.to_owned(),
+            counter,
+        })
     }
 }
 
@@ -177,7 +191,10 @@ mod tests {
 
     #[test]
     fn a_version_survives_its_text() {
-        let version = RosterVersion { epoch: "00ff".to_owned(), counter: 7 };
+        let version = RosterVersion {
+            epoch: "00ff".to_owned(),
+            counter: 7,
+        };
         assert_eq!(version.to_string().parse(), Ok(version));
         assert_eq!("".parse::<RosterVersion>(), Err(NotAVersion));
     }

@@ -58,45 +58,88 @@ impl Storage {
         };
         let after = match decide(before.as_ref()) {
             Change::Keep => before.clone(),
-            Change::Put(item) => Some(RosterItem { jid: contact.clone(), ..item }),
+            Change::Put(item) => Some(RosterItem {
+                jid: contact.clone(),
+                ..item
+            }),
             Change::Remove => None,
         };
         let pushed = RosterItem::shown(before.as_ref()) != RosterItem::shown(after.as_ref());
         if repeated {
-            let version = if pushed { version.at(version_then) } else { version };
-            return Ok(Updated { before, after, version, pushed, repeated });
+            let version = if pushed {
+                version.at(version_then)
+            } else {
+                version
+            };
+            return Ok(Updated {
+                before,
+                after,
+                version,
+                pushed,
+                repeated,
+            });
         }
         let version = if pushed { version.next() } else { version };
         if before != after || repeat.is_some() {
-            let item_version = if pushed { version.counter } else { version_then };
-            let change = Written { contact, before: &before, after: &after, version: item_version, repeat };
+            let item_version = if pushed {
+                version.counter
+            } else {
+                version_then
+            };
+            let change = Written {
+                contact,
+                before: &before,
+                after: &after,
+                version: item_version,
+                repeat,
+            };
             write(&mut transaction, account, change).await?;
         }
         if pushed {
             let sql = "UPDATE roster_version SET version = $2 WHERE account = $1";
-            transaction.execute(sql, vec![account.as_str().into(), version.counter.into()]).await?;
+            transaction
+                .execute(sql, vec![account.as_str().into(), version.counter.into()])
+                .await?;
         }
         transaction.commit().await?;
-        Ok(Updated { before, after, version, pushed, repeated })
+        Ok(Updated {
+            before,
+            after,
+            version,
+            pushed,
+            repeated,
+        })
     }
 }
 
 /// Keeps other changes of the account's roster out until the end of the transaction.
-async fn lock(transaction: &mut Transaction, account: &BareJid) -> Result<RosterVersion, StorageError> {
+async fn lock(
+    transaction: &mut Transaction,
+    account: &BareJid,
+) -> Result<RosterVersion, StorageError> {
     // The epoch tells this roster from one that was restored from a backup or made anew.
     let epoch = format!("{:016x}", rand::random::<u64>());
     let sql = "INSERT INTO roster_version (account, epoch, version) VALUES ($1, $2, 0) \
                ON CONFLICT (account) DO UPDATE SET version = roster_version.version RETURNING epoch, version";
-    let row = transaction.row(sql, vec![account.as_str().into(), epoch.into()]).await?;
+    let row = transaction
+        .row(sql, vec![account.as_str().into(), epoch.into()])
+        .await?;
     let row = row.ok_or(StorageError::Damaged("a roster version"))?;
-    Ok(RosterVersion { epoch: row.text(0)?, counter: row.count(1)? })
+    Ok(RosterVersion {
+        epoch: row.text(0)?,
+        counter: row.count(1)?,
+    })
 }
 
 async fn room(transaction: &mut Transaction, account: &BareJid) -> Result<(), StorageError> {
     let sql = "SELECT count(*) FROM roster WHERE account = $1";
     let row = transaction.row(sql, vec![account.as_str().into()]).await?;
     let taken = row.map(|row| row.number(0)).transpose()?.unwrap_or(0);
-    if taken >= MAX_CONTACTS { Err(StorageError::RosterFull(MAX_CONTACTS)) } else { Ok(()) }
+    if taken >= MAX_CONTACTS {
+        Err(StorageError::RosterFull(MAX_CONTACTS))
+    } else {
+        Ok(())
+    }
 }
 
 /// A row of the table.
@@ -114,10 +157,14 @@ async fn stored(
 ) -> Result<Option<Stored>, StorageError> {
     let sql = "SELECT contact, listed, name, subscription, ask, approved, contact_groups, request, removed, version, \
                last_change, before FROM roster WHERE account = $1 AND contact = $2";
-    let row = transaction.row(sql, vec![account.as_str().into(), contact.as_str().into()]).await?;
+    let row = transaction
+        .row(sql, vec![account.as_str().into(), contact.as_str().into()])
+        .await?;
     row.map(|row| {
         let before = row.text_or_none(11)?;
-        let before = before.map(|json| serde_json::from_str(&json).map_err(|_| StorageError::Damaged("a contact")));
+        let before = before.map(|json| {
+            serde_json::from_str(&json).map_err(|_| StorageError::Damaged("a contact"))
+        });
         Ok(Stored {
             item: item(&row)?,
             version: row.count(9)?,
@@ -137,7 +184,11 @@ struct Written<'a> {
     repeat: Option<&'a str>,
 }
 
-async fn write(transaction: &mut Transaction, account: &BareJid, change: Written<'_>) -> Result<(), StorageError> {
+async fn write(
+    transaction: &mut Transaction,
+    account: &BareJid,
+    change: Written<'_>,
+) -> Result<(), StorageError> {
     let sql = "INSERT INTO roster (account, contact, listed, name, subscription, ask, approved, contact_groups, \
                request, removed, version, last_change, before) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
@@ -147,11 +198,17 @@ async fn write(transaction: &mut Transaction, account: &BareJid, change: Written
                request = excluded.request, removed = excluded.removed, version = excluded.version, \
                last_change = excluded.last_change, before = excluded.before";
     let removed = change.after.is_none();
-    let item = change.after.clone().unwrap_or_else(|| RosterItem::new(change.contact.clone()));
+    let item = change
+        .after
+        .clone()
+        .unwrap_or_else(|| RosterItem::new(change.contact.clone()));
     let json = |error| StorageError::Refused(sqlx::Error::Encode(Box::new(error)));
     let groups = serde_json::to_string(&item.groups).map_err(json)?;
     let before = change.before.as_ref().filter(|_| change.repeat.is_some());
-    let before = before.map(serde_json::to_string).transpose().map_err(json)?;
+    let before = before
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(json)?;
     let values: Vec<Value> = vec![
         account.as_str().into(),
         change.contact.as_str().into(),
@@ -175,12 +232,14 @@ fn item(row: &Row) -> Result<Option<RosterItem>, StorageError> {
     if row.truth(8)? {
         return Ok(None);
     }
-    let groups = serde_json::from_str(&row.text(6)?).map_err(|_| StorageError::Damaged("a list of groups"))?;
+    let groups = serde_json::from_str(&row.text(6)?)
+        .map_err(|_| StorageError::Damaged("a list of groups"))?;
     Ok(Some(RosterItem {
         jid: address(row, 0)?,
         listed: row.truth(1)?,
         name: row.text_or_none(2)?,
-        subscription: Subscription::parse(&row.text(3)?).ok_or(StorageError::Damaged("a subscription"))?,
+        subscription: Subscription::parse(&row.text(3)?)
+            .ok_or(StorageError::Damaged("a subscription"))?,
         ask: row.truth(4)?,
         approved: row.truth(5)?,
         groups,
@@ -202,7 +261,11 @@ mod tests {
     }
 
     fn contact(subscription: Subscription) -> RosterItem {
-        RosterItem { listed: true, subscription, ..RosterItem::new(jid("bob")) }
+        RosterItem {
+            listed: true,
+            subscription,
+            ..RosterItem::new(jid("bob"))
+        }
     }
 
     #[tokio::test]
@@ -210,18 +273,42 @@ mod tests {
         testing::each(async |storage| {
             let put = |item: RosterItem| move |_: Option<&RosterItem>| Change::Put(item);
             let (alice, bob) = (jid("alice"), jid("bob"));
-            let request = RosterItem { request: Some("<x/>".to_owned()), ..RosterItem::new(bob.clone()) };
-            let hidden = storage.update_contact(&alice, &bob, None, put(request)).await.unwrap();
+            let request = RosterItem {
+                request: Some("<x/>".to_owned()),
+                ..RosterItem::new(bob.clone())
+            };
+            let hidden = storage
+                .update_contact(&alice, &bob, None, put(request))
+                .await
+                .unwrap();
             assert!(!hidden.pushed);
             assert_eq!(hidden.version.counter, 0);
-            let item = RosterItem { groups: vec!["ü".to_owned()], ..contact(Subscription::To) };
-            let shown = storage.update_contact(&alice, &bob, None, put(item.clone())).await.unwrap();
+            let item = RosterItem {
+                groups: vec!["ü".to_owned()],
+                ..contact(Subscription::To)
+            };
+            let shown = storage
+                .update_contact(&alice, &bob, None, put(item.clone()))
+                .await
+                .unwrap();
             assert!(shown.pushed);
-            assert_eq!((shown.version.counter, shown.after.as_ref()), (1, Some(&item)));
-            let same = storage.update_contact(&alice, &bob, None, |_| Change::Keep).await.unwrap();
+            assert_eq!(
+                (shown.version.counter, shown.after.as_ref()),
+                (1, Some(&item))
+            );
+            let same = storage
+                .update_contact(&alice, &bob, None, |_| Change::Keep)
+                .await
+                .unwrap();
             assert_eq!((same.version.counter, same.before), (1, Some(item)));
-            let gone = storage.update_contact(&alice, &bob, None, |_| Change::Remove).await.unwrap();
-            assert_eq!((gone.version.counter, gone.pushed, gone.after), (2, true, None));
+            let gone = storage
+                .update_contact(&alice, &bob, None, |_| Change::Remove)
+                .await
+                .unwrap();
+            assert_eq!(
+                (gone.version.counter, gone.pushed, gone.after),
+                (2, true, None)
+            );
             let roster = storage.roster(&alice).await.unwrap();
             assert_eq!((roster.items.len(), roster.version), (0, gone.version));
         })
@@ -239,8 +326,14 @@ mod tests {
                 Some(_) => Change::Remove,
             };
             for effect in ["0/1", "0/2", "0/3"] {
-                let first = storage.update_contact(&alice, &bob, Some(effect), step).await.unwrap();
-                let again = storage.update_contact(&alice, &bob, Some(effect), step).await.unwrap();
+                let first = storage
+                    .update_contact(&alice, &bob, Some(effect), step)
+                    .await
+                    .unwrap();
+                let again = storage
+                    .update_contact(&alice, &bob, Some(effect), step)
+                    .await
+                    .unwrap();
                 assert!(again.repeated && !first.repeated);
                 assert_eq!((first.before, first.after), (again.before, again.after));
                 assert_eq!((first.version, first.pushed), (again.version, again.pushed));
@@ -255,9 +348,18 @@ mod tests {
         testing::each(async |storage| {
             let (alice, bob) = (jid("alice"), jid("bob"));
             let put = |_: Option<&RosterItem>| Change::Put(contact(Subscription::To));
-            storage.update_contact(&alice, &bob, Some("a"), put).await.unwrap();
-            storage.update_contact(&alice, &bob, None, |_| Change::Remove).await.unwrap();
-            let again = storage.update_contact(&alice, &bob, Some("a"), put).await.unwrap();
+            storage
+                .update_contact(&alice, &bob, Some("a"), put)
+                .await
+                .unwrap();
+            storage
+                .update_contact(&alice, &bob, None, |_| Change::Remove)
+                .await
+                .unwrap();
+            let again = storage
+                .update_contact(&alice, &bob, Some("a"), put)
+                .await
+                .unwrap();
             assert!(!again.repeated && again.pushed);
         })
         .await;
@@ -276,7 +378,10 @@ mod tests {
                         item.groups.push(n.to_string());
                         Change::Put(item)
                     };
-                    storage.update_contact(&alice, &bob, None, more).await.unwrap();
+                    storage
+                        .update_contact(&alice, &bob, None, more)
+                        .await
+                        .unwrap();
                 })
             });
             for change in changes.collect::<Vec<_>>() {
@@ -284,7 +389,14 @@ mod tests {
             }
             let roster = storage.roster(&alice).await.unwrap();
             assert_eq!(roster.version.counter, 20);
-            assert_eq!(roster.items.iter().map(|item| item.groups.len()).sum::<usize>(), 20);
+            assert_eq!(
+                roster
+                    .items
+                    .iter()
+                    .map(|item| item.groups.len())
+                    .sum::<usize>(),
+                20
+            );
         })
         .await;
     }

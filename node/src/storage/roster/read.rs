@@ -40,17 +40,36 @@ impl Storage {
     pub async fn roster(&self, account: &BareJid) -> Result<Roster, StorageError> {
         // The version first: a change in between is then pushed with a newer one, never missed (IM-27).
         let version = self.roster_version(account).await?;
-        let sql = format!("SELECT {COLUMNS} FROM roster WHERE account = $1 AND removed = 0 ORDER BY contact");
-        let rows = self.database.rows(assembled(sql), vec![account.as_str().into()]).await?;
-        let items: Result<Vec<_>, _> = rows.iter().filter_map(|row| item(row).transpose()).collect();
-        Ok(Roster { items: items?, version })
+        let sql = format!(
+            "SELECT {COLUMNS} FROM roster WHERE account = $1 AND removed = 0 ORDER BY contact"
+        );
+        let rows = self
+            .database
+            .rows(assembled(sql), vec![account.as_str().into()])
+            .await?;
+        let items: Result<Vec<_>, _> = rows
+            .iter()
+            .filter_map(|row| item(row).transpose())
+            .collect();
+        Ok(Roster {
+            items: items?,
+            version,
+        })
     }
 
     /// The version of an account's roster.
     pub async fn roster_version(&self, account: &BareJid) -> Result<RosterVersion, StorageError> {
         let sql = "SELECT epoch, version FROM roster_version WHERE account = $1";
-        let row = self.database.row(sql, vec![account.as_str().into()]).await?;
-        let version = row.map(|row| Ok::<_, StorageError>(RosterVersion { epoch: row.text(0)?, counter: row.count(1)? }));
+        let row = self
+            .database
+            .row(sql, vec![account.as_str().into()])
+            .await?;
+        let version = row.map(|row| {
+            Ok::<_, StorageError>(RosterVersion {
+                epoch: row.text(0)?,
+                counter: row.count(1)?,
+            })
+        });
         Ok(version.transpose()?.unwrap_or_else(RosterVersion::empty))
     }
 
@@ -68,17 +87,29 @@ impl Storage {
         let sql = format!(
             "SELECT {COLUMNS} FROM roster WHERE account = $1 AND version > $2 AND version <= $3 ORDER BY version"
         );
-        let values = vec![account.as_str().into(), since.counter.into(), version.counter.into()];
+        let values = vec![
+            account.as_str().into(),
+            since.counter.into(),
+            version.counter.into(),
+        ];
         let rows = self.database.rows(assembled(sql), values).await?;
         let change = |row: &Row| {
             let item = item(row)?.filter(|item| item.listed);
-            Ok(RosterChange { jid: address(row, 0)?, item, version: version.clone().at(row.count(9)?) })
+            Ok(RosterChange {
+                jid: address(row, 0)?,
+                item,
+                version: version.clone().at(row.count(9)?),
+            })
         };
         rows.iter().map(change).collect::<Result<_, _>>().map(Some)
     }
 
     /// One contact of an account.
-    pub async fn contact(&self, account: &BareJid, contact: &BareJid) -> Result<Option<RosterItem>, StorageError> {
+    pub async fn contact(
+        &self,
+        account: &BareJid,
+        contact: &BareJid,
+    ) -> Result<Option<RosterItem>, StorageError> {
         let sql = format!("SELECT {COLUMNS} FROM roster WHERE account = $1 AND contact = $2");
         let values = vec![account.as_str().into(), contact.as_str().into()];
         let row = self.database.row(assembled(sql), values).await?;
@@ -89,7 +120,10 @@ impl Storage {
     pub async fn subscribers(&self, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
         let sql = "SELECT contact FROM roster \
                    WHERE account = $1 AND removed = 0 AND subscription IN ('from', 'both') ORDER BY contact";
-        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
+        let rows = self
+            .database
+            .rows(sql, vec![account.as_str().into()])
+            .await?;
         rows.iter().map(|row| address(row, 0)).collect()
     }
 
@@ -100,16 +134,34 @@ impl Storage {
                    AND theirs.removed = 0 AND theirs.subscription IN ('from', 'both') \
                    WHERE own.account = $1 AND own.removed = 0 AND own.subscription IN ('to', 'both') \
                    ORDER BY own.contact";
-        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
-        rows.iter().map(|row| Ok(Contact { jid: address(row, 0)?, permitted: !row.truth(1)? })).collect()
+        let rows = self
+            .database
+            .rows(sql, vec![account.as_str().into()])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Contact {
+                    jid: address(row, 0)?,
+                    permitted: !row.truth(1)?,
+                })
+            })
+            .collect()
     }
 
     /// The requests that await the account's answer: who asks, and the stanza, written (IM-32).
-    pub async fn pending_in(&self, account: &BareJid) -> Result<Vec<(BareJid, String)>, StorageError> {
+    pub async fn pending_in(
+        &self,
+        account: &BareJid,
+    ) -> Result<Vec<(BareJid, String)>, StorageError> {
         let sql = "SELECT contact, request FROM roster \
                    WHERE account = $1 AND removed = 0 AND request IS NOT NULL ORDER BY contact LIMIT 1000";
-        let rows = self.database.rows(sql, vec![account.as_str().into()]).await?;
-        rows.iter().map(|row| Ok((address(row, 0)?, row.text(1)?))).collect()
+        let rows = self
+            .database
+            .rows(sql, vec![account.as_str().into()])
+            .await?;
+        rows.iter()
+            .map(|row| Ok((address(row, 0)?, row.text(1)?)))
+            .collect()
     }
 }
 
@@ -122,14 +174,24 @@ mod tests {
         BareJid::new(&format!("{name}@example.org")).unwrap()
     }
 
-    async fn put(storage: &Storage, account: &str, contact: &str, change: impl FnOnce(&mut RosterItem) + Send) {
+    async fn put(
+        storage: &Storage,
+        account: &str,
+        contact: &str,
+        change: impl FnOnce(&mut RosterItem) + Send,
+    ) {
         let decide = |item: Option<&RosterItem>| {
-            let mut item = item.cloned().unwrap_or_else(|| RosterItem::new(jid(contact)));
+            let mut item = item
+                .cloned()
+                .unwrap_or_else(|| RosterItem::new(jid(contact)));
             item.listed = true;
             change(&mut item);
             Change::Put(item)
         };
-        storage.update_contact(&jid(account), &jid(contact), None, decide).await.unwrap();
+        storage
+            .update_contact(&jid(account), &jid(contact), None, decide)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -139,17 +201,46 @@ mod tests {
             put(&storage, "alice", "bob", |_| {}).await;
             let first = storage.roster_version(&alice).await.unwrap();
             put(&storage, "alice", "carol", |_| {}).await;
-            put(&storage, "alice", "bob", |item| item.name = Some("Bob".to_owned())).await;
+            put(&storage, "alice", "bob", |item| {
+                item.name = Some("Bob".to_owned())
+            })
+            .await;
             put(&storage, "alice", "dora", |_| {}).await;
-            storage.update_contact(&alice, &jid("dora"), None, |_| Change::Remove).await.unwrap();
+            storage
+                .update_contact(&alice, &jid("dora"), None, |_| Change::Remove)
+                .await
+                .unwrap();
 
-            let changes = storage.roster_changes(&alice, &first).await.unwrap().unwrap();
-            let seen: Vec<_> = changes.iter().map(|c| (c.jid.clone(), c.version.counter, c.item.is_some())).collect();
-            assert_eq!(seen, [(jid("carol"), 2, true), (jid("bob"), 3, true), (jid("dora"), 5, false)]);
+            let changes = storage
+                .roster_changes(&alice, &first)
+                .await
+                .unwrap()
+                .unwrap();
+            let seen: Vec<_> = changes
+                .iter()
+                .map(|c| (c.jid.clone(), c.version.counter, c.item.is_some()))
+                .collect();
+            assert_eq!(
+                seen,
+                [
+                    (jid("carol"), 2, true),
+                    (jid("bob"), 3, true),
+                    (jid("dora"), 5, false)
+                ]
+            );
 
-            let foreign = RosterVersion { epoch: "x".to_owned(), counter: 1 };
-            assert_eq!(storage.roster_changes(&alice, &foreign).await.unwrap(), None);
-            let future = RosterVersion { counter: 9, ..first };
+            let foreign = RosterVersion {
+                epoch: "x".to_owned(),
+                counter: 1,
+            };
+            assert_eq!(
+                storage.roster_changes(&alice, &foreign).await.unwrap(),
+                None
+            );
+            let future = RosterVersion {
+                counter: 9,
+                ..first
+            };
             assert_eq!(storage.roster_changes(&alice, &future).await.unwrap(), None);
         })
         .await;
@@ -158,21 +249,53 @@ mod tests {
     #[tokio::test]
     async fn who_sees_whom_is_asked_of_both_rosters() {
         testing::each(async |storage| {
-            put(&storage, "alice", "bob", |item| item.subscription = Subscription::Both).await;
-            put(&storage, "alice", "carol", |item| item.subscription = Subscription::To).await;
-            put(&storage, "alice", "dora", |item| item.subscription = Subscription::From).await;
-            put(&storage, "bob", "alice", |item| item.subscription = Subscription::Both).await;
-            put(&storage, "carol", "alice", |item| item.subscription = Subscription::To).await;
+            put(&storage, "alice", "bob", |item| {
+                item.subscription = Subscription::Both
+            })
+            .await;
+            put(&storage, "alice", "carol", |item| {
+                item.subscription = Subscription::To
+            })
+            .await;
+            put(&storage, "alice", "dora", |item| {
+                item.subscription = Subscription::From
+            })
+            .await;
+            put(&storage, "bob", "alice", |item| {
+                item.subscription = Subscription::Both
+            })
+            .await;
+            put(&storage, "carol", "alice", |item| {
+                item.subscription = Subscription::To
+            })
+            .await;
 
             let alice = jid("alice");
-            assert_eq!(storage.subscribers(&alice).await.unwrap(), [jid("bob"), jid("dora")]);
+            assert_eq!(
+                storage.subscribers(&alice).await.unwrap(),
+                [jid("bob"), jid("dora")]
+            );
             let expect = [
-                Contact { jid: jid("bob"), permitted: true },
-                Contact { jid: jid("carol"), permitted: false },
+                Contact {
+                    jid: jid("bob"),
+                    permitted: true,
+                },
+                Contact {
+                    jid: jid("carol"),
+                    permitted: false,
+                },
             ];
             assert_eq!(storage.subscriptions(&alice).await.unwrap(), expect);
             assert_eq!(storage.contact(&alice, &jid("eve")).await.unwrap(), None);
-            assert!(storage.contact(&alice, &jid("dora")).await.unwrap().unwrap().subscription.from());
+            assert!(
+                storage
+                    .contact(&alice, &jid("dora"))
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .subscription
+                    .from()
+            );
         })
         .await;
     }
@@ -180,7 +303,10 @@ mod tests {
     #[tokio::test]
     async fn im_32_pending_requests_are_kept_whole() {
         testing::each(async |storage| {
-            put(&storage, "alice", "bob", |item| item.request = Some("<presence/>".to_owned())).await;
+            put(&storage, "alice", "bob", |item| {
+                item.request = Some("<presence/>".to_owned())
+            })
+            .await;
             let pending = storage.pending_in(&jid("alice")).await.unwrap();
             assert_eq!(pending, [(jid("bob"), "<presence/>".to_owned())]);
         })

@@ -1,0 +1,266 @@
+//! The command line: what may be typed, and who carries it out.
+//!
+//! Exit codes: 0 it worked, 1 it failed, 2 wrong usage (by clap).
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::check;
+use super::user::{self, UserCommand, UserError};
+use crate::config::{Config, ConfigError, parse_duration};
+
+/// The XMPP server that does not lose your session
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    source: Source,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration; without one: a single node, SQLite, a self-signed certificate, localhost
+    #[arg(long, global = true, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key, e.g. --set log.level=debug; may be repeated
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Serve,
+    /// Run a cluster here, with clients that chat, and kill its nodes while they do
+    Demo(DemoArgs),
+    /// Check configuration, certificate, database, Redis and peers; exit 1 with what to do
+    Check,
+    /// Accounts, straight in the configured database
+    #[command(subcommand)]
+    User(UserCommand),
+    /// The nodes of the cluster, as a running node sees them
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Live and hibernated sessions, as a running node sees them
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Print a completion script, e.g. holdfast completions bash > /etc/bash_completion.d/holdfast
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What the demo does.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DemoArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// How many clients; they chat in pairs
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub clients: u16,
+    /// For how long
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// How often a node is killed; 0 = never
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    pub kill_every: Duration,
+    /// End with one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which running node is asked, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Target {
+    /// The node's admin address; by default the configured one
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The file with its token; by default the one in the configured data directory
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What may be asked about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ClusterCommand {
+    /// Nodes, shards, leaders, lag and sessions
+    Status(Target),
+}
+
+/// What may be asked about sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum SessionCommand {
+    /// All sessions, or those of one account
+    List {
+        /// The account
+        jid: Option<String>,
+        /// The node
+        #[command(flatten)]
+        target: Target,
+    },
+    /// One session: its queue, owner and epoch
+    Show {
+        /// The session's full JID
+        jid: String,
+        /// The node
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End a session, or all of an account
+    End {
+        /// A full JID, or an account's
+        jid: String,
+        /// The node
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("see above")]
+    Check,
+    #[error("`{0}` is not part of this build")]
+    Absent(&'static str),
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let Cli { source, command } = Cli::parse();
+    match run(&source, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::Io(error) | Failure::User(UserError::Output(error)))
+            if error.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // There is nowhere left to tell that standard error is closed.
+            drop(writeln!(io::stderr(), "holdfast: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(source: &Source, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve => {
+            load(source)?;
+            Err(Failure::Absent("serve"))
+        }
+        Command::Demo(_) => Err(Failure::Absent("demo")),
+        Command::Check => {
+            let config = load(source)?;
+            let works = runtime()?.block_on(check::run(&config, &mut io::stdout()))?;
+            if works { Ok(()) } else { Err(Failure::Check) }
+        }
+        Command::User(command) => {
+            let config = load(source)?;
+            let now = crate::clock::now();
+            Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
+        }
+        Command::Cluster(_) => {
+            load(source)?;
+            Err(Failure::Absent("cluster"))
+        }
+        Command::Session(_) => {
+            load(source)?;
+            Err(Failure::Absent("session"))
+        }
+        Command::Completions { shell } => {
+            // Into memory first: the generator takes a closed pipe for a reason to panic.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "holdfast", &mut script);
+            Ok(io::stdout().write_all(&script)?)
+        }
+    }
+}
+
+fn load(source: &Source) -> Result<Config, ConfigError> {
+    // Variables that are not Unicode cannot be ours.
+    let env = std::env::vars_os()
+        .filter_map(|(key, value)| key.into_string().ok().zip(value.into_string().ok()));
+    Config::load(source.config.as_deref(), &source.set, env)
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_surface_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_design_is_understood() {
+        for line in [
+            "holdfast serve --config x.toml --set sm.s2s=false --set log.level=debug",
+            "holdfast demo --nodes 3 --clients 2 --duration 10s --kill-every 2s --json",
+            "holdfast check --config x.toml",
+            "holdfast user add a@x --password-stdin",
+            "holdfast user passwd a@x",
+            "holdfast user remove a@x --config x.toml",
+            "holdfast user list",
+            "holdfast user list x --json",
+            "holdfast user import f.csv",
+            "holdfast cluster status --json --url http://h:1 --token-file t",
+            "holdfast session list",
+            "holdfast session show a@x/r",
+            "holdfast session end a@x/r",
+            "holdfast completions bash",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2() {
+        for line in [
+            "holdfast",
+            "holdfast serv",
+            "holdfast user add",
+            "holdfast demo --duration soon",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("holdfast --version").unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn t_73_a_password_is_no_argument() {
+        assert!(parse("holdfast user add a@x secret").is_err());
+        assert!(parse("holdfast user add a@x --password secret").is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! `holdfast user import`: many accounts from one file.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::user::{self, UserError};
+use crate::auth::derive_keys;
+use crate::config::Config;
+use crate::storage::Storage;
+
+/// Why an import failed. What was made before stays; to import the file again does no harm.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Some lines could not be used; they have been named.
+    #[error("{refused} of {lines} lines were refused, see above; the others are done")]
+    Refused {
+        /// How many.
+        refused: usize,
+        /// Of how many.
+        lines: usize,
+    },
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLine {
+    /// There are not exactly two fields.
+    #[error(
+        "expected `jid,password`; a password with a comma or a quote is written \"like, \"\"this\"\"\""
+    )]
+    Fields,
+    /// A quote is not closed, or something follows it.
+    #[error("a quote is not closed, or not at the end of a field")]
+    Quote,
+}
+
+/// Makes the accounts of a file. Lines that cannot be used are named on `out`, and the rest is done.
+pub(super) async fn run(
+    config: &Config,
+    storage: &Storage,
+    path: &Path,
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ImportError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let (mut made, mut present, mut refused, mut lines) = (0, 0, 0, 0);
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let heading = number == 1 && line.trim().eq_ignore_ascii_case("jid,password");
+        if line.trim().is_empty() || heading {
+            continue;
+        }
+        lines += 1;
+        match account(config, storage, line, now).await {
+            Ok(true) => made += 1,
+            Ok(false) => present += 1,
+            // The database is no matter of one line.
+            Err(Refused::User(UserError::Storage(error))) => return Err(error.into()),
+            Err(error) => {
+                refused += 1;
+                writeln!(out, "{} line {number}: {error}", path.display())
+                    .map_err(UserError::Output)?;
+            }
+        }
+    }
+    writeln!(
+        out,
+        "{made} accounts made, {present} existed already and were left as they are."
+    )
+    .map_err(UserError::Output)?;
+    if refused > 0 {
+        return Err(ImportError::Refused { refused, lines }.into());
+    }
+    Ok(())
+}
+
+/// Why one line was refused. Never shows the password.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Line(#[from] BadLine),
+    #[error(transparent)]
+    User(#[from] UserError),
+}
+
+async fn account(
+    config: &Config,
+    storage: &Storage,
+    line: &str,
+    now: u64,
+) -> Result<bool, Refused> {
+    let [jid, password] = fields(line)?;
+    let jid = user::served(config, jid.trim())?;
+    let keys = derive_keys(&password).map_err(UserError::from)?;
+    Ok(storage
+        .create_account(&jid, &keys, now)
+        .await
+        .map_err(UserError::from)?)
+}
+
+/// The two fields of a line (RFC 4180).
+fn fields(line: &str) -> Result<[String; 2], BadLine> {
+    let mut fields = Vec::new();
+    let mut rest = Some(line);
+    while let Some(text) = rest {
+        let (field, later) = match text.strip_prefix('"') {
+            Some(quoted) => unquote(quoted)?,
+            None => match text.split_once(',') {
+                Some((field, later)) => (field.to_owned(), Some(later)),
+                None => (text.to_owned(), None),
+            },
+        };
+        fields.push(field);
+        rest = later;
+    }
+    fields.try_into().map_err(|_| BadLine::Fields)
+}
+
+/// A field behind its opening quote, and what follows its comma.
+fn unquote(text: &str) -> Result<(String, Option<&str>), BadLine> {
+    let mut field = String::new();
+    let mut rest = text;
+    loop {
+        let (part, later) = rest.split_once('"').ok_or(BadLine::Quote)?;
+        field.push_str(part);
+        match later.chars().next() {
+            Some('"') => {
+                field.push('"');
+                rest = &later[1..];
+            }
+            Some(',') => return Ok((field, Some(&later[1..]))),
+            None => return Ok((field, None)),
+            Some(_) => return Err(BadLine::Quote),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_two_fields_that_may_be_quoted() {
+        let two = |one: &str, other: &str| Ok([one.to_owned(), other.to_owned()]);
+        assert_eq!(fields("a@x,pw"), two("a@x", "pw"));
+        assert_eq!(fields("a@x,\"p,\"\"w\"\"\""), two("a@x", "p,\"w\""));
+        assert_eq!(fields("\"a@x\", pw"), two("a@x", " pw"));
+        for wrong in ["a@x", "a@x,b,c", ""] {
+            assert_eq!(fields(wrong), Err(BadLine::Fields), "{wrong}");
+        }
+        for wrong in ["a@x,\"pw", "a@x,\"pw\"x"] {
+            assert_eq!(fields(wrong), Err(BadLine::Quote), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn good_lines_are_done_and_bad_ones_named_without_their_password() {
+        let storage = Storage::in_memory().await.unwrap();
+        let config = Config::load(None, &["domain=x".to_owned()], []).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        std::fs::write(
+            &path,
+            "jid,password\r\na@x,one\r\n\nb@y,hunter2\nc@x\na@x,two\n",
+        )
+        .unwrap();
+        let mut out = Vec::new();
+        let error = run(&config, &storage, &path, 0, &mut out)
+            .await
+            .unwrap_err();
+        let refused = ImportError::Refused {
+            refused: 2,
+            lines: 4,
+        }
+        .to_string();
+        assert_eq!(error.to_string(), refused);
+        let out = String::from_utf8(out).unwrap();
+        assert!(
+            out.contains("line 4") && out.contains("line 5") && !out.contains("hunter2"),
+            "{out}"
+        );
+        assert!(out.contains("1 accounts made, 1 existed"), "{out}");
+        assert!(storage.account_keys("a", "x").await.unwrap().is_some());
+    }
+}

@@ -1,0 +1,339 @@
+//! `holdfast user`: accounts, straight in the configured database, whether a node runs or not.
+
+use std::io::{self, BufRead as _, Write};
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use proto::BareJid;
+use proto::jid::JidError;
+
+use super::import::{self, ImportError};
+use crate::auth::{Rejected, derive_keys};
+use crate::config::Config;
+use crate::storage::{Storage, StorageError};
+
+/// Accounts on one page of a list.
+const PAGE: u32 = 500;
+/// The longest password that is read; what is longer is a mistake, such as a wrong file.
+const LONGEST: u64 = 1024;
+
+/// What to do with accounts.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make an account; the password comes from a prompt or standard input
+    Add {
+        /// The account, e.g. alice@example.org
+        jid: String,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give an account a new password
+    Passwd {
+        /// The account
+        jid: String,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove an account with its roster, archive and everything else of its own
+    Remove {
+        /// The account
+        jid: String,
+    },
+    /// List accounts
+    List {
+        /// Only those of this domain
+        domain: Option<String>,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the accounts of a CSV file with lines of `jid,password`
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Why a command about accounts failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// The text is no address of an account.
+    #[error("{jid:?} is not an account's address such as alice@example.org: {source}")]
+    Address {
+        /// The text.
+        jid: String,
+        /// What is wrong with it.
+        source: JidError,
+    },
+    /// The address has no part before the `@`.
+    #[error("{0:?} is a server's address; an account's looks like alice@{0}")]
+    NoAccount(String),
+    /// Accounts of other domains would be of no use.
+    #[error("{domain} is not served here; `domain` in the configuration says {}", served.join(", "))]
+    NotServed {
+        /// The address's domain.
+        domain: String,
+        /// The configured ones.
+        served: Vec<String>,
+    },
+    /// There is such an account.
+    #[error("{0} exists already; `holdfast user passwd {0}` gives it a new password")]
+    Exists(BareJid),
+    /// There is no such account.
+    #[error("there is no account {0}")]
+    Missing(BareJid),
+    /// The password cannot be one.
+    #[error(transparent)]
+    Password(#[from] Rejected),
+    /// The two entries at the prompt differ.
+    #[error("the two passwords differ; nothing was changed")]
+    Mismatch,
+    /// There is no terminal, or standard input ended.
+    #[error("cannot read the password: {0}; without a terminal use --password-stdin")]
+    Prompt(#[source] io::Error),
+    /// The output cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[source] io::Error),
+    /// The file of accounts.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Carries a command out and tells about it on `out`.
+pub async fn run(
+    config: &Config,
+    command: UserCommand,
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
+    let storage = Storage::open(config.storage.url()).await?;
+    let done = carry_out(config, &storage, command, now, out).await;
+    storage.close().await;
+    done
+}
+
+async fn carry_out(
+    config: &Config,
+    storage: &Storage,
+    command: UserCommand,
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
+    match command {
+        UserCommand::Add {
+            jid,
+            password_stdin,
+        } => {
+            let jid = served(config, &jid)?;
+            // Before the prompt: nobody likes to type a password for nothing.
+            if storage
+                .account_keys(jid.local().unwrap_or_default(), jid.domain())
+                .await?
+                .is_some()
+            {
+                return Err(UserError::Exists(jid));
+            }
+            let keys = derive_keys(&password(&jid, password_stdin)?)?;
+            if !storage.create_account(&jid, &keys, now).await? {
+                return Err(UserError::Exists(jid));
+            }
+            writeln!(out, "{jid} is made.").map_err(UserError::Output)
+        }
+        UserCommand::Passwd {
+            jid,
+            password_stdin,
+        } => {
+            let jid = account(&jid)?;
+            if storage
+                .account_keys(jid.local().unwrap_or_default(), jid.domain())
+                .await?
+                .is_none()
+            {
+                return Err(UserError::Missing(jid));
+            }
+            let keys = derive_keys(&password(&jid, password_stdin)?)?;
+            if !storage.set_account_keys(&jid, &keys).await? {
+                return Err(UserError::Missing(jid));
+            }
+            writeln!(out, "{jid} has a new password.").map_err(UserError::Output)
+        }
+        UserCommand::Remove { jid } => {
+            let jid = account(&jid)?;
+            if !storage.remove_account(&jid).await? {
+                return Err(UserError::Missing(jid));
+            }
+            writeln!(out, "{jid} is removed.").map_err(UserError::Output)
+        }
+        UserCommand::List { domain, json } => list(storage, domain, json, out).await,
+        UserCommand::Import { file } => import::run(config, storage, &file, now, out).await,
+    }
+}
+
+/// The address of an account.
+pub(super) fn account(text: &str) -> Result<BareJid, UserError> {
+    let jid = BareJid::new(text).map_err(|source| UserError::Address {
+        jid: text.to_owned(),
+        source,
+    })?;
+    if jid.local().is_none() {
+        return Err(UserError::NoAccount(jid.to_string()));
+    }
+    Ok(jid)
+}
+
+/// The address of an account that clients could log in to.
+pub(super) fn served(config: &Config, text: &str) -> Result<BareJid, UserError> {
+    let jid = account(text)?;
+    if config.domains().iter().any(|domain| domain == jid.domain()) {
+        return Ok(jid);
+    }
+    let domain = jid.domain().to_owned();
+    Err(UserError::NotServed {
+        domain,
+        served: config.domains().to_vec(),
+    })
+}
+
+fn password(jid: &BareJid, from_stdin: bool) -> Result<String, UserError> {
+    if from_stdin {
+        let mut line = String::new();
+        let mut input = io::Read::take(io::stdin().lock(), LONGEST);
+        input.read_line(&mut line).map_err(UserError::Prompt)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let first =
+        rpassword::prompt_password(format!("Password for {jid}: ")).map_err(UserError::Prompt)?;
+    let again = rpassword::prompt_password("Once more: ").map_err(UserError::Prompt)?;
+    if first == again {
+        Ok(first)
+    } else {
+        Err(UserError::Mismatch)
+    }
+}
+
+async fn list(
+    storage: &Storage,
+    domain: Option<String>,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
+    let domains = match domain {
+        Some(domain) => vec![domain],
+        None => storage.account_domains().await?,
+    };
+    for domain in domains {
+        let mut after = String::new();
+        loop {
+            let page = storage.accounts(&domain, &after, PAGE).await?;
+            for account in &page {
+                let line = if json {
+                    let (jid, created) = (account.jid.as_str(), account.created);
+                    serde_json::json!({"jid": jid, "created": created, "disabled": account.disabled}).to_string()
+                } else if account.disabled {
+                    format!("{} (locked)", account.jid)
+                } else {
+                    account.jid.to_string()
+                };
+                writeln!(out, "{line}").map_err(UserError::Output)?;
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => {
+                    after = last.jid.local().unwrap_or_default().to_owned();
+                }
+                _ => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run_on(storage: &Storage, command: UserCommand) -> Result<String, UserError> {
+        let config = Config::load(None, &["domain=example.org".to_owned()], []).unwrap();
+        let mut out = Vec::new();
+        carry_out(&config, storage, command, 7, &mut out).await?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    async fn storage() -> Storage {
+        let storage = Storage::in_memory().await.unwrap();
+        let keys = derive_keys("secret").unwrap();
+        for name in ["alice@example.org", "bob@example.org", "eve@example.net"] {
+            storage
+                .create_account(&BareJid::new(name).unwrap(), &keys, 7)
+                .await
+                .unwrap();
+        }
+        storage
+    }
+
+    #[tokio::test]
+    async fn a_list_shows_every_account_of_a_domain_or_of_all() {
+        let storage = storage().await;
+        let list = |domain: Option<&str>, json| UserCommand::List {
+            domain: domain.map(str::to_owned),
+            json,
+        };
+        let all = run_on(&storage, list(None, false)).await.unwrap();
+        assert_eq!(all, "eve@example.net\nalice@example.org\nbob@example.org\n");
+        let one = run_on(&storage, list(Some("example.net"), true))
+            .await
+            .unwrap();
+        assert_eq!(
+            one,
+            "{\"created\":7,\"disabled\":false,\"jid\":\"eve@example.net\"}\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_is_not_removed() {
+        let storage = storage().await;
+        let remove = |jid: &str| UserCommand::Remove {
+            jid: jid.to_owned(),
+        };
+        assert!(run_on(&storage, remove("alice@example.org")).await.is_ok());
+        let again = run_on(&storage, remove("alice@example.org")).await;
+        assert!(matches!(again, Err(UserError::Missing(_))));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_exists_is_refused_before_the_prompt() {
+        let add = UserCommand::Add {
+            jid: "Alice@example.org".to_owned(),
+            password_stdin: false,
+        };
+        assert!(matches!(
+            run_on(&storage().await, add).await,
+            Err(UserError::Exists(_))
+        ));
+    }
+
+    #[test]
+    fn an_address_must_be_an_account_of_a_served_domain() {
+        let config = Config::load(None, &["domains=a.example,b.example".to_owned()], []).unwrap();
+        assert_eq!(
+            served(&config, "Me@B.example").unwrap().as_str(),
+            "me@b.example"
+        );
+        assert!(matches!(
+            served(&config, "me@c.example"),
+            Err(UserError::NotServed { .. })
+        ));
+        assert!(matches!(
+            served(&config, "b.example"),
+            Err(UserError::NoAccount(_))
+        ));
+        assert!(matches!(
+            served(&config, "me@b.example/x"),
+            Err(UserError::Address { .. })
+        ));
+    }
+}

@@ -1,0 +1,297 @@
+//! The accounts as sessions ask for them: credentials for a login, existence for a stanza.
+//!
+//! The database is asked first, so that a changed password or a removed account counts at once. What it
+//! said is remembered, bounded, for the times when it does not answer: people who are known can then
+//! still log in. Of an unknown name the answer looks as for a known one (T-24).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto::BareJid;
+use proto::jid::{JidError, prepare_password};
+use proto::sasl::{Credentials, Digest, ScramKeys};
+use tokio::sync::OnceCell;
+
+use crate::storage::{AccountKeys, Storage, StorageError};
+
+/// How often a password is hashed (ST-41). All accounts alike, so that the count tells nothing (T-24).
+const ITERATIONS: u32 = 10_000;
+/// Bytes of salt (ST-41).
+const SALT: usize = 16;
+/// For how long an account that exists is not asked for again, in milliseconds.
+const FRESH: u64 = 60_000;
+/// Accounts that are remembered; when there are more, all are forgotten and asked for anew.
+const REMEMBERED: usize = 50_000;
+
+/// The accounts. Clones share what is remembered.
+#[derive(Clone)]
+pub struct Accounts(Arc<Inner>);
+
+struct Inner {
+    storage: Storage,
+    clock: fn() -> u64,
+    secret: OnceCell<Vec<u8>>,
+    // Many sessions read and write these maps, each for the length of one look-up and never across an await.
+    known: Mutex<HashMap<BareJid, u64>>,
+    credentials: Mutex<HashMap<BareJid, Credentials>>,
+}
+
+impl Accounts {
+    /// The accounts of a database; `clock` tells milliseconds since 1970.
+    pub fn new(storage: Storage, clock: fn() -> u64) -> Self {
+        Self(Arc::new(Inner {
+            storage,
+            clock,
+            secret: OnceCell::new(),
+            known: Mutex::default(),
+            credentials: Mutex::default(),
+        }))
+    }
+
+    /// What somebody who claims that name is checked against; `local` and `domain` are prepared.
+    pub async fn credentials(
+        &self,
+        local: &str,
+        domain: &str,
+    ) -> Result<Credentials, StorageError> {
+        let name = BareJid::from_parts(Some(local), domain).ok();
+        // Also for known names, so that both take the same steps.
+        let made_up = self.made_up(local, domain).await;
+        match self.0.storage.account_keys(local, domain).await {
+            Ok(Some(stored)) => {
+                let AccountKeys { sha1, sha256 } = stored.keys;
+                let credentials = Credentials {
+                    sha1,
+                    sha256,
+                    real: !stored.disabled,
+                };
+                if let Some(name) = name {
+                    remember(&self.0.credentials, name, credentials.clone());
+                }
+                Ok(credentials)
+            }
+            Ok(None) => {
+                if let Some(name) = name {
+                    lock(&self.0.credentials).remove(&name);
+                }
+                made_up
+            }
+            Err(error) if error.is_temporary() => {
+                let remembered =
+                    name.and_then(|name| lock(&self.0.credentials).get(&name).cloned());
+                remembered.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is such an account. A yes may be a minute old, and older while the database is away.
+    pub async fn exists(&self, account: &BareJid) -> Result<bool, StorageError> {
+        let now = (self.0.clock)();
+        let seen = lock(&self.0.known).get(account).copied();
+        if seen.is_some_and(|seen| now.abs_diff(seen) < FRESH) {
+            return Ok(true);
+        }
+        match self.0.storage.account_exists(account).await {
+            Ok(true) => {
+                remember(&self.0.known, account.clone(), now);
+                Ok(true)
+            }
+            Ok(false) => {
+                lock(&self.0.known).remove(account);
+                Ok(false)
+            }
+            Err(error) if error.is_temporary() && seen.is_some() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keys that nobody has a password for: always the same for the same name, on every node.
+    async fn made_up(&self, local: &str, domain: &str) -> Result<Credentials, StorageError> {
+        let storage = &self.0.storage;
+        let proposed = || storage.shared_secret("unknown accounts", rand::random());
+        let secret = self.0.secret.get_or_try_init(proposed).await?;
+        let keys = |digest: Digest| {
+            let part = |what: &str| {
+                let input = format!("{what}\0{}\0{local}\0{domain}", digest.bytes());
+                Digest::Sha256.hmac(secret, input.as_bytes())
+            };
+            let cut = |mut bytes: Vec<u8>, length| {
+                bytes.truncate(length);
+                bytes
+            };
+            Some(ScramKeys {
+                salt: cut(part("salt"), SALT),
+                iterations: ITERATIONS,
+                stored_key: cut(part("stored"), digest.bytes()),
+                server_key: cut(part("server"), digest.bytes()),
+            })
+        };
+        Ok(Credentials {
+            sha1: keys(Digest::Sha1),
+            sha256: keys(Digest::Sha256),
+            real: false,
+        })
+    }
+}
+
+/// What a password is stored as. Slow, as its purpose demands.
+pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
+    if password.is_empty() {
+        return Err(Rejected::Empty);
+    }
+    let prepared = prepare_password(password)?;
+    let keys = |digest| {
+        let salt: [u8; SALT] = rand::random();
+        Some(ScramKeys::derive(digest, &prepared, &salt, ITERATIONS))
+    };
+    Ok(AccountKeys {
+        sha1: keys(Digest::Sha1),
+        sha256: keys(Digest::Sha256),
+    })
+}
+
+/// Why a password cannot be one.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// There is none.
+    #[error("the password is empty")]
+    Empty,
+    /// It holds characters that cannot be typed alike everywhere (RFC 8265 §4).
+    #[error("the password holds characters that are not allowed in one")]
+    Characters(#[from] JidError),
+}
+
+fn remember<V>(map: &Mutex<HashMap<BareJid, V>>, name: BareJid, value: V) {
+    let mut map = lock(map);
+    if map.len() >= REMEMBERED && !map.contains_key(&name) {
+        map.clear();
+    }
+    map.insert(name, value);
+}
+
+/// The maps are whole after each operation, so a panic elsewhere leaves nothing half done in them.
+fn lock<V>(map: &Mutex<HashMap<BareJid, V>>) -> MutexGuard<'_, HashMap<BareJid, V>> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alice() -> BareJid {
+        BareJid::new("alice@example.org").unwrap()
+    }
+
+    async fn accounts() -> (Accounts, Storage) {
+        let storage = Storage::in_memory().await.unwrap();
+        storage
+            .create_account(&alice(), &derive_keys("secret").unwrap(), 0)
+            .await
+            .unwrap();
+        (Accounts::new(storage.clone(), || 0), storage)
+    }
+
+    #[tokio::test]
+    async fn t_24_an_unknown_account_looks_like_a_known_one_everywhere_and_always() {
+        let (accounts, storage) = accounts().await;
+        let real = accounts.credentials("alice", "example.org").await.unwrap();
+        let unknown = accounts
+            .credentials("mallory", "example.org")
+            .await
+            .unwrap();
+        assert!(real.real && !unknown.real);
+        for (real, unknown) in [
+            (real.sha1, unknown.sha1.clone()),
+            (real.sha256, unknown.sha256.clone()),
+        ] {
+            let (real, unknown) = (real.unwrap(), unknown.unwrap());
+            assert_eq!(real.iterations, unknown.iterations);
+            assert_eq!(real.salt.len(), unknown.salt.len());
+            assert_eq!(real.stored_key.len(), unknown.stored_key.len());
+            assert_eq!(real.server_key.len(), unknown.server_key.len());
+        }
+        let other_node = Accounts::new(storage, || 0);
+        let again = other_node
+            .credentials("mallory", "example.org")
+            .await
+            .unwrap();
+        assert_eq!(
+            (again.sha1, again.sha256.clone()),
+            (unknown.sha1, unknown.sha256)
+        );
+        let another = other_node
+            .credentials("mallory", "example.net")
+            .await
+            .unwrap();
+        assert_ne!(again.sha256, another.sha256);
+    }
+
+    #[tokio::test]
+    async fn who_is_known_can_log_in_while_the_database_is_away() {
+        let (accounts, storage) = accounts().await;
+        assert!(
+            accounts
+                .credentials("alice", "example.org")
+                .await
+                .unwrap()
+                .real
+        );
+        assert!(accounts.exists(&alice()).await.unwrap());
+        storage.close().await;
+        assert!(
+            accounts
+                .credentials("alice", "example.org")
+                .await
+                .unwrap()
+                .real
+        );
+        assert!(accounts.exists(&alice()).await.unwrap());
+        let unknown = accounts
+            .credentials("bob", "example.org")
+            .await
+            .unwrap_err();
+        assert!(unknown.is_temporary());
+        let unknown = accounts
+            .exists(&BareJid::new("bob@example.org").unwrap())
+            .await
+            .unwrap_err();
+        assert!(unknown.is_temporary());
+    }
+
+    #[tokio::test]
+    async fn a_new_password_and_a_lock_count_at_once() {
+        let (accounts, storage) = accounts().await;
+        let old = accounts.credentials("alice", "example.org").await.unwrap();
+        storage
+            .set_account_keys(&alice(), &derive_keys("other").unwrap())
+            .await
+            .unwrap();
+        let new = accounts.credentials("alice", "example.org").await.unwrap();
+        assert_ne!(old.sha256, new.sha256);
+        storage.set_account_disabled(&alice(), true).await.unwrap();
+        assert!(
+            !accounts
+                .credentials("alice", "example.org")
+                .await
+                .unwrap()
+                .real
+        );
+    }
+
+    #[test]
+    fn t_33_a_password_becomes_keys_with_a_salt_of_its_own() {
+        let (one, other) = (
+            derive_keys("secret").unwrap(),
+            derive_keys("secret").unwrap(),
+        );
+        assert_ne!(one, other);
+        assert!(one.sha256.unwrap().matches(Digest::Sha256, "secret"));
+        assert!(one.sha1.unwrap().matches(Digest::Sha1, "secret"));
+        assert!(matches!(derive_keys(""), Err(Rejected::Empty)));
+        assert!(matches!(
+            derive_keys("a\u{7}b"),
+            Err(Rejected::Characters(_))
+        ));
+    }
+}

@@ -1,0 +1,33 @@
+//! The one place that reads the clock and draws random numbers; everything that decides gets them as
+//! arguments.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The wall clock, in milliseconds since 1970. Never used for order or deadlines (T-76).
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A point on a scale that only rises, for deadlines within this process.
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// 128 bits from a generator that the operating system seeds.
+pub fn random() -> u128 {
+    rand::random()
+}
+
+/// Sixteen random bytes.
+pub fn entropy() -> [u8; 16] {
+    random().to_be_bytes()
+}
+
+/// A random name of 16 or 32 lower-case letters and digits, for stream ids, resources and SM-IDs.
+pub fn name(bits: u32) -> String {
+    match bits {
+        ..=64 => format!("{:016x}", random() as u64),
+        _ => format!("{:032x}", random()),
+    }
+}
