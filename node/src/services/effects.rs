@@ -1,0 +1,204 @@
+//! What a shard's entries ask of the database, carried out by the node that leads the shard.
+//!
+//! Everything here may be done twice: a leader may die after the database has committed and before the
+//! shard learns of it, and the next one starts again (design §4). Rows are keyed by owner and archive id;
+//! a roster remembers the last effect that changed a contact and what it found.
+
+use cluster::ShardId;
+use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
+use proto::stanza::{Kind, Packet, Stanza};
+use proto::{BareJid, Jid, ns};
+
+use crate::router::subscription::Request;
+use crate::router::{Edge, contact, subscribe};
+use crate::storage::StorageError;
+
+/// Carries out effects and says which are done. Those that are missing are asked for again.
+pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<Completed> {
+    let mut done = Vec::with_capacity(pending.len());
+    // Rows first: other effects of the same batch may read or delete them.
+    if let Err(error) = archive(edge, &pending, &mut done).await {
+        tracing::warn!(%shard, %error, "the archive cannot be written, effects wait");
+        return done;
+    }
+    for effect in &pending {
+        let outcome = match &*effect.effect {
+            Effect::Archive(_) => continue,
+            Effect::Forget { account, mids } => edge
+                .storage
+                .forget(account, mids)
+                .await
+                .map(|()| nothing(effect)),
+            Effect::Fetch { session, mids } => fetch(edge, effect, session, mids).await,
+            Effect::Subscription(packet) => subscription(edge, shard, effect, packet).await,
+            Effect::Unavailable { packet } => unavailable(edge, effect, packet).await,
+        };
+        match outcome {
+            Ok(completed) => done.push(completed),
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(%shard, %error, "the database does not answer, effects wait");
+                break;
+            }
+            Err(error) => {
+                // To try it again would change nothing and hold up all that comes after it.
+                tracing::error!(%shard, effect = effect.id.0, %error, "an effect is given up");
+                done.push(nothing(effect));
+            }
+        }
+    }
+    done
+}
+
+fn nothing(effect: &Pending) -> Completed {
+    followed_by(effect, Vec::new())
+}
+
+fn followed_by(effect: &Pending, relays: Vec<Relay>) -> Completed {
+    Completed {
+        id: effect.id,
+        relays,
+        messages: Vec::new(),
+    }
+}
+
+/// All rows in one transaction; if the database refuses one of them, each by itself.
+async fn archive(
+    edge: &Edge,
+    pending: &[Pending],
+    done: &mut Vec<Completed>,
+) -> Result<(), StorageError> {
+    let rows: Vec<(&Pending, &ArchiveRow)> = pending
+        .iter()
+        .filter_map(|effect| match &*effect.effect {
+            Effect::Archive(row) => Some((effect, row)),
+            _ => None,
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<&ArchiveRow> = rows.iter().map(|(_, row)| *row).collect();
+    match edge.storage.archive(&all).await {
+        Ok(()) => {
+            done.extend(rows.iter().map(|(effect, _)| nothing(effect)));
+            return Ok(());
+        }
+        Err(error) if error.is_temporary() => return Err(error),
+        Err(_) => {}
+    }
+    for (effect, row) in rows {
+        match edge.storage.archive(&[row]).await {
+            Err(error) if error.is_temporary() => return Err(error),
+            Err(error) => tracing::error!(mid = %row.mid, %error, "a message is not archived"),
+            Ok(()) => {}
+        }
+        done.push(nothing(effect));
+    }
+    Ok(())
+}
+
+/// Messages that waited, in the order asked for. One that is gone meanwhile is left out.
+async fn fetch(
+    edge: &Edge,
+    effect: &Pending,
+    session: &Jid,
+    mids: &[cluster::Mid],
+) -> Result<Completed, StorageError> {
+    let mut found = edge.storage.fetch(&session.bare(), mids).await?;
+    let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
+    found.sort_by_key(place);
+    Ok(Completed {
+        id: effect.id,
+        relays: Vec::new(),
+        messages: found,
+    })
+}
+
+/// Those who see the account's presence are told that the session is gone.
+async fn unavailable(
+    edge: &Edge,
+    effect: &Pending,
+    packet: &Packet,
+) -> Result<Completed, StorageError> {
+    let Some(session) = &packet.header.from else {
+        return Ok(nothing(effect));
+    };
+    let account = session.bare();
+    let status = packet
+        .unpack()
+        .ok()
+        .and_then(|stanza| stanza.child("status", ns::CLIENT).map(|s| s.text()));
+    edge.storage
+        .set_last_activity(&account, (edge.now)(), status.as_deref())
+        .await?;
+    let subscribers = contact::subscribers(edge, &account).await?;
+    let to: Vec<Jid> = subscribers.into_iter().map(Jid::from).collect();
+    if to.is_empty() {
+        return Ok(nothing(effect));
+    }
+    Ok(followed_by(
+        effect,
+        vec![Relay::Presence {
+            packet: packet.clone(),
+            to,
+        }],
+    ))
+}
+
+/// A subscription stanza has reached a local account: the contact's half of RFC 6121 §3 (IM-E, inbound).
+async fn subscription(
+    edge: &Edge,
+    shard: ShardId,
+    effect: &Pending,
+    packet: &Packet,
+) -> Result<Completed, StorageError> {
+    let Some((request, account, peer)) = parties(packet) else {
+        return Ok(nothing(effect));
+    };
+    // Of an account that does not exist nobody hears anything (IM-C).
+    if !edge.accounts.exists(&account).await? {
+        return Ok(nothing(effect));
+    }
+    let repeat = format!("{shard}/{}", effect.id.0);
+    let received = contact::received(edge, &account, &peer, request, packet, &repeat).await?;
+
+    let mut relays = Vec::new();
+    if received.hides {
+        relays.extend(subscribe::farewells(edge, &account, &peer));
+    }
+    if received.deliver {
+        let available = request == Request::Subscribe;
+        relays.push(Relay::Notice {
+            account: account.clone(),
+            packet: packet.clone(),
+            available,
+        });
+    }
+    relays.extend(received.push);
+    if let Some(answer) = received.answer {
+        let stanza = Stanza::new(Kind::Presence(answer.kind())).with_id(repeat);
+        let stanza = stanza
+            .with_from(account.clone().into())
+            .with_to(peer.clone().into());
+        relays.push(Relay::Subscription(stanza.pack()));
+    }
+    if received.reveals {
+        // The contact's presence comes after the push that makes room for it.
+        relays.push(Relay::Probe {
+            from: account.into(),
+            to: vec![peer],
+        });
+    }
+    Ok(followed_by(effect, relays))
+}
+
+/// What is asked, of whom and by whom.
+fn parties(packet: &Packet) -> Option<(Request, BareJid, BareJid)> {
+    let Kind::Presence(kind) = packet.header.kind else {
+        return None;
+    };
+    let request = Request::of(kind)?;
+    let account = packet.header.to.as_ref()?.bare();
+    let peer = packet.header.from.as_ref()?.bare();
+    Some((request, account, peer))
+}

@@ -1,0 +1,153 @@
+//! How a page of the archive is written: a message for each entry, then the result that ends it.
+
+use proto::payload::rsm;
+use proto::payload::{delay, forward};
+use proto::stanza::{Kind, MessageType, Packet, Stanza};
+use proto::xml::ReadError;
+use proto::{BareJid, Element, Jid, ns};
+
+use crate::storage::{Entry, Page};
+
+/// The bytes of payload that a page may hold: it travels through the shard's log like everything that is
+/// written to a client, and must not hold up the chat around it.
+const MAX_BYTES: usize = 96 * 1024;
+
+/// Leaves out what is too much for one page, at the far end. One entry always stays.
+pub fn bounded(mut page: Page, backwards: bool) -> Page {
+    if backwards {
+        page.entries.reverse();
+    }
+    let mut bytes = 0;
+    let fits = page.entries.iter().take_while(|entry| {
+        bytes += entry.packet.size();
+        bytes <= MAX_BYTES
+    });
+    let fits = fits.count().max(1);
+    if fits < page.entries.len() {
+        page.entries.truncate(fits);
+        page.complete = false;
+    }
+    if backwards {
+        page.entries.reverse();
+    }
+    page
+}
+
+/// The `<fin/>` that ends a page (IM-91).
+pub fn fin(page: &Page, count: Option<u64>) -> Element {
+    let ends = page.entries.first().zip(page.entries.last());
+    let range = ends.map(|(first, last)| (first.mid.to_string(), last.mid.to_string()));
+    let set = rsm::Page {
+        range,
+        index: None,
+        count,
+    };
+    let mut fin = Element::new("fin", ns::MAM);
+    if page.complete {
+        fin.set_attr("complete", "true");
+    }
+    fin.with_child(set.to_element())
+}
+
+/// The message that brings one entry to the session that asked (IM-90).
+pub fn result(
+    account: &BareJid,
+    session: &Jid,
+    query: Option<&str>,
+    entry: &Entry,
+) -> Result<Packet, ReadError> {
+    let stamp = Element::new("delay", ns::DELAY).with_attr("stamp", delay::stamp(entry.stamp));
+    let forwarded = forward::forwarded(entry.packet.unpack()?.to_element(), Some(stamp));
+    let mut result = Element::new("result", ns::MAM);
+    if let Some(query) = query {
+        result.set_attr("queryid", query);
+    }
+    result.set_attr("id", entry.mid.to_string());
+    let message =
+        Stanza::new(Kind::Message(MessageType::Normal)).with_child(result.with_child(forwarded));
+    Ok(message
+        .with_from(account.clone().into())
+        .with_to(session.clone())
+        .pack())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::Mid;
+
+    fn entry(n: u128, body: usize) -> Entry {
+        let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(body));
+        let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
+        Entry {
+            mid: Mid(n),
+            stamp: 1500,
+            packet: stanza.with_from("b@x/r".parse().unwrap()).pack(),
+        }
+    }
+
+    #[track_caller]
+    fn check(backwards: bool, bodies: &[usize], kept: &[u128]) {
+        let entries = (0..).zip(bodies).map(|(n, body)| entry(n, *body)).collect();
+        let page = bounded(
+            Page {
+                entries,
+                complete: true,
+            },
+            backwards,
+        );
+        let mids: Vec<u128> = page.entries.iter().map(|entry| entry.mid.0).collect();
+        assert_eq!(mids, kept);
+        assert_eq!(page.complete, kept.len() == bodies.len());
+    }
+
+    #[test]
+    fn t_55_a_page_is_cut_at_its_far_end_but_never_to_nothing() {
+        check(false, &[10, 10], &[0, 1]);
+        check(
+            false,
+            &[MAX_BYTES / 2, MAX_BYTES / 3, MAX_BYTES / 3],
+            &[0, 1],
+        );
+        check(
+            true,
+            &[MAX_BYTES / 2, MAX_BYTES / 3, MAX_BYTES / 3],
+            &[1, 2],
+        );
+        check(false, &[MAX_BYTES * 2, 1], &[0]);
+        check(true, &[1, MAX_BYTES * 2], &[1]);
+    }
+
+    #[test]
+    fn im_91_the_end_names_the_range_and_says_when_there_is_no_more() {
+        let page = Page {
+            entries: vec![entry(1, 1), entry(2, 1)],
+            complete: true,
+        };
+        let xml = fin(&page, None).to_xml(ns::CLIENT);
+        assert!(xml.contains("complete='true'"), "{xml}");
+        assert!(xml.contains(&format!("<first>{}</first>", Mid(1))), "{xml}");
+        assert!(xml.contains(&format!("<last>{}</last>", Mid(2))), "{xml}");
+        let xml = fin(&Page::default(), Some(7)).to_xml(ns::CLIENT);
+        assert!(
+            xml.contains("<count>7</count>") && !xml.contains("first") && !xml.contains("complete"),
+            "{xml}"
+        );
+    }
+
+    #[test]
+    fn im_90_a_result_wraps_the_message_with_its_time() {
+        let session: Jid = "a@x/r".parse().unwrap();
+        let packet = result(&session.bare(), &session, Some("q"), &entry(10, 1)).unwrap();
+        let mut out = Vec::new();
+        packet.write(&[], &mut out);
+        let xml = String::from_utf8(out).unwrap();
+        let expect = format!(
+            "<message to='a@x/r' from='a@x'><result xmlns='urn:xmpp:mam:2' queryid='q' id='{}'>\
+             <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:01.500Z'/>\
+             <message xmlns='jabber:client' from='b@x/r' type='chat'><body>x</body></message></forwarded></result></message>",
+            Mid(10)
+        );
+        assert_eq!(xml, expect);
+    }
+}

@@ -1,0 +1,30 @@
+//! What the server does for its users, one file per extension. A new one is a file and a line here.
+
+pub mod effects;
+
+mod carbons;
+mod disco;
+mod last;
+mod mam;
+mod ping;
+mod private;
+pub mod roster;
+mod time;
+mod vcard;
+mod version;
+
+use crate::hooks::Service;
+
+/// Every service of this server.
+pub const ALL: &[Service] = &[
+    carbons::SERVICE,
+    disco::SERVICE,
+    last::SERVICE,
+    mam::SERVICE,
+    ping::SERVICE,
+    private::SERVICE,
+    roster::SERVICE,
+    time::SERVICE,
+    vcard::SERVICE,
+    version::SERVICE,
+];

@@ -1,0 +1,349 @@
+//! RFC 6121 §2: the roster as clients read and edit it. Subscriptions change elsewhere (`router::subscribe`).
+//!
+//! A push goes to every interested session before the result goes to the one that asked (IM-23). Both
+//! bear the roster's version; a client that shows the current one is sent nothing (IM-25).
+
+use std::collections::HashSet;
+
+use cluster::session::{Action, Relay};
+use proto::stanza::error::{Condition, StanzaError};
+use proto::stanza::{IqType, Kind, Packet, Stanza};
+use proto::{BareJid, Element, Jid, ns};
+
+use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup};
+use crate::router::contact::{self, Entry, Removed};
+use crate::router::subscription::Request as Told;
+use crate::router::{Edge, fail, failure, subscribe};
+use crate::storage::{RosterVersion, Subscription};
+
+/// The service.
+pub const SERVICE: Service = Service::new("roster", &[], register);
+
+/// What a name or a group may measure (IM-19).
+const MAX_TEXT: usize = 1023;
+/// How many groups a contact may be in (IM-19).
+const MAX_GROUPS: usize = 64;
+/// Changes that are sent one by one; beyond that the whole roster is less work for both sides.
+const MAX_CHANGES: usize = 50;
+
+fn register(setup: &mut Setup<'_>) {
+    setup.iq_get(&[Scope::Account], read);
+    setup.iq_set(&[Scope::Account], edit);
+    setup.iq_set(&[Scope::Contact], forbidden);
+}
+
+/// From here on the session gets pushes, so interest is declared before the roster is given (IM-17).
+async fn read(request: Request<Get>) -> Result<Reply, StanzaError> {
+    let (edge, account) = (&request.edge, &request.account);
+    if let Some(known) = &request.payload.0 {
+        let changes = edge
+            .storage
+            .roster_changes(account, known)
+            .await
+            .map_err(|error| failure(&error))?;
+        if let Some(changes) = changes.filter(|changes| changes.len() <= MAX_CHANGES) {
+            let pushes = changes.into_iter().map(|change| {
+                let item = change
+                    .item
+                    .as_ref()
+                    .map(|item| element(&change.jid, &Entry::from(item)));
+                push(
+                    edge,
+                    &change.version,
+                    item.unwrap_or_else(|| removal(&change.jid)),
+                )
+            });
+            let reply = Reply::empty().after(Action::Interested);
+            return Ok(reply.then_all(pushes.map(Action::Reply)));
+        }
+    }
+    let roster = edge
+        .storage
+        .roster(account)
+        .await
+        .map_err(|error| failure(&error))?;
+    let mut query = Element::new("query", ns::ROSTER).with_attr("ver", roster.version.to_string());
+    for item in roster.items.iter().filter(|item| item.listed) {
+        query.push(element(&item.jid, &Entry::from(item)));
+    }
+    Ok(Reply::new(query).after(Action::Interested))
+}
+
+async fn edit(request: Request<Set>) -> Result<Reply, StanzaError> {
+    let Set { jid, change } = request.payload;
+    if jid == request.account {
+        return fail(Condition::NotAllowed);
+    }
+    let (edge, account) = (&request.edge, &request.account);
+    match change {
+        Change::Put { name, groups } => {
+            let push = contact::put(edge, account, &jid, name, groups).await?;
+            Ok(Reply::empty().after_all(push.map(Action::Send)))
+        }
+        Change::Remove => {
+            let repeat = format!("{} remove {}", request.session, request.id);
+            let removed = contact::remove(edge, account, &jid, &repeat).await?;
+            let Some(removed) = removed else {
+                return fail(Condition::ItemNotFound);
+            };
+            Ok(Reply::empty().after_all(partings(edge, account, &jid, removed).map(Action::Send)))
+        }
+    }
+}
+
+async fn forbidden(_: Request<Set>) -> Result<Reply, StanzaError> {
+    fail(Condition::Forbidden)
+}
+
+/// What a contact is told who is removed from the roster, and then the push (IM-22).
+fn partings(
+    edge: &Edge,
+    account: &BareJid,
+    peer: &BareJid,
+    removed: Removed,
+) -> impl Iterator<Item = Relay> + use<> {
+    let state = removed.state;
+    let local = edge.serves(peer.domain()) && peer.local().is_some();
+    let mut relays = Vec::new();
+    if local && state.from() {
+        relays.extend(subscribe::farewells(edge, account, peer));
+    }
+    let told = [
+        (state.to() || state.ask(), Told::Unsubscribe),
+        (state.from() || state.pending(), Told::Unsubscribed),
+    ];
+    for (_, request) in told.into_iter().filter(|(applies, _)| *applies && local) {
+        let stanza = Stanza::new(Kind::Presence(request.kind())).with_id(edge.stanza_id());
+        let packet = stanza
+            .with_from(Jid::from(account))
+            .with_to(Jid::from(peer))
+            .pack();
+        relays.push(Relay::Subscription(packet));
+    }
+    relays.into_iter().chain(removed.push)
+}
+
+/// One contact, as the roster shows it (IM-24).
+pub fn element(jid: &BareJid, entry: &Entry) -> Element {
+    let state = entry.state;
+    let mut item = Element::new("item", ns::ROSTER)
+        .with_attr("jid", jid.as_str())
+        .with_attr(
+            "subscription",
+            Subscription::new(state.to(), state.from()).name(),
+        );
+    if let Some(name) = &entry.name {
+        item.set_attr("name", name.clone());
+    }
+    if state.ask() {
+        item.set_attr("ask", "subscribe");
+    }
+    if entry.approved {
+        item.set_attr("approved", "true");
+    }
+    for group in &entry.groups {
+        item.push(Element::new("group", ns::ROSTER).with_text(group));
+    }
+    item
+}
+
+/// One contact that is no longer there.
+pub fn removal(jid: &BareJid) -> Element {
+    Element::new("item", ns::ROSTER)
+        .with_attr("jid", jid.as_str())
+        .with_attr("subscription", "remove")
+}
+
+/// Tells a client about one contact.
+pub fn push(edge: &Edge, version: &RosterVersion, item: Element) -> Packet {
+    let query = Element::new("query", ns::ROSTER)
+        .with_attr("ver", version.to_string())
+        .with_child(item);
+    Stanza::new(Kind::Iq(IqType::Set))
+        .with_id(edge.stanza_id())
+        .with_child(query)
+        .pack()
+}
+
+/// Asks for the roster, perhaps naming the version that is known. One that is not of ours is no version.
+pub struct Get(Option<RosterVersion>);
+
+impl Payload for Get {
+    const NS: &'static str = ns::ROSTER;
+    const NAME: &'static str = "query";
+    const ANNOUNCED: bool = false;
+
+    /// A get has no items (IM-17).
+    fn decode(element: &Element) -> Result<Self, StanzaError> {
+        if element.elements().next().is_some() {
+            return fail(Condition::BadRequest);
+        }
+        Ok(Self(
+            element.attr("ver").and_then(|version| version.parse().ok()),
+        ))
+    }
+}
+
+/// Changes one contact. What only the server decides is ignored (IM-20).
+#[derive(Debug, PartialEq)]
+pub struct Set {
+    jid: BareJid,
+    change: Change,
+}
+
+#[derive(Debug, PartialEq)]
+enum Change {
+    Put {
+        name: Option<String>,
+        groups: Vec<String>,
+    },
+    Remove,
+}
+
+impl Payload for Set {
+    const NS: &'static str = ns::ROSTER;
+    const NAME: &'static str = "query";
+    const ANNOUNCED: bool = false;
+
+    fn decode(element: &Element) -> Result<Self, StanzaError> {
+        let mut items = element.elements();
+        let (Some(item), None) = (items.next(), items.next()) else {
+            return fail(Condition::BadRequest);
+        };
+        if !item.is("item", ns::ROSTER) {
+            return fail(Condition::BadRequest);
+        }
+        let jid = item.attr("jid").ok_or(Condition::BadRequest)?;
+        let jid = Jid::new(jid).map_err(|_| Condition::JidMalformed)?.bare();
+        if item.attr("subscription") == Some("remove") {
+            return Ok(Self {
+                jid,
+                change: Change::Remove,
+            });
+        }
+        let name = item
+            .attr("name")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned);
+        if name.as_ref().is_some_and(|name| name.len() > MAX_TEXT) {
+            return fail(Condition::NotAcceptable);
+        }
+        Ok(Self {
+            jid,
+            change: Change::Put {
+                name,
+                groups: groups(item)?,
+            },
+        })
+    }
+}
+
+fn groups(item: &Element) -> Result<Vec<String>, StanzaError> {
+    let named = item
+        .elements()
+        .filter(|child| child.is("group", ns::ROSTER));
+    let groups: Vec<String> = named.map(Element::text).collect();
+    let mut seen = HashSet::new();
+    if !groups.iter().all(|group| seen.insert(group)) {
+        return fail(Condition::BadRequest);
+    }
+    if groups.len() > MAX_GROUPS
+        || groups
+            .iter()
+            .any(|group| group.is_empty() || group.len() > MAX_TEXT)
+    {
+        return fail(Condition::NotAcceptable);
+    }
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::subscription::State;
+
+    #[track_caller]
+    fn check(items: &str, expect: Result<Set, Condition>) {
+        let query =
+            Element::parse(format!("<query xmlns='jabber:iq:roster'>{items}</query>")).unwrap();
+        assert_eq!(
+            Set::decode(&query).map_err(|error| error.condition),
+            expect,
+            "{items}"
+        );
+    }
+
+    fn put(name: Option<&str>, groups: &[&str]) -> Result<Set, Condition> {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let change = Change::Put {
+            name: name.map(str::to_owned),
+            groups,
+        };
+        Ok(Set {
+            jid: "bob@example.org".parse().unwrap(),
+            change,
+        })
+    }
+
+    #[test]
+    fn im_18_a_set_names_one_contact_by_its_bare_jid() {
+        check("<item jid='Bob@example.org/desk'/>", put(None, &[]));
+        check(
+            "<item jid='bob@example.org' name='Bob'><group>A</group></item>",
+            put(Some("Bob"), &["A"]),
+        );
+        check("", Err(Condition::BadRequest));
+        check(
+            "<item jid='a@b'/><item jid='c@d'/>",
+            Err(Condition::BadRequest),
+        );
+        check("<item/>", Err(Condition::BadRequest));
+        check("<item jid='@'/>", Err(Condition::JidMalformed));
+    }
+
+    #[test]
+    fn im_19_groups_are_distinct_named_and_few() {
+        let within = |groups: &str| format!("<item jid='bob@example.org'>{groups}</item>");
+        check(
+            &within("<group>A</group><group>A</group>"),
+            Err(Condition::BadRequest),
+        );
+        check(&within("<group/>"), Err(Condition::NotAcceptable));
+        let long = "x".repeat(MAX_TEXT + 1);
+        check(
+            &within(&format!("<group>{long}</group>")),
+            Err(Condition::NotAcceptable),
+        );
+        check(
+            &format!("<item jid='a@b' name='{long}'/>"),
+            Err(Condition::NotAcceptable),
+        );
+        let many: String = (0..=MAX_GROUPS)
+            .map(|n| format!("<group>{n}</group>"))
+            .collect();
+        check(&within(&many), Err(Condition::NotAcceptable));
+    }
+
+    #[test]
+    fn im_20_what_the_server_decides_is_ignored() {
+        check(
+            "<item jid='bob@example.org' ask='subscribe' approved='true' subscription='both'/>",
+            put(None, &[]),
+        );
+    }
+
+    #[test]
+    fn im_24_an_item_shows_the_state_but_not_the_pending_request() {
+        let entry = Entry {
+            state: State::NoneOutIn,
+            approved: true,
+            listed: true,
+            name: Some("B".to_owned()),
+            groups: vec!["A".to_owned()],
+        };
+        assert_eq!(
+            element(&"b@x".parse().unwrap(), &entry).to_xml(ns::ROSTER),
+            "<item jid='b@x' subscription='none' name='B' ask='subscribe' approved='true'><group>A</group></item>"
+        );
+    }
+}
