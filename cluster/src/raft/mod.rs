@@ -19,7 +19,6 @@ pub mod groups;
 pub mod machine;
 pub mod network;
 pub mod snapshot;
-mod stand_in;
 pub mod types;
 
 /// What happens when the node cannot go on: by default the process ends at once.

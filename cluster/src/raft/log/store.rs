@@ -166,3 +166,134 @@ impl RaftLogStorage<TC> for GroupLog {
         self.write(&group, records, None, Done::Unawaited)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::StorageError;
+    use openraft::storage::RaftLogStorageExt;
+    use openraft::testing::log::{StoreBuilder, Suite};
+    use proptest::prelude::*;
+
+    use super::super::{Log, Options};
+    use super::*;
+    use crate::ShardId;
+    use crate::raft::Fatal;
+    use crate::raft::machine::Machine;
+    use crate::raft::machine::tests::Deaf;
+    use crate::raft::types::Proposal;
+
+    struct Fresh;
+
+    impl StoreBuilder<TC, GroupLog, Machine, tempfile::TempDir> for Fresh {
+        async fn build(&self) -> Result<(tempfile::TempDir, GroupLog, Machine), StorageError<TC>> {
+            let dir = tempfile::tempdir().expect("dir");
+            let options = Options {
+                segment_bytes: 4096,
+                fsync: false,
+                ..Options::default()
+            };
+            let log = Log::open(&dir.path().join("log"), options).expect("opens");
+            let machine = Machine::open(ShardId(1), 1, dir.path(), Arc::new(Deaf), Fatal::abort());
+            Ok((dir, log.group(1), machine.expect("opens")))
+        }
+    }
+
+    #[test]
+    fn openraft_finds_log_and_machine_sound() {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        runtime.block_on(Suite::test_all(Fresh)).expect("passes");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Append(u8),
+        Truncate(u8),
+        Purge(u8),
+        Vote,
+        Committed,
+        Restart,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+        let step = prop_oneof![
+            6 => (1..5u8).prop_map(Step::Append),
+            1 => (0..5u8).prop_map(Step::Truncate),
+            2 => (0..8u8).prop_map(Step::Purge),
+            1 => Just(Step::Vote),
+            1 => Just(Step::Committed),
+            1 => Just(Step::Restart),
+        ];
+        prop::collection::vec((0..3u64, step), 1..80)
+    }
+
+    fn id(term: u64, index: u64) -> LogId {
+        openraft::testing::log_id::<TC>(term, 1, index)
+    }
+
+    /// One step; `term` makes each different.
+    async fn take(group: &mut GroupLog, term: u64, step: &Step) {
+        let next = group.last().map_or(0, |last| last.index + 1);
+        match step {
+            Step::Append(count) => {
+                let entry = |index| Entry {
+                    log_id: id(term, index),
+                    payload: openraft::EntryPayload::Normal(Proposal(vec![term as u8; 20].into())),
+                };
+                group
+                    .blocking_append((next..next + u64::from(*count)).map(entry))
+                    .await
+                    .expect("appends");
+            }
+            Step::Truncate(count) => {
+                let keep = next.saturating_sub(u64::from(*count));
+                let last = group
+                    .lock()
+                    .range(..keep, usize::MAX)
+                    .pop()
+                    .map(|entry| entry.log_id);
+                group
+                    .truncate_after(last.or(group.purged()))
+                    .await
+                    .expect("truncates");
+            }
+            Step::Purge(count) => {
+                let front = group.lock().range(.., usize::MAX);
+                if let Some(entry) = front.into_iter().take(usize::from(*count)).last() {
+                    group.purge(entry.log_id).await.expect("purges");
+                }
+            }
+            Step::Vote => group.save_vote(&Vote::new(term, 1)).await.expect("saves"),
+            Step::Committed => group.save_committed(group.last()).await.expect("saves"),
+            Step::Restart => {}
+        }
+    }
+
+    fn picture(group: &GroupLog) -> (super::super::group::Marks, Vec<Entry>) {
+        let group = group.lock();
+        (group.marks(), group.range(.., usize::MAX))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_restart_changes_nothing(steps in steps()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let dir = tempfile::tempdir().expect("dir");
+            let options = Options { segment_bytes: 512, fsync: false, ..Options::default() };
+            let open = || Log::open(dir.path(), options.clone()).expect("opens");
+            let mut log = Some(open());
+            for (n, (group, step)) in steps.iter().enumerate() {
+                let current = log.get_or_insert_with(open);
+                runtime.block_on(take(&mut current.group(*group), n as u64 + 1, step));
+                if matches!(step, Step::Restart) {
+                    let before: Vec<_> = (0..3).map(|id| picture(&current.group(id))).collect();
+                    log = None;
+                    let current = log.get_or_insert_with(open);
+                    let after: Vec<_> = (0..3).map(|id| picture(&current.group(id))).collect();
+                    prop_assert_eq!(before, after);
+                }
+            }
+        }
+    }
+}

@@ -350,3 +350,160 @@ impl Thread {
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
+
+    use super::super::Log;
+    use super::*;
+    use crate::raft::Fatal;
+    use crate::raft::types::{Entry, LogId, Proposal, TC, Vote};
+
+    fn options() -> Options {
+        Options {
+            segment_bytes: 512,
+            fsync: true,
+            ..Options::default()
+        }
+    }
+
+    fn id(index: u64) -> LogId {
+        openraft::testing::log_id::<TC>(1, 1, index)
+    }
+
+    fn entry(index: u64, size: usize) -> Entry {
+        let body = vec![0; size];
+        Entry {
+            log_id: id(index),
+            payload: openraft::EntryPayload::Normal(Proposal(body.into())),
+        }
+    }
+
+    fn segments(dir: &Path) -> usize {
+        let names = std::fs::read_dir(dir)
+            .expect("lists")
+            .map(|entry| entry.expect("entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("wal-"))
+            .count()
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_in_the_file() {
+        let dir = tempfile::tempdir().expect("dir");
+        let copy = tempfile::tempdir().expect("dir");
+        let log = Log::open(dir.path(), options()).expect("opens");
+        log.group(7)
+            .save_vote(&Vote::new(4, 2))
+            .await
+            .expect("saves");
+        // The process is gone at this point, as far as the copy is concerned.
+        for entry in std::fs::read_dir(dir.path()).expect("lists") {
+            let entry = entry.expect("entry");
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copies");
+        }
+        let found = Log::open(copy.path(), options()).expect("opens");
+        assert_eq!(
+            found.group(7).read_vote().await.expect("reads"),
+            Some(Vote::new(4, 2))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_segment_goes_when_no_group_needs_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let log = Log::open(dir.path(), options()).expect("opens");
+        let (mut one, mut two) = (log.group(1), log.group(2));
+        two.blocking_append([entry(0, 10)]).await.expect("appends");
+        for index in 0..30 {
+            one.blocking_append([entry(index, 50)])
+                .await
+                .expect("appends");
+        }
+        one.purge(id(29)).await.expect("purges");
+        one.save_vote(&Vote::new(1, 1)).await.expect("saves");
+        assert_eq!(
+            log.pinned_by(),
+            [2],
+            "the other group's entry is in the oldest segment"
+        );
+        assert!(segments(dir.path()) > 3);
+        two.purge(id(0)).await.expect("purges");
+        two.save_vote(&Vote::new(1, 1)).await.expect("saves");
+        // Files are freed after those who wait have been told.
+        drop((one, two, log));
+        assert_eq!(segments(dir.path()), 1);
+        let log = Log::open(dir.path(), options()).expect("opens");
+        assert_eq!(
+            (log.group(1).last(), log.group(2).last()),
+            (Some(id(29)), Some(id(0)))
+        );
+        assert_eq!(log.pinned_by(), [] as [u64; 0]);
+    }
+
+    #[tokio::test]
+    async fn entries_larger_than_a_segment_fit() {
+        let dir = tempfile::tempdir().expect("dir");
+        {
+            let mut group = Log::open(dir.path(), options()).expect("opens").group(1);
+            for index in 0..3 {
+                group
+                    .blocking_append([entry(index, 2000)])
+                    .await
+                    .expect("appends");
+            }
+        }
+        let mut group = Log::open(dir.path(), options()).expect("opens").group(1);
+        assert_eq!(group.try_get_log_entries(..).await.expect("reads").len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_written_after_a_while() {
+        let dir = tempfile::tempdir().expect("dir");
+        let log = Log::open(dir.path(), options()).expect("opens");
+        let mut group = log.group(1);
+        group
+            .blocking_append([entry(0, 10)])
+            .await
+            .expect("appends");
+        let before = std::fs::read(dir.path().join("wal-0000000000000001")).expect("reads");
+        group.save_committed(Some(id(0))).await.expect("saves");
+        let changed =
+            || std::fs::read(dir.path().join("wal-0000000000000001")).expect("reads") != before;
+        while !changed() {
+            tokio::time::sleep(LINGER / 10).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_stops_the_node_and_all_that_follows() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("log");
+        let told = Arc::new(AtomicBool::new(false));
+        let fatal = {
+            let told = told.clone();
+            Fatal::new(move |_| told.store(true, Ordering::SeqCst))
+        };
+        let log = Log::open(&path, Options { fatal, ..options() }).expect("opens");
+        let mut group = log.group(1);
+        group
+            .blocking_append([entry(0, 10)])
+            .await
+            .expect("appends");
+        std::fs::remove_dir_all(&path).expect("removes");
+        // There is room in the segment for this one; the next needs a new segment.
+        let mut result = Ok(());
+        for index in 1..20 {
+            result = group.blocking_append([entry(index, 100)]).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        assert!(result.is_err() && told.load(Ordering::SeqCst));
+        assert!(group.save_vote(&Vote::new(9, 9)).await.is_err());
+    }
+}
