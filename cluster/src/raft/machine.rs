@@ -12,7 +12,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -20,7 +20,7 @@ use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::Fatal;
-use super::snapshot::{SnapshotError, SnapshotFile};
+use super::snapshot::{SnapshotError, SnapshotFile, SnapshotPolicy};
 use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
@@ -51,24 +51,6 @@ pub struct Replica {
     logged: u64,
     /// When that was.
     snapshot_at: Instant,
-}
-
-/// When a shard's state is written to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// After so many bytes of applied entries.
-    pub bytes: u64,
-    /// After so long, if anything has changed.
-    pub age: Duration,
-}
-
-impl Default for SnapshotPolicy {
-    fn default() -> Self {
-        Self {
-            bytes: 64 << 20,
-            age: Duration::from_secs(600),
-        }
-    }
 }
 
 /// The state machine of one shard, as openraft drives it. Clones share the state.
@@ -321,6 +303,7 @@ impl RaftStateMachine<TC> for Machine {
 #[cfg(test)]
 pub(super) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use futures_util::stream;
 

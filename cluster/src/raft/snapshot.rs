@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -54,6 +55,24 @@ impl From<SnapshotError> for io::Error {
             SnapshotError::Io { source, .. } => source.kind(),
         };
         Self::new(kind, error)
+    }
+}
+
+/// When a shard's state is written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// After so many bytes of applied entries.
+    pub bytes: u64,
+    /// After so long, if anything has changed.
+    pub age: Duration,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            age: Duration::from_secs(600),
+        }
     }
 }
 

@@ -102,6 +102,8 @@ impl Group {
             _ => 0,
         };
         self.entries.truncate(keep as usize);
+        // In a replay, what is truncated may have been in a file that is gone.
+        self.floor = self.floor.min(last.max(self.purged));
     }
 
     /// Forgets the entries up to and including `upto`.
@@ -220,6 +222,16 @@ mod tests {
         assert_eq!(indexes(&filled().range(1..5, 25)), [1, 2]);
         assert_eq!(indexes(&filled().range(1..5, 0)), [1]);
         assert!(filled().range(3..3, usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn entries_known_by_their_marks_only_may_be_truncated() {
+        let mut group = Group::from_marks(Marks {
+            last: Some(id(4)),
+            ..Marks::default()
+        });
+        group.truncate_after(Some(id(2)));
+        assert!(group.append(entry(3, 1)).is_ok());
     }
 
     #[test]

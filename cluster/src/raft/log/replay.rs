@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::raft::types::{Entry, LogId, Proposal, TC, Vote};
 
-    pub(super) fn small() -> Options {
+    fn small() -> Options {
         Options {
             segment_bytes: 512,
             fsync: false,
@@ -411,5 +411,26 @@ mod tests {
             expected = (round * 10 + 8..round * 10 + 10).collect();
         }
         assert!(segments(dir.path()).len() <= 3, "segments are freed");
+    }
+
+    #[tokio::test]
+    async fn entries_larger_than_a_segment_fit() {
+        let dir = tempfile::tempdir().expect("dir");
+        let large = |index| Entry {
+            log_id: id(index),
+            payload: openraft::EntryPayload::Normal(Proposal(vec![7; 2000].into())),
+        };
+        {
+            let mut group = Log::open(dir.path(), small()).expect("opens").group(1);
+            for index in 0..3 {
+                group
+                    .blocking_append([large(index)])
+                    .await
+                    .expect("appends");
+            }
+        }
+        let mut group = Log::open(dir.path(), small()).expect("opens").group(1);
+        let found = group.try_get_log_entries(..).await.expect("reads");
+        assert_eq!(found, [large(0), large(1), large(2)]);
     }
 }
