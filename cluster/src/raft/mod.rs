@@ -61,3 +61,147 @@ impl fmt::Debug for Fatal {
         f.write_str("Fatal")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::future::Future;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use openraft::errors::{ReplicationClosed, Unreachable};
+    use openraft::network::RPCOption;
+    use openraft::{Config, OptionalSend, RaftNetworkFactory, RaftNetworkV2, SnapshotPolicy};
+
+    use super::log::{Log, Options};
+    use super::machine::{Machine, tests::Deaf};
+    use super::types::*;
+    use super::*;
+    use crate::ShardId;
+    use crate::session::{Batch, Command, ShardState};
+
+    /// A network with nobody else in it.
+    struct Alone;
+
+    fn nobody() -> Unreachable<TC> {
+        Unreachable::new(&std::io::Error::other("there is nobody else"))
+    }
+
+    impl RaftNetworkFactory<TC> for Alone {
+        type Network = Self;
+
+        async fn new_client(&mut self, _: RaftId, _: &Seat) -> Self {
+            Self
+        }
+    }
+
+    impl RaftNetworkV2<TC> for Alone {
+        type SnapshotData = bytes::Bytes;
+
+        async fn append_entries(
+            &mut self,
+            _: AppendRequest,
+            _: RPCOption,
+        ) -> Result<AppendResponse, RpcError> {
+            Err(nobody().into())
+        }
+
+        async fn vote(&mut self, _: VoteRequest, _: RPCOption) -> Result<VoteResponse, RpcError> {
+            Err(nobody().into())
+        }
+
+        async fn full_snapshot(
+            &mut self,
+            _: Vote,
+            _: Snapshot,
+            _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+            _: RPCOption,
+        ) -> Result<SnapshotResponse, StreamingError> {
+            Err(StreamingError::Unreachable(nobody()))
+        }
+    }
+
+    async fn start(dir: &Path) -> (Raft, Machine, log::GroupLog) {
+        let config = Config {
+            heartbeat_interval: 20,
+            election_timeout_min: 50,
+            election_timeout_max: 100,
+            enable_leader_restore: Some(false),
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: 3,
+            purge_batch_size: 1,
+            ..Config::default()
+        };
+        let options = Options {
+            segment_bytes: 2048,
+            ..Options::default()
+        };
+        let log = Log::open(&dir.join("log"), options)
+            .expect("opens")
+            .group(1);
+        let machine =
+            Machine::open(ShardId(0), 1, dir, Arc::new(Deaf), Fatal::abort()).expect("opens");
+        machine.covers(log.purged()).expect("covers");
+        let config = Arc::new(config.validate().expect("valid"));
+        let raft = Raft::new(1, config, Alone, log.clone(), machine.clone())
+            .await
+            .expect("starts");
+        (raft, machine, log)
+    }
+
+    fn state(machine: &Machine) -> ShardState {
+        machine.replica().lock().expect("lock").state.clone()
+    }
+
+    async fn write(raft: &Raft, now: u64) {
+        let batch = Batch {
+            now,
+            settings: Default::default(),
+            commands: vec![Command::Tick],
+        };
+        let written = raft
+            .client_write(Proposal::new(&batch))
+            .await
+            .expect("writes");
+        assert_eq!(written.data.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_group_comes_back_from_its_snapshot_and_its_log() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (raft, machine, log) = start(dir.path()).await;
+        raft.initialize(BTreeMap::from([(1, Seat::default())]))
+            .await
+            .expect("initialises");
+        raft.wait(Some(Duration::from_secs(10)))
+            .current_leader(1, "leads")
+            .await
+            .expect("leads");
+        for now in 1..=20 {
+            write(&raft, now * 1000).await;
+        }
+        let policy = snapshot::SnapshotPolicy {
+            bytes: 1,
+            age: Duration::MAX,
+        };
+        assert!(machine.snapshot_if_due(&raft, &policy).await.expect("asks"));
+        while log.purged().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        write(&raft, 21_000).await;
+        let before = state(&machine);
+        raft.shutdown().await.expect("stops");
+        drop((raft, machine, log));
+
+        let (raft, machine, _log) = start(dir.path()).await;
+        raft.wait(Some(Duration::from_secs(10)))
+            .current_leader(1, "leads")
+            .await
+            .expect("leads");
+        raft.wait_for_recovery(Some(Duration::from_secs(10)))
+            .await
+            .expect("recovers");
+        assert_eq!(state(&machine), before);
+        write(&raft, 22_000).await;
+    }
+}

@@ -26,6 +26,16 @@ pub(super) struct Files {
     preparing: Option<JoinHandle<io::Result<PathBuf>>>,
 }
 
+/// A directory that has been opened.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) files: Files,
+    /// The segments that are there, oldest first.
+    pub(super) segments: Vec<(u64, PathBuf)>,
+    /// Holds the directory for this process as long as it is open.
+    pub(super) lock: File,
+}
+
 /// The segment that is written to.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -37,12 +47,8 @@ pub(super) struct Active {
 }
 
 impl Files {
-    /// Makes the directory if need be, and takes it for this process. Returns the segments that are
-    /// there, oldest first, and the lock, which holds as long as the file is open.
-    pub(super) fn open(
-        dir: &Path,
-        options: &Options,
-    ) -> Result<(Self, Vec<(u64, PathBuf)>, File), LogError> {
+    /// Makes the directory if need be, and takes it for this process.
+    pub(super) fn open(dir: &Path, options: &Options) -> Result<Found, LogError> {
         let failed = |source| LogError::io(dir, source);
         fs::create_dir_all(dir).map_err(failed)?;
         let lock = File::create(dir.join("lock")).map_err(failed)?;
@@ -80,7 +86,11 @@ impl Files {
             spares,
             preparing: None,
         };
-        Ok((files, segments, lock))
+        Ok(Found {
+            files,
+            segments,
+            lock,
+        })
     }
 
     /// The name of a segment.
@@ -218,7 +228,7 @@ mod tests {
             segment_bytes: 4096,
             ..Options::default()
         };
-        Files::open(dir, &options).expect("opens").0
+        Files::open(dir, &options).expect("opens").files
     }
 
     #[test]

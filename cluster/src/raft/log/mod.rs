@@ -4,9 +4,9 @@
 //! then tells everyone who waits: a group commit across all shards. Entries stay in memory until they are
 //! purged, so the files are read at the start only.
 //!
-//! - [`segment`]: the files and their frames; [`record`]: what is in a frame; [`group`]: what a group's
+//! - `files`: which there are; `segment`: their frames; `record`: what is in a frame; `group`: what a group's
 //!   records amount to;
-//! - [`replay`]: files to groups, at the start; [`writer`]: the thread; [`store`]: what openraft calls.
+//! - `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
 use std::io;

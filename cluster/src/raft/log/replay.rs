@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::path::Path;
 
-use super::files::{Active, Files};
+use super::files::{Active, Files, Found};
 use super::group::Group;
 use super::record::{self, Record};
 use super::segment::{self, BadHeader, HEADER, Header};
@@ -43,7 +43,11 @@ pub(super) struct Replayed {
 
 /// Reads the log in `dir`, or makes one; also returns the lock on it.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), LogError> {
-    let (mut files, found, lock) = Files::open(dir, options)?;
+    let Found {
+        mut files,
+        segments: found,
+        lock,
+    } = Files::open(dir, options)?;
     let mut reading = Reading::default();
     for (at, (seq, path)) in found.iter().enumerate() {
         let bytes = fs::read(path).map_err(|source| LogError::io(path, source))?;

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -64,6 +64,10 @@ pub(super) struct Change {
     pub(super) done: Done,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "all jobs but the last are changes"
+)]
 enum Job {
     Change(Change),
     Stop,
@@ -159,42 +163,39 @@ struct Thread {
 
 impl Thread {
     fn run(&mut self) {
+        let mut more = true;
+        while more {
+            more = self.collect();
+            self.commit();
+        }
+    }
+
+    /// Takes changes until it is time to write them. Returns whether more may come.
+    fn collect(&mut self) -> bool {
+        let Ok(mut job) = self.queue.recv() else {
+            return false;
+        };
+        let deadline = Instant::now() + LINGER;
+        let (mut awaited, mut bytes) = (false, 0);
         loop {
-            let first = match self.waiting.is_empty() {
-                true => self
-                    .queue
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-                false => self.queue.recv_timeout(LINGER),
+            let Job::Change(change) = job else {
+                return false;
             };
-            let mut stop = false;
-            let mut due = first.is_err();
-            let mut bytes = 0;
-            let mut job = first;
-            loop {
-                match job {
-                    Ok(Job::Change(change)) => {
-                        due |= !matches!(change.done, Done::Unawaited);
-                        bytes += change.records.len();
-                        self.waiting.push(change);
-                    }
-                    Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => stop = true,
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-                if stop || bytes > FRAME_BYTES {
-                    break;
-                }
-                match self.queue.try_recv() {
-                    Ok(next) => job = Ok(next),
-                    Err(_) => break,
-                }
+            awaited |= !matches!(change.done, Done::Unawaited);
+            bytes += change.records.len();
+            self.waiting.push(change);
+            let wait = match awaited {
+                true => Duration::ZERO,
+                false => deadline.saturating_duration_since(Instant::now()),
+            };
+            if bytes > FRAME_BYTES {
+                return true;
             }
-            if due || stop || bytes > FRAME_BYTES {
-                self.commit();
-            }
-            if stop {
-                return;
-            }
+            job = match self.queue.recv_timeout(wait) {
+                Ok(next) => next,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            };
         }
     }
 
