@@ -5,6 +5,7 @@
 //! another process wrote in between, and several nodes of a demo share one file.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Row as _, SqlSafeStr, Sqlite};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, Row as _, SqlSafeStr,
+    Sqlite,
+};
 
 use super::error::{Oversize, StorageError};
 
@@ -136,7 +140,11 @@ impl Database {
             source,
         };
         if let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).map_err(failed)?;
+            let private = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir);
+            private.map_err(failed)?;
         }
         make_private(file).map_err(failed)?;
         let options = SqliteConnectOptions::new()
@@ -170,8 +178,8 @@ impl Database {
         })
     }
 
-    /// Prepares connections to a server; the first statement opens one.
-    pub(super) fn postgres(url: &str) -> Result<Self, StorageError> {
+    /// Connects to a server. It is tried once by itself: a pool would only say that it took too long.
+    pub(super) async fn postgres(url: &str) -> Result<Self, StorageError> {
         let mut options = PgConnectOptions::from_str(url).map_err(|_| StorageError::Url)?;
         let host = options.get_host();
         let near = options.get_socket().is_some()
@@ -190,6 +198,9 @@ impl Database {
         let pool = PoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(ACQUIRE);
+        let attempt = tokio::time::timeout(ACQUIRE, options.connect()).await;
+        let attempt = attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        attempt.close().await?;
         Ok(Self::Postgres(pool.connect_lazy_with(options)))
     }
 
@@ -268,8 +279,8 @@ impl Database {
     pub(super) async fn raw(&self, sql: String) -> Result<(), StorageError> {
         let sql = AssertSqlSafe(sql);
         match self {
-            Self::Sqlite { writer, .. } => drop(sqlx::raw_sql(sql).execute(writer).await?),
-            Self::Postgres(pool) => drop(sqlx::raw_sql(sql).execute(pool).await?),
+            Self::Sqlite { writer, .. } => sqlx::raw_sql(sql).execute(writer).await.map(|_| ())?,
+            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
         }
         Ok(())
     }
@@ -352,8 +363,8 @@ impl Transaction {
     /// Runs several statements without values.
     pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), StorageError> {
         match self {
-            Self::Sqlite(inner) => drop(sqlx::raw_sql(sql).execute(&mut **inner).await?),
-            Self::Postgres(inner) => drop(sqlx::raw_sql(sql).execute(&mut **inner).await?),
+            Self::Sqlite(inner) => sqlx::raw_sql(sql).execute(&mut **inner).await.map(|_| ())?,
+            Self::Postgres(inner) => sqlx::raw_sql(sql).execute(&mut **inner).await.map(|_| ())?,
         }
         Ok(())
     }
@@ -459,9 +470,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_absent_server_is_unavailable() {
-        let database = Database::postgres("postgres://u:p@127.0.0.1:1/d").unwrap();
-        let error = database.rows("SELECT 1", Vec::new()).await.err();
-        assert!(error.is_some_and(|error| error.is_temporary()));
+        let error = Database::postgres("postgres://u:p@127.0.0.1:1/d")
+            .await
+            .err();
+        assert!(
+            error
+                .is_some_and(|error| error.is_temporary() && error.to_string().contains("refused"))
+        );
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ impl Storage {
     pub async fn connect(url: &StorageUrl) -> Result<Self, StorageError> {
         let database = match url {
             StorageUrl::Sqlite(file) => Database::sqlite(file).await?,
-            StorageUrl::Postgres(url) => Database::postgres(url.reveal())?,
+            StorageUrl::Postgres(url) => Database::postgres(url.reveal()).await?,
         };
         Ok(Self { database })
     }
@@ -92,7 +92,7 @@ pub(crate) mod testing {
 
         if let Ok(server) = std::env::var("HOLDFAST_TEST_POSTGRES") {
             let name = format!("test_{:016x}", rand::random::<u64>());
-            let database = Database::postgres(&server).unwrap();
+            let database = Database::postgres(&server).await.unwrap();
             database.raw(format!("CREATE SCHEMA {name}")).await.unwrap();
             let joint = if server.contains('?') { '&' } else { '?' };
             let own = format!("{server}{joint}options=-c%20search_path%3D{name}");
