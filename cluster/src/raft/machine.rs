@@ -20,13 +20,15 @@ use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::Fatal;
-use super::snapshot::{SnapshotError, SnapshotFile, SnapshotPolicy};
+use super::snapshot::{SnapshotError, SnapshotFile};
 use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
 };
 use crate::session::{Applied, Batch, Output, ShardState};
 use crate::{ShardId, codec};
+
+pub use super::snapshot::SnapshotPolicy;
 
 /// Hears what follows from applied entries. Called from the consensus runtime; must not block.
 pub trait Sink: Send + Sync {
