@@ -13,6 +13,7 @@
 //! entry; the one on the node that owns a receiving session hands the output to its connection. So
 //! nothing is written to a socket before the commit that numbered it.
 
+pub mod bootstrap;
 pub mod codec;
 pub mod config;
 pub mod id;

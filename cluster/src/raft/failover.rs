@@ -1,1 +1,343 @@
-//! Failover.
+//! Who leads: a new leader within milliseconds of a loss, the preferred one when all is well, and none on
+//! a node that is about to stop.
+//!
+//! When a peer is down, the survivors compare their logs and each tells its own group that the lost
+//! leader hands its title to the one with the longest log. That ends the lease, for which elections would
+//! otherwise have to wait, and makes the chosen one campaign. Raft stays in charge: votes still need the
+//! longer log and a quorum, so a false alarm moves a leader and does no harm. It does make leases
+//! worthless: reads must ask a quorum.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all, ready};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::AbortHandle;
+use tokio::time;
+
+use super::groups::{Group, Groups, Leadership, group_of};
+use super::types::{LogId, TransferRequest};
+use crate::link::{Handler, Kind, Links, PeerEvent, Request};
+use crate::{NodeId, codec};
+
+/// How long a survivor waits to hear how long the others' logs are.
+const COMPARE: Duration = Duration::from_millis(25);
+/// No leader so long after the hand-off: the survivors campaign by themselves.
+const RETRY: Duration = Duration::from_millis(40);
+/// How often they do; after that openraft's own timers are left to it.
+const RETRIES: u32 = 20;
+/// How often groups without a leader, and with the wrong one, are looked for.
+const WATCH: Duration = Duration::from_millis(250);
+/// A node that has been up so long gets back the groups that it should lead.
+pub const SETTLED: Duration = Duration::from_secs(30);
+/// A leader is moved only to a node that lacks at most so many entries.
+const NEARLY_ALL: u64 = 100;
+/// How long moving a leader may take.
+const MOVE: Duration = Duration::from_secs(1);
+
+/// Keeps the groups of this node led. Clones share it.
+#[derive(Clone)]
+pub struct Failover(Arc<Inner>);
+
+struct Inner {
+    groups: Groups,
+    links: Links,
+    settled: Duration,
+    draining: AtomicBool,
+    // Changed by a few events a day.
+    peers: Mutex<Peers>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct Peers {
+    up_since: HashMap<NodeId, Instant>,
+    draining: HashSet<NodeId>,
+}
+
+/// The end of each group's log on one node.
+type Tails = BTreeMap<u64, Option<LogId>>;
+
+impl Failover {
+    /// Begins to watch; `settled` is [`SETTLED`] but for tests.
+    pub fn start(groups: &Groups, links: &Links, settled: Duration) -> Self {
+        let events = links.subscribe();
+        let inner = Arc::new(Inner {
+            groups: groups.clone(),
+            links: links.clone(),
+            settled,
+            draining: AtomicBool::new(false),
+            peers: Mutex::default(),
+            tasks: Mutex::default(),
+        });
+        for process in links.up() {
+            inner.peers().up_since.insert(process.node, Instant::now());
+        }
+        links.serve(&[Kind::Tails, Kind::Draining], Arc::new(Answers(inner.clone())));
+        let follow = tokio::spawn(follow(inner.clone(), events)).abort_handle();
+        let watch = tokio::spawn(watch(inner.clone())).abort_handle();
+        inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([follow, watch]);
+        Self(inner)
+    }
+
+    /// Hands over every leadership, and takes none from now on unless nobody else can.
+    pub async fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        let tell = |node| self.0.links.call(node, Kind::Draining, 0, Bytes::new(), MOVE);
+        join_all(self.0.links.up().into_iter().map(|process| tell(process.node))).await;
+        join_all(self.0.groups.all().iter().map(|group| self.0.give_away(group))).await;
+    }
+
+    /// Stops to watch.
+    pub fn shutdown(&self) {
+        for task in self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+}
+
+struct Answers(Arc<Inner>);
+
+impl Handler for Answers {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
+        let answer = match request.kind {
+            Kind::Tails => Some(codec::encode(&self.0.tails()).into()),
+            Kind::Draining => {
+                self.0.peers().draining.insert(request.from.node);
+                Some(Bytes::new())
+            }
+            _ => None,
+        };
+        Box::pin(ready(answer))
+    }
+}
+
+async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(PeerEvent::Up(process)) => {
+                let mut peers = inner.peers();
+                peers.up_since.insert(process.node, Instant::now());
+                peers.draining.remove(&process.node);
+            }
+            Ok(PeerEvent::Down(process)) => {
+                inner.peers().up_since.remove(&process.node);
+                let inner = inner.clone();
+                tokio::spawn(async move { inner.lost(process.node).await });
+            }
+            // What was missed is found by `watch`.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Finds what no event tells of: groups that have had no leader for a while, and those led by another
+/// node than the preferred one.
+async fn watch(inner: Arc<Inner>) {
+    let mut leaderless = HashMap::new();
+    loop {
+        time::sleep(WATCH).await;
+        for (turn, group) in inner.groups.all().iter().enumerate() {
+            let leader = group.leadership().leader;
+            if leader.is_some_and(|leader| inner.links.is_up(leader)) {
+                leaderless.remove(&group.shard);
+                continue;
+            }
+            let since = *leaderless.entry(group.shard).or_insert_with(Instant::now);
+            let voters: Vec<NodeId> = group.voters().into_values().collect();
+            let Some(place) = voters.iter().position(|voter| *voter == inner.groups.node()) else {
+                continue;
+            };
+            // One after the other, beginning with the preferred leader.
+            let rank = (place + voters.len() - turn % voters.len()) % voters.len();
+            if since.elapsed() >= WATCH * (1 + rank as u32) && inner.has_quorum(group) {
+                leaderless.remove(&group.shard);
+                // The group may have stopped, which others notice too.
+                let _ = group.raft.trigger().elect(true).await;
+            }
+        }
+        inner.prefer().await;
+    }
+}
+
+impl Inner {
+    /// What every holder of this lock does is short, and leaves it whole.
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tails(&self) -> Tails {
+        self.groups.all().iter().map(|group| (group_of(group.shard), group.tail())).collect()
+    }
+
+    fn has_quorum(&self, group: &Group) -> bool {
+        let voters = group.voters();
+        let up = voters.values().filter(|voter| self.links.is_up(**voter)).count();
+        up * 2 > voters.len()
+    }
+
+    /// Moves every group that `dead` led to another node.
+    async fn lost(self: &Arc<Self>, dead: NodeId) {
+        let all = self.groups.all().iter().enumerate();
+        let led: Vec<_> = all.filter(|(_, group)| group.leadership().leader == Some(dead)).collect();
+        if led.is_empty() {
+            return;
+        }
+        let tails = self.compare().await;
+        for (turn, group) in led {
+            let (inner, group) = (self.clone(), group.clone());
+            let tails = tails.iter().filter_map(|(node, tails)| Some((*node, *tails.get(&group_of(group.shard))?)));
+            let tails: BTreeMap<_, _> = tails.collect();
+            tokio::spawn(async move { inner.hand_off(&group, dead, &tails, turn).await });
+        }
+    }
+
+    /// How long the logs of this node and of all that answer are.
+    async fn compare(&self) -> BTreeMap<NodeId, Tails> {
+        let ask = |node| async move {
+            let answer = self.links.call(node, Kind::Tails, 0, Bytes::new(), COMPARE).await.ok()?;
+            Some((node, codec::decode::<Tails>(&answer).ok()?))
+        };
+        let asked = join_all(self.links.up().into_iter().map(|process| ask(process.node))).await;
+        let own = (self.groups.node(), self.tails());
+        asked.into_iter().flatten().chain([own]).collect()
+    }
+
+    async fn hand_off(&self, group: &Group, dead: NodeId, tails: &BTreeMap<NodeId, Option<LogId>>, turn: usize) {
+        let me = self.groups.node();
+        let voters = group.voters();
+        if !voters.values().any(|voter| *voter == me) {
+            return;
+        }
+        let Ok(vote) = group.raft.with_raft_state(|state| *state.vote_ref()).await else {
+            return;
+        };
+        if !vote.committed || vote.leader_id.node_id != dead.0 {
+            return;
+        }
+        let chosen = choose(&voters, dead, tails, turn).unwrap_or(me);
+        // A refusal means that another leader is known by now, or comes to the same as no answer.
+        let _ = group.raft.handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.tail())).await;
+        let mut leadership = group.watch_leader();
+        let led = |now: &Leadership| now.leader.is_some_and(|leader| leader != dead);
+        for attempt in 0..RETRIES {
+            // Whoever was chosen is already at it.
+            let patience = if chosen == me { RETRY * 2 } else { RETRY } + RETRY / 2 * attempt;
+            let patience = patience + RETRY.mul_f64(rand::random_range(0.0..1.0));
+            let over = time::timeout(patience, leadership.wait_for(led)).await.is_ok();
+            if over || (self.has_quorum(group) && group.raft.trigger().elect(false).await.is_err()) {
+                return;
+            }
+        }
+    }
+
+    /// Gives each group that this node leads to the node that should, one group at a time.
+    async fn prefer(&self) {
+        for (turn, group) in self.groups.all().iter().enumerate() {
+            let voters: Vec<NodeId> = group.voters().into_values().collect();
+            if !group.leadership().mine || voters.is_empty() {
+                continue;
+            }
+            let preferred = voters[turn % voters.len()];
+            let settled = {
+                let peers = self.peers();
+                let since = peers.up_since.get(&preferred);
+                since.is_some_and(|since| since.elapsed() >= self.settled) && !peers.draining.contains(&preferred)
+            };
+            if settled && lag(group, preferred).is_some_and(|lag| lag <= NEARLY_ALL) {
+                tracing::info!("shard {}: leadership goes back to node {preferred}", group.shard);
+                self.transfer(group, preferred).await;
+                return;
+            }
+        }
+    }
+
+    async fn give_away(&self, group: &Group) {
+        for _ in 0..3 {
+            if !group.leadership().mine {
+                return;
+            }
+            let voters = group.voters().into_values();
+            let others = voters.filter(|voter| *voter != self.groups.node() && self.links.is_up(*voter));
+            let willing: Vec<NodeId> = {
+                let peers = self.peers();
+                others.filter(|voter| !peers.draining.contains(voter)).collect()
+            };
+            let Some(to) = willing.into_iter().min_by_key(|voter| lag(group, *voter).unwrap_or(u64::MAX)) else {
+                return;
+            };
+            self.transfer(group, to).await;
+        }
+    }
+
+    async fn transfer(&self, group: &Group, to: NodeId) {
+        let mut leadership = group.watch_leader();
+        if group.raft.trigger().transfer_leader(to.0).await.is_ok() {
+            let moved = leadership.wait_for(|now| !now.mine && now.leader.is_some());
+            // If it takes longer, whoever asked asks again.
+            let _ = time::timeout(MOVE, moved).await;
+        }
+    }
+}
+
+/// How many entries a follower lacks, as its leader knows.
+pub(crate) fn lag(group: &Group, node: NodeId) -> Option<u64> {
+    let metrics = group.metrics();
+    let has = metrics.replication.as_ref()?.get(&node.0)?.as_ref()?.index;
+    Some(metrics.last_log_index.unwrap_or(0).saturating_sub(has))
+}
+
+/// The survivor with the longest log. Among equals the groups of a lost node are shared out.
+fn choose(
+    voters: &BTreeMap<u64, NodeId>,
+    dead: NodeId,
+    tails: &BTreeMap<NodeId, Option<LogId>>,
+    turn: usize,
+) -> Option<NodeId> {
+    let survivors: Vec<NodeId> =
+        voters.values().copied().filter(|voter| *voter != dead && tails.contains_key(voter)).collect();
+    let longest = survivors.iter().filter_map(|voter| tails.get(voter)).max()?;
+    let equals: Vec<NodeId> =
+        survivors.iter().copied().filter(|voter| tails.get(voter) == Some(longest)).collect();
+    equals.get(turn % equals.len().max(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::TC;
+
+    fn tail(index: u64) -> Option<LogId> {
+        Some(openraft::testing::log_id::<TC>(1, 1, index))
+    }
+
+    fn voters() -> BTreeMap<u64, NodeId> {
+        (1..=3).map(|seat| (seat, NodeId(10 * seat))).collect()
+    }
+
+    #[track_caller]
+    fn check(tails: &[(u64, u64)], turn: usize, expect: Option<u64>) {
+        let tails = tails.iter().map(|(node, index)| (NodeId(*node), tail(*index))).collect();
+        assert_eq!(choose(&voters(), NodeId(20), &tails, turn), expect.map(NodeId));
+    }
+
+    #[test]
+    fn the_longest_log_among_the_survivors_is_chosen() {
+        check(&[(10, 5), (30, 6)], 0, Some(30));
+        check(&[(10, 5), (30, 4)], 1, Some(10));
+        check(&[(10, 5), (20, 9), (40, 9)], 1, Some(10));
+        check(&[], 0, None);
+    }
+
+    #[test]
+    fn the_groups_of_a_lost_node_are_shared_out_among_equals() {
+        check(&[(10, 5), (30, 5)], 0, Some(10));
+        check(&[(10, 5), (30, 5)], 1, Some(30));
+        check(&[(10, 5), (30, 5)], 2, Some(10));
+    }
+}

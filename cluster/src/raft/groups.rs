@@ -90,6 +90,11 @@ impl Group {
         *self.leadership.borrow()
     }
 
+    /// The same, and its changes.
+    pub fn watch_leader(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
     /// What openraft tells of the group, now.
     pub fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow_watched().clone()
@@ -191,7 +196,7 @@ impl Groups {
 
     /// The same, and its changes.
     pub fn watch_leader(&self, shard: ShardId) -> Option<watch::Receiver<Leadership>> {
-        self.group(shard).map(|group| group.leadership.subscribe())
+        self.group(shard).map(|group| group.watch_leader())
     }
 
     /// Stops all groups. What they have promised is on disk.

@@ -17,6 +17,7 @@ pub mod log;
 pub mod failover;
 pub mod groups;
 pub mod machine;
+pub mod membership;
 pub mod network;
 pub mod snapshot;
 pub mod types;

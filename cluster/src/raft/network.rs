@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn piece(transfer: u64, offset: u64, data: &'static [u8], end: bool) -> Piece {
-        let end = end.then(|| (Vote::default(), SnapshotMeta::default()));
+        let end = end.then(|| (Vote::new(1, 1), SnapshotMeta::default()));
         Piece { transfer, offset, data: Bytes::from_static(data), end }
     }
 

@@ -1,0 +1,313 @@
+//! From a data directory to running groups: a cluster is born, or joined, or gone on with.
+//!
+//! The lowest seat creates the cluster if and only if *all* seats answer that they belong to none and
+//! have nothing on their disks. First every seat writes down that it belongs to the new cluster, then each
+//! starts its share of the groups, so that the first leaders are spread. If anybody has a cluster already,
+//! everyone who has none joins that one, and the leaders of its groups do the rest
+//! ([`crate::raft::membership`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all, ready};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::task::{AbortHandle, JoinError};
+use tokio::time;
+
+use crate::config::{Config, ConfigError};
+use crate::identity::{ClusterId, Identity, IdentityError};
+use crate::link::{Handler, Kind, LinkStartError, Links, Request, To};
+use crate::raft::Fatal;
+use crate::raft::failover::{Failover, SETTLED};
+use crate::raft::groups::{Group, Groups, GroupsError, seat};
+use crate::raft::log::{Log, LogError, Options};
+use crate::raft::machine::Sink;
+use crate::raft::membership;
+use crate::raft::types::{RaftId, Seat};
+use crate::{NodeId, codec};
+
+/// Between attempts to find a cluster or to finish creating one.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long a peer may take to answer; it may have to write to its disk.
+const ANSWER: Duration = Duration::from_secs(2);
+/// A seat that has not taken part in the birth by then is left to join later.
+const LATE: Duration = Duration::from_secs(5);
+
+/// The node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The node does not know who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The node can talk to nobody.
+    #[error(transparent)]
+    Links(#[from] LinkStartError),
+    /// The groups cannot be started.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// Reading the data directory was cut short.
+    #[error("reading the data directory: {0}")]
+    Reading(#[from] JoinError),
+}
+
+/// A node's part in the groups: all that is below the sessions.
+pub struct Replication {
+    /// Who this node is.
+    pub identity: Identity,
+    /// The log of all groups.
+    pub log: Log,
+    /// The links to other nodes, unless there are none.
+    pub links: Option<Links>,
+    /// The groups.
+    pub groups: Groups,
+    failover: Option<Failover>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Replication {
+    /// Starts on the current runtime. The groups have leaders soon after; nothing here waits for it.
+    ///
+    /// `listener` is used instead of the configured address if there is one; `sink` hears of applied
+    /// entries.
+    pub async fn start(
+        config: &Config,
+        listener: Option<TcpListener>,
+        sink: impl FnOnce(&Identity) -> Arc<dyn Sink>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let fatal = Fatal::abort();
+        let (dir, seat, fsync) = (config.data_dir.clone(), config.seat, config.fsync);
+        let options = Options { fsync, fatal: fatal.clone(), ..Options::default() };
+        let open = move || {
+            let log = Log::open(&dir.join("log"), options)?;
+            let identity = Identity::open(&dir, seat, log.is_new())?;
+            Ok::<_, StartError>((log, identity))
+        };
+        let (log, identity) = tokio::task::spawn_blocking(open).await??;
+        let links = match (config.is_single(), listener) {
+            (true, _) => None,
+            (false, Some(listener)) => Some(Links::start_on(listener, config, &identity)?),
+            (false, None) => Some(Links::start(config, &identity).await?),
+        };
+        let sink = sink(&identity);
+        let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;
+        let mut replication = Self { identity, log, links, groups, failover: None, tasks: Vec::new() };
+        match replication.links.clone() {
+            None => replication.start_alone(config).await?,
+            Some(links) => replication.start_with(config, &links),
+        }
+        Ok(replication)
+    }
+
+    /// A cluster of one is born at once, and goes on at once.
+    async fn start_alone(&self, config: &Config) -> Result<(), StartError> {
+        let founders = BTreeMap::from([(config.seat, self.identity.node())]);
+        if self.identity.cluster().is_none() {
+            self.identity.found(ClusterId(rand::random()), &founders)?;
+        }
+        for group in self.groups.all() {
+            if group.is_empty() {
+                initialize(group, config, &founders).await;
+            } else if let Err(stopped) = group.raft.trigger().elect(false).await {
+                tracing::error!("shard {} has stopped: {stopped}", group.shard);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_with(&mut self, config: &Config, links: &Links) {
+        let birth = Arc::new(Birth {
+            config: config.clone(),
+            identity: self.identity.clone(),
+            links: links.clone(),
+            groups: self.groups.clone(),
+        });
+        links.serve(&[Kind::Standing, Kind::Found], Arc::new(Answers(birth.clone())));
+        self.failover = Some(Failover::start(&self.groups, links, SETTLED));
+        let reconcile = membership::reconcile(config.clone(), self.groups.clone(), links.clone());
+        self.tasks.push(tokio::spawn(reconcile).abort_handle());
+        self.tasks.push(tokio::spawn(async move { birth.run().await }).abort_handle());
+    }
+
+    /// Hands over every leadership and takes none any more: the node is about to stop.
+    pub async fn drain(&self) {
+        if let Some(failover) = &self.failover {
+            failover.drain().await;
+        }
+    }
+
+    /// Stops. Leaderships that were not handed over are lost to the others as in a crash.
+    pub async fn shutdown(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(failover) = &self.failover {
+            failover.shutdown();
+        }
+        if let Some(links) = &self.links {
+            links.shutdown();
+        }
+        self.groups.shutdown().await;
+    }
+}
+
+/// How a node stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Standing {
+    cluster: Option<ClusterId>,
+    node: NodeId,
+    /// Nothing is on its disk.
+    empty: bool,
+}
+
+/// Told to every founder, twice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Founding {
+    cluster: ClusterId,
+    founders: BTreeMap<u64, NodeId>,
+    /// All have written it down: start the groups.
+    start: bool,
+}
+
+/// What a node does until it belongs to a cluster whose groups run.
+struct Birth {
+    config: Config,
+    identity: Identity,
+    links: Links,
+    groups: Groups,
+}
+
+struct Answers(Arc<Birth>);
+
+impl Handler for Answers {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
+        let birth = self.0.clone();
+        match request.kind {
+            Kind::Standing => Box::pin(ready(Some(codec::encode(&birth.standing()).into()))),
+            Kind::Found => Box::pin(async move {
+                let founding = codec::decode(&request.payload).ok()?;
+                birth.take_part(founding).await.then(Bytes::new)
+            }),
+            _ => Box::pin(ready(None)),
+        }
+    }
+}
+
+impl Birth {
+    async fn run(&self) {
+        while self.identity.cluster().is_none() {
+            if let Err(error) = self.seek().await {
+                tracing::error!("{error}");
+            }
+            time::sleep(AGAIN).await;
+        }
+        let incarnation = self.identity.incarnation();
+        let mine = self.config.seat == self.config.lowest_seat();
+        if let (true, Some(cluster), false) = (mine, incarnation.cluster, incarnation.founders.is_empty()) {
+            self.deliver(Founding { cluster, founders: incarnation.founders, start: false }).await;
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let empty = self.groups.all().iter().all(|group| group.is_empty());
+        Standing { cluster: self.identity.cluster(), node: self.identity.node(), empty }
+    }
+
+    /// Joins a cluster if anybody knows one; founds one if nobody does.
+    async fn seek(&self) -> Result<(), StartError> {
+        let seats = self.links.seats();
+        let ask = |seat| async move {
+            let answer = self.links.call(To::Seat(seat), Kind::Standing, 0, Bytes::new(), ANSWER).await.ok()?;
+            Some((seat, codec::decode::<Standing>(&answer).ok()?))
+        };
+        let answers: Vec<(u64, Standing)> =
+            join_all(seats.iter().map(|seat| ask(*seat))).await.into_iter().flatten().collect();
+        let identity = self.identity.clone();
+        if let Some(cluster) = answers.iter().find_map(|(_, standing)| standing.cluster) {
+            tracing::info!("joining cluster {:016x} as node {}", cluster.0, identity.node());
+            return Ok(tokio::task::spawn_blocking(move || identity.join(cluster)).await??);
+        }
+        let all = answers.len() == seats.len() && answers.iter().all(|(_, standing)| standing.empty);
+        if all && self.standing().empty && self.config.seat == self.config.lowest_seat() {
+            let mut founders: BTreeMap<u64, NodeId> =
+                answers.into_iter().map(|(seat, standing)| (seat, standing.node)).collect();
+            founders.insert(self.config.seat, identity.node());
+            let cluster = ClusterId(rand::random());
+            tracing::info!("founding cluster {:016x} as node {}", cluster.0, identity.node());
+            tokio::task::spawn_blocking(move || identity.found(cluster, &founders)).await??;
+        }
+        Ok(())
+    }
+
+    /// Until every group runs: all write the cluster down, then each starts its share. A founder that
+    /// is lost meanwhile must not leave its share unborn, so in the end this node starts what is left.
+    async fn deliver(&self, mut founding: Founding) {
+        let begun = Instant::now();
+        while self.groups.all().iter().any(|group| group.is_empty()) {
+            founding.start = false;
+            let told = self.tell(&founding).await;
+            let late = begun.elapsed() > LATE && (told + 1) * 2 > founding.founders.len();
+            if told + 1 == founding.founders.len() || late {
+                founding.start = true;
+                self.take_part(founding.clone()).await;
+                self.tell(&founding).await;
+            }
+            if late {
+                for group in self.groups.all().iter().filter(|group| group.is_empty()) {
+                    initialize(group, &self.config, &founding.founders).await;
+                }
+            }
+            time::sleep(AGAIN).await;
+        }
+    }
+
+    /// How many others have agreed.
+    async fn tell(&self, founding: &Founding) -> usize {
+        let payload = Bytes::from(codec::encode(founding));
+        let tell = |node| self.links.call(node, Kind::Found, 0, payload.clone(), ANSWER);
+        let others = founding.founders.values().copied().filter(|node| *node != self.identity.node());
+        join_all(others.map(tell)).await.into_iter().filter(Result::is_ok).count()
+    }
+
+    /// Whether this node is one of the founders, and has done its part.
+    async fn take_part(&self, founding: Founding) -> bool {
+        if founding.founders.get(&self.config.seat) != Some(&self.identity.node()) {
+            return false;
+        }
+        let (identity, written) = (self.identity.clone(), founding.clone());
+        let write = move || identity.found(written.cluster, &written.founders);
+        if !matches!(tokio::task::spawn_blocking(write).await, Ok(Ok(()))) {
+            return false;
+        }
+        let place = founding.founders.keys().position(|seat| *seat == self.config.seat).unwrap_or(0);
+        for (turn, group) in self.groups.all().iter().enumerate() {
+            if founding.start && turn % founding.founders.len() == place && group.is_empty() {
+                initialize(group, &self.config, &founding.founders).await;
+            }
+        }
+        true
+    }
+}
+
+/// Gives a group its first voters; this node then campaigns. All founders would do it with the same
+/// voters, so that doing it twice does no harm.
+async fn initialize(group: &Group, config: &Config, founders: &BTreeMap<u64, NodeId>) {
+    let members: BTreeMap<RaftId, Seat> =
+        founders.iter().map(|(number, node)| (node.0, seat(config, *number))).collect();
+    if let Err(error) = group.raft.initialize(members).await {
+        // A peer was faster.
+        tracing::debug!("shard {}: {error}", group.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests;

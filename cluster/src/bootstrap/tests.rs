@@ -1,0 +1,251 @@
+//! Whole nodes over real sockets and disks. Each is a runtime of its own: to drop it is to kill it.
+
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use super::*;
+use crate::ShardId;
+use crate::config::{LinkAuth, Peer};
+use crate::raft::types::Proposal;
+use crate::session::{Batch, Output, Settings};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Elections by openraft's timers alone take at least the lease and one timeout.
+const BY_TIMERS: Duration = Duration::from_secs(3);
+
+struct Deaf;
+
+impl Sink for Deaf {
+    fn outputs(&self, _: ShardId, _: Vec<Output>) {}
+    fn applied(&self, _: ShardId, _: u64) {}
+    fn installed(&self, _: ShardId) {}
+}
+
+struct Node {
+    replication: Replication,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+impl Node {
+    fn start(config: &Config) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+        let begun = Instant::now();
+        loop {
+            match runtime.block_on(Replication::start(config, None, |_| Arc::new(Deaf))) {
+                Ok(replication) => return Self { replication, runtime: Some(runtime) },
+                // The last run of this node is still letting go of its files and its port.
+                Err(StartError::Log(LogError::Locked { .. }) | StartError::Links(_)) if begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn id(&self) -> NodeId {
+        self.replication.identity.node()
+    }
+
+    fn groups(&self) -> &[Arc<Group>] {
+        self.replication.groups.all()
+    }
+
+    fn led(&self) -> usize {
+        self.groups().iter().filter(|group| group.leadership().mine).count()
+    }
+
+    fn applied(&self, shard: usize) -> u64 {
+        let replica = self.groups()[shard].machine.replica();
+        let replica = replica.lock().unwrap_or_else(PoisonError::into_inner);
+        replica.applied.map_or(0, |log_id| log_id.index)
+    }
+}
+
+struct Trio {
+    configs: Vec<Config>,
+    dirs: Vec<TempDir>,
+    nodes: Vec<Option<Node>>,
+}
+
+fn free_addresses() -> Vec<SocketAddr> {
+    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("binds")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("has one")).collect()
+}
+
+impl Trio {
+    fn start() -> Self {
+        let addresses = free_addresses();
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("makes")).collect();
+        let peers: Vec<_> =
+            (1..).zip(&addresses).map(|(seat, address)| Peer { seat, address: address.to_string() }).collect();
+        let config = |n: usize| Config {
+            seat: n as u64 + 1,
+            listen: addresses[n],
+            advertise: addresses[n].to_string(),
+            peers: peers.clone(),
+            auth: LinkAuth::Secret(vec![7; 32]),
+            ..Config::single(dirs[n].path().to_owned(), Settings::default())
+        };
+        let configs: Vec<_> = (0..3).map(config).collect();
+        let nodes = configs.iter().map(|config| Some(Node::start(config))).collect();
+        let trio = Self { configs, dirs, nodes };
+        trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+        trio
+    }
+
+    fn alive(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().flatten()
+    }
+
+    fn node(&self, n: usize) -> &Node {
+        self.nodes[n].as_ref().expect("is alive")
+    }
+
+    /// Which node leads each shard, if all that live agree on one that lives.
+    fn leaders(&self) -> Vec<Option<NodeId>> {
+        let leader = |shard: usize| {
+            let mine = self.alive().find(|node| node.groups()[shard].leadership().mine)?.id();
+            self.alive().all(|node| node.groups()[shard].leadership().leader == Some(mine)).then_some(mine)
+        };
+        (0..3).map(leader).collect()
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !holds(self) {
+            if begun.elapsed() > PATIENCE {
+                let metrics: Vec<_> = self.alive().flat_map(Node::groups).map(|group| group.metrics()).collect();
+                panic!("waited too long: {what}: {metrics:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        begun.elapsed()
+    }
+
+    /// Commits an entry in each shard, and waits until all that live have applied it.
+    #[track_caller]
+    fn write(&self) {
+        for shard in 0..3 {
+            let leader = self.leaders()[shard].expect("has a leader");
+            let node = self.alive().find(|node| node.id() == leader).expect("is alive");
+            let raft = node.groups()[shard].raft.clone();
+            let batch = Batch { now: 1, settings: Settings::default(), commands: Vec::new() };
+            let runtime = node.runtime.as_ref().expect("runs");
+            let written = runtime.block_on(raft.client_write(Proposal::new(&batch))).expect("is committed");
+            let index = written.log_id.index;
+            self.until("applied", |trio| trio.alive().all(|node| node.applied(shard) >= index));
+        }
+    }
+}
+
+#[test]
+fn three_empty_nodes_found_one_cluster_with_its_leaders_spread() {
+    let trio = Trio::start();
+    let cluster = trio.node(0).replication.identity.cluster();
+    assert!(cluster.is_some());
+    assert!(trio.alive().all(|node| node.replication.identity.cluster() == cluster));
+    let expect: Vec<_> = trio.alive().map(|node| Some(node.id())).collect();
+    assert_eq!(trio.leaders(), expect);
+    trio.write();
+}
+
+#[test]
+fn a_killed_leader_is_replaced_long_before_the_timers() {
+    let mut trio = Trio::start();
+    trio.write();
+    trio.nodes[1] = None;
+    let took = trio.until("a new leader", |trio| trio.leaders().iter().all(Option::is_some));
+    assert!(took < BY_TIMERS, "took {took:?}");
+    println!("new leader {took:?} after the node was gone");
+    trio.write();
+}
+
+#[test]
+fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
+    let mut trio = Trio::start();
+    trio.write();
+    let old = trio.node(2).id();
+    trio.nodes[2] = None;
+    trio.dirs[2] = tempfile::tempdir().expect("makes");
+    trio.configs[2].data_dir = trio.dirs[2].path().to_owned();
+    trio.nodes[2] = Some(Node::start(&trio.configs[2]));
+    let new = trio.node(2).id();
+    assert_ne!(new, old);
+    trio.until("the new disk votes and the old one does not", |trio| {
+        let replaced = |group: &Arc<Group>| {
+            let metrics = group.metrics();
+            let membership = metrics.committed_membership_config.membership().clone();
+            let nodes: Vec<u64> = membership.nodes().map(|(node, _)| *node).collect();
+            membership.get_joint_config().len() == 1 && nodes.contains(&new.0) && !nodes.contains(&old.0)
+        };
+        trio.alive().flat_map(Node::groups).all(replaced)
+    });
+    trio.until("the old id is refused from now on", |trio| {
+        trio.alive().take(2).all(|node| node.replication.identity.is_retired(old))
+    });
+    trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.write();
+    // Without the first node there is a quorum only with the new one's vote.
+    trio.nodes[0] = None;
+    trio.until("a new leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.write();
+}
+
+#[test]
+fn a_cluster_that_was_stopped_goes_on_where_it_was() {
+    let mut trio = Trio::start();
+    trio.write();
+    let cluster = trio.node(0).replication.identity.cluster();
+    let applied: Vec<u64> = (0..3).map(|shard| trio.node(0).applied(shard)).collect();
+    trio.nodes.iter_mut().for_each(|node| *node = None);
+    trio.nodes = trio.configs.iter().map(|config| Some(Node::start(config))).collect();
+    trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.write();
+    assert_eq!(trio.node(0).replication.identity.cluster(), cluster);
+    assert!((0..3).all(|shard| trio.node(0).applied(shard) > applied[shard]));
+}
+
+#[test]
+fn a_drained_node_leads_nothing_and_is_given_nothing() {
+    let trio = Trio::start();
+    let node = trio.node(0);
+    assert_eq!(node.led(), 1);
+    node.runtime.as_ref().expect("runs").block_on(node.replication.drain());
+    assert_eq!(node.led(), 0);
+    trio.until("others lead", |trio| trio.leaders().iter().all(Option::is_some));
+    assert_eq!(node.led(), 0);
+    trio.write();
+}
+
+#[test]
+fn a_node_by_itself_leads_at_once_and_again_after_a_restart() {
+    let dir = tempfile::tempdir().expect("makes");
+    let config = Config::single(dir.path().to_owned(), Settings::default());
+    let mut applied = 0;
+    for _ in 0..2 {
+        let node = Node::start(&config);
+        let begun = Instant::now();
+        while node.led() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(2), "waits for timers");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let raft = node.groups()[0].raft.clone();
+        let batch = Batch { now: 1, settings: Settings::default(), commands: Vec::new() };
+        let runtime = node.runtime.as_ref().expect("runs");
+        let written = runtime.block_on(raft.client_write(Proposal::new(&batch))).expect("is committed");
+        assert!(written.log_id.index > applied);
+        applied = written.log_id.index;
+    }
+}
