@@ -13,10 +13,12 @@
 //! entry; the one on the node that owns a receiving session hands the output to its connection. So
 //! nothing is written to a socket before the commit that numbered it.
 
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod id;
 pub mod identity;
+pub mod lead;
 pub mod link;
 pub mod raft;
 pub mod session;
