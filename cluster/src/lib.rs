@@ -23,5 +23,9 @@ pub mod link;
 pub mod raft;
 pub mod session;
 pub mod shard;
+mod start;
+pub mod status;
 
+pub use cluster::{Cluster, Host, StartError, Unavailable};
+pub use config::Config;
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

@@ -33,12 +33,14 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
+pub mod group;
 pub mod junction;
 pub mod loss;
 pub mod queue;
 pub mod relay;
 pub mod tick;
 
+pub use crate::raft::groups::Leadership;
 pub use queue::{Queue, Unavailable};
 
 /// How long a proposal is tried before its caller is told that it did not work out.
@@ -53,17 +55,6 @@ pub const MAX_BYTES: usize = 128 << 10;
 pub const LINGER: Duration = Duration::from_millis(2);
 /// Busy: more commands per second than this.
 pub const LINGER_ABOVE: u32 = 500;
-
-/// Who leads a shard, as far as this node knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader.
-    pub leader: Option<NodeId>,
-    /// It is this node.
-    pub mine: bool,
-    /// The term.
-    pub term: u64,
-}
 
 /// This node does not lead the shard, or no longer, or cannot reach the others. What was proposed may
 /// yet be committed.
