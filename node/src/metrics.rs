@@ -121,7 +121,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail; a metric that could not be written would only be absent.
-        drop(encode(&mut text, &self.registry));
+        let _ = encode(&mut text, &self.registry);
         text
     }
 

@@ -95,7 +95,7 @@ async fn node(config: Config) -> Result<(), ServeError> {
     stops.next().await;
     app.draining.store(true, Ordering::Relaxed);
     // Receivers live in the accept loops; without any there is nothing to stop.
-    drop(stop.send(true));
+    let _ = stop.send(true);
     tokio::select! {
         () = drain::drain(&app) => Ok(()),
         () = stops.next() => Err(ServeError::CutShort),

@@ -411,7 +411,8 @@ impl SessionActor {
     pub(super) fn flush(&mut self) {
         if !self.buffer.is_empty() {
             self.unwritten += self.buffer.len();
-            self.order(Order::Write(std::mem::take(&mut self.buffer)));
+            let bytes = std::mem::take(&mut self.buffer);
+            self.order(Order::Write(bytes));
         }
         if self.held_back && self.unwritten > 0 {
             self.unwritten = 0;

@@ -13,20 +13,14 @@ pub fn stanza(item: &Item, account: &BareJid, late: bool, out: &mut Vec<u8>) -> 
     let mut extra = Vec::new();
     let is_message = matches!(item.packet.header.kind, Kind::Message(_));
     if let Some(mid) = item.mid.filter(|_| item.archived && is_message) {
-        extra.push(stanza_id::stanza_id(account, &mid.to_string()));
+        extra.push(stanza_id::stanza_id(account.as_str(), &mid.to_string()));
     }
     let is_iq = matches!(item.packet.header.kind, Kind::Iq(_));
     if (late || item.offline) && !is_iq && !is_delayed(&item.packet, account.domain()) {
-        extra.extend(delayed(account.domain(), item.stamp));
+        extra.push(delay::delay(account.domain(), &delay::stamp(item.stamp)));
     }
     item.packet.write(&extra, out);
     out.len() - before
-}
-
-fn delayed(domain: &str, stamp: u64) -> Option<Element> {
-    let domain = Jid::new(domain).ok()?;
-    let stamp = i64::try_from(stamp).ok()?;
-    Some(delay::delay(&domain, &delay::stamp(stamp)))
 }
 
 /// The payload carries a delay of ours already. Unpacked only if it names the namespace at all.
@@ -99,9 +93,9 @@ pub(super) mod tests {
     fn sm_58_late_stanzas_are_stamped_once_and_iqs_never() {
         let late = written(&item(message().pack()), true);
         assert!(late.contains("2001-09-09T01:46:40.123Z"), "{late}");
-        let stamped = message().with_child(delayed("localhost", 5).unwrap());
+        let stamped = message().with_child(delay::delay("localhost", &delay::stamp(5)));
         assert_eq!(written(&item(stamped.pack()), true).matches("urn:xmpp:delay").count(), 1);
-        let foreign = message().with_child(delayed("elsewhere", 5).unwrap());
+        let foreign = message().with_child(delay::delay("elsewhere", &delay::stamp(5)));
         assert_eq!(written(&item(foreign.pack()), true).matches("urn:xmpp:delay").count(), 2);
         let iq = Stanza::new(Kind::Iq(IqType::Result)).with_id("1");
         assert!(!written(&item(iq.pack()), true).contains("delay"));
