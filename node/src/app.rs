@@ -15,6 +15,7 @@ use crate::listen::tls::Certificates;
 use crate::metrics::Metrics;
 use crate::router::{Edge, Presences};
 use crate::session::Directory;
+use crate::session::vigil::Vigil;
 
 /// Handles that every part of a node may use. What a part owns alone is not here.
 pub struct App {
@@ -32,6 +33,8 @@ pub struct App {
     pub certificates: Certificates,
     /// What client streams offer.
     pub stream_settings: Arc<proto::stream::Settings>,
+    /// Whether this process has stood still.
+    pub vigil: Arc<Vigil>,
     /// Places for connections without a session.
     pub gate: Arc<Gate>,
     /// Failed logins.

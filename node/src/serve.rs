@@ -24,6 +24,7 @@ use crate::listen::tls::{Certificates, TlsError};
 use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::session::Directory;
+use crate::session::vigil::Vigil;
 use crate::storage::{Storage, StorageError};
 use crate::{clock, drain, services, telemetry};
 
@@ -151,6 +152,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         metrics: Arc::new(Metrics::default()),
         certificates,
         stream_settings: Arc::new(stream_settings(&config)),
+        vigil: Vigil::begin(clock::instant),
         gate: Gate::new(limits.connections_per_address),
         logins: Throttle::new(limits.logins_per_minute),
         resumes: Throttle::new(limits.failed_resumes_per_minute),

@@ -3,7 +3,7 @@
 //! Its truth is the replicated state: it proposes what the client did and writes what the shard put out,
 //! in the shard's order. What it keeps itself are positions in that order. The pure parts are next door:
 //! [`count`](super::count), [`inbox`](super::inbox), [`outbox`](super::outbox), [`pulse`](super::pulse);
-//! the jobs under way are in [`work`](super::work).
+//! the jobs under way are in [`work`](super::work), what is written in [`output`](super::output).
 //!
 //! # Invariants
 //!
@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
-use cluster::session::{Acknowledge, Command, Detached, EndReason, Event, Output};
+use cluster::session::{Acknowledge, Command, EndReason, Event, Output};
 use futures_util::stream;
-use proto::sm::elements::{write_ack, write_request};
-use proto::sm::{Enabled, SmElement};
 use proto::stanza::{Kind, Stanza};
 use proto::stream::{Condition, Input, StreamError};
 use proto::{BareJid, Jid};
@@ -27,18 +25,16 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::count::{Incoming, Outgoing};
 use super::directory::Mail;
 use super::inbox::{Inbox, Work};
-use super::outbox::{Entry, Outbox, Pushed};
+use super::outbox::Outbox;
 use super::pulse::{Beat, Pulse};
 use super::pump::{FromPump, Order};
 use super::resume::Entered;
-use super::{depart, write};
+use super::depart;
 use crate::app::App;
 use crate::clock;
 use crate::metrics::Direction;
 use crate::router::SessionContext;
 
-/// So many bytes may be on their way to the socket; more waits in the outbox (T-13).
-const HIGH: usize = 64 * 1024;
 /// So long, in milliseconds, an `<r/>` waits for the stanzas before it (SM-24).
 pub(super) const REQUEST_PATIENCE: u64 = 5_000;
 
@@ -94,18 +90,21 @@ pub struct SessionActor {
     pub(super) leaving: bool,
     /// `<enable/>` is proposed; how many stanzas preceded it.
     pub(super) enabling: Option<u64>,
-    entered: Entered,
-    orders: UnboundedSender<Order>,
-    outbox: Outbox,
-    late: u64,
-    pulse: Pulse,
-    started: Instant,
+    pub(super) entered: Entered,
+    pub(super) orders: UnboundedSender<Order>,
+    pub(super) outbox: Outbox,
+    pub(super) late: u64,
+    pub(super) pulse: Pulse,
+    pub(super) started: Instant,
     /// The ping that is not answered yet, and what it would acknowledge.
-    ping: Option<(String, u64)>,
-    buffer: Vec<u8>,
+    pub(super) ping: Option<(String, u64)>,
+    pub(super) buffer: Vec<u8>,
     /// Bytes given to the pump since it last said that they are written.
-    unwritten: usize,
-    held_back: bool,
+    pub(super) unwritten: usize,
+    pub(super) held_back: bool,
+    /// How often this process had stood still when the session was last known to be ours.
+    pub(super) pauses: u64,
+    pub(super) verifying: bool,
     timer: Option<(u64, SpawnHandle)>,
 }
 
@@ -123,6 +122,7 @@ impl SessionActor {
             available: opening.available,
         };
         app.metrics.sessions.inc();
+        let pauses = app.vigil.pauses(clock::instant());
         Self {
             app,
             session: opening.session,
@@ -146,6 +146,8 @@ impl SessionActor {
             buffer: Vec::new(),
             unwritten: 0,
             held_back: false,
+            pauses,
+            verifying: false,
             timer: None,
         }
     }
@@ -236,36 +238,6 @@ impl SessionActor {
         }
     }
 
-    fn output(&mut self, output: Output, ctx: &mut Context<Self>) {
-        match output.event {
-            Event::Stanza { seq, item } => {
-                if let Pushed::Gap(_) = self.outbox.push(seq, item) {
-                    self.catch_up(ctx);
-                }
-            }
-            Event::Enabled { smid, max, seed, .. } => self.outbox.enabled(smid, max, seed),
-            Event::Detached(Detached::Resumed) => self.detached(Some(Condition::Conflict), ctx),
-            Event::Detached(Detached::Ended(reason)) => self.detached(condition(reason), ctx),
-            Event::Detached(Detached::Fenced) => self.detached(None, ctx),
-            // These come before there is an actor.
-            Event::Bound | Event::Resumed(_) => {}
-        }
-    }
-
-    /// Reads what was skipped from this node's replica.
-    fn catch_up(&mut self, ctx: &mut Context<Self>) {
-        let (session, epoch, from) = (&self.session, self.epoch, self.outbox.expected());
-        let missed = self.app.cluster.read(&self.account, |s| s.missed(session, epoch, from));
-        let Some(missed) = missed else {
-            return self.detached(None, ctx);
-        };
-        for (seq, item) in missed {
-            if let Pushed::Gap(_) = self.outbox.push(seq, item) {
-                return self.give_up(ctx);
-            }
-        }
-    }
-
     /// The session belongs to another, or is over: a last word, or none.
     pub(super) fn detached(&mut self, condition: Option<Condition>, ctx: &mut Context<Self>) {
         if !matches!(self.phase, Phase::Open | Phase::Stale) {
@@ -319,7 +291,7 @@ impl SessionActor {
             return;
         }
         let now = self.now();
-        if self.pulse.next(now) == Beat::Ask {
+        if self.pulse.next(now) == Beat::Ask || self.is_over_limit() {
             self.ask(now);
         }
         let next = match self.pulse.next(now) {
@@ -353,71 +325,6 @@ impl SessionActor {
             act.settle(ctx);
         });
         self.timer = Some((at, handle));
-    }
-
-    /// `<a/>`, with what is committed.
-    pub(super) fn answer(&mut self) {
-        if let Some(h) = self.incoming.h() {
-            write_ack(h, &mut self.buffer);
-        }
-    }
-
-    fn ask(&mut self, now: u64) {
-        if self.outgoing.counts() {
-            write_request(&mut self.buffer);
-        } else {
-            let id = clock::name(64);
-            write::ping(&self.session, &id, &mut self.buffer);
-            self.ping = Some((id, self.outgoing.written()));
-        }
-        self.pulse.asked(now);
-    }
-
-    /// Writes from the outbox as far as the socket keeps up.
-    fn drain(&mut self, ctx: &mut Context<Self>) {
-        let (mut stanzas, mut bytes) = (0, 0);
-        while !self.held_back && self.phase == Phase::Open {
-            match self.outbox.pop() {
-                None => break,
-                Some(Entry::Enabled { smid, max, seed }) => {
-                    let id = smid.map(|id| String::from(id.0));
-                    let max = id.as_ref().map(|_| max);
-                    SmElement::Enabled(Enabled { id, max }).write(&mut self.buffer);
-                    self.outgoing.enable(seed);
-                    self.pulse.answered(0, 0);
-                    (stanzas, bytes, self.ping) = (0, 0, None);
-                    self.enabled(seed, ctx);
-                }
-                Some(Entry::Stanza(seq, item)) => {
-                    let late = seq < self.late;
-                    let size = write::stanza(&item, &self.account, late, &mut self.buffer);
-                    self.outgoing.wrote(size);
-                    stanzas += 1;
-                    bytes += size;
-                }
-            }
-            if self.unwritten + self.buffer.len() >= HIGH {
-                self.held_back = true;
-                self.app.metrics.held_back.inc();
-            }
-        }
-        if stanzas > 0 {
-            self.app.metrics.stanzas(Direction::Out, stanzas);
-            self.pulse.wrote(self.now(), stanzas, bytes);
-        }
-    }
-
-    /// Gives the pump what was written.
-    pub(super) fn flush(&mut self) {
-        if !self.buffer.is_empty() {
-            self.unwritten += self.buffer.len();
-            let bytes = std::mem::take(&mut self.buffer);
-            self.order(Order::Write(bytes));
-        }
-        if self.held_back && self.unwritten > 0 {
-            self.unwritten = 0;
-            self.order(Order::Report);
-        }
     }
 }
 
@@ -486,18 +393,6 @@ impl Drop for SessionActor {
             let (session, epoch) = (self.session.clone(), self.epoch);
             self.app.cluster.propose_lazily(&self.account, Command::Lost { session, epoch });
         }
-    }
-}
-
-/// What a client is told of an end that it did not ask for.
-fn condition(reason: EndReason) -> Option<Condition> {
-    match reason {
-        EndReason::Closed => None,
-        EndReason::Lost | EndReason::Expired => Some(Condition::ConnectionTimeout),
-        EndReason::Conflict => Some(Condition::Conflict),
-        EndReason::Limit => Some(Condition::ResourceConstraint),
-        EndReason::Admin | EndReason::Violation => Some(Condition::PolicyViolation),
-        EndReason::Credentials => Some(Condition::NotAuthorized),
     }
 }
 

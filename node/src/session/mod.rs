@@ -12,10 +12,12 @@ pub mod directory;
 pub mod inbox;
 pub mod negotiate;
 pub mod outbox;
+mod output;
 pub mod pulse;
 pub mod pump;
 pub mod rate;
 pub mod resume;
+pub mod vigil;
 mod work;
 pub mod write;
 

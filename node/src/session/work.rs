@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome};
+use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, ShardState};
 use cluster::{SmId, Unavailable};
 use proto::stanza::error::Condition as Refusal;
 use proto::stanza::{Kind, PresenceType};
@@ -123,6 +123,17 @@ impl SessionActor {
                 act.settle(ctx);
             }
         }));
+    }
+
+    /// Asks the shard whether the session is still ours; its answer is as new as any other's.
+    pub(super) fn verify(&mut self, pauses: u64, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let (session, epoch) = (self.session.clone(), self.epoch);
+        let job = async move {
+            let is_ours = move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
+            app.cluster.read_latest(&account, is_ours).await
+        };
+        ctx.spawn(job.into_actor(self).map(move |ours, act, ctx| act.verified(ours.ok(), pauses, ctx)));
     }
 
     /// `<enabled/>` was written.
