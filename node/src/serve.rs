@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, AccountsError, Throttle};
+use crate::auth::{Accounts, Throttle};
 use crate::config::Config;
 use crate::hooks::{Clash, Registry};
 use crate::host::NodeHost;
@@ -49,9 +49,6 @@ pub enum ServeError {
     /// The database cannot be used.
     #[error("cannot use the database: {0}")]
     Storage(#[from] StorageError),
-    /// The accounts' secret cannot be used.
-    #[error(transparent)]
-    Accounts(#[from] AccountsError),
     /// Services contradict each other.
     #[error(transparent)]
     Services(#[from] Clash),
@@ -127,7 +124,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let tls = config.tls.certificate.clone().zip(config.tls.key.clone());
     let certificates = Certificates::open(tls, config.domains(), config.data_dir())?;
     let storage = Storage::open(config.storage.url()).await?;
-    let accounts = Accounts::open(storage.clone(), config.data_dir()).await?;
+    let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let edge = Arc::new(Edge {
         domains: config.domains().to_vec(),

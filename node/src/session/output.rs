@@ -34,7 +34,7 @@ impl SessionActor {
     }
 
     /// Reads what was skipped from this node's replica.
-    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn catch_up(&mut self, ctx: &mut Context<Self>) {
         let (session, epoch, from) = (&self.session, self.epoch, self.outbox.expected());
         let missed = self.app.cluster.read(&self.account, |s| s.missed(session, epoch, from));
         let Some(missed) = missed else {
