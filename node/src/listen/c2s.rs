@@ -111,7 +111,7 @@ impl Drop for Counted {
 
 async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, direct: bool) {
     app.metrics.connections.inc();
-    let _counted = Counted(app.clone());
+    let counted = Counted(app.clone());
     // Both only tune; a socket that refuses them is about to fail anyway.
     let tuned = SockRef::from(&socket);
     drop(tuned.set_tcp_nodelay(true));
@@ -132,7 +132,13 @@ async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, dir
         app.metrics.refused.inc();
         return;
     };
-    negotiate::welcome(app, Visitor { socket, address, direct, ticket }).await;
+    let visitor = Visitor { socket, address, direct, ticket };
+    if let Some(pump) = negotiate::welcome(app, visitor).await {
+        drop(actix_rt::spawn(async move {
+            pump.run().await;
+            drop(counted);
+        }));
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use super::actor::{Opening, SessionActor};
 use super::pump::{Pump, read_some};
@@ -53,26 +54,25 @@ pub(super) struct Negotiation<S> {
     ticket: Ticket,
 }
 
-/// Leads a connection from its first byte to its last.
-pub async fn welcome(app: Arc<App>, visitor: Visitor) {
+/// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
+/// be run: as a task of its own, because this one is five times as large.
+pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
     let accepted = Instant::now();
     let Visitor { socket, address, direct, ticket } = visitor;
     let secured = timeout(TLS, secure(&app, socket, direct));
     let signal = ticket.signal();
     let secured = tokio::select! {
         secured = secured => secured,
-        () = signal.notified() => return,
+        () = signal.notified() => return None,
     };
-    let Ok(Some((socket, machine))) = secured else {
-        return;
-    };
+    let (socket, machine) = secured.ok()??;
     let deadline = accepted + AUTHENTICATED;
     let negotiation =
         Negotiation { app, machine, address, account: None, socket, deadline, accepted, ticket };
-    negotiation.run().await;
+    negotiation.run().await
 }
 
-type Secured = (tokio_rustls::server::TlsStream<TcpStream>, Stream);
+type Secured = (TlsStream<TcpStream>, Stream);
 
 async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secured> {
     let identity = app.certificates.current();
@@ -136,10 +136,10 @@ async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, machine: &m
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
-    async fn run(mut self) {
+    async fn run(mut self) -> Option<Pump<S>> {
         let Some(opening) = self.negotiate().await else {
             farewell(&mut self.socket, &mut self.machine).await;
-            return;
+            return None;
         };
         let Self { app, machine, mut socket, ticket, .. } = self;
         drop(ticket);
@@ -152,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         // An error shows itself to the pump again.
         drop(socket.write_all(&output).await);
         drop(socket.flush().await);
-        Pump::new(socket, machine, actor, to_pump, per_second).run().await;
+        Some(Pump::new(socket, machine, actor, to_pump, per_second))
     }
 
     async fn negotiate(&mut self) -> Option<Opening> {
