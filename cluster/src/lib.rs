@@ -13,13 +13,19 @@
 //! entry; the one on the node that owns a receiving session hands the output to its connection. So
 //! nothing is written to a socket before the commit that numbered it.
 
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod id;
 pub mod identity;
+pub mod lead;
 pub mod link;
 pub mod raft;
 pub mod session;
 pub mod shard;
+mod start;
+pub mod status;
 
+pub use cluster::{Cluster, Host, StartError, Unavailable};
+pub use config::Config;
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

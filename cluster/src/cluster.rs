@@ -1,0 +1,299 @@
+//! All that node sees.
+//!
+//! A [`Cluster`] is this node's part of it: replicas of all shards, queues of proposals to them, and the
+//! duties of those that it leads. It runs on a runtime of its own, so that neither a long parse nor a
+//! slow client delays an election; its methods may be called from any other.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use proto::stanza::Packet;
+use proto::{BareJid, Jid};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::id::Owner;
+use crate::lead::group::{LinkCourier, RaftGroup};
+use crate::lead::loss::Peers;
+use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
+use crate::link::Links;
+use crate::raft::groups::Groups;
+use crate::session::{Command, Completed, Item, Outcome, Output, Pending, Settings, ShardState};
+use crate::shard::map::shard_of;
+use crate::start::{self, Parts};
+use crate::status::{self, NodeStatus, NotReady, Status};
+use crate::{BootId, ConnId, NodeId, ShardId, codec};
+
+pub use crate::lead::Unavailable;
+pub use crate::start::StartError;
+
+/// What node provides. Called from the cluster's own runtime; must not block.
+pub trait Host: Send + Sync + 'static {
+    /// For connections of this process, in the order of their entries.
+    fn outputs(&self, outputs: Vec<Output>);
+    /// A snapshot took the place of entries: what local connections missed is to be read from the state
+    /// ([`Cluster::missed`]).
+    fn resync(&self, shard: ShardId);
+    /// This node leads the shard: carry out effects, in order. Returns those that are done; the rest is
+    /// asked for again later. May be dropped when this node no longer leads.
+    fn perform(&self, shard: ShardId, effects: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>>;
+}
+
+/// This node's part of the cluster. Clones share it; it stops when the last one is gone.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    me: (NodeId, BootId),
+    groups: Groups,
+    shards: Arc<[Arc<RaftGroup>]>,
+    queues: Arc<[Queue]>,
+    links: Option<Links>,
+    settings: watch::Sender<Settings>,
+    peers: watch::Receiver<Peers>,
+    /// Every shard has heard of this process, and its replica here is up to date.
+    taken_part: Arc<AtomicBool>,
+    draining: AtomicBool,
+    /// Ended by [`Cluster::shutdown`], from whichever clone.
+    tasks: Mutex<JoinSet<()>>,
+    /// The last to go: the tasks run on it.
+    runtime: OwnRuntime,
+}
+
+/// A runtime may not be dropped where tasks run, which is where the last clone may be.
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({})", self.0.me.0)
+    }
+}
+
+impl Cluster {
+    /// Reads what is on disk, connects with the others and takes part. Returns as soon as that is under
+    /// way; [`Cluster::ready`] tells when clients are welcome.
+    pub async fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, StartError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let runtime = OwnRuntime(Some(runtime));
+        let handle = runtime.handle();
+        let parts = match handle {
+            Some(handle) => handle.spawn(start::start(config.clone(), host, wall_clock)).await,
+            None => return Err(StartError::Interrupted),
+        };
+        let parts: Parts = parts.map_err(|_| StartError::Interrupted)??;
+        Ok(Self(Arc::new(Inner {
+            config,
+            me: parts.me,
+            groups: parts.groups,
+            shards: parts.shards,
+            queues: parts.queues,
+            links: parts.links,
+            settings: parts.settings,
+            peers: parts.peers,
+            taken_part: parts.taken_part,
+            draining: AtomicBool::new(false),
+            tasks: Mutex::new(parts.tasks),
+            runtime,
+        })))
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.0.me.0
+    }
+
+    /// A connection of this process, as an owner.
+    pub fn owner(&self, conn: ConnId) -> Owner {
+        let (node, boot) = self.0.me;
+        Owner { node, boot, conn }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.0.config.shards
+    }
+
+    /// The shard that owns an account.
+    pub fn shard_of(&self, account: &BareJid) -> ShardId {
+        shard_of(account, self.0.config.shards)
+    }
+
+    /// Proposes to the account's shard, wherever its leader is; tried again over changes of leader, for up
+    /// to ten seconds. Calls that are made one after another, each awaited, take effect in this order.
+    pub async fn propose(&self, account: &BareJid, command: Command) -> Result<Outcome, Unavailable> {
+        match self.queue(account) {
+            Some(queue) => queue.propose(command).await,
+            None => Err(Unavailable),
+        }
+    }
+
+    /// Hands over a command that may wait for company, a quarter of a second at most, and that does no
+    /// harm if it is lost: acknowledgements.
+    pub fn propose_lazily(&self, account: &BareJid, command: Command) {
+        if let Some(queue) = self.queue(account) {
+            queue.propose_lazily(command);
+        }
+    }
+
+    /// Looks at the account's shard on this node, which may be behind. Must be quick: entries wait.
+    pub fn read<R>(&self, account: &BareJid, look: impl FnOnce(&ShardState) -> R) -> R {
+        self.group(account).read(look)
+    }
+
+    /// Looks at all shards on this node, one after another.
+    pub fn read_all<R>(&self, mut look: impl FnMut(ShardId, &ShardState) -> R) -> Vec<R> {
+        let shards = self.0.shards.iter();
+        shards.map(|group| group.read(|state| look(group.shard(), state))).collect()
+    }
+
+    /// Looks at the account's shard on this node once it contains all that was committed before the call.
+    pub async fn read_latest<R>(
+        &self,
+        account: &BareJid,
+        look: impl FnOnce(&ShardState) -> R + Send,
+    ) -> Result<R, Unavailable> {
+        let group = self.group(account).clone();
+        let courier = LinkCourier(self.0.links.clone());
+        let latest = async {
+            while catch_up(&*group, &courier).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, latest).await.map_err(|_| Unavailable)?;
+        Ok(group.read(look))
+    }
+
+    /// What the owner of a session with this epoch is to write, from number `from` on; none if it no
+    /// longer acts for the session.
+    pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
+        self.read(&session.bare(), |state| state.missed(session, epoch, from))
+    }
+
+    /// The last broadcast of each available session of the account, as known here.
+    pub fn presences(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
+        self.read(account, |state| state.presences(account))
+    }
+
+    /// Entries that this node proposes from now on carry these.
+    pub fn set_settings(&self, settings: Settings) {
+        self.0.settings.send_replace(settings);
+    }
+
+    /// The cluster as this node knows it.
+    pub fn status(&self) -> Status {
+        let up = self.0.links.as_ref().map(Links::up).unwrap_or_default();
+        let mut nodes = vec![NodeStatus {
+            seat: self.0.config.seat,
+            node: Some(self.0.me.0),
+            address: self.0.config.advertise.clone(),
+            up: true,
+            me: true,
+        }];
+        for peer in self.0.config.peers.iter().filter(|peer| peer.seat != self.0.config.seat) {
+            let node = up.iter().find(|process| process.seat == peer.seat).map(|process| process.node);
+            let address = peer.address.clone();
+            nodes.push(NodeStatus { seat: peer.seat, node, address, up: node.is_some(), me: false });
+        }
+        nodes.sort_by_key(|node| node.seat);
+        Status { nodes, shards: self.0.shards.iter().map(|group| status::shard(group)).collect() }
+    }
+
+    /// Whether clients are welcome: every shard has a leader and a quorum, and is up to date here.
+    pub fn ready(&self) -> Result<(), NotReady> {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Err(NotReady::Draining);
+        }
+        if !self.0.taken_part.load(Ordering::Relaxed) {
+            return Err(NotReady::Starting);
+        }
+        let peers = self.0.peers.borrow().clone();
+        self.0.shards.iter().try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
+    }
+
+    /// Hands every leadership over to another node, and says of itself that it is not ready.
+    pub async fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        start::drain(&self.0.groups, self.0.links.as_ref()).await;
+    }
+
+    /// Ends all that runs here. What was promised is on disk.
+    pub async fn shutdown(&self) {
+        // The tasks first: what they have proposed may still be answered.
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        tasks.shutdown().await;
+        let (groups, links) = (self.0.groups.clone(), self.0.links.clone());
+        let stop = async move {
+            groups.shutdown().await;
+            if let Some(links) = links {
+                links.shutdown();
+            }
+        };
+        if let Some(handle) = self.0.runtime.handle() {
+            // It fails only if the runtime is gone, and then all is stopped.
+            let _ = handle.spawn(stop).await;
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, account: &BareJid) -> Option<&Queue> {
+        self.0.queues.get(usize::from(self.shard_of(account).0))
+    }
+
+    /// There is one for each number below `shards`, which a shard's number always is.
+    fn group(&self, account: &BareJid) -> &Arc<RaftGroup> {
+        &self.0.shards[usize::from(self.shard_of(account).0)]
+    }
+}
+
+impl OwnRuntime {
+    fn handle(&self) -> Option<&tokio::runtime::Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+/// Waits until the state contains all that is committed now, by the word of the leader.
+pub(crate) async fn catch_up<G: Group, C: Courier>(group: &G, courier: &C) -> Result<(), NotLeader> {
+    let leadership = *group.leadership().borrow();
+    let index = match leadership.leader {
+        _ if leadership.mine => group.read_index().await?,
+        Some(leader) => {
+            let asked = courier.call(leader, group.shard(), Question::ReadIndex, Bytes::new()).await;
+            match codec::decode(&asked.map_err(|_| NotLeader)?) {
+                Ok(Response::Index(index)) => index,
+                _ => return Err(NotLeader),
+            }
+        }
+        None => return Err(NotLeader),
+    };
+    wait_applied(group, index).await
+}
+
+/// Milliseconds since 1970. A clock before that stands still, which shards survive.
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

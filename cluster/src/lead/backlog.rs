@@ -1,0 +1,379 @@
+//! What waits for the next batch of one shard. Pure: time is an argument.
+//!
+//! Commands that someone waits for go first, in the order of arrival. Those that nobody waits for ride
+//! along, or go by themselves after [`LAZY`]; of several that say the same, the last one is enough.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use proto::Jid;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::queue::Refused;
+use super::{LAZY, LINGER_ABOVE, MAX_BYTES, MAX_COMMANDS};
+use crate::ShardId;
+use crate::session::{Action, Command, Outcome};
+
+/// A command on its way into a batch.
+#[derive(Debug)]
+pub struct Submission {
+    /// The command.
+    pub command: Command,
+    /// When it is too late.
+    pub deadline: Instant,
+    /// It may wait for company.
+    pub lazy: bool,
+    /// It came from another node, which knows better where to turn next.
+    pub forwarded: bool,
+    /// Who is told; nobody, if it does not matter.
+    pub reply: Option<oneshot::Sender<Result<Outcome, Refused>>>,
+}
+
+impl Submission {
+    /// Tells whoever waits.
+    pub fn answer(self, answer: Result<Outcome, Refused>) {
+        if let Some(reply) = self.reply {
+            // Whoever waited may be gone.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// Lazy commands of which the last one says it all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    Acknowledge(Jid),
+    Trim(ShardId),
+    Other(u64),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    urgent: VecDeque<Submission>,
+    lazy: BTreeMap<Topic, Submission>,
+    lazy_since: Option<Instant>,
+    others: u64,
+}
+
+impl Backlog {
+    /// Adds a command.
+    pub fn push(&mut self, submission: Submission, now: Instant) {
+        if !submission.lazy {
+            self.urgent.push_back(submission);
+            return;
+        }
+        self.lazy_since.get_or_insert(now);
+        let topic = match (&submission.command, &submission.reply) {
+            (Command::Acknowledge(ack), None) => Topic::Acknowledge(ack.session.clone()),
+            (Command::Trim { to, .. }, None) => Topic::Trim(*to),
+            _ => {
+                self.others += 1;
+                Topic::Other(self.others)
+            }
+        };
+        self.lazy.insert(topic, submission);
+    }
+
+    /// Returns what could not be proposed, to go first next time.
+    pub fn put_back(&mut self, submissions: Vec<Submission>) {
+        for submission in submissions.into_iter().rev() {
+            // A lazy one has waited long enough.
+            self.urgent.push_front(submission);
+        }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.urgent.len() + self.lazy.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When a batch is to be made: now, later, or not at all.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.urgent.is_empty() || self.lazy.len() >= MAX_COMMANDS {
+            return Some(now);
+        }
+        self.lazy_since.map(|since| since + LAZY)
+    }
+
+    /// More would not fit into one batch.
+    pub fn is_full(&self) -> bool {
+        let mut room = Room::default();
+        !self
+            .urgent
+            .iter()
+            .all(|submission| room.take(&submission.command))
+    }
+
+    /// The next batch: at least one command, and no more than fit.
+    pub fn take(&mut self) -> Vec<Submission> {
+        let mut room = Room::default();
+        let mut taken = Vec::new();
+        while let Some(next) = self.urgent.front() {
+            if !room.take(&next.command) {
+                return taken;
+            }
+            taken.extend(self.urgent.pop_front());
+        }
+        while let Some(next) = self.lazy.first_entry() {
+            if !room.take(&next.get().command) {
+                return taken;
+            }
+            taken.push(next.remove());
+        }
+        self.lazy_since = None;
+        taken
+    }
+
+    /// Takes out those whose time is over, and those that `lost` picks.
+    pub fn expire(&mut self, now: Instant, lost: impl Fn(&Submission) -> bool) -> Vec<Submission> {
+        let gone = |submission: &Submission| submission.deadline <= now || lost(submission);
+        let mut expired = Vec::new();
+        let kept = self
+            .urgent
+            .drain(..)
+            .filter_map(|submission| match gone(&submission) {
+                true => {
+                    expired.push(submission);
+                    None
+                }
+                false => Some(submission),
+            });
+        self.urgent = kept.collect();
+        expired.extend(
+            self.lazy
+                .extract_if(.., |_, submission| gone(submission))
+                .map(|(_, s)| s),
+        );
+        if self.lazy.is_empty() {
+            self.lazy_since = None;
+        }
+        expired
+    }
+}
+
+/// What still fits into a batch. The first command always does.
+#[derive(Default)]
+struct Room {
+    commands: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, command: &Command) -> bool {
+        let (weight, size) = (weight(command), size(command));
+        let fits = self.commands + weight <= MAX_COMMANDS && self.bytes + size <= MAX_BYTES;
+        if !fits && self.commands > 0 {
+            return false;
+        }
+        self.commands += weight;
+        self.bytes += size;
+        true
+    }
+}
+
+/// How many stanzas a command counts for.
+fn weight(command: &Command) -> usize {
+    match command {
+        Command::Inbound(inbound) => inbound.stanzas.len().max(1),
+        Command::Relay { items, .. } => items.len().max(1),
+        _ => 1,
+    }
+}
+
+/// About how many bytes a command takes.
+pub fn size(command: &Command) -> usize {
+    64 + match command {
+        Command::Inbound(inbound) => inbound.stanzas.iter().flatten().map(action_size).sum(),
+        Command::Relay { items, .. } => items.iter().map(|relay| relay.size()).sum(),
+        Command::Done(completed) => completed.iter().map(completed_size).sum(),
+        _ => 64,
+    }
+}
+
+/// About how many bytes a completed effect takes.
+pub fn completed_size(completed: &crate::session::Completed) -> usize {
+    let messages = completed
+        .messages
+        .iter()
+        .map(|message| 160 + message.packet.payload.len());
+    16 + completed
+        .relays
+        .iter()
+        .map(|relay| relay.size())
+        .sum::<usize>()
+        + messages.sum::<usize>()
+}
+
+fn action_size(action: &Action) -> usize {
+    match action {
+        Action::Reply(packet) | Action::Directed(packet) => 96 + packet.payload.len(),
+        Action::Send(relay) => relay.size(),
+        Action::Presence(update) => {
+            let requests = update
+                .requests
+                .iter()
+                .map(|packet| 96 + packet.payload.len());
+            96 + update.packet.payload.len()
+                + 32 * (update.subscribers.len() + update.probes.len())
+                + requests.sum::<usize>()
+        }
+        Action::Carbons(_) | Action::Interested | Action::ArchiveAware => 8,
+    }
+}
+
+/// How many commands arrive: whether to wait for more is worth its while.
+#[derive(Debug)]
+pub struct Rate {
+    window: Instant,
+    count: u32,
+    last: u32,
+}
+
+const WINDOW: Duration = Duration::from_millis(100);
+
+impl Rate {
+    /// Nothing has arrived.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            window: now,
+            count: 0,
+            last: 0,
+        }
+    }
+
+    /// So many have arrived.
+    pub fn note(&mut self, now: Instant, arrived: usize) {
+        self.roll(now);
+        self.count = self
+            .count
+            .saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
+    }
+
+    /// More than [`LINGER_ABOVE`] a second, by the last whole tenth of one.
+    pub fn is_high(&mut self, now: Instant) -> bool {
+        self.roll(now);
+        self.last.max(self.count) > LINGER_ABOVE / 10
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.window);
+        if passed >= WINDOW {
+            self.last = if passed < 2 * WINDOW { self.count } else { 0 };
+            self.count = 0;
+            self.window = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Acknowledge, Inbound};
+
+    fn jid(text: &str) -> Jid {
+        Jid::new(text).expect("valid")
+    }
+
+    fn submission(command: Command, lazy: bool) -> Submission {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        Submission {
+            command,
+            deadline,
+            lazy,
+            forwarded: false,
+            reply: None,
+        }
+    }
+
+    fn acknowledge(session: &str, upto: u64) -> Command {
+        Command::Acknowledge(Acknowledge {
+            session: jid(session),
+            epoch: 1,
+            upto,
+        })
+    }
+
+    fn inbound(stanzas: usize) -> Command {
+        let stanzas = vec![Vec::new(); stanzas];
+        Command::Inbound(Inbound {
+            session: jid("a@b/c"),
+            epoch: 1,
+            first: 1,
+            stanzas,
+        })
+    }
+
+    #[test]
+    fn what_somebody_waits_for_goes_at_once_and_the_rest_rides_along() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        assert_eq!(backlog.due(now), None);
+        backlog.push(submission(acknowledge("a@b/c", 2), true), now);
+        assert_eq!(backlog.due(now), Some(now + LAZY));
+        backlog.push(submission(Command::Tick, false), now);
+        assert_eq!(backlog.due(now), Some(now));
+        let taken: Vec<Command> = backlog.take().into_iter().map(|s| s.command).collect();
+        assert_eq!(taken, [Command::Tick, acknowledge("a@b/c", 2)]);
+        assert_eq!((backlog.is_empty(), backlog.due(now)), (true, None));
+    }
+
+    #[test]
+    fn of_several_acknowledgements_the_last_is_enough() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for upto in 1..9 {
+            backlog.push(submission(acknowledge("a@b/c", upto), true), now);
+            backlog.push(submission(acknowledge("a@b/d", upto), true), now);
+        }
+        let taken: Vec<Command> = backlog.take().into_iter().map(|s| s.command).collect();
+        assert_eq!(taken, [acknowledge("a@b/c", 8), acknowledge("a@b/d", 8)]);
+    }
+
+    #[test]
+    fn a_batch_holds_so_many_stanzas_and_at_least_one_command() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for stanzas in [200, 56, 1, 1000] {
+            backlog.push(submission(inbound(stanzas), false), now);
+        }
+        assert!(backlog.is_full());
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| Some(backlog.take().len()).filter(|n| *n > 0)).collect();
+        assert_eq!(sizes, [2, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_put_back_goes_first_and_what_is_too_late_goes_out() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        backlog.push(submission(inbound(1), false), now);
+        backlog.push(submission(inbound(2), false), now);
+        let taken = backlog.take();
+        backlog.push(submission(inbound(3), false), now);
+        backlog.put_back(taken);
+        let order: Vec<usize> = backlog.urgent.iter().map(|s| weight(&s.command)).collect();
+        assert_eq!(order, [1, 2, 3]);
+        assert_eq!(backlog.expire(now, |_| false).len(), 0);
+        assert_eq!(
+            backlog
+                .expire(now + Duration::from_secs(11), |_| false)
+                .len(),
+            3
+        );
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn only_a_busy_shard_lingers() {
+        let now = Instant::now();
+        let mut rate = Rate::new(now);
+        rate.note(now, 50);
+        assert!(!rate.is_high(now));
+        rate.note(now, 1);
+        assert!(rate.is_high(now) && rate.is_high(now + WINDOW));
+        assert!(!rate.is_high(now + 3 * WINDOW));
+    }
+}

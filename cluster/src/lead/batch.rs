@@ -1,0 +1,279 @@
+//! Turns what waits into entries: proposed here if this node leads the shard, else by the node that does.
+//!
+//! A proposal costs the same whatever it carries, so a leader has one in flight and proposes next what has
+//! arrived meanwhile. Another node sends what it has to the leader in the same way, a few calls at a time;
+//! the order of one caller's proposals is kept, as it has one under way at most.
+//!
+//! Whatever fails goes back to the front and is tried again, at once when the leader changes, until its
+//! deadline. An answer that was lost makes a repeat, and repeats are harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::backlog::{Backlog, Rate, Submission};
+use super::queue::{Queue, Refused, Unavailable};
+use super::{Courier, DEADLINE, Group, LINGER, Leadership, Question, Response};
+use crate::codec;
+use crate::session::{Batch, Command, Settings};
+use crate::{NodeId, ShardId};
+
+/// Calls to the leader under way at a time.
+const CALLS: usize = 4;
+/// Commands held ready for batches.
+const READY: usize = 2048;
+/// How long to leave a leader alone that has just refused.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often deadlines are looked at.
+const CHECK: Duration = Duration::from_millis(100);
+
+/// The task that empties one shard's [`Queue`].
+pub struct Batcher<G, C> {
+    group: Arc<G>,
+    courier: Arc<C>,
+    settings: watch::Receiver<Settings>,
+    clock: fn() -> u64,
+    inbox: mpsc::Receiver<Submission>,
+    leadership: watch::Receiver<Leadership>,
+    backlog: Backlog,
+    rate: Rate,
+    calls: JoinSet<Vec<Submission>>,
+    not_before: Instant,
+    check_at: Instant,
+}
+
+impl<G: Group, C: Courier> Batcher<G, C> {
+    /// `clock` is this node's wall clock, in milliseconds since 1970.
+    pub fn new(
+        group: Arc<G>,
+        courier: Arc<C>,
+        settings: watch::Receiver<Settings>,
+        clock: fn() -> u64,
+        inbox: mpsc::Receiver<Submission>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            leadership: group.leadership(),
+            group,
+            courier,
+            settings,
+            clock,
+            inbox,
+            backlog: Backlog::default(),
+            rate: Rate::new(now),
+            calls: JoinSet::new(),
+            not_before: now,
+            check_at: now,
+        }
+    }
+
+    /// Runs until the queue or the group is closed.
+    pub async fn run(mut self) {
+        while self.gather().await.is_some() {
+            let leadership = *self.leadership.borrow();
+            match leadership.leader {
+                Some(_) if leadership.mine => self.write().await,
+                Some(node) => self.forward(node),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits until there is something to propose and someone to propose it to.
+    async fn gather(&mut self) -> Option<()> {
+        loop {
+            let now = Instant::now();
+            if self.leadership.has_changed().ok()? {
+                self.not_before = now;
+                self.check_at = now;
+            }
+            let leadership = *self.leadership.borrow_and_update();
+            self.expire(now, leadership);
+            let open = leadership.leader.is_some() && self.calls.len() < CALLS;
+            let due = self
+                .backlog
+                .due(now)
+                .filter(|_| open)
+                .map(|due| due.max(self.not_before));
+            if due.is_some_and(|due| due <= now) {
+                return Some(());
+            }
+            let wake = due.unwrap_or(self.check_at);
+            tokio::select! {
+                received = self.inbox.recv(), if self.backlog.len() < READY => {
+                    self.push(received?);
+                    self.drain();
+                }
+                changed = self.leadership.changed() => {
+                    changed.ok()?;
+                    self.not_before = now;
+                    self.check_at = now;
+                }
+                Some(left) = self.calls.join_next(), if !self.calls.is_empty() => {
+                    // A call that was torn down takes its callers with it: they hear of it.
+                    self.put_back(left.unwrap_or_default());
+                }
+                () = sleep_until(wake), if !self.backlog.is_empty() => {}
+            }
+        }
+    }
+
+    fn push(&mut self, submission: Submission) {
+        let now = Instant::now();
+        self.rate.note(now, 1);
+        self.backlog.push(submission, now);
+    }
+
+    fn drain(&mut self) {
+        while self.backlog.len() < READY {
+            match self.inbox.try_recv() {
+                Ok(submission) => self.push(submission),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn put_back(&mut self, submissions: Vec<Submission>) {
+        if !submissions.is_empty() {
+            self.backlog.put_back(submissions);
+            self.not_before = Instant::now() + PAUSE;
+        }
+    }
+
+    /// Answers those that can no longer be helped here.
+    fn expire(&mut self, now: Instant, leadership: Leadership) {
+        if now < self.check_at {
+            return;
+        }
+        self.check_at = now + CHECK;
+        for submission in self
+            .backlog
+            .expire(now, |s| s.forwarded && !leadership.mine)
+        {
+            let answer = match submission.forwarded {
+                true => Refused::NotLeader,
+                false => Refused::Late(Unavailable),
+            };
+            submission.answer(Err(answer));
+        }
+    }
+
+    /// Proposes one batch and waits for it.
+    async fn write(&mut self) {
+        if self.rate.is_high(Instant::now()) && !self.backlog.is_full() {
+            sleep(LINGER).await;
+            self.drain();
+        }
+        let mut taken = self.backlog.take();
+        let batch = Batch {
+            now: (self.clock)(),
+            settings: *self.settings.borrow(),
+            commands: commands_of(&mut taken),
+        };
+        let bytes = Bytes::from(codec::encode(&batch));
+        restore(&mut taken, batch.commands);
+        let mut leadership = self.leadership.clone();
+        let outcomes = tokio::select! {
+            outcomes = self.group.write(bytes) => outcomes.unwrap_or_default(),
+            _ = leadership.wait_for(|l| !l.mine) => Vec::new(),
+            () = sleep(DEADLINE) => Vec::new(),
+        };
+        if outcomes.len() != taken.len() {
+            self.put_back(taken);
+            return;
+        }
+        for (submission, outcome) in taken.into_iter().zip(outcomes) {
+            submission.answer(Ok(outcome));
+        }
+    }
+
+    /// Sends one batch to the node that leads.
+    fn forward(&mut self, to: NodeId) {
+        let taken = self.backlog.take();
+        let (courier, shard) = (self.courier.clone(), self.group.shard());
+        self.calls.spawn(forwarded(
+            courier,
+            shard,
+            to,
+            self.leadership.clone(),
+            taken,
+        ));
+    }
+}
+
+/// The commands alone; [`restore`] brings them back.
+fn commands_of(submissions: &mut [Submission]) -> Vec<Command> {
+    let commands = submissions.iter_mut();
+    commands
+        .map(|submission| std::mem::replace(&mut submission.command, Command::Tick))
+        .collect()
+}
+
+fn restore(submissions: &mut [Submission], commands: Vec<Command>) {
+    for (submission, command) in submissions.iter_mut().zip(commands) {
+        submission.command = command;
+    }
+}
+
+/// Has another node propose; returns what is still to be proposed.
+async fn forwarded<C: Courier>(
+    courier: Arc<C>,
+    shard: ShardId,
+    to: NodeId,
+    mut leadership: watch::Receiver<Leadership>,
+    mut submissions: Vec<Submission>,
+) -> Vec<Submission> {
+    let commands = commands_of(&mut submissions);
+    let payload = Bytes::from(codec::encode(&commands));
+    restore(&mut submissions, commands);
+    let answer = tokio::select! {
+        answer = courier.call(to, shard, Question::Propose, payload) => answer.ok(),
+        _ = leadership.wait_for(|l| l.leader != Some(to)) => None,
+        () = sleep(DEADLINE) => None,
+    };
+    let outcomes = match answer.map(|bytes| codec::decode::<Response>(&bytes)) {
+        Some(Ok(Response::Outcomes(outcomes))) => outcomes,
+        Some(Ok(Response::Index(_) | Response::NotLeader)) | None => Vec::new(),
+        Some(Err(error)) => {
+            tracing::warn!(%shard, node = %to, %error, "unreadable answer to a proposal");
+            Vec::new()
+        }
+    };
+    let mut left = Vec::new();
+    let mut outcomes = outcomes.into_iter();
+    for submission in submissions {
+        match outcomes.next().flatten() {
+            Some(outcome) => submission.answer(Ok(outcome)),
+            None => left.push(submission),
+        }
+    }
+    left
+}
+
+/// Does what another node asks.
+pub async fn answer<G: Group>(
+    group: &G,
+    queue: &Queue,
+    question: Question,
+    payload: &[u8],
+) -> Bytes {
+    let response = match question {
+        Question::ReadIndex => group
+            .read_index()
+            .await
+            .map_or(Response::NotLeader, Response::Index),
+        Question::Propose if !group.leadership().borrow().mine => Response::NotLeader,
+        Question::Propose => match codec::decode::<Vec<Command>>(payload) {
+            Ok(commands) => Response::Outcomes(queue.propose_here(commands).await),
+            Err(error) => {
+                tracing::warn!(shard = %group.shard(), %error, "unreadable proposal from another node");
+                Response::NotLeader
+            }
+        },
+    };
+    codec::encode(&response).into()
+}

@@ -1,0 +1,150 @@
+//! The replicas of a shard as openraft runs them, and the links as the way to other nodes.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use openraft::ReadPolicy;
+use tokio::sync::{broadcast, watch};
+
+use super::junction::Junction;
+use super::loss::Peers;
+use super::{Courier, DEADLINE, Group, Leadership, NotLeader, Question, Queue, Unreached, batch};
+use crate::link::{Handler, Kind, Links, Request};
+use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
+use crate::raft::types::Proposal;
+use crate::session::{Outcome, ShardState};
+use crate::{NodeId, ShardId};
+
+/// The kinds of requests that [`Desk`] answers.
+pub const KINDS: [Kind; 2] = [Kind::Propose, Kind::ReadIndex];
+
+/// One shard of a running node.
+pub struct RaftGroup {
+    replicas: Arc<Replicas>,
+    leadership: watch::Receiver<Leadership>,
+    applied: watch::Receiver<()>,
+}
+
+impl RaftGroup {
+    /// What `junction` hears of tells of progress.
+    pub fn new(
+        replicas: Arc<Replicas>,
+        leadership: watch::Receiver<Leadership>,
+        junction: &Junction,
+    ) -> Self {
+        let applied = junction.progress(replicas.shard);
+        Self { replicas, leadership, applied }
+    }
+
+    /// The replicas themselves.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+}
+
+impl Group for RaftGroup {
+    fn shard(&self) -> ShardId {
+        self.replicas.shard
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    async fn write(&self, batch: Bytes) -> Result<Vec<Outcome>, NotLeader> {
+        match self.replicas.raft.client_write(Proposal(batch)).await {
+            Ok(written) => Ok(written.data),
+            Err(error) => {
+                tracing::debug!(shard = %self.shard(), %error, "not written");
+                Err(NotLeader)
+            }
+        }
+    }
+
+    /// Never by lease: a hand-off after a false alarm may leave an old leader with one.
+    async fn read_index(&self) -> Result<u64, NotLeader> {
+        let index = self.replicas.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+        index.map(|(read, _)| read.index()).map_err(|_| NotLeader)
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&ShardState) -> R) -> R {
+        let replica = self.replicas.machine.replica();
+        // A poisoned lock means that `apply` has panicked, which ends the process by itself.
+        let replica = replica.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&replica.state)
+    }
+
+    fn applied_index(&self) -> u64 {
+        let replica = self.replicas.machine.replica();
+        let replica = replica.lock().unwrap_or_else(PoisonError::into_inner);
+        replica.applied.map_or(0, |id| id.index)
+    }
+
+    fn applied(&self) -> watch::Receiver<()> {
+        self.applied.clone()
+    }
+}
+
+/// The links, unless the node is by itself.
+#[derive(Clone)]
+pub struct LinkCourier(pub Option<Links>);
+
+impl Courier for LinkCourier {
+    async fn call(
+        &self,
+        to: NodeId,
+        shard: ShardId,
+        question: Question,
+        payload: Bytes,
+    ) -> Result<Bytes, Unreached> {
+        let links = self.0.as_ref().ok_or(Unreached)?;
+        let kind = match question {
+            Question::Propose => Kind::Propose,
+            Question::ReadIndex => Kind::ReadIndex,
+        };
+        let answer = links.call(to, kind, group_of(shard), payload, DEADLINE).await;
+        answer.map_err(|_| Unreached)
+    }
+}
+
+/// Answers what other nodes ask about shards.
+pub struct Desk {
+    /// The shards of this node, by number.
+    pub groups: Arc<[Arc<RaftGroup>]>,
+    /// Their queues.
+    pub queues: Arc<[Queue]>,
+}
+
+impl Handler for Desk {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
+        let place = request.group.checked_sub(META_GROUP + 1).and_then(|n| usize::try_from(n).ok());
+        let found = place.and_then(|n| Some((self.groups.get(n)?.clone(), self.queues.get(n)?.clone())));
+        Box::pin(async move {
+            let (group, queue) = found?;
+            let question = match request.kind {
+                Kind::Propose => Question::Propose,
+                Kind::ReadIndex => Question::ReadIndex,
+                _ => return None,
+            };
+            Some(batch::answer(&*group, &queue, question, &request.payload).await)
+        })
+    }
+}
+
+/// Keeps `peers` at what the links know. Runs until they are shut down.
+pub async fn watch_peers(links: Links, peers: watch::Sender<Peers>) {
+    let mut events = links.subscribe();
+    loop {
+        let up = links.up().into_iter().map(|process| (process.node, process.boot)).collect();
+        let now = Peers { up, expected: links.seats().len() };
+        peers.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
+            return;
+        }
+    }
+}

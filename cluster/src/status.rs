@@ -1,0 +1,157 @@
+//! What an operator sees of the cluster, from one node.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lead::Group;
+use crate::lead::group::RaftGroup;
+use crate::lead::loss::Peers;
+use crate::raft::groups::Leadership;
+use crate::{NodeId, ShardId};
+
+/// Entries that a node may be behind and still count as up to date.
+const LAG: u64 = 256;
+
+/// The cluster as one node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Every seat.
+    pub nodes: Vec<NodeStatus>,
+    /// Every shard.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// One seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number in the configuration.
+    pub seat: u64,
+    /// Who fills it, as far as known.
+    pub node: Option<NodeId>,
+    /// Where.
+    pub address: String,
+    /// It is this node, or connected with it.
+    pub up: bool,
+    /// It is this node.
+    pub me: bool,
+}
+
+/// One shard, as the replica on this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub shard: ShardId,
+    /// Who leads it.
+    pub leader: Option<NodeId>,
+    /// The leader's term.
+    pub term: u64,
+    /// The last entry in the log.
+    pub last_log: u64,
+    /// The last one that is committed, as far as known.
+    pub committed: u64,
+    /// The last one that is applied.
+    pub applied: u64,
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+    /// Sessions in all.
+    pub sessions: usize,
+    /// Those without a connection.
+    pub hibernated: usize,
+    /// Effects that wait to be carried out.
+    pub pending: usize,
+}
+
+/// Why clients should not be sent to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It has not yet taken part.
+    #[error("the node is starting")]
+    Starting,
+    /// It hands over what it does.
+    #[error("the node is about to stop")]
+    Draining,
+    /// Nobody leads.
+    #[error("shard {0} has no leader")]
+    NoLeader(ShardId),
+    /// This side of the network can decide nothing.
+    #[error("fewer than half of the voters of shard {0} can be reached")]
+    NoQuorum(ShardId),
+    /// Its state is old.
+    #[error("shard {shard} is {entries} entries behind")]
+    Behind {
+        /// Which.
+        shard: ShardId,
+        /// By how much.
+        entries: u64,
+    },
+}
+
+/// A shard's part of the [`Status`].
+pub fn shard(group: &RaftGroup) -> ShardStatus {
+    let metrics = group.replicas().metrics();
+    let Leadership { leader, term, .. } = group.replicas().leadership();
+    let ((sessions, hibernated), pending) = group.read(|state| (state.counts(), state.pending_count()));
+    ShardStatus {
+        shard: group.shard(),
+        leader,
+        term,
+        last_log: metrics.last_log_index.unwrap_or(0),
+        committed: metrics.committed.map_or(0, |id| id.index),
+        applied: group.applied_index(),
+        voters: group.replicas().voters().into_values().collect(),
+        sessions,
+        hibernated,
+        pending,
+    }
+}
+
+/// Whether the shard can be worked with from this node. Pure.
+pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotReady> {
+    let up = |node: &NodeId| *node == me || peers.up.contains_key(node);
+    let reached = shard.voters.iter().filter(|node| up(node)).count();
+    if reached * 2 <= shard.voters.len() {
+        return Err(NotReady::NoQuorum(shard.shard));
+    }
+    if !shard.leader.as_ref().is_some_and(up) {
+        return Err(NotReady::NoLeader(shard.shard));
+    }
+    match shard.committed.saturating_sub(shard.applied) {
+        entries if entries > LAG => Err(NotReady::Behind { shard: shard.shard, entries }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BootId;
+
+    /// Three voters, led by `leader`; this is node 1, and `up` are connected.
+    #[track_caller]
+    fn check_status(leader: Option<u64>, up: &[u64], applied: u64, expect: Result<(), NotReady>) {
+        let shard = ShardStatus {
+            shard: ShardId(0),
+            leader: leader.map(NodeId),
+            term: 1,
+            last_log: 1000,
+            committed: 1000,
+            applied,
+            voters: (1..=3).map(NodeId).collect(),
+            sessions: 0,
+            hibernated: 0,
+            pending: 0,
+        };
+        let up = up.iter().map(|node| (NodeId(*node), BootId(1))).collect();
+        assert_eq!(check(&shard, NodeId(1), &Peers { up, expected: 2 }), expect);
+    }
+
+    #[test]
+    fn a_node_is_ready_with_a_quorum_a_leader_and_a_fresh_state() {
+        let shard = ShardId(0);
+        check_status(Some(2), &[2], 1000, Ok(()));
+        check_status(Some(1), &[3], 1000, Ok(()));
+        check_status(Some(1), &[], 1000, Err(NotReady::NoQuorum(shard)));
+        check_status(Some(2), &[3], 1000, Err(NotReady::NoLeader(shard)));
+        check_status(None, &[2, 3], 1000, Err(NotReady::NoLeader(shard)));
+        check_status(Some(2), &[2], 500, Err(NotReady::Behind { shard, entries: 500 }));
+    }
+}
