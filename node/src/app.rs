@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use cluster::{Cluster, NotReady};
+use cluster::Cluster;
+use cluster::status::NotReady;
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
-use cluster::{Cluster, LinkAuth, Peer, StartError};
+use cluster::config::{LinkAuth, Peer};
+use cluster::{Cluster, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
@@ -83,7 +84,6 @@ async fn node(config: Config) -> Result<(), ServeError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
     let (stop, stopped) = watch::channel(false);
-    actix_rt::spawn(crate::admin::http::serve(app.clone(), admin.into_std()));
     actix_rt::spawn(refresh(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
