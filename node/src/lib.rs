@@ -1,10 +1,30 @@
-//! Holdfast.
+//! Holdfast: the part that touches the world.
+//!
+//! # The life of a stanza
+//!
+//! A socket is let in ([`listen`]) and led to a bound or resumed session ([`session`]). From then on its
+//! pump turns bytes into stanzas; the session's actor has each of them resolved to actions ([`router`],
+//! with the [`services`] attached through [`hooks`]) and proposes those to the account's shard. Once they
+//! are committed, whatever follows comes back as outputs ([`host`]), which the actors of the receiving
+//! sessions write, in the shard's order. What belongs into the database ([`storage`]) is done by the
+//! node that leads the shard.
+//!
+//! Nothing is acknowledged that was not committed, and no byte of a stanza leaves before the commit that
+//! numbered it.
 
 pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod drain;
 pub mod hooks;
+pub mod host;
+pub mod listen;
+pub mod metrics;
 pub mod router;
+pub mod serve;
 pub mod services;
+pub mod session;
 pub mod storage;
+pub mod telemetry;

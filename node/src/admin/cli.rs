@@ -138,6 +138,8 @@ enum Failure {
     User(#[from] UserError),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
     #[error("see above")]
     Check,
     #[error("`{0}` is not part of this build")]
@@ -165,10 +167,7 @@ pub fn main() -> ExitCode {
 
 fn run(source: &Source, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve => {
-            load(source)?;
-            Err(Failure::Absent("serve"))
-        }
+        Command::Serve => Ok(crate::serve::run(load(source)?)?),
         Command::Demo(_) => Err(Failure::Absent("demo")),
         Command::Check => {
             let config = load(source)?;

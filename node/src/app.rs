@@ -1,0 +1,109 @@
+//! What the parts of a running node share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use cluster::Cluster;
+use cluster::status::NotReady;
+use proto::{BareJid, Jid};
+use tokio::sync::Semaphore;
+
+use crate::auth::Throttle;
+use crate::config::Config;
+use crate::listen::gate::Gate;
+use crate::listen::tls::Certificates;
+use crate::metrics::Metrics;
+use crate::router::{Edge, Presences};
+use crate::session::Directory;
+use crate::session::vigil::Vigil;
+
+/// Handles that every part of a node may use. What a part owns alone is not here.
+pub struct App {
+    /// What the operator decided.
+    pub config: Config,
+    /// The replicated state.
+    pub cluster: Cluster,
+    /// What resolves stanzas: database, accounts, services.
+    pub edge: Arc<Edge>,
+    /// The connections of this process.
+    pub directory: Arc<Directory>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Our certificate.
+    pub certificates: Certificates,
+    /// What client streams offer.
+    pub stream_settings: Arc<proto::stream::Settings>,
+    /// Whether this process has stood still.
+    pub vigil: Arc<Vigil>,
+    /// Places for connections without a session.
+    pub gate: Arc<Gate>,
+    /// Failed logins.
+    pub logins: Throttle,
+    /// Failed resumptions.
+    pub resumes: Throttle,
+    /// Passwords that may be checked at a time.
+    pub hashing: Semaphore,
+    /// Last commands of connections that are not committed yet.
+    pub departures: AtomicUsize,
+    /// The node is leaving: it takes no new connections.
+    pub draining: AtomicBool,
+}
+
+/// Why this node should get no connections now.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// It is being stopped.
+    #[error("draining")]
+    Draining,
+    /// The cluster cannot commit, or this node lags behind.
+    #[error("{0}")]
+    Cluster(#[from] NotReady),
+}
+
+impl App {
+    /// Whether clients should be sent here (`/readyz`).
+    pub fn ready(&self) -> Result<(), Unready> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Unready::Draining);
+        }
+        Ok(self.cluster.ready()?)
+    }
+
+    /// The metrics page, with what is counted only when asked for.
+    pub fn metrics_text(&self) -> String {
+        let counts = self.cluster.read_all(|_, shard| shard.counts());
+        let hibernated: usize = counts.iter().map(|(_, hibernated)| hibernated).sum();
+        self.metrics.hibernated.set(i64::try_from(hibernated).unwrap_or(i64::MAX));
+        self.metrics.text()
+    }
+
+    /// A file of this node.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.config.data_dir().join(name)
+    }
+}
+
+/// Looks up presence in this node's replicas, once there are any.
+#[derive(Default)]
+pub struct LocalPresences {
+    cluster: OnceLock<Cluster>,
+}
+
+impl LocalPresences {
+    /// The cluster has started.
+    pub fn attach(&self, cluster: Cluster) {
+        // It starts once per process; a second one would be another node's.
+        drop(self.cluster.set(cluster));
+    }
+}
+
+impl Presences for LocalPresences {
+    fn available(&self, account: &BareJid) -> Vec<Jid> {
+        let Some(cluster) = self.cluster.get() else {
+            return Vec::new();
+        };
+        let presences = cluster.read(account, |shard| shard.presences(account));
+        presences.into_iter().map(|(session, _)| session).collect()
+    }
+}

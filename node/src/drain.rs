@@ -1,0 +1,63 @@
+//! The stop: a node leaves without its clients' sessions noticing more than a resume.
+//!
+//! Not ready, no new connections, leaderships handed over, then connections closed without
+//! `</stream:stream>`, a few at a time, so that clients resume on the other nodes and do not all come at
+//! once (design §7).
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::app::App;
+
+/// The closing of connections is spread over so long.
+const SPREAD: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(50);
+/// Sessions may take so long to be given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything but the last word, after which the process may end.
+pub async fn drain(app: &App) {
+    tracing::info!(connections = app.directory.len(), "draining");
+    app.cluster.drain().await;
+    dismiss(app).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !settled(app) && Instant::now() < deadline {
+        sleep(STEP).await;
+    }
+    app.cluster.shutdown().await;
+    tracing::info!("drained");
+}
+
+fn settled(app: &App) -> bool {
+    app.directory.is_empty() && app.departures.load(Ordering::Relaxed) == 0
+}
+
+async fn dismiss(app: &App) {
+    let connections = app.directory.connections();
+    for some in connections.chunks(pace(connections.len())) {
+        for conn in some {
+            app.directory.dismiss(*conn);
+        }
+        sleep(STEP).await;
+    }
+}
+
+/// How many connections are closed per step.
+fn pace(connections: usize) -> usize {
+    let steps = SPREAD.as_millis() / STEP.as_millis();
+    connections.div_ceil(usize::try_from(steps).unwrap_or(1)).max(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_connections_take_as_long_as_a_few_hundred() {
+        assert_eq!(pace(0), 8);
+        assert_eq!(pace(100), 8);
+        assert_eq!(pace(100_000), 1000);
+    }
+}

@@ -1,0 +1,38 @@
+//! What the cluster asks of this node: outputs to connections, effects to the database.
+
+use std::sync::Arc;
+
+use cluster::session::{Completed, Output, Pending};
+use cluster::shard::map::shard_of;
+use cluster::{Host, ShardId};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::router::Edge;
+use crate::services::effects;
+use crate::session::Directory;
+
+/// See [`Host`]. Called from the cluster's own threads; never waits there.
+pub struct NodeHost {
+    /// The connections of this process.
+    pub directory: Arc<Directory>,
+    /// What effects need.
+    pub edge: Arc<Edge>,
+    /// How many shards there are.
+    pub shards: u16,
+}
+
+impl Host for NodeHost {
+    fn outputs(&self, outputs: Vec<Output>) {
+        self.directory.deliver(outputs);
+    }
+
+    fn resync(&self, shard: ShardId) {
+        self.directory.resync(shard, |account| shard_of(account, self.shards));
+    }
+
+    fn perform(&self, shard: ShardId, pending: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>> {
+        let edge = self.edge.clone();
+        async move { effects::perform(&edge, shard, pending).await }.boxed()
+    }
+}

@@ -1,0 +1,154 @@
+//! Client sockets: accepted in one place, served on all arbiters in turn.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::proxy::{self, Origin};
+use crate::app::App;
+use crate::session::negotiate::{self, Visitor};
+
+/// Connections that the kernel holds for us.
+const BACKLOG: i32 = 1024;
+/// How long to wait when the process is out of descriptors (T-16).
+const OUT_OF_SOCKETS: Duration = Duration::from_millis(50);
+/// Balancers drop silent flows after 350 s without a word.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A socket that clients connect to.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// TLS comes first.
+    pub direct: bool,
+    /// Where it really listens.
+    pub address: SocketAddr,
+}
+
+impl Listener {
+    /// The socket alone, for those who accept by themselves.
+    pub fn into_std(self) -> TcpListener {
+        self.socket
+    }
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}")]
+pub struct ListenError {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+/// Opens a listener. An IPv6 wildcard takes IPv4 as well, or only that where there is no IPv6.
+pub fn bind(address: SocketAddr, direct: bool) -> Result<Listener, ListenError> {
+    let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    let socket = match open(address) {
+        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => open(fallback),
+        opened => opened,
+    };
+    let opened = socket.and_then(|socket| {
+        let address = socket.local_addr()?;
+        Ok(Listener { socket, direct, address })
+    });
+    opened.map_err(|error| ListenError { address, error })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restarted node must not wait for the connections of the one before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop` says so.
+pub async fn accept(
+    app: Arc<App>,
+    listener: Listener,
+    arbiters: Vec<ArbiterHandle>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+    for arbiter in arbiters.iter().cycle() {
+        let accepted = tokio::select! {
+            _ = stop.changed() => return Ok(()),
+            accepted = socket.accept() => accepted,
+        };
+        match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
+            Ok((socket, peer)) => {
+                let (app, direct) = (app.clone(), listener.direct);
+                arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(app, socket, peer, direct))));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(OUT_OF_SOCKETS).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts a socket for as long as it is open.
+struct Counted(Arc<App>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, direct: bool) {
+    app.metrics.connections.inc();
+    let counted = Counted(app.clone());
+    // Both only tune; a socket that refuses them is about to fail anyway.
+    let tuned = SockRef::from(&socket);
+    drop(tuned.set_tcp_nodelay(true));
+    drop(tuned.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)));
+    let Ok(mut socket) = TcpStream::from_std(socket) else {
+        return;
+    };
+    let mut address = peer.ip().to_canonical();
+    let c2s = &app.config.c2s;
+    if c2s.proxy_protocol && c2s.trusted_proxies.iter().any(|p| p.contains(address)) {
+        match proxy::read(&mut socket).await {
+            Ok(Origin::Address(client)) => address = client.to_canonical(),
+            Ok(Origin::Balancer) => {}
+            Err(error) => return tracing::debug!(%peer, %error, "no way in"),
+        }
+    }
+    let Some(ticket) = app.gate.enter(address) else {
+        app.metrics.refused.inc();
+        return;
+    };
+    let visitor = Visitor { socket, address, direct, ticket };
+    if let Some(pump) = negotiate::welcome(app, visitor).await {
+        drop(actix_rt::spawn(async move {
+            pump.run().await;
+            drop(counted);
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_knows_the_port_that_it_got() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        assert_ne!(listener.address.port(), 0);
+        assert!(bind(listener.address, true).is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Our certificate, and what TLS is spoken with it.
+//!
+//! TLS 1.2 and 1.3, no early data (T-18, SM-49). The certificate is read again when its file changes;
+//! connections keep the one they were given, which is also the one their channel binding names (ST-53).
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use proto::stream::TlsInfo;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+
+/// Why there is no certificate to serve with.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No certificate is configured, and the domain is a real one.
+    #[error("tls.certificate and tls.key must be set to serve {0}: only localhost gets a self-signed one")]
+    NotConfigured(String),
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, String),
+    /// A file cannot be written.
+    #[error("cannot write {0}: {1}")]
+    Write(PathBuf, std::io::Error),
+    /// The certificate and its key do not work together.
+    #[error("cannot use the certificate {0}: {1}")]
+    Unusable(PathBuf, rustls::Error),
+    /// A self-signed certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// A certificate with all that depends on it.
+pub struct Identity {
+    starttls: TlsAcceptor,
+    direct: TlsAcceptor,
+    end_point: Option<Vec<u8>>,
+}
+
+/// The certificate in use, and where it came from.
+pub struct Certificates {
+    certificate: PathBuf,
+    key: PathBuf,
+    read: ArcSwap<(SystemTime, SystemTime)>,
+    current: ArcSwap<Identity>,
+}
+
+impl Certificates {
+    /// Reads the configured files; without any, makes or reads a self-signed certificate for localhost.
+    pub fn open(
+        files: Option<(PathBuf, PathBuf)>,
+        domains: &[String],
+        data_dir: &Path,
+    ) -> Result<Self, TlsError> {
+        let (certificate, key) = match files {
+            Some(files) => files,
+            None => self_signed(domains, data_dir)?,
+        };
+        let read = (changed(&certificate), changed(&key));
+        let current = ArcSwap::from_pointee(load(&certificate, &key)?);
+        Ok(Self { certificate, key, read: ArcSwap::from_pointee(read), current })
+    }
+
+    /// Reads the files again if they changed. On error the certificate in use stays.
+    pub fn refresh(&self) -> Result<bool, TlsError> {
+        let read = (changed(&self.certificate), changed(&self.key));
+        if **self.read.load() == read {
+            return Ok(false);
+        }
+        self.read.store(Arc::new(read));
+        self.current.store(Arc::new(load(&self.certificate, &self.key)?));
+        Ok(true)
+    }
+
+    /// The certificate for a new connection.
+    pub fn current(&self) -> Arc<Identity> {
+        self.current.load_full()
+    }
+}
+
+impl Identity {
+    /// Shakes hands; `direct` if TLS came first and may name its protocol (ST-29).
+    pub async fn accept(
+        &self,
+        socket: TcpStream,
+        direct: bool,
+    ) -> std::io::Result<(TlsStream<TcpStream>, TlsInfo)> {
+        let acceptor = if direct { &self.direct } else { &self.starttls };
+        let stream = acceptor.accept(socket).await?;
+        let info = TlsInfo { exporter: exporter(&stream), end_point: self.end_point.clone() };
+        Ok((stream, info))
+    }
+}
+
+/// Keying material for `tls-exporter`. Not with TLS 1.2, of which we cannot tell whether the master
+/// secret is an extended one (ST-54).
+fn exporter(stream: &TlsStream<TcpStream>) -> Option<[u8; 32]> {
+    let connection = stream.get_ref().1;
+    if connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+        return None;
+    }
+    let context = Some(&[][..]);
+    connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", context).ok()
+}
+
+fn changed(file: &Path) -> SystemTime {
+    let changed = std::fs::metadata(file).and_then(|m| m.modified());
+    changed.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
+    let unread = |path: &Path, e: rustls::pki_types::pem::Error| TlsError::Read(path.into(), e.to_string());
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| unread(certificate, e))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| unread(key, e))?;
+    let Some(leaf) = chain.first() else {
+        return Err(TlsError::Read(certificate.into(), "there is no certificate in it".into()));
+    };
+    let end_point = end_point(leaf);
+    let unusable = |e| TlsError::Unusable(certificate.into(), e);
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions)
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(unusable)?;
+    let mut direct = config.clone();
+    direct.alpn_protocols = vec![b"xmpp-client".to_vec()];
+    Ok(Identity {
+        starttls: TlsAcceptor::from(Arc::new(config)),
+        direct: TlsAcceptor::from(Arc::new(direct)),
+        end_point,
+    })
+}
+
+/// The hash of a certificate for `tls-server-end-point` (RFC 5929 §4.1): with the hash of its signature,
+/// SHA-256 in place of weaker ones, nothing where the signature has no single hash (ST-53).
+fn end_point(leaf: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let algorithm = &certificate.signature_algorithm;
+    let oid = match SignatureAlgorithm::try_from(algorithm) {
+        Ok(SignatureAlgorithm::RSASSA_PSS(params)) => params.hash_algorithm_oid().to_id_string(),
+        _ => algorithm.algorithm.to_id_string(),
+    };
+    match oid.as_str() {
+        // MD5, SHA-1 and SHA-256, with RSA, ECDSA and by themselves.
+        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => Some(Sha256::digest(leaf).to_vec()),
+        "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => Some(Sha256::digest(leaf).to_vec()),
+        "1.3.14.3.2.26" | "2.16.840.1.101.3.4.2.1" => Some(Sha256::digest(leaf).to_vec()),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => Some(Sha384::digest(leaf).to_vec()),
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => Some(Sha512::digest(leaf).to_vec()),
+        _ => None,
+    }
+}
+
+/// A certificate that nobody trusts by itself, kept so that clients may pin it.
+fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
+    let is_local = |d: &&String| *d == "localhost" || d.ends_with(".localhost");
+    if let Some(domain) = domains.iter().find(|d| !is_local(d)) {
+        return Err(TlsError::NotConfigured(domain.clone()));
+    }
+    let (certificate, key) = (data_dir.join("localhost.crt"), data_dir.join("localhost.key"));
+    if certificate.exists() && key.exists() {
+        return Ok((certificate, key));
+    }
+    let made = rcgen::generate_simple_self_signed(domains.to_vec())?;
+    write(&key, &made.signing_key.serialize_pem(), 0o600)?;
+    write(&certificate, &made.cert.pem(), 0o644)?;
+    Ok((certificate, key))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
+    file.and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| TlsError::Write(path.into(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domains(name: &str) -> Vec<String> {
+        vec![name.to_owned()]
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_made_once_and_for_localhost_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Certificates::open(None, &domains(name), dir.path());
+        assert!(matches!(open("example.org"), Err(TlsError::NotConfigured(_))));
+        let first = open("localhost").unwrap().current().end_point.clone();
+        assert_eq!(first.as_ref().map(Vec::len), Some(32));
+        assert_eq!(open("localhost").unwrap().current().end_point, first);
+    }
+
+    #[test]
+    fn a_changed_certificate_is_read_and_a_broken_one_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = Certificates::open(None, &domains("localhost"), dir.path()).unwrap();
+        let before = certificates.current().end_point.clone();
+        assert!(!certificates.refresh().unwrap());
+        let touch = |text: &str, seconds| {
+            std::fs::write(dir.path().join("localhost.crt"), text).unwrap();
+            let file = std::fs::File::options().write(true).open(dir.path().join("localhost.crt")).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        touch("broken", 1);
+        assert!(certificates.refresh().is_err());
+        assert_eq!(certificates.current().end_point, before);
+        let made = rcgen::generate_simple_self_signed(domains("localhost")).unwrap();
+        std::fs::write(dir.path().join("localhost.key"), made.signing_key.serialize_pem()).unwrap();
+        touch(&made.cert.pem(), 2);
+        assert!(certificates.refresh().unwrap());
+        assert_ne!(certificates.current().end_point, before);
+    }
+}

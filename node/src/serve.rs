@@ -1,0 +1,269 @@
+//! The life of a node's process: from a configuration to the last connection.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::Arbiter;
+use cluster::config::{LinkAuth, Peer};
+use cluster::{Cluster, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+
+use crate::app::{App, LocalPresences};
+use crate::auth::{Accounts, Throttle};
+use crate::config::Config;
+use crate::hooks::{Clash, Registry};
+use crate::host::NodeHost;
+use crate::listen::c2s::{self, ListenError, Listener};
+use crate::listen::gate::Gate;
+use crate::listen::tls::{Certificates, TlsError};
+use crate::metrics::Metrics;
+use crate::router::Edge;
+use crate::session::Directory;
+use crate::session::vigil::Vigil;
+use crate::storage::{Storage, StorageError};
+use crate::{clock, drain, services, telemetry};
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE: Duration = Duration::from_secs(30);
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {0}: {1}")]
+    DataDir(PathBuf, io::Error),
+    /// The cluster's secret cannot be read.
+    #[error("cannot read cluster.secret_file {0}: {1}")]
+    Secret(PathBuf, io::Error),
+    /// The cluster is configured without a way for nodes to know each other.
+    #[error("the cluster needs cluster.secret_file, or cluster.ca, cluster.certificate and cluster.key")]
+    NoLinkAuth,
+    /// Neither certificate nor self-signed one.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The database cannot be used.
+    #[error("cannot use the database: {0}")]
+    Storage(#[from] StorageError),
+    /// Services contradict each other.
+    #[error(transparent)]
+    Services(#[from] Clash),
+    /// The cluster does not start.
+    #[error(transparent)]
+    Cluster(#[from] StartError),
+    /// A port is taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Signals, threads or files of this process.
+    #[error("{0}")]
+    Process(#[from] io::Error),
+    /// A second signal cut the drain short.
+    #[error("stopped before the drain was over")]
+    CutShort,
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    telemetry::install(&config.log);
+    raise_descriptors();
+    actix::System::new().block_on(node(config))
+}
+
+async fn node(config: Config) -> Result<(), ServeError> {
+    let mut stops = Stops::new()?;
+    make_data_dir(config.data_dir())?;
+    let listeners = bind(&config)?;
+    let admin = c2s::bind(config.admin.listen, false)?;
+    let app = assemble(config).await?;
+    let addresses = Addresses::of(&listeners, admin.address);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
+    let (stop, stopped) = watch::channel(false);
+    actix_rt::spawn(refresh(app.clone()));
+    for listener in listeners {
+        let handles = arbiters.iter().map(Arbiter::handle).collect();
+        actix_rt::spawn(c2s::accept(app.clone(), listener, handles, stopped.clone()));
+    }
+    addresses.announce(&app)?;
+    stops.next().await;
+    app.draining.store(true, Ordering::Relaxed);
+    // Receivers live in the accept loops; without any there is nothing to stop.
+    let _ = stop.send(true);
+    tokio::select! {
+        () = drain::drain(&app) => Ok(()),
+        () = stops.next() => Err(ServeError::CutShort),
+    }
+}
+
+/// The signals that stop a node.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Starts everything that does not listen.
+async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
+    let tls = config.tls.certificate.clone().zip(config.tls.key.clone());
+    let certificates = Certificates::open(tls, config.domains(), config.data_dir())?;
+    let storage = Storage::open(config.storage.url()).await?;
+    let accounts = Accounts::new(storage.clone(), clock::now);
+    let presences = Arc::new(LocalPresences::default());
+    let edge = Arc::new(Edge {
+        domains: config.domains().to_vec(),
+        storage,
+        accounts,
+        services: Registry::new(services::ALL)?,
+        presences: presences.clone(),
+        now: clock::now,
+        random: clock::random,
+        started: clock::now(),
+    });
+    let directory = Arc::new(Directory::default());
+    let settings = cluster_config(&config)?;
+    let host = NodeHost { directory: directory.clone(), edge: edge.clone(), shards: settings.shards };
+    let cluster = Cluster::start(settings, Arc::new(host)).await?;
+    presences.attach(cluster.clone());
+    let limits = config.limits.clone();
+    Ok(Arc::new(App {
+        cluster,
+        edge,
+        directory,
+        metrics: Arc::new(Metrics::default()),
+        certificates,
+        stream_settings: Arc::new(stream_settings(&config)),
+        vigil: Vigil::begin(clock::instant),
+        gate: Gate::new(limits.connections_per_address),
+        logins: Throttle::new(limits.logins_per_minute),
+        resumes: Throttle::new(limits.failed_resumes_per_minute),
+        hashing: Semaphore::new(2),
+        departures: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        config,
+    }))
+}
+
+fn stream_settings(config: &Config) -> proto::stream::Settings {
+    proto::stream::Settings {
+        domains: config.domains().to_vec(),
+        mechanisms: config.auth.mechanisms.clone(),
+        max_stanza_bytes: config.c2s.max_stanza_bytes,
+        ..proto::stream::Settings::default()
+    }
+}
+
+/// What the cluster needs to know of the configuration.
+fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
+    let data_dir = config.data_dir().to_path_buf();
+    let Some(section) = &config.cluster else {
+        return Ok(cluster::Config::single(data_dir, config.settings()));
+    };
+    let auth = match (&section.secret_file, &section.ca, &section.certificate, &section.key) {
+        (Some(file), ..) => {
+            let secret = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
+            LinkAuth::Secret(secret.trim_ascii().to_vec())
+        }
+        (None, Some(ca), Some(certificate), Some(key)) => LinkAuth::Certificates {
+            ca: ca.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => return Err(ServeError::NoLinkAuth),
+    };
+    let peer = |p: &crate::config::PeerAddress| Peer { seat: p.seat, address: p.address.clone() };
+    Ok(cluster::Config {
+        seat: section.seat(),
+        listen: section.listen,
+        advertise: section.advertised(),
+        peers: section.peers.iter().map(peer).collect(),
+        auth,
+        shards: section.shards,
+        ..cluster::Config::single(data_dir, config.settings())
+    })
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {
+    let plain = config.c2s.listen.iter().map(|address| (*address, false));
+    let direct = config.c2s.listen_tls.iter().map(|address| (*address, true));
+    Ok(plain.chain(direct).map(|(address, direct)| c2s::bind(address, direct)).collect::<Result<_, _>>()?)
+}
+
+/// Where this node listens; the ports may have been chosen by the system.
+#[derive(serde::Serialize)]
+struct Addresses {
+    c2s: Vec<String>,
+    c2s_tls: Vec<String>,
+    admin: String,
+}
+
+impl Addresses {
+    fn of(listeners: &[Listener], admin: std::net::SocketAddr) -> Self {
+        let some = |direct| {
+            let some = listeners.iter().filter(move |l| l.direct == direct);
+            some.map(|l| l.address.to_string()).collect()
+        };
+        Self { c2s: some(false), c2s_tls: some(true), admin: admin.to_string() }
+    }
+
+    /// One line for whoever started us, and a file for programs.
+    fn announce(&self, app: &App) -> io::Result<()> {
+        let partial = app.file("addresses.json.new");
+        std::fs::write(&partial, serde_json::to_vec(self).map_err(io::Error::other)?)?;
+        std::fs::rename(partial, app.file("addresses.json"))?;
+        let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
+        println!("ready c2s={c2s} c2s_tls={tls} admin={}", self.admin);
+        tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "ready");
+        Ok(())
+    }
+}
+
+/// Looks for a new certificate now and then, and at SIGHUP.
+async fn refresh(app: Arc<App>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = tokio::time::sleep(CERTIFICATE) => {}
+        }
+        match app.certificates.refresh() {
+            Ok(true) => tracing::info!("the certificate was read again"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the certificate in use stays"),
+        }
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), ServeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| ServeError::DataDir(path.to_path_buf(), error))
+}
+
+/// As many sockets as the system lets us have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, "the limit of open files stays low");
+    }
+}

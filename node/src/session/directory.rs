@@ -1,0 +1,128 @@
+//! Which connections are here: the way from the cluster's outputs to their mailboxes.
+//!
+//! A connection is entered before anything is proposed in its name, so that no output can come before
+//! its mailbox exists. Outputs for a connection that is gone are dropped: the session's state is
+//! elsewhere, and its next owner asks for what is missing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use cluster::{ConnId, ShardId};
+use cluster::session::Output;
+use proto::BareJid;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What a connection is told from outside.
+#[derive(Debug)]
+pub enum Mail {
+    /// An output of the cluster.
+    Output(Output),
+    /// Outputs may have been skipped; what is missing is to be read from the state.
+    Resync,
+    /// The node stops: the connection closes without ending its session.
+    Leave,
+}
+
+/// What a connection reads its mail from. Bounded by the session's queue in its shard.
+pub type Mailbox = UnboundedReceiver<Mail>;
+
+#[derive(Debug)]
+struct Entry {
+    account: BareJid,
+    mailbox: UnboundedSender<Mail>,
+}
+
+/// The connections of this process that act, or ask to act, for a session.
+#[derive(Debug, Default)]
+pub struct Directory {
+    last: AtomicU64,
+    // A lock rather than an actor: outputs come in batches from another runtime, and only look up.
+    entries: RwLock<HashMap<ConnId, Entry>>,
+}
+
+impl Directory {
+    /// Enters a connection of `account`.
+    pub fn enter(&self, account: BareJid) -> (ConnId, Mailbox) {
+        let conn = ConnId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let (mailbox, mail) = unbounded_channel();
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.insert(conn, Entry { account, mailbox });
+        (conn, mail)
+    }
+
+    /// Forgets a connection.
+    pub fn leave(&self, conn: ConnId) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.remove(&conn);
+    }
+
+    /// Hands outputs to their connections, in order.
+    pub fn deliver(&self, outputs: Vec<Output>) {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        for output in outputs {
+            if let Some(entry) = entries.get(&output.owner.conn) {
+                // An error means that the connection is just leaving.
+                drop(entry.mailbox.send(Mail::Output(output)));
+            }
+        }
+    }
+
+    /// Tells the connections whose account lives in `shard` to look for what they missed.
+    pub fn resync(&self, shard: ShardId, shard_of: impl Fn(&BareJid) -> ShardId) {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries.values().filter(|e| shard_of(&e.account) == shard) {
+            drop(entry.mailbox.send(Mail::Resync));
+        }
+    }
+
+    /// Tells one connection to leave; false if it is gone.
+    pub fn dismiss(&self, conn: ConnId) -> bool {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&conn).is_some_and(|e| e.mailbox.send(Mail::Leave).is_ok())
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> Vec<ConnId> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().copied().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::id::Owner;
+    use cluster::session::Event;
+
+    use super::*;
+
+    fn output(conn: ConnId) -> Output {
+        let owner = Owner { conn, ..Owner { node: Default::default(), boot: Default::default(), conn } };
+        Output { owner, session: proto::Jid::new("a@b/c").unwrap(), epoch: 1, event: Event::Bound }
+    }
+
+    #[test]
+    fn outputs_reach_the_connection_they_name_and_no_other() {
+        let directory = Directory::default();
+        let account = BareJid::new("a@b").unwrap();
+        let (one, mut mail_one) = directory.enter(account.clone());
+        let (two, mut mail_two) = directory.enter(account);
+        assert_ne!(one, two);
+        directory.deliver(vec![output(two), output(ConnId(99))]);
+        assert!(matches!(mail_two.try_recv(), Ok(Mail::Output(o)) if o.owner.conn == two));
+        assert!(mail_one.try_recv().is_err());
+        directory.leave(two);
+        assert!(!directory.dismiss(two));
+        assert_eq!(directory.connections(), [one]);
+    }
+}

@@ -1,0 +1,144 @@
+//! What a client sent and what is not yet handled, in order.
+//!
+//! One job is under way at a time; what arrives meanwhile becomes the next one. So a client that is
+//! faster than the log fills its own batches and nobody else's.
+
+use std::collections::VecDeque;
+
+use proto::stanza::{Packet, Stanza};
+
+/// So many stanzas are proposed at a time, at most.
+pub const BATCH: usize = 64;
+
+/// Something that happened on the stream and has its place in the order.
+#[derive(Debug)]
+pub enum Work {
+    /// A stanza to be resolved.
+    Stanza(Stanza),
+    /// A stanza that is handled by this answer, or by none.
+    Answer(Option<Packet>),
+    /// `<enable/>`
+    Enable {
+        /// The session shall be resumable.
+        resume: bool,
+        /// For how long, by the client's wish.
+        max: Option<u32>,
+    },
+    /// `<r/>`, and when it came.
+    AckRequest(u64),
+    /// `</stream:stream>`
+    Closed,
+    /// The client broke the protocol; the stream error is on its way.
+    Violation,
+    /// The socket is gone.
+    Lost,
+    /// Something that was dealt with when it came.
+    Nothing,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Job {
+    /// Resolve these and propose what follows from them.
+    Stanzas(Vec<Work>),
+    /// Anything else.
+    One(Work),
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    queue: VecDeque<Work>,
+    taken: usize,
+}
+
+impl Inbox {
+    /// Appends. An `<r/>` right behind another one is answered with it (T-15).
+    pub fn push(&mut self, work: Work) {
+        match (&work, self.queue.back()) {
+            (Work::Nothing, _) | (Work::AckRequest(_), Some(Work::AckRequest(_))) => self.taken += 1,
+            _ => self.queue.push_back(work),
+        }
+    }
+
+    /// The next job: a run of stanzas, or one thing of another kind.
+    pub fn next(&mut self) -> Option<Job> {
+        let run = self.queue.iter().take(BATCH).take_while(|w| w.is_stanza()).count();
+        self.taken += run.max(1).min(self.queue.len());
+        match run {
+            0 => self.queue.pop_front().map(Job::One),
+            _ => Some(Job::Stanzas(self.queue.drain(..run).collect())),
+        }
+    }
+
+    /// Whether an `<r/>` that came before `since` still waits; it is answered out of its turn, so it is
+    /// taken out. No other is left behind: those before it are older.
+    pub fn overdue(&mut self, since: u64) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|w| !matches!(w, Work::AckRequest(at) if *at <= since));
+        self.taken += before - self.queue.len();
+        before != self.queue.len()
+    }
+
+    /// When the oldest waiting `<r/>` came.
+    pub fn oldest_request(&self) -> Option<u64> {
+        self.queue.iter().find_map(|w| match w {
+            Work::AckRequest(at) => Some(*at),
+            _ => None,
+        })
+    }
+
+    /// How many inputs have left the queue since the last call.
+    pub fn taken(&mut self) -> usize {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.taken += self.queue.len();
+        self.queue.clear();
+    }
+}
+
+impl Work {
+    fn is_stanza(&self) -> bool {
+        matches!(self, Self::Stanza(_) | Self::Answer(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stanzas(inbox: &mut Inbox, count: usize) {
+        (0..count).for_each(|_| inbox.push(Work::Answer(None)));
+    }
+
+    #[test]
+    fn stanzas_that_wait_together_are_one_job() {
+        let mut inbox = Inbox::default();
+        stanzas(&mut inbox, BATCH + 2);
+        inbox.push(Work::AckRequest(5));
+        inbox.push(Work::AckRequest(6));
+        stanzas(&mut inbox, 1);
+        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == BATCH));
+        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == 2));
+        assert!(matches!(inbox.next(), Some(Job::One(Work::AckRequest(5)))));
+        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == 1));
+        assert!(inbox.next().is_none());
+        assert_eq!(inbox.taken(), BATCH + 5);
+        assert_eq!(inbox.taken(), 0);
+    }
+
+    #[test]
+    fn sm_24_a_request_does_not_wait_for_ever() {
+        let mut inbox = Inbox::default();
+        stanzas(&mut inbox, 1);
+        inbox.push(Work::AckRequest(5));
+        assert_eq!(inbox.oldest_request(), Some(5));
+        assert!(!inbox.overdue(4));
+        assert!(inbox.overdue(5));
+        assert_eq!(inbox.taken(), 1);
+        assert_eq!(inbox.oldest_request(), None);
+    }
+}

@@ -1,0 +1,24 @@
+//! A client's connection, from the first byte to the last.
+//!
+//! [`negotiate`] leads a socket to a bound or resumed session; then [`pump`] carries bytes between the
+//! socket and the stream machine, and [`actor`] acts for the session. What happens to a session is
+//! decided in its shard: the actor proposes, and writes what comes back as outputs, in their order. It
+//! never writes what was not committed.
+
+pub mod actor;
+pub mod count;
+pub mod depart;
+pub mod directory;
+pub mod inbox;
+pub mod negotiate;
+pub mod outbox;
+mod output;
+pub mod pulse;
+pub mod pump;
+pub mod rate;
+pub mod resume;
+pub mod vigil;
+mod work;
+pub mod write;
+
+pub use directory::{Directory, Mail};

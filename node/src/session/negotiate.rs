@@ -1,0 +1,230 @@
+//! From an accepted socket to a bound or resumed session.
+//!
+//! Deadlines run from the moment of acceptance, not from the last byte: a client that dribbles is out
+//! of time all the same (T-11). Nothing is interrupted while a proposal is under way, so that a session
+//! never belongs to a connection that has given up.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use proto::BareJid;
+use proto::sasl::{Failure, plain};
+use proto::stream::{Condition, Input, Security, Stream, StreamError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
+
+use super::actor::{Opening, SessionActor};
+use super::pump::{Pump, read_some};
+use crate::app::App;
+use crate::clock;
+use crate::listen::gate::Ticket;
+use crate::metrics::LoginResult;
+
+const TLS: Duration = Duration::from_secs(10);
+const AUTHENTICATED: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A socket that was let in.
+pub struct Visitor {
+    /// The socket.
+    pub socket: TcpStream,
+    /// Whose it is, as far as a trusted balancer or the network tells.
+    pub address: IpAddr,
+    /// TLS comes first.
+    pub direct: bool,
+    /// Its place among those that have no session yet.
+    pub ticket: Ticket,
+}
+
+/// A stream on its way to a session.
+pub(super) struct Negotiation<S> {
+    pub(super) app: Arc<App>,
+    pub(super) machine: Stream,
+    pub(super) address: IpAddr,
+    pub(super) account: Option<BareJid>,
+    socket: S,
+    deadline: Instant,
+    accepted: Instant,
+    ticket: Ticket,
+}
+
+/// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
+/// be run: as a task of its own, because this one is five times as large.
+pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
+    let accepted = Instant::now();
+    let Visitor { socket, address, direct, ticket } = visitor;
+    let secured = timeout(TLS, secure(&app, socket, direct));
+    let signal = ticket.signal();
+    let secured = tokio::select! {
+        secured = secured => secured,
+        () = signal.notified() => return None,
+    };
+    let (socket, machine) = secured.ok()??;
+    let deadline = accepted + AUTHENTICATED;
+    let negotiation =
+        Negotiation { app, machine, address, account: None, socket, deadline, accepted, ticket };
+    negotiation.run().await
+}
+
+type Secured = (TlsStream<TcpStream>, Stream);
+
+async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secured> {
+    let identity = app.certificates.current();
+    let machine = |security| {
+        Stream::new(app.stream_settings.clone(), security, Box::new(clock::entropy))
+    };
+    if direct {
+        let (socket, info) = identity.accept(socket, true).await.ok()?;
+        return Some((socket, machine(Security::Tls(info))));
+    }
+    let mut machine = machine(Security::Plain);
+    loop {
+        match next(&mut socket, &mut machine).await? {
+            Input::StartTls if machine.has_rest() => return None,
+            Input::StartTls => break,
+            Input::Closed | Input::Failed(_) => {
+                farewell(&mut socket, &mut machine).await;
+                return None;
+            }
+            _ => {}
+        }
+    }
+    socket.write_all(&machine.take_output()).await.ok()?;
+    let (socket, info) = identity.accept(socket, false).await.ok()?;
+    machine.tls_established(info);
+    Some((socket, machine))
+}
+
+/// The next input; `None` if the peer is gone. Output is sent before anything is awaited.
+async fn next<S>(socket: &mut S, machine: &mut Stream) -> Option<Input>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        if let Some(input) = machine.poll() {
+            return Some(input);
+        }
+        let output = machine.take_output();
+        if !output.is_empty() {
+            socket.write_all(&output).await.ok()?;
+            socket.flush().await.ok()?;
+        }
+        if read_some(socket, machine).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// Sends what is left to say and closes.
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, machine: &mut Stream) {
+    let output = machine.take_output();
+    let last = async {
+        socket.write_all(&output).await?;
+        socket.shutdown().await?;
+        let mut rest = [0; 1024];
+        while tokio::io::AsyncReadExt::read(socket, &mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whatever fails here, the socket closes next.
+    drop(timeout(FAREWELL, last).await);
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
+    async fn run(mut self) -> Option<Pump<S>> {
+        let Some(opening) = self.negotiate().await else {
+            farewell(&mut self.socket, &mut self.machine).await;
+            return None;
+        };
+        let Self { app, machine, mut socket, ticket, .. } = self;
+        drop(ticket);
+        let mut machine = machine;
+        // `<resumed/>` or the result of binding goes out before anything that the actor writes.
+        let output = machine.take_output();
+        let (orders, to_pump) = unbounded_channel();
+        let per_second = app.config.limits.stanzas_per_second;
+        let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
+        // An error shows itself to the pump again.
+        drop(socket.write_all(&output).await);
+        drop(socket.flush().await);
+        Some(Pump::new(socket, machine, actor, to_pump, per_second))
+    }
+
+    async fn negotiate(&mut self) -> Option<Opening> {
+        loop {
+            let signal = self.ticket.signal();
+            let input = next(&mut self.socket, &mut self.machine);
+            let input = tokio::select! {
+                input = timeout_at(self.deadline, input) => input,
+                () = signal.notified() => return None,
+            };
+            match input {
+                Ok(Some(Input::Bind { id, resource })) => {
+                    if let Some(opening) = self.bind(&id, resource).await {
+                        return Some(opening);
+                    }
+                }
+                Ok(Some(Input::Resume { previd, h })) => {
+                    if let Some(opening) = self.resume(previd, h).await {
+                        return Some(opening);
+                    }
+                }
+                Ok(Some(Input::Closed | Input::Failed(_)) | None) => return None,
+                Ok(Some(input)) => self.log_in(input).await,
+                Err(_) => {
+                    self.machine.fail(StreamError::new(Condition::ConnectionTimeout));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// What comes before authentication.
+    async fn log_in(&mut self, input: Input) {
+        match input {
+            Input::Lookup { username, domain } => self.look_up(&username, &domain).await,
+            Input::VerifyPlain { digest, keys, password } => {
+                // Bounded, because each of them costs a core for milliseconds (T-26).
+                let permit = self.app.hashing.acquire().await;
+                let verify = move || plain::verify(digest, &keys, &password);
+                let right = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
+                drop(permit);
+                self.machine.plain_verified(right);
+            }
+            Input::Authenticated { account } => {
+                self.app.metrics.login(LoginResult::Ok);
+                self.deadline = self.accepted + BOUND;
+                self.account = Some(account);
+            }
+            Input::AuthFailed { account, failure: Failure::NotAuthorized } => {
+                self.app.metrics.login(LoginResult::Failed);
+                self.app.logins.failed(account.as_ref(), self.address, clock::instant());
+            }
+            _ => {}
+        }
+    }
+
+    async fn look_up(&mut self, username: &str, domain: &str) {
+        let Ok(account) = BareJid::new(&format!("{username}@{domain}")) else {
+            return self.machine.credentials(None);
+        };
+        let Some(delay) = self.app.logins.check(&account, self.address, clock::instant()) else {
+            self.app.metrics.login(LoginResult::Throttled);
+            return self.machine.credentials_unavailable();
+        };
+        tokio::time::sleep(delay).await;
+        match self.app.edge.accounts.credentials(username, domain).await {
+            Ok(credentials) => self.machine.credentials(Some(credentials)),
+            Err(error) => {
+                tracing::warn!(%error, "an account cannot be looked up");
+                self.app.metrics.login(LoginResult::Unavailable);
+                self.machine.credentials_unavailable();
+            }
+        }
+    }
+}

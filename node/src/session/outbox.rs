@@ -1,0 +1,119 @@
+//! What the cluster has for a client and what is not yet written, in the order of the log.
+//!
+//! A slow reader costs one pointer per stanza here; the stanzas themselves are those of the replicated
+//! state.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use cluster::SmId;
+use cluster::session::Item;
+
+/// Something to write.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A stanza with its absolute number.
+    Stanza(u64, Arc<Item>),
+    /// `<enabled/>`: what follows counts from `seed`.
+    Enabled {
+        /// The identifier, if resumable.
+        smid: Option<SmId>,
+        /// The window in seconds.
+        max: u32,
+        /// Where the counters start.
+        seed: u32,
+    },
+}
+
+/// What became of a stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the queue.
+    Queued,
+    /// It came before.
+    Known,
+    /// Those from this number on are missing before it.
+    Gap(u64),
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Outbox {
+    expected: u64,
+    queue: VecDeque<Entry>,
+}
+
+impl Outbox {
+    /// An empty queue; stanza `next` is to come.
+    pub fn new(next: u64) -> Self {
+        Self { expected: next, queue: VecDeque::new() }
+    }
+
+    /// Appends a stanza if it is the next one.
+    pub fn push(&mut self, seq: u64, item: Arc<Item>) -> Pushed {
+        match seq.cmp(&self.expected) {
+            std::cmp::Ordering::Less => Pushed::Known,
+            std::cmp::Ordering::Greater => Pushed::Gap(self.expected),
+            std::cmp::Ordering::Equal => {
+                self.queue.push_back(Entry::Stanza(seq, item));
+                self.expected += 1;
+                Pushed::Queued
+            }
+        }
+    }
+
+    /// Appends `<enabled/>`.
+    pub fn enabled(&mut self, smid: Option<SmId>, max: u32, seed: u32) {
+        self.queue.push_back(Entry::Enabled { smid, max, seed });
+    }
+
+    /// The number of the next stanza that is to come.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// Takes the oldest entry.
+    pub fn pop(&mut self) -> Option<Entry> {
+        self.queue.pop_front()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stanza::{Kind, MessageType, Stanza};
+
+    use super::*;
+
+    fn item() -> Arc<Item> {
+        let packet = Stanza::new(Kind::Message(MessageType::Chat)).pack();
+        super::super::write::tests::item(packet).into()
+    }
+
+    #[test]
+    fn stanzas_are_taken_once_and_without_gaps() {
+        let mut outbox = Outbox::new(5);
+        assert_eq!(outbox.push(4, item()), Pushed::Known);
+        assert_eq!(outbox.push(6, item()), Pushed::Gap(5));
+        assert_eq!(outbox.push(5, item()), Pushed::Queued);
+        assert_eq!(outbox.push(6, item()), Pushed::Queued);
+        assert!(matches!(outbox.pop(), Some(Entry::Stanza(5, _))));
+        assert_eq!(outbox.expected(), 7);
+    }
+
+    #[test]
+    fn sm_17_enabled_keeps_its_place() {
+        let mut outbox = Outbox::new(1);
+        outbox.push(1, item());
+        outbox.enabled(None, 0, 0);
+        outbox.push(2, item());
+        outbox.pop();
+        assert!(matches!(outbox.pop(), Some(Entry::Enabled { .. })));
+        assert!(matches!(outbox.pop(), Some(Entry::Stanza(2, _))));
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! A resource is claimed, or an old session taken over.
+//!
+//! The connection is entered into the directory first, then the command is proposed, then its output is
+//! awaited from this node's own replica: only what was applied here is written here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::session::{Bind, Command, Event, Outcome, Output, Resume, Resumed};
+use cluster::{ConnId, SmId, Unavailable};
+use proto::sm::{CountTooHigh, Failed};
+use proto::stanza::error::{Condition as Refusal, StanzaError};
+use proto::stream::{Condition, StreamError};
+use proto::{BareJid, Jid};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+
+use super::actor::Opening;
+use super::count::{Incoming, Outgoing};
+use super::depart;
+use super::directory::{Mail, Mailbox};
+use super::negotiate::Negotiation;
+use super::outbox::Outbox;
+use crate::app::App;
+use crate::clock;
+use crate::metrics::ResumeResult;
+
+/// How long this node's replica may lag behind the leader that answered (SM-60).
+const LAG: Duration = Duration::from_secs(10);
+
+/// A connection's entry in the directory, taken back unless it comes to a session.
+pub struct Entered {
+    app: Arc<App>,
+    conn: ConnId,
+    mail: Option<Mailbox>,
+}
+
+impl Entered {
+    fn new(app: &Arc<App>, account: &BareJid) -> Self {
+        let (conn, mail) = app.directory.enter(account.clone());
+        Self { app: app.clone(), conn, mail: Some(mail) }
+    }
+
+    /// The connection's name.
+    pub fn conn(&self) -> ConnId {
+        self.conn
+    }
+
+    /// The mailbox, once.
+    pub fn mail(&mut self) -> Option<Mailbox> {
+        self.mail.take()
+    }
+
+    /// The first output, which says that the session is ours. Nothing comes before it.
+    async fn first(&mut self) -> Option<Output> {
+        let deadline = Instant::now() + LAG;
+        let mail = self.mail.as_mut()?;
+        match timeout_at(deadline, mail.recv()).await {
+            Ok(Some(Mail::Output(output))) => Some(output),
+            Ok(Some(Mail::Resync | Mail::Leave) | None) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.app.directory.leave(self.conn);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
+    /// Claims a resource. On `None` the machine has been told.
+    pub(super) async fn bind(&mut self, id: &str, resource: Option<String>) -> Option<Opening> {
+        let account = self.account.clone()?;
+        let resource = resource.unwrap_or_else(|| clock::name(64));
+        let Ok(session) = account.with_resource(&resource) else {
+            self.machine.bind_failed(id, StanzaError::new(Refusal::BadRequest));
+            return None;
+        };
+        let mut entered = Entered::new(&self.app, &account);
+        let owner = self.app.cluster.owner(entered.conn);
+        let command = Command::Bind(Bind { session: session.clone(), owner });
+        let epoch = match self.app.cluster.propose(&account, command).await {
+            Ok(Outcome::Bound { epoch }) => epoch,
+            Ok(Outcome::TooManySessions) => {
+                self.machine.bind_failed(id, StanzaError::new(Refusal::ResourceConstraint));
+                return None;
+            }
+            other => return self.undecided(other.err()),
+        };
+        match entered.first().await {
+            Some(Output { event: Event::Bound, .. }) => {}
+            _ => return self.abandon(session, epoch),
+        }
+        self.machine.bound(id, &session);
+        Some(Opening {
+            session,
+            epoch,
+            entered,
+            incoming: Incoming::new(),
+            outgoing: Outgoing::new(1, None),
+            outbox: Outbox::new(1),
+            late: 0,
+            available: false,
+            interested: false,
+        })
+    }
+
+    /// Takes an old session over. On `None` the machine has been told.
+    pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
+        let account = self.account.clone()?;
+        let throttle = &self.app.resumes;
+        if throttle.check(&account, self.address, clock::instant()).is_none() {
+            // Not `<failed/>`: no client asks twice, and this session may be a good one.
+            self.machine.fail(StreamError::new(Condition::ResourceConstraint));
+            return None;
+        }
+        let mut entered = Entered::new(&self.app, &account);
+        let owner = self.app.cluster.owner(entered.conn);
+        let smid = SmId(previd.as_str().into());
+        let command = Command::Resume(Resume { account: account.clone(), smid, h, owner });
+        let outcome = self.app.cluster.propose(&account, command).await;
+        let (session, epoch) = match outcome {
+            Ok(Outcome::Resumed { session, epoch }) => (session, epoch),
+            Ok(Outcome::NotResumed { h }) => {
+                self.app.metrics.resume(ResumeResult::NotFound);
+                throttle.failed(Some(&account), self.address, clock::instant());
+                self.machine.resume_failed(Failed { condition: Refusal::ItemNotFound, h });
+                return None;
+            }
+            Ok(Outcome::CountTooHigh { h, sent }) => {
+                self.app.metrics.resume(ResumeResult::CountTooHigh);
+                self.machine.fail(CountTooHigh { h, sent }.into());
+                return None;
+            }
+            other => {
+                self.app.metrics.resume(ResumeResult::Unavailable);
+                return self.undecided(other.err());
+            }
+        };
+        let resumed = match entered.first().await {
+            Some(Output { event: Event::Resumed(resumed), .. }) => resumed,
+            _ => {
+                self.app.metrics.resume(ResumeResult::Unavailable);
+                return self.abandon(session, epoch);
+            }
+        };
+        self.app.metrics.resume(ResumeResult::Resumed);
+        self.machine.resumed(previd, resumed.h);
+        Some(self.resumed(&account, entered, session, epoch, &resumed))
+    }
+
+    fn resumed(
+        &self,
+        account: &BareJid,
+        entered: Entered,
+        session: Jid,
+        epoch: u64,
+        resumed: &Resumed,
+    ) -> Opening {
+        let views = self.app.cluster.read(account, |shard| shard.sessions(account));
+        let available = views.iter().any(|v| v.jid == session && v.priority.is_some());
+        Opening {
+            session,
+            epoch,
+            entered,
+            incoming: Incoming::resumed(resumed.next_in, resumed.h),
+            outgoing: Outgoing::new(resumed.next_out, Some(resumed.acked)),
+            outbox: Outbox::new(resumed.next_out),
+            late: resumed.late,
+            available,
+            interested: available,
+        }
+    }
+
+    /// The cluster could not decide: the client keeps its session and tries again (SM-60).
+    fn undecided(&mut self, error: Option<Unavailable>) -> Option<Opening> {
+        tracing::warn!(?error, "a session could not be opened");
+        self.machine.fail(StreamError::new(Condition::InternalServerError));
+        None
+    }
+
+    /// The session is this connection's, but this node does not know it: the client must come again.
+    fn abandon(&mut self, session: Jid, epoch: u64) -> Option<Opening> {
+        let account = session.bare();
+        depart::insist(&self.app, account, Command::Lost { session, epoch });
+        self.undecided(None)
+    }
+}

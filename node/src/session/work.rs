@@ -1,0 +1,193 @@
+//! The jobs of a session's actor, one at a time.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, ShardState};
+use cluster::{SmId, Unavailable};
+use proto::stanza::error::Condition as Refusal;
+use proto::stanza::{Kind, PresenceType};
+
+use super::actor::{Phase, SessionActor};
+use super::inbox::{Job, Work};
+use super::pump::Order;
+use crate::clock;
+use crate::metrics::Metrics;
+use crate::router::{self, SessionContext};
+
+/// How often a proposal is made before the connection is given up; each try waits as long as it may.
+const TRIES: usize = 3;
+
+impl SessionActor {
+    /// Begins the next job, and all that needs no waiting.
+    pub(super) fn work(&mut self, ctx: &mut Context<Self>) {
+        while !self.busy && self.phase == Phase::Open {
+            if self.leaving {
+                return self.leave(ctx);
+            }
+            let Some(job) = self.inbox.next() else {
+                break;
+            };
+            match job {
+                Job::Stanzas(stanzas) => self.propose(stanzas, ctx),
+                Job::One(Work::Enable { resume, max }) => self.enable(resume, max, ctx),
+                Job::One(Work::AckRequest(_)) => self.answer(),
+                Job::One(Work::Closed) => self.close(ctx),
+                Job::One(Work::Violation) => self.end(EndReason::Violation, ctx),
+                Job::One(Work::Lost) => self.lost(ctx),
+                Job::One(Work::Nothing | Work::Stanza(_) | Work::Answer(_)) => {}
+            }
+        }
+        let taken = self.inbox.taken();
+        if taken > 0 {
+            self.order(Order::Taken(taken));
+        }
+    }
+
+    /// The node stops: what is handled is said, so that the client need not send it again.
+    fn leave(&mut self, ctx: &mut Context<Self>) {
+        self.answer();
+        self.flush();
+        self.order(Order::Leave);
+        self.lost(ctx);
+    }
+
+    fn propose(&mut self, stanzas: Vec<Work>, ctx: &mut Context<Self>) {
+        self.busy = true;
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let (session, epoch, first) = (self.session.clone(), self.epoch, self.incoming.next());
+        let mut context = self.context.clone();
+        let job = async move {
+            let stanzas = resolve(&mut context, stanzas).await;
+            let command = Command::Inbound(Inbound { session, epoch, first, stanzas });
+            let started = clock::instant();
+            let mut outcome = app.cluster.propose(&account, command.clone()).await;
+            for _ in 1..TRIES {
+                if outcome.is_ok() {
+                    break;
+                }
+                outcome = app.cluster.propose(&account, command.clone()).await;
+            }
+            observe(&app.metrics, clock::instant().saturating_duration_since(started));
+            (outcome, context)
+        };
+        ctx.spawn(job.into_actor(self).map(|(outcome, context), act, ctx| {
+            act.busy = false;
+            act.context = context;
+            act.handled(outcome, ctx);
+            act.settle(ctx);
+        }));
+    }
+
+    fn handled(&mut self, outcome: Result<Outcome, Unavailable>, ctx: &mut Context<Self>) {
+        match outcome {
+            Ok(Outcome::Handled { next }) => self.incoming.handled(next),
+            Ok(Outcome::Stale) => self.stale(ctx),
+            // A gap means that a stanza of ours is missing in the shard: the client has to send it again.
+            _ if self.phase == Phase::Open => self.give_up(ctx),
+            _ => {}
+        }
+    }
+
+    /// The session has another owner, or none. If its output says why, it is on its way; without a
+    /// word from the shard nothing more is written.
+    fn stale(&mut self, ctx: &mut Context<Self>) {
+        self.phase = Phase::Stale;
+        ctx.run_later(Duration::from_secs(1), |act, ctx| act.detached(None, ctx));
+    }
+
+    fn enable(&mut self, resume: bool, max: Option<u32>, ctx: &mut Context<Self>) {
+        self.busy = true;
+        let sm = &self.app.config.sm;
+        let cap = u32::try_from(sm.hibernation_time.as_secs()).unwrap_or(u32::MAX);
+        let after = self.incoming.next() - 1;
+        self.enabling = Some(after);
+        let command = Command::Enable(Enable {
+            session: self.session.clone(),
+            epoch: self.epoch,
+            after,
+            smid: (resume && cap > 0).then(|| SmId(clock::name(128).into())),
+            max: max.map_or(cap, |wish| wish.min(cap)),
+            seed: sm.first_count,
+        });
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let job = async move { app.cluster.propose(&account, command).await };
+        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| match outcome {
+            // The rest follows when the output comes: until then `<r/>` and stanzas wait.
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Stale) => act.stale(ctx),
+            _ => {
+                act.enabling = None;
+                act.busy = false;
+                act.order(Order::EnableFailed(Refusal::InternalServerError));
+                act.settle(ctx);
+            }
+        }));
+    }
+
+    /// Asks the shard whether the session is still ours; its answer is as new as any other's.
+    pub(super) fn verify(&mut self, pauses: u64, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let (session, epoch) = (self.session.clone(), self.epoch);
+        let job = async move {
+            let is_ours = move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
+            app.cluster.read_latest(&account, is_ours).await
+        };
+        ctx.spawn(job.into_actor(self).map(move |ours, act, ctx| act.verified(ours.ok(), pauses, ctx)));
+    }
+
+    /// `<enabled/>` was written.
+    pub(super) fn enabled(&mut self, seed: u32, ctx: &mut Context<Self>) {
+        if let Some(after) = self.enabling.take() {
+            self.incoming.enable(after, seed);
+            self.busy = false;
+            self.work(ctx);
+        }
+    }
+
+    /// The client ended its stream. We end ours once that is committed, with a last `<a/>` (SM-30).
+    fn close(&mut self, ctx: &mut Context<Self>) {
+        self.phase = Phase::Ending;
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let (session, epoch) = (self.session.clone(), Some(self.epoch));
+        let command = Command::End { session, epoch, reason: EndReason::Closed };
+        let job = async move { app.cluster.propose(&account, command).await };
+        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
+            act.answer();
+            act.flush();
+            act.order(Order::Close);
+            match outcome {
+                Ok(_) => act.over(ctx),
+                Err(_) => act.end(EndReason::Closed, ctx),
+            }
+        }));
+    }
+}
+
+fn observe(metrics: &Metrics, took: Duration) {
+    metrics.proposals.observe(took.as_secs_f64());
+}
+
+/// Resolves stanzas in order. Each sees what those before it changed.
+async fn resolve(context: &mut SessionContext, stanzas: Vec<Work>) -> Vec<Vec<Action>> {
+    let mut resolved = Vec::with_capacity(stanzas.len());
+    for work in stanzas {
+        let actions = match work {
+            Work::Stanza(stanza) => router::resolve(context, stanza).await,
+            Work::Answer(Some(reply)) => vec![Action::Reply(reply)],
+            _ => Vec::new(),
+        };
+        for action in &actions {
+            match action {
+                Action::Interested => context.interested = true,
+                Action::Presence(update) => {
+                    let kind = update.packet.header.kind;
+                    context.available = kind == Kind::Presence(PresenceType::Available);
+                }
+                _ => {}
+            }
+        }
+        resolved.push(actions);
+    }
+    resolved
+}
