@@ -20,6 +20,8 @@ mod message;
 mod presence;
 pub mod subscribe;
 pub mod subscription;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
