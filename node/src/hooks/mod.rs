@@ -10,6 +10,11 @@
 //! 1. A payload has at most one handler for each verb and scope: [`Registry::new`] refuses a second.
 //! 2. A feature is announced exactly where something stands behind it.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal is rare, and becomes one reply at once"
+)]
+
 pub mod iq;
 
 use std::collections::{BTreeSet, HashMap};

@@ -54,3 +54,120 @@ async fn relay(
         permitted,
     })])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::router::testing::{edge, says, session};
+
+    async fn ask(xml: &str) -> Vec<String> {
+        says(&session(&edge().await, "alice@example.org/desk"), xml).await
+    }
+
+    #[tokio::test]
+    async fn st_73_every_request_is_answered_once() {
+        let pong =
+            "reply <iq to='alice@example.org/desk' from='example.org' id='1' type='result'/>";
+        assert_eq!(
+            ask("<iq type='get' id='1' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>").await,
+            [pong]
+        );
+        for (to, payload, condition) in [
+            (
+                "example.org",
+                "<x xmlns='urn:unknown'/>",
+                "service-unavailable",
+            ),
+            (
+                "alice@example.org",
+                "<x xmlns='urn:unknown'/>",
+                "service-unavailable",
+            ),
+            (
+                "bob@example.org",
+                "<ping xmlns='urn:xmpp:ping'/>",
+                "service-unavailable",
+            ),
+            (
+                "nobody@example.org",
+                "<vCard xmlns='vcard-temp'/>",
+                "service-unavailable",
+            ),
+            (
+                "a@remote.example",
+                "<ping xmlns='urn:xmpp:ping'/>",
+                "remote-server-not-found",
+            ),
+        ] {
+            let replies = ask(&format!("<iq type='get' id='1' to='{to}'>{payload}</iq>")).await;
+            assert_eq!(replies.len(), 1, "{replies:?}");
+            assert!(
+                replies[0].contains(&format!("<{condition} ")),
+                "{to}: {replies:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn im_23_answers_to_the_server_end_here() {
+        assert!(ask("<iq type='result' id='push'/>").await.is_empty());
+        assert!(
+            ask("<iq type='result' id='push' to='example.org'/>")
+                .await
+                .is_empty()
+        );
+    }
+
+    #[tokio::test]
+    async fn im_d_a_stranger_s_request_is_marked_and_an_answer_passes() {
+        let request =
+            "<iq type='get' id='1' to='bob@example.org/on'><ping xmlns='urn:xmpp:ping'/></iq>";
+        assert!(ask(request).await[0].starts_with("iq permitted=false "));
+        let own =
+            "<iq type='get' id='1' to='alice@example.org/on'><ping xmlns='urn:xmpp:ping'/></iq>";
+        assert!(ask(own).await[0].starts_with("iq permitted=true "));
+        assert!(
+            ask("<iq type='result' id='1' to='bob@example.org/on'/>").await[0]
+                .starts_with("iq permitted=true ")
+        );
+    }
+
+    #[tokio::test]
+    async fn xep_0030_disco_names_what_is_attached() {
+        let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let of = async |to: &str| {
+            ask(&format!("<iq type='get' id='1' to='{to}'>{info}</iq>"))
+                .await
+                .remove(0)
+        };
+        let host = of("example.org").await;
+        for feature in [
+            "urn:xmpp:ping",
+            "urn:xmpp:carbons:2",
+            "msgoffline",
+            "urn:xmpp:time",
+            "vcard-temp",
+        ] {
+            assert!(
+                host.contains(&format!("<feature var='{feature}'/>")),
+                "{feature}: {host}"
+            );
+        }
+        assert!(
+            host.contains("category='server'") && !host.contains("urn:xmpp:mam:2"),
+            "{host}"
+        );
+        let own = of("alice@example.org").await;
+        assert!(
+            own.contains("category='account'") && own.contains("var='urn:xmpp:mam:2'"),
+            "{own}"
+        );
+        assert!(of("bob@example.org").await.contains("<service-unavailable"));
+    }
+
+    #[tokio::test]
+    async fn im_74_carbons_are_switched_before_the_answer() {
+        let actions = ask("<iq type='set' id='1'><enable xmlns='urn:xmpp:carbons:2'/></iq>").await;
+        assert_eq!(actions[0], "carbons true");
+        assert!(actions[1].starts_with("reply ") && actions[1].contains("type='result'"));
+    }
+}

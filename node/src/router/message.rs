@@ -46,3 +46,96 @@ pub(super) async fn resolve(
     };
     Ok(vec![Action::Send(Relay::Message(message))])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::router::testing::{edge, says, session};
+
+    #[track_caller]
+    fn one(actions: Vec<String>) -> String {
+        assert!(actions.len() <= 1, "{actions:?}");
+        actions.into_iter().next().unwrap_or_default()
+    }
+
+    async fn say(to: &str, kind: &str) -> String {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        let xml = format!(
+            "<message to='{to}' type='{kind}' from='mallory@x' id='1'><body>b</body></message>"
+        );
+        one(says(&ctx, &xml).await)
+    }
+
+    #[tokio::test]
+    async fn st_67_a_message_bears_the_session_s_address() {
+        let expect = "message <message to='bob@example.org' from='alice@example.org/desk' id='1' type='chat'>\
+                      <body>b</body></message>";
+        assert_eq!(say("bob@example.org", "chat").await, expect);
+        assert!(
+            say("bob@example.org/gone", "normal")
+                .await
+                .starts_with("message ")
+        );
+    }
+
+    #[tokio::test]
+    async fn im_b_a_message_to_nobody_is_refused_by_type() {
+        for kind in ["chat", "normal", "groupchat"] {
+            let refusal = say("nobody@example.org", kind).await;
+            assert!(
+                refusal.contains("<service-unavailable"),
+                "{kind}: {refusal}"
+            );
+        }
+        for kind in ["headline", "error"] {
+            assert_eq!(say("nobody@example.org/x", kind).await, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn im_11_and_st_80_hosts_take_no_messages() {
+        assert!(
+            say("example.org", "chat")
+                .await
+                .contains("<service-unavailable")
+        );
+        assert!(
+            say("a@remote.example", "chat")
+                .await
+                .contains("<remote-server-not-found")
+        );
+        assert_eq!(say("example.org", "error").await, "");
+        assert_eq!(say("a@remote.example", "error").await, "");
+    }
+
+    #[tokio::test]
+    async fn st_71_a_message_without_address_is_for_the_own_account() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        let sent = one(says(&ctx, "<message><body>b</body></message>").await);
+        assert!(
+            sent.starts_with("message <message to='alice@example.org' "),
+            "{sent}"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_the_database_the_sender_is_told_to_wait() {
+        let edge = edge().await;
+        edge.storage.close().await;
+        let ctx = session(&edge, "alice@example.org/desk");
+        let refusal = one(says(
+            &ctx,
+            "<message to='bob@example.org' id='1'><body>b</body></message>",
+        )
+        .await);
+        assert!(
+            refusal.contains("<error type='wait'><internal-server-error"),
+            "{refusal}"
+        );
+        let own = one(says(
+            &ctx,
+            "<message to='alice@example.org'><body>b</body></message>",
+        )
+        .await);
+        assert!(own.starts_with("message "), "{own}");
+    }
+}

@@ -13,6 +13,11 @@
 //! 3. A stanza may be resolved again, after its node died before the shard committed it. What it changed
 //!    in the database meanwhile must not change what follows from it (see [`contact`]).
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal is rare, and becomes one reply at once"
+)]
+
 pub mod classify;
 pub mod contact;
 mod iq;
@@ -20,6 +25,8 @@ mod message;
 mod presence;
 pub mod subscribe;
 pub mod subscription;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -202,3 +202,119 @@ fn parties(packet: &Packet) -> Option<(Request, BareJid, BareJid)> {
     let peer = packet.header.from.as_ref()?.bare();
     Some((request, account, peer))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::router::testing::{bare, edge};
+    use cluster::Mid;
+    use cluster::id::EffectId;
+    use proto::Element;
+    use proto::stanza::{MessageType, PresenceType};
+
+    fn row(n: u128, hidden: bool) -> ArchiveRow {
+        let body = Element::new("body", ns::CLIENT).with_text("hi");
+        let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
+        let with: Jid = "bob@example.org/x".parse().unwrap();
+        ArchiveRow {
+            owner: bare("alice@example.org"),
+            mid: Mid(n),
+            order: n as u64,
+            with: with.clone(),
+            stamp: 5,
+            hidden,
+            packet: stanza.with_from(with).pack(),
+        }
+    }
+
+    fn pending(effects: Vec<Effect>) -> Vec<Pending> {
+        let effects = (1..).map(EffectId).zip(effects);
+        let pending = effects.map(|(id, effect)| Pending {
+            id,
+            effect: Arc::new(effect),
+        });
+        pending.collect()
+    }
+
+    #[tokio::test]
+    async fn rows_are_written_before_they_are_read_back_whatever_their_order() {
+        let edge = edge().await;
+        let session: Jid = "alice@example.org/x".parse().unwrap();
+        let mids = vec![Mid(2), Mid(9), Mid(1)];
+        let effects = vec![
+            Effect::Fetch { session, mids },
+            Effect::Archive(row(1, false)),
+            Effect::Archive(row(2, true)),
+        ];
+        let done = perform(&edge, ShardId(0), pending(effects.clone())).await;
+        assert_eq!(done.len(), 3);
+        let fetch = done.iter().find(|done| done.id == EffectId(1)).unwrap();
+        let found: Vec<_> = fetch.messages.iter().map(|m| (m.mid, m.archived)).collect();
+        assert_eq!(found, [(Mid(2), false), (Mid(1), true)]);
+        assert_eq!(perform(&edge, ShardId(0), pending(effects)).await, done);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_refused_does_not_hold_up_the_others() {
+        let edge = edge().await;
+        let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(2 << 20));
+        let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
+        let oversize = ArchiveRow {
+            packet: stanza.pack(),
+            ..row(1, false)
+        };
+        let effects = vec![Effect::Archive(oversize), Effect::Archive(row(2, false))];
+        assert_eq!(perform(&edge, ShardId(0), pending(effects)).await.len(), 2);
+        let mids = [Mid(1), Mid(2)];
+        let found = edge.storage.fetch(&bare("alice@example.org"), &mids).await;
+        assert_eq!(found.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_the_database_effects_wait() {
+        let edge = edge().await;
+        edge.storage.close().await;
+        let forget = Effect::Forget {
+            account: bare("alice@example.org"),
+            mids: vec![Mid(1)],
+        };
+        let effects = vec![Effect::Archive(row(1, false)), forget.clone()];
+        assert!(
+            perform(&edge, ShardId(0), pending(effects))
+                .await
+                .is_empty()
+        );
+        assert!(
+            perform(&edge, ShardId(0), pending(vec![forget]))
+                .await
+                .is_empty()
+        );
+    }
+
+    #[tokio::test]
+    async fn im_41_the_end_of_a_session_is_noted_and_told_to_subscribers() {
+        let edge = edge().await;
+        let (alice, bob) = (bare("alice@example.org"), bare("bob@example.org"));
+        let update = edge.storage.update_contact(&alice, &bob, None, |_| {
+            let mut item = crate::storage::RosterItem::new(bob.clone());
+            item.listed = true;
+            item.subscription = crate::storage::Subscription::From;
+            crate::storage::Change::Put(item)
+        });
+        update.await.unwrap();
+        let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+        let status = Element::new("status", ns::CLIENT).with_text("bye");
+        let packet = stanza.with_from("alice@example.org/x".parse().unwrap());
+        let packet = packet.with_child(status).pack();
+        let effects = vec![Effect::Unavailable {
+            packet: packet.clone(),
+        }];
+        let done = perform(&edge, ShardId(0), pending(effects)).await;
+        let to = vec!["bob@example.org".parse().unwrap()];
+        assert_eq!(done[0].relays, [Relay::Presence { packet, to }]);
+        let last = edge.storage.last_activity(&alice).await.unwrap().unwrap();
+        assert_eq!(last.status.as_deref(), Some("bye"));
+    }
+}

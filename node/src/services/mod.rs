@@ -1,5 +1,10 @@
 //! What the server does for its users, one file per extension. A new one is a file and a line here.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal is rare, and becomes one reply at once"
+)]
+
 pub mod effects;
 
 mod carbons;

@@ -260,7 +260,9 @@ fn groups(item: &Element) -> Result<Vec<String>, StanzaError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::SessionContext;
     use crate::router::subscription::State;
+    use crate::router::testing::{acts, edge, says, session, settle};
 
     #[track_caller]
     fn check(items: &str, expect: Result<Set, Condition>) {
@@ -345,5 +347,99 @@ mod tests {
             element(&"b@x".parse().unwrap(), &entry).to_xml(ns::ROSTER),
             "<item jid='b@x' subscription='none' name='B' ask='subscribe' approved='true'><group>A</group></item>"
         );
+    }
+
+    async fn ask(ctx: &SessionContext, kind: &str, children: &str, ver: &str) -> Vec<String> {
+        let query = format!("<query xmlns='jabber:iq:roster'{ver}>{children}</query>");
+        says(ctx, &format!("<iq type='{kind}' id='i'>{query}</iq>")).await
+    }
+
+    fn version(line: &str) -> String {
+        let at = line.find("ver='").expect("a version") + 5;
+        let rest = &line[at..];
+        rest[..rest.find('\'').unwrap()].to_owned()
+    }
+
+    #[tokio::test]
+    async fn im_23_a_change_is_pushed_and_then_confirmed() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        let lines = ask(&ctx, "set", "<item jid='bob@example.org' name='Bob'/>", "").await;
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].starts_with("push to alice@example.org: ") && lines[0].contains("name='Bob'")
+        );
+        assert_eq!(
+            lines[1],
+            "reply <iq to='alice@example.org/desk' id='i' type='result'/>"
+        );
+        let lines = ask(&ctx, "get", "", "").await;
+        assert_eq!(lines[0], "interested");
+        assert!(lines[1].contains("<item jid='bob@example.org' subscription='none' name='Bob'/>"));
+    }
+
+    #[tokio::test]
+    async fn im_25_a_known_version_is_answered_with_what_has_changed_since() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        ask(&ctx, "set", "<item jid='bob@example.org'/>", "").await;
+        let full = ask(&ctx, "get", "", " ver=''").await;
+        let known = version(&full[1]);
+        let same = ask(&ctx, "get", "", &format!(" ver='{known}'")).await;
+        assert_eq!(same.len(), 2);
+        assert!(!same[1].contains("<query"), "{same:?}");
+
+        ask(&ctx, "set", "<item jid='carol@example.org'/>", "").await;
+        ask(
+            &ctx,
+            "set",
+            "<item jid='bob@example.org' subscription='remove'/>",
+            "",
+        )
+        .await;
+        let since = ask(&ctx, "get", "", &format!(" ver='{known}'")).await;
+        assert_eq!(since.len(), 4);
+        assert!(!since[1].contains("<query"));
+        assert!(since[2].contains("jid='carol@example.org' subscription='none'"));
+        assert!(since[3].contains("jid='bob@example.org' subscription='remove'"));
+        assert!(version(&since[2]) < version(&since[3]));
+        let foreign = ask(&ctx, "get", "", " ver='0123456789abcdef-1'").await;
+        assert!(foreign[1].contains("carol@example.org"));
+    }
+
+    #[tokio::test]
+    async fn im_19_what_is_not_there_cannot_be_removed_and_oneself_not_be_added() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        let remove = "<item jid='bob@example.org' subscription='remove'/>";
+        let lines = ask(&ctx, "set", remove, "").await;
+        assert!(lines[0].contains("<item-not-found"), "{lines:?}");
+        let lines = ask(&ctx, "set", "<item jid='alice@example.org/x'/>", "").await;
+        assert!(lines[0].contains("<not-allowed"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn im_22_a_removed_contact_loses_what_it_had() {
+        let edge = edge().await;
+        let alice = session(&edge, "alice@example.org/desk");
+        let bob = session(&edge, "bob@example.org/desk");
+        settle(
+            &edge,
+            acts(&alice, "<presence type='subscribe' to='bob@example.org'/>").await,
+        )
+        .await;
+        settle(
+            &edge,
+            acts(&bob, "<presence type='subscribed' to='alice@example.org'/>").await,
+        )
+        .await;
+        let remove = "<item jid='alice@example.org' subscription='remove'/>";
+        let lines = ask(&bob, "set", remove, "").await;
+        assert!(
+            lines[0].starts_with("presence to [alice@example.org]: "),
+            "{lines:?}"
+        );
+        assert!(lines[1].starts_with("subscription ") && lines[1].contains("type='unsubscribed'"));
+        assert!(lines[2].starts_with("push ") && lines[2].contains("subscription='remove'"));
+        assert_eq!(lines.len(), 4);
+        // Resolved again, before its shard has committed: the same.
+        assert_eq!(ask(&bob, "set", remove, "").await, lines);
     }
 }

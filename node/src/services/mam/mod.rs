@@ -139,3 +139,139 @@ empty_payload! {
     /// Asks for preferences, or sets them.
     Preferences, ns::MAM, "prefs"
 }
+
+#[cfg(test)]
+mod tests {
+    use cluster::Mid;
+    use cluster::session::ArchiveRow;
+    use proto::stanza::{Kind, MessageType, Stanza};
+
+    use super::*;
+    use crate::router::testing::{bare, edge, says, session};
+    use crate::router::{Edge, SessionContext};
+    use std::sync::Arc;
+
+    /// Messages from bob, numbers 1 to `count`.
+    async fn archive(count: u128) -> (Arc<Edge>, SessionContext) {
+        let edge = edge().await;
+        for n in 1..=count {
+            let with: proto::Jid = "bob@example.org/x".parse().unwrap();
+            let body = Element::new("body", ns::CLIENT).with_text(&n.to_string());
+            let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
+            let row = ArchiveRow {
+                owner: bare("alice@example.org"),
+                mid: Mid(n),
+                order: n as u64,
+                with: with.clone(),
+                stamp: n as u64 * 1000,
+                hidden: false,
+                packet: stanza.with_from(with).pack(),
+            };
+            edge.storage.archive(&[&row]).await.unwrap();
+        }
+        let ctx = session(&edge, "alice@example.org/desk");
+        (edge, ctx)
+    }
+
+    async fn query(ctx: &SessionContext, children: &str) -> Vec<String> {
+        let query = format!("<query xmlns='urn:xmpp:mam:2' queryid='q'>{children}</query>");
+        says(ctx, &format!("<iq type='set' id='i'>{query}</iq>")).await
+    }
+
+    fn set(children: &str) -> String {
+        format!("<set xmlns='http://jabber.org/protocol/rsm'>{children}</set>")
+    }
+
+    /// The bodies of the results, in order.
+    fn bodies(lines: &[String]) -> Vec<&str> {
+        let body = |line: &'_ String| -> Option<(usize, usize)> {
+            Some((line.find("<body>")? + 6, line.find("</body>")?))
+        };
+        let found = lines
+            .iter()
+            .filter_map(|line| body(line).map(|(from, to)| &line[from..to]));
+        found.collect()
+    }
+
+    #[tokio::test]
+    async fn im_90_results_come_before_the_end_and_pages_follow_each_other() {
+        let (_edge, mut ctx) = archive(5).await;
+        ctx.available = true;
+        let lines = query(&ctx, &set("<max>3</max>")).await;
+        assert_eq!(bodies(&lines), ["1", "2", "3"]);
+        let end = lines.last().unwrap();
+        assert!(end.contains("<fin ") && !end.contains("complete"), "{end}");
+        let rest = query(
+            &ctx,
+            &set(&format!("<max>3</max><after>{}</after>", Mid(3))),
+        )
+        .await;
+        assert_eq!(bodies(&rest), ["4", "5"]);
+        assert!(rest.last().unwrap().contains("complete='true'"));
+    }
+
+    #[tokio::test]
+    async fn im_92_the_last_page_is_chronological_unless_it_is_flipped() {
+        let (_edge, mut ctx) = archive(5).await;
+        ctx.available = true;
+        let last = set("<max>2</max><before/>");
+        assert_eq!(bodies(&query(&ctx, &last).await), ["4", "5"]);
+        let flipped = query(&ctx, &format!("{last}<flip-page/>")).await;
+        assert_eq!(bodies(&flipped), ["5", "4"]);
+        assert!(
+            flipped
+                .last()
+                .unwrap()
+                .contains(&format!("<first>{}</first>", Mid(4)))
+        );
+    }
+
+    #[tokio::test]
+    async fn im_63_who_catches_up_before_becoming_available_is_not_flooded() {
+        let (_edge, mut ctx) = archive(1).await;
+        assert!(query(&ctx, "").await.contains(&"archive aware".to_owned()));
+        let with = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
+                    <value>urn:xmpp:mam:2</value></field><field var='with'><value>bob@example.org</value></field></x>";
+        assert!(
+            !query(&ctx, with)
+                .await
+                .contains(&"archive aware".to_owned())
+        );
+        ctx.available = true;
+        assert!(!query(&ctx, "").await.contains(&"archive aware".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn im_89_an_unknown_id_finds_nothing() {
+        let (_edge, ctx) = archive(1).await;
+        let lines = query(&ctx, &set(&format!("<after>{}</after>", Mid(9)))).await;
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("<item-not-found"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn im_93_and_im_95_counts_and_ends() {
+        let (_edge, ctx) = archive(4).await;
+        let counted = query(&ctx, &set("<max>0</max>")).await;
+        assert!(
+            counted.iter().any(|line| line.contains("<count>4</count>")),
+            "{counted:?}"
+        );
+        let ends = says(
+            &ctx,
+            "<iq type='get' id='i'><metadata xmlns='urn:xmpp:mam:2'/></iq>",
+        )
+        .await;
+        assert!(
+            ends[0].contains(&format!(
+                "<start id='{}' timestamp='1970-01-01T00:00:01.000Z'/>",
+                Mid(1)
+            )),
+            "{ends:?}"
+        );
+        assert!(
+            ends[0].contains(&format!("<end id='{}'", Mid(4))),
+            "{ends:?}"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! For tests of the router and the services: an edge over a database in memory, and actions as text.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use cluster::id::EffectId;
+use cluster::session::{Action, Effect, Pending, Relay};
+use cluster::{Mid, ShardId};
+use proto::stanza::{Packet, Stanza};
+use proto::{BareJid, Element, Jid, ns};
+
+use super::{Edge, Presences, SessionContext, resolve};
+use crate::auth::Accounts;
+use crate::hooks::Registry;
+use crate::services::{self, effects};
+use crate::storage::{AccountKeys, Storage};
+
+/// The time at which everything happens.
+pub(crate) const NOW: u64 = 1_700_000_000_000;
+
+/// Accounts of the domain `example.org`.
+pub(crate) const ACCOUNTS: [&str; 3] =
+    ["alice@example.org", "bob@example.org", "carol@example.org"];
+
+/// Each account has one available session, of the resource `on`.
+struct AllOn;
+
+impl Presences for AllOn {
+    fn available(&self, account: &BareJid) -> Vec<Jid> {
+        vec![account.with_resource("on").unwrap()]
+    }
+}
+
+/// An edge with [`ACCOUNTS`] and nothing else.
+pub(crate) async fn edge() -> Arc<Edge> {
+    let storage = Storage::in_memory().await.unwrap();
+    let keys = AccountKeys {
+        sha1: None,
+        sha256: None,
+    };
+    for account in ACCOUNTS {
+        storage
+            .create_account(&bare(account), &keys, NOW)
+            .await
+            .unwrap();
+    }
+    Arc::new(Edge {
+        domains: vec!["example.org".to_owned()],
+        accounts: Accounts::new(storage.clone(), || NOW),
+        storage,
+        services: Registry::new(services::ALL).unwrap(),
+        presences: Arc::new(AllOn),
+        now: || NOW,
+        random: || 7,
+        started: NOW - 60_000,
+    })
+}
+
+pub(crate) fn bare(jid: &str) -> BareJid {
+    BareJid::new(jid).unwrap()
+}
+
+/// A session that has not sent presence yet.
+pub(crate) fn session(edge: &Arc<Edge>, jid: &str) -> SessionContext {
+    let session = Jid::new(jid).unwrap();
+    SessionContext {
+        edge: edge.clone(),
+        account: session.bare(),
+        session,
+        interested: false,
+        available: false,
+    }
+}
+
+/// What follows from a stanza, as actions.
+pub(crate) async fn acts(ctx: &SessionContext, xml: &str) -> Vec<Action> {
+    let element = Element::parse_in(ns::CLIENT, xml).unwrap().pop().unwrap();
+    resolve(ctx, Stanza::parse(element).unwrap()).await
+}
+
+/// What follows from a stanza, as text.
+pub(crate) async fn says(ctx: &SessionContext, xml: &str) -> Vec<String> {
+    acts(ctx, xml).await.iter().map(action).collect()
+}
+
+/// Carries out one effect, twice: the second time nothing else may follow.
+pub(crate) async fn perform(edge: &Edge, id: u64, effect: Effect) -> Vec<Relay> {
+    let effect = Arc::new(effect);
+    let id = EffectId(id);
+    let pending = || {
+        let effect = effect.clone();
+        vec![Pending { id, effect }]
+    };
+    let first = effects::perform(edge, ShardId(0), pending()).await;
+    let again = effects::perform(edge, ShardId(0), pending()).await;
+    assert_eq!(first, again, "a repeated effect comes to something else");
+    let completed = first.into_iter().next().expect("the effect is done");
+    completed.relays
+}
+
+/// Carries actions on until every subscription stanza has arrived. As text, in order.
+pub(crate) async fn settle(edge: &Edge, actions: Vec<Action>) -> Vec<String> {
+    let mut relays: VecDeque<Relay> = actions
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Send(relay) => Some(relay),
+            _ => None,
+        })
+        .collect();
+    let mut seen = Vec::new();
+    let mut number = 0;
+    while let Some(relay) = relays.pop_front() {
+        seen.push(self::relay(&relay));
+        if let Relay::Subscription(packet) = relay {
+            number += 1;
+            // Unlike any other of the test, as numbers of effects are.
+            let id = number * 1000 + packet.size() as u64;
+            relays.extend(perform(edge, id, Effect::Subscription(packet)).await);
+        }
+    }
+    seen
+}
+
+pub(crate) fn xml(packet: &Packet) -> String {
+    let mut out = Vec::new();
+    packet.write(&[], &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// An action as text.
+pub(crate) fn action(action: &Action) -> String {
+    match action {
+        Action::Reply(packet) => format!("reply {}", xml(packet)),
+        Action::Send(sent) => relay(sent),
+        Action::Presence(update) => format!(
+            "broadcast {} to {} probing {} showing {}: {}",
+            update.priority,
+            list(&update.subscribers),
+            list(&update.probes),
+            update.requests.len(),
+            xml(&update.packet)
+        ),
+        Action::Directed(packet) => format!("directed {}", xml(packet)),
+        Action::Carbons(on) => format!("carbons {on}"),
+        Action::Interested => "interested".to_owned(),
+        Action::ArchiveAware => "archive aware".to_owned(),
+    }
+}
+
+fn relay(relay: &Relay) -> String {
+    match relay {
+        Relay::Message(message) => {
+            assert_eq!(message.mid, Mid::new(NOW, 7));
+            format!("message {}", xml(&message.packet))
+        }
+        Relay::Iq { packet, permitted } => format!("iq permitted={permitted} {}", xml(packet)),
+        Relay::Presence { packet, to } => format!("presence to {}: {}", list(to), xml(packet)),
+        Relay::Probe { from, to } => format!("{from} probes {}", list(to)),
+        Relay::Subscription(packet) => format!("subscription {}", xml(packet)),
+        Relay::Push { account, packet } => format!("push to {account}: {}", xml(packet)),
+        Relay::Notice {
+            account,
+            packet,
+            available,
+        } => {
+            let whom = if *available {
+                "available"
+            } else {
+                "interested"
+            };
+            format!("notice to {whom} of {account}: {}", xml(packet))
+        }
+        Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
+    }
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    format!("[{}]", items.join(" "))
+}
