@@ -4,27 +4,27 @@
 //! duties of those that it leads. It runs on a runtime of its own, so that neither a long parse nor a
 //! slow client delays an election; its methods may be called from any other.
 
-use std::fmt;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::bootstrap::Replication;
 use crate::config::Config;
 use crate::id::Owner;
 use crate::lead::group::{LinkCourier, RaftGroup};
 use crate::lead::loss::Peers;
 use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
 use crate::link::Links;
-use crate::raft::groups::Groups;
 use crate::session::{Command, Completed, Item, Outcome, Output, Pending, Settings, ShardState};
 use crate::shard::map::shard_of;
 use crate::start::{self, Parts};
@@ -53,10 +53,9 @@ pub struct Cluster(Arc<Inner>);
 struct Inner {
     config: Config,
     me: (NodeId, BootId),
-    groups: Groups,
+    replication: Replication,
     shards: Arc<[Arc<RaftGroup>]>,
     queues: Arc<[Queue]>,
-    links: Option<Links>,
     settings: watch::Sender<Settings>,
     peers: watch::Receiver<Peers>,
     /// Every shard has heard of this process, and its replica here is up to date.
@@ -89,26 +88,41 @@ impl Cluster {
     /// Reads what is on disk, connects with the others and takes part. Returns as soon as that is under
     /// way; [`Cluster::ready`] tells when clients are welcome.
     pub async fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, StartError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cluster")
-            .enable_all()
-            .build()
-            .map_err(StartError::Runtime)?;
-        let runtime = OwnRuntime(Some(runtime));
-        let handle = runtime.handle();
-        let parts = match handle {
-            Some(handle) => handle.spawn(start::start(config.clone(), host, wall_clock)).await,
-            None => return Err(StartError::Interrupted),
+        Self::start_on(config, None, host).await
+    }
+
+    /// The same with a listener for other nodes that is there already, as tests need it. It must not
+    /// block.
+    pub async fn start_on(
+        config: Config,
+        listener: Option<TcpListener>,
+        host: Arc<dyn Host>,
+    ) -> Result<Self, StartError> {
+        let runtime = OwnRuntime::new().map_err(StartError::Runtime)?;
+        let handle = runtime.handle().ok_or(StartError::Interrupted)?;
+        let start = {
+            let config = config.clone();
+            async move {
+                let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
+                start::start(
+                    &config,
+                    listener.map_err(StartError::Runtime)?,
+                    host,
+                    wall_clock,
+                )
+                .await
+            }
         };
-        let parts: Parts = parts.map_err(|_| StartError::Interrupted)??;
+        let parts: Parts = handle
+            .spawn(start)
+            .await
+            .map_err(|_| StartError::Interrupted)??;
         Ok(Self(Arc::new(Inner {
             config,
             me: parts.me,
-            groups: parts.groups,
+            replication: parts.replication,
             shards: parts.shards,
             queues: parts.queues,
-            links: parts.links,
             settings: parts.settings,
             peers: parts.peers,
             taken_part: parts.taken_part,
@@ -141,7 +155,11 @@ impl Cluster {
 
     /// Proposes to the account's shard, wherever its leader is; tried again over changes of leader, for up
     /// to ten seconds. Calls that are made one after another, each awaited, take effect in this order.
-    pub async fn propose(&self, account: &BareJid, command: Command) -> Result<Outcome, Unavailable> {
+    pub async fn propose(
+        &self,
+        account: &BareJid,
+        command: Command,
+    ) -> Result<Outcome, Unavailable> {
         match self.queue(account) {
             Some(queue) => queue.propose(command).await,
             None => Err(Unavailable),
@@ -164,7 +182,9 @@ impl Cluster {
     /// Looks at all shards on this node, one after another.
     pub fn read_all<R>(&self, mut look: impl FnMut(ShardId, &ShardState) -> R) -> Vec<R> {
         let shards = self.0.shards.iter();
-        shards.map(|group| group.read(|state| look(group.shard(), state))).collect()
+        shards
+            .map(|group| group.read(|state| look(group.shard(), state)))
+            .collect()
     }
 
     /// Looks at the account's shard on this node once it contains all that was committed before the call.
@@ -174,7 +194,7 @@ impl Cluster {
         look: impl FnOnce(&ShardState) -> R + Send,
     ) -> Result<R, Unavailable> {
         let group = self.group(account).clone();
-        let courier = LinkCourier(self.0.links.clone());
+        let courier = LinkCourier(self.0.replication.links.clone());
         let latest = async {
             while catch_up(&*group, &courier).await.is_err() {
                 sleep(Duration::from_millis(20)).await;
@@ -190,11 +210,6 @@ impl Cluster {
         self.read(&session.bare(), |state| state.missed(session, epoch, from))
     }
 
-    /// The last broadcast of each available session of the account, as known here.
-    pub fn presences(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
-        self.read(account, |state| state.presences(account))
-    }
-
     /// Entries that this node proposes from now on carry these.
     pub fn set_settings(&self, settings: Settings) {
         self.0.settings.send_replace(settings);
@@ -202,7 +217,13 @@ impl Cluster {
 
     /// The cluster as this node knows it.
     pub fn status(&self) -> Status {
-        let up = self.0.links.as_ref().map(Links::up).unwrap_or_default();
+        let up = self
+            .0
+            .replication
+            .links
+            .as_ref()
+            .map(Links::up)
+            .unwrap_or_default();
         let mut nodes = vec![NodeStatus {
             seat: self.0.config.seat,
             node: Some(self.0.me.0),
@@ -210,13 +231,36 @@ impl Cluster {
             up: true,
             me: true,
         }];
-        for peer in self.0.config.peers.iter().filter(|peer| peer.seat != self.0.config.seat) {
-            let node = up.iter().find(|process| process.seat == peer.seat).map(|process| process.node);
+        for peer in self
+            .0
+            .config
+            .peers
+            .iter()
+            .filter(|peer| peer.seat != self.0.config.seat)
+        {
+            let node = up
+                .iter()
+                .find(|process| process.seat == peer.seat)
+                .map(|process| process.node);
             let address = peer.address.clone();
-            nodes.push(NodeStatus { seat: peer.seat, node, address, up: node.is_some(), me: false });
+            nodes.push(NodeStatus {
+                seat: peer.seat,
+                node,
+                address,
+                up: node.is_some(),
+                me: false,
+            });
         }
         nodes.sort_by_key(|node| node.seat);
-        Status { nodes, shards: self.0.shards.iter().map(|group| status::shard(group)).collect() }
+        Status {
+            nodes,
+            shards: self
+                .0
+                .shards
+                .iter()
+                .map(|group| status::shard(group))
+                .collect(),
+        }
     }
 
     /// Whether clients are welcome: every shard has a leader and a quorum, and is up to date here.
@@ -228,13 +272,18 @@ impl Cluster {
             return Err(NotReady::Starting);
         }
         let peers = self.0.peers.borrow().clone();
-        self.0.shards.iter().try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
+        self.0
+            .shards
+            .iter()
+            .try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
     }
 
     /// Hands every leadership over to another node, and says of itself that it is not ready.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
-        start::drain(&self.0.groups, self.0.links.as_ref()).await;
+        let inner = self.0.clone();
+        self.run(async move { inner.replication.drain().await })
+            .await;
     }
 
     /// Ends all that runs here. What was promised is on disk.
@@ -242,16 +291,16 @@ impl Cluster {
         // The tasks first: what they have proposed may still be answered.
         let mut tasks = std::mem::take(&mut *self.tasks());
         tasks.shutdown().await;
-        let (groups, links) = (self.0.groups.clone(), self.0.links.clone());
-        let stop = async move {
-            groups.shutdown().await;
-            if let Some(links) = links {
-                links.shutdown();
-            }
-        };
+        let inner = self.0.clone();
+        self.run(async move { inner.replication.shutdown().await })
+            .await;
+    }
+
+    /// Runs something where the groups run.
+    async fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(handle) = self.0.runtime.handle() {
             // It fails only if the runtime is gone, and then all is stopped.
-            let _ = handle.spawn(stop).await;
+            let _ = handle.spawn(work).await;
         }
     }
 
@@ -270,18 +319,33 @@ impl Cluster {
 }
 
 impl OwnRuntime {
+    fn new() -> io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder
+            .worker_threads(2)
+            .thread_name("cluster")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
     fn handle(&self) -> Option<&tokio::runtime::Handle> {
         self.0.as_ref().map(Runtime::handle)
     }
 }
 
 /// Waits until the state contains all that is committed now, by the word of the leader.
-pub(crate) async fn catch_up<G: Group, C: Courier>(group: &G, courier: &C) -> Result<(), NotLeader> {
+pub(crate) async fn catch_up<G: Group, C: Courier>(
+    group: &G,
+    courier: &C,
+) -> Result<(), NotLeader> {
     let leadership = *group.leadership().borrow();
     let index = match leadership.leader {
         _ if leadership.mine => group.read_index().await?,
         Some(leader) => {
-            let asked = courier.call(leader, group.shard(), Question::ReadIndex, Bytes::new()).await;
+            let asked = courier
+                .call(leader, group.shard(), Question::ReadIndex, Bytes::new())
+                .await;
             match codec::decode(&asked.map_err(|_| NotLeader)?) {
                 Ok(Response::Index(index)) => index,
                 _ => return Err(NotLeader),
@@ -294,6 +358,8 @@ pub(crate) async fn catch_up<G: Group, C: Courier>(group: &G, courier: &C) -> Re
 
 /// Milliseconds since 1970. A clock before that stands still, which shards survive.
 fn wall_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

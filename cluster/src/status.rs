@@ -89,13 +89,14 @@ pub enum NotReady {
 pub fn shard(group: &RaftGroup) -> ShardStatus {
     let metrics = group.replicas().metrics();
     let Leadership { leader, term, .. } = group.replicas().leadership();
-    let ((sessions, hibernated), pending) = group.read(|state| (state.counts(), state.pending_count()));
+    let ((sessions, hibernated), pending) =
+        group.read(|state| (state.counts(), state.pending_count()));
     ShardStatus {
         shard: group.shard(),
         leader,
         term,
         last_log: metrics.last_log_index.unwrap_or(0),
-        committed: metrics.committed.map_or(0, |id| id.index),
+        committed: metrics.cluster_committed.map_or(0, |id| id.index),
         applied: group.applied_index(),
         voters: group.replicas().voters().into_values().collect(),
         sessions,
@@ -115,7 +116,10 @@ pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotRe
         return Err(NotReady::NoLeader(shard.shard));
     }
     match shard.committed.saturating_sub(shard.applied) {
-        entries if entries > LAG => Err(NotReady::Behind { shard: shard.shard, entries }),
+        entries if entries > LAG => Err(NotReady::Behind {
+            shard: shard.shard,
+            entries,
+        }),
         _ => Ok(()),
     }
 }
@@ -152,6 +156,14 @@ mod tests {
         check_status(Some(1), &[], 1000, Err(NotReady::NoQuorum(shard)));
         check_status(Some(2), &[3], 1000, Err(NotReady::NoLeader(shard)));
         check_status(None, &[2, 3], 1000, Err(NotReady::NoLeader(shard)));
-        check_status(Some(2), &[2], 500, Err(NotReady::Behind { shard, entries: 500 }));
+        check_status(
+            Some(2),
+            &[2],
+            500,
+            Err(NotReady::Behind {
+                shard,
+                entries: 500,
+            }),
+        );
     }
 }

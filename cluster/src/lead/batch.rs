@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, Rate, Submission};
 use super::queue::{Queue, Refused, Unavailable};
-use super::{Courier, DEADLINE, Group, LINGER, Leadership, Question, Response};
+use super::{Courier, Group, LINGER, Leadership, Question, Response};
 use crate::codec;
 use crate::session::{Batch, Command, Settings};
 use crate::{NodeId, ShardId};
@@ -180,7 +180,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         let outcomes = tokio::select! {
             outcomes = self.group.write(bytes) => outcomes.unwrap_or_default(),
             _ = leadership.wait_for(|l| !l.mine) => Vec::new(),
-            () = sleep(DEADLINE) => Vec::new(),
+            () = sleep_until(first_deadline(&taken)) => Vec::new(),
         };
         if outcomes.len() != taken.len() {
             self.put_back(taken);
@@ -203,6 +203,12 @@ impl<G: Group, C: Courier> Batcher<G, C> {
             taken,
         ));
     }
+}
+
+/// When the first of them is too late, and the others had better be tried anew.
+fn first_deadline(submissions: &[Submission]) -> Instant {
+    let deadlines = submissions.iter().map(|submission| submission.deadline);
+    deadlines.min().unwrap_or_else(Instant::now)
 }
 
 /// The commands alone; [`restore`] brings them back.
@@ -233,7 +239,7 @@ async fn forwarded<C: Courier>(
     let answer = tokio::select! {
         answer = courier.call(to, shard, Question::Propose, payload) => answer.ok(),
         _ = leadership.wait_for(|l| l.leader != Some(to)) => None,
-        () = sleep(DEADLINE) => None,
+        () = sleep_until(first_deadline(&submissions)) => None,
     };
     let outcomes = match answer.map(|bytes| codec::decode::<Response>(&bytes)) {
         Some(Ok(Response::Outcomes(outcomes))) => outcomes,

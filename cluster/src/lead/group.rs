@@ -34,7 +34,11 @@ impl RaftGroup {
         junction: &Junction,
     ) -> Self {
         let applied = junction.progress(replicas.shard);
-        Self { replicas, leadership, applied }
+        Self {
+            replicas,
+            leadership,
+            applied,
+        }
     }
 
     /// The replicas themselves.
@@ -64,7 +68,11 @@ impl Group for RaftGroup {
 
     /// Never by lease: a hand-off after a false alarm may leave an old leader with one.
     async fn read_index(&self) -> Result<u64, NotLeader> {
-        let index = self.replicas.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let index = self
+            .replicas
+            .raft
+            .get_read_log_id(ReadPolicy::ReadIndex)
+            .await;
         index.map(|(read, _)| read.index()).map_err(|_| NotLeader)
     }
 
@@ -103,7 +111,9 @@ impl Courier for LinkCourier {
             Question::Propose => Kind::Propose,
             Question::ReadIndex => Kind::ReadIndex,
         };
-        let answer = links.call(to, kind, group_of(shard), payload, DEADLINE).await;
+        let answer = links
+            .call(to, kind, group_of(shard), payload, DEADLINE)
+            .await;
         answer.map_err(|_| Unreached)
     }
 }
@@ -118,8 +128,12 @@ pub struct Desk {
 
 impl Handler for Desk {
     fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
-        let place = request.group.checked_sub(META_GROUP + 1).and_then(|n| usize::try_from(n).ok());
-        let found = place.and_then(|n| Some((self.groups.get(n)?.clone(), self.queues.get(n)?.clone())));
+        let place = request
+            .group
+            .checked_sub(META_GROUP + 1)
+            .and_then(|n| usize::try_from(n).ok());
+        let found =
+            place.and_then(|n| Some((self.groups.get(n)?.clone(), self.queues.get(n)?.clone())));
         Box::pin(async move {
             let (group, queue) = found?;
             let question = match request.kind {
@@ -136,8 +150,15 @@ impl Handler for Desk {
 pub async fn watch_peers(links: Links, peers: watch::Sender<Peers>) {
     let mut events = links.subscribe();
     loop {
-        let up = links.up().into_iter().map(|process| (process.node, process.boot)).collect();
-        let now = Peers { up, expected: links.seats().len() };
+        let up = links
+            .up()
+            .into_iter()
+            .map(|process| (process.node, process.boot))
+            .collect();
+        let now = Peers {
+            up,
+            expected: links.seats().len(),
+        };
         peers.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
