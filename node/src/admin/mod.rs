@@ -2,5 +2,11 @@
 
 pub mod check;
 pub mod cli;
+pub mod client;
+pub mod http;
 pub mod import;
+pub mod request;
+mod socket;
+mod table;
+pub mod token;
 pub mod user;

@@ -1,0 +1,298 @@
+//! What `holdfast cluster` and `holdfast session` ask a running node, and how they print the answer.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use proto::Jid;
+use serde_json::Value;
+
+use super::request::{Answer, Method, encode, request};
+use super::table;
+use super::token::{self, Token, TokenError};
+use crate::config::Config;
+
+/// Pages of sessions that are fetched; more than a person or a shell can use.
+const MAX_PAGES: usize = 1000;
+
+/// A node that is asked.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    token: Token,
+}
+
+/// Why a command got no answer. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No token, so the node has not been started here.
+    #[error(
+        "{0}; has the node been started with this configuration? otherwise give --url and --token-file"
+    )]
+    Token(#[from] TokenError),
+    /// The URL is not one of an admin interface.
+    #[error("{0:?} is not of the form http://host:port")]
+    Url(String),
+    /// Nobody answers.
+    #[error("no answer from the admin interface at {address}: {source}; is the node running?")]
+    Connect {
+        /// Where.
+        address: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The node does not know our token.
+    #[error("{0} refuses the token: it belongs to another node")]
+    Unauthorized(String),
+    /// The node says no, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// Something else answers there.
+    #[error("{0} is not the admin interface of a Holdfast node")]
+    NotOurs(String),
+}
+
+impl Client {
+    /// A node elsewhere.
+    pub fn at(url: &str, token_file: &Path) -> Result<Self, ClientError> {
+        let rest = url
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'));
+        let has_port = |rest: &&str| {
+            let port = rest.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            matches!(port, Some(Ok(_))) && !rest.contains(['/', '@', ' '])
+        };
+        let address = rest
+            .filter(has_port)
+            .ok_or_else(|| ClientError::Url(url.to_owned()))?;
+        Ok(Self {
+            address: address.to_owned(),
+            token: Token::read(token_file)?,
+        })
+    }
+
+    /// As the command line says: `--url` with `--token-file`, else the configuration.
+    pub fn choose(
+        config: &Config,
+        url: Option<&str>,
+        token_file: Option<&Path>,
+    ) -> Result<Self, ClientError> {
+        let own = config.data_dir().join(token::FILE);
+        let file = token_file.unwrap_or(&own);
+        match url {
+            Some(url) => Self::at(url, file),
+            None => Ok(Self {
+                address: reachable(config.admin.listen).to_string(),
+                token: Token::read(file)?,
+            }),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Value, ClientError> {
+        let answer = request(&self.address, method, path, Some(&self.token)).await;
+        let Answer { status, body } = answer.map_err(|source| ClientError::Connect {
+            address: self.address.clone(),
+            source,
+        })?;
+        let not_ours = || ClientError::NotOurs(self.address.clone());
+        if status == 204 {
+            return Ok(Value::Null);
+        }
+        if status == 401 {
+            return Err(ClientError::Unauthorized(self.address.clone()));
+        }
+        let value: Value = serde_json::from_slice(&body).map_err(|_| not_ours())?;
+        if status == 200 {
+            return Ok(value);
+        }
+        let reason = value
+            .get("error")
+            .and_then(Value::as_str)
+            .ok_or_else(not_ours)?;
+        Err(ClientError::Refused(reason.to_owned()))
+    }
+}
+
+/// Where a listener can be reached from this machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `holdfast cluster status`
+    ClusterStatus,
+    /// `holdfast session list`: all sessions, or those of one account.
+    SessionList(Option<Jid>),
+    /// `holdfast session show`: one session, or all of an account.
+    SessionShow(Jid),
+    /// `holdfast session end`: one session, or all of an account.
+    SessionEnd(Jid),
+}
+
+/// Asks, and returns what to print: JSON for programs, else text for people.
+pub async fn answer(
+    client: &Client,
+    question: &Question,
+    json: bool,
+) -> Result<String, ClientError> {
+    let value = match question {
+        Question::ClusterStatus => client.ask(Method::Get, "/api/v1/cluster").await?,
+        Question::SessionList(of) => sessions(client, of.as_ref()).await?,
+        Question::SessionShow(jid) => {
+            let found = sessions(client, Some(jid)).await?;
+            if found.as_array().is_none_or(Vec::is_empty) {
+                return Err(ClientError::Refused(format!("there is no session {jid}")));
+            }
+            found
+        }
+        Question::SessionEnd(jid) => {
+            let ended = end(client, jid).await?;
+            serde_json::json!({ "ended": ended })
+        }
+    };
+    Ok(match (json, question) {
+        (true, _) => format!("{value:#}\n"),
+        (false, Question::ClusterStatus) => table::sections(&value),
+        (false, Question::SessionList(_)) => table::rows(&value),
+        (false, Question::SessionShow(_)) => table::records(&value),
+        (false, Question::SessionEnd(_)) => table::sections(&value),
+    })
+}
+
+/// Ends a session, or all of an account; their addresses.
+async fn end(client: &Client, jid: &Jid) -> Result<Vec<String>, ClientError> {
+    let found = match jid.is_bare() {
+        true => sessions(client, Some(jid)).await?,
+        false => serde_json::json!([{ "jid": jid.as_str() }]),
+    };
+    let found = found.as_array().into_iter().flatten();
+    let mut ended = Vec::new();
+    for jid in found.filter_map(|session| session["jid"].as_str()) {
+        let path = format!("/api/v1/sessions?jid={}", encode(jid));
+        client.ask(Method::Delete, &path).await?;
+        ended.push(jid.to_owned());
+    }
+    match ended.is_empty() {
+        true => Err(ClientError::Refused(format!("{jid} has no session"))),
+        false => Ok(ended),
+    }
+}
+
+/// All sessions, a page at a time.
+async fn sessions(client: &Client, of: Option<&Jid>) -> Result<Value, ClientError> {
+    let of = of.map(|jid| format!("&jid={}", encode(jid.as_str())));
+    let of = of.unwrap_or_default();
+    let mut all: Vec<Value> = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let after = all.last().and_then(|last| last["jid"].as_str());
+        let after = encode(after.unwrap_or_default());
+        let path = format!("/api/v1/sessions?after={after}{of}");
+        let mut page = client.ask(Method::Get, &path).await?;
+        let Value::Array(some) = page["sessions"].take() else {
+            return Err(ClientError::NotOurs(client.address.clone()));
+        };
+        all.extend(some);
+        if page["more"] != Value::Bool(true) {
+            break;
+        }
+    }
+    Ok(Value::Array(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::http::tests::start;
+
+    async fn ask(question: Question, json: bool) -> Result<String, ClientError> {
+        let (address, node, _) = start(true);
+        let file = node.dir.path().join("admin.token");
+        let client = Client::at(&format!("http://{address}/"), &file)?;
+        answer(&client, &question, json).await
+    }
+
+    fn jid(text: &str) -> Jid {
+        Jid::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn people_get_tables_and_programs_get_json() {
+        let text = ask(Question::SessionList(None), false).await.unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.starts_with("JID"), "{text}");
+        let json = ask(Question::SessionList(Some(jid("a@x"))), true)
+            .await
+            .unwrap();
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 2);
+        let status = ask(Question::ClusterStatus, false).await.unwrap();
+        assert!(
+            status.contains("nodes") && status.contains("SEAT"),
+            "{status}"
+        );
+        let one = ask(Question::SessionShow(jid("a@x/2")), false)
+            .await
+            .unwrap();
+        assert!(
+            one.contains("hibernated") && !one.contains("a@x/1"),
+            "{one}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_done_is_said() {
+        let error = ask(Question::SessionShow(jid("c@x")), false)
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "there is no session c@x");
+        let error = ask(Question::SessionEnd(jid("a@x/9")), false)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("a@x/9"), "{error}");
+        assert!(ask(Question::SessionEnd(jid("a@x/1")), false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_run_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t");
+        let missing = Client::at("http://127.0.0.1:9", &file).unwrap_err();
+        assert!(matches!(missing, ClientError::Token(_)));
+        Token::open(&file).unwrap();
+        for wrong in [
+            "https://h:1",
+            "h:1",
+            "http://h",
+            "http://h:x",
+            "http://h:1/path",
+        ] {
+            assert!(
+                matches!(Client::at(wrong, &file), Err(ClientError::Url(_))),
+                "{wrong}"
+            );
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let client = Client::at(&format!("http://{address}"), &file).unwrap();
+        let error = answer(&client, &Question::ClusterStatus, false)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_over_loopback() {
+        let reached = |listen: &str| reachable(listen.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:9090"), "127.0.0.1:9090");
+        assert_eq!(reached("[::]:9090"), "[::1]:9090");
+        assert_eq!(reached("10.0.0.1:1"), "10.0.0.1:1");
+    }
+}

@@ -1,0 +1,419 @@
+//! The admin interface: health and metrics for everyone who reaches it, the rest for the token.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200, or 503 and why clients should be sent elsewhere |
+//! | `GET /metrics` | Prometheus' text format; it names no user (T-64) |
+//! | `GET /api/v1/cluster` | nodes, shards, leaders |
+//! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
+//! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
+//!
+//! Liveness asks for nothing but an answer: a node without a majority or a database must not be
+//! restarted for it. Errors are `{"error": "…"}`.
+
+use std::future::IntoFuture as _;
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::future::BoxFuture;
+use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use super::socket::Bounded;
+use super::token::{Token, TokenError};
+
+/// Sessions on a page, unless fewer are asked for.
+const PAGE: usize = 1000;
+/// An answer may take so long: an order waits for a commit, and that for a leader.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What Prometheus' text format is called.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the interface shows of a node, and may order.
+pub trait Node: Send + Sync + 'static {
+    /// Where the token lies.
+    fn token_file(&self) -> PathBuf;
+    /// Whether clients should be sent here, or why not.
+    fn ready(&self) -> Result<(), String>;
+    /// The metrics page.
+    fn metrics(&self) -> String;
+    /// Nodes and shards, as this node sees them.
+    fn cluster(&self) -> serde_json::Value;
+    /// Up to `max` sessions, by address, behind `after`: of one account, or of all.
+    fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport>;
+    /// Ends a session. `false` if there is none.
+    fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>>;
+}
+
+/// The cluster did not decide in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster cannot commit at the moment")]
+pub struct Unavailable;
+
+/// A session as an operator sees it. Its SM-ID is not in it: that would be a key to it (T-73).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionReport {
+    /// The full JID.
+    pub jid: String,
+    /// Whether a connection acts for it.
+    pub state: SessionState,
+    /// The node of that connection.
+    pub node: Option<String>,
+    /// How often it changed hands.
+    pub epoch: u64,
+    /// Whether it may be resumed.
+    pub resumable: bool,
+    /// Stanzas that the client has not acknowledged.
+    pub queue: usize,
+    /// Their size.
+    pub queue_bytes: usize,
+    /// How old the first of them is.
+    pub queue_age_ms: u64,
+    /// Its presence, if it is available.
+    pub priority: Option<i8>,
+    /// How long it will wait for its client yet.
+    pub hibernates_for_ms: Option<u64>,
+}
+
+/// Whether a connection acts for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// One does.
+    Connected,
+    /// None does; the session waits for its client.
+    Hibernated,
+}
+
+/// Why there is no admin interface.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The socket.
+    #[error("cannot serve the admin interface: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Serves the interface until the process ends.
+pub async fn serve<N: Node>(node: Arc<N>, listener: TcpListener) -> Result<(), AdminError> {
+    let served = async {
+        let token = Token::open(&node.token_file())?;
+        let listener = Bounded::new(listener)?;
+        let service = router(node, token);
+        Ok(axum::serve(listener, service).into_future().await?)
+    };
+    served.await.inspect_err(|error| {
+        tracing::error!(%error, "there is no admin interface");
+    })
+}
+
+/// All routes.
+pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
+    let guarded = Router::new()
+        .route("/cluster", get(cluster::<N>))
+        .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
+        .fallback(nothing_here)
+        .layer(from_fn_with_state(Arc::new(token), guard));
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz::<N>))
+        .route("/metrics", get(metrics::<N>))
+        .nest("/api/v1", guarded)
+        .fallback(nothing_here)
+        .layer(from_fn(hurry))
+        .with_state(node)
+}
+
+/// Why a request is not answered as it wishes.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("this needs the token: Authorization: Bearer …, from data_dir/admin.token")]
+    Unauthorized,
+    #[error("there is nothing here")]
+    NotFound,
+    #[error("there is no session {0}")]
+    NoSession(Jid),
+    #[error("{0:?} is not an address")]
+    NotAnAddress(String),
+    #[error("give the session's full address, jid=user@domain/resource")]
+    NotFull,
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
+    #[error("the answer takes too long")]
+    Timeout,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound | Self::NoSession(_) => StatusCode::NOT_FOUND,
+            Self::NotAnAddress(_) | Self::NotFull => StatusCode::BAD_REQUEST,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "error": self.to_string() });
+        let mut response = (self.status(), Json(body)).into_response();
+        if matches!(self, Self::Unauthorized) {
+            let scheme = HeaderValue::from_static("Bearer");
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+async fn guard(
+    State(token): State<Arc<Token>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let header = request.headers().get(header::AUTHORIZATION);
+    let presented = header.and_then(|value| value.to_str().ok());
+    let presented = presented.and_then(|value| value.strip_prefix("Bearer "));
+    match presented {
+        Some(presented) if token.matches(presented.trim()) => Ok(next.run(request).await),
+        _ => Err(Refusal::Unauthorized),
+    }
+}
+
+async fn hurry(request: Request, next: Next) -> Result<Response, Refusal> {
+    let answer = tokio::time::timeout(PATIENCE, next.run(request)).await;
+    answer.map_err(|_| Refusal::Timeout)
+}
+
+async fn nothing_here() -> Refusal {
+    Refusal::NotFound
+}
+
+async fn readyz<N: Node>(State(node): State<Arc<N>>) -> Response {
+    match node.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn metrics<N: Node>(State(node): State<Arc<N>>) -> Response<Body> {
+    ([(header::CONTENT_TYPE, METRICS)], node.metrics()).into_response()
+}
+
+async fn cluster<N: Node>(State(node): State<Arc<N>>) -> Json<serde_json::Value> {
+    Json(node.cluster())
+}
+
+/// Which sessions.
+#[derive(Deserialize)]
+struct Which {
+    jid: Option<String>,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+}
+
+impl Which {
+    fn address(&self) -> Result<Option<Jid>, Refusal> {
+        let prepare = |text: &String| {
+            let wrong = |_| Refusal::NotAnAddress(text.clone());
+            Jid::new(text).map_err(wrong)
+        };
+        self.jid.as_ref().map(prepare).transpose()
+    }
+}
+
+/// A page of sessions.
+#[derive(Serialize)]
+struct Page {
+    sessions: Vec<SessionReport>,
+    /// Whether there are more behind the last one.
+    more: bool,
+}
+
+async fn sessions<N: Node>(
+    State(node): State<Arc<N>>,
+    Query(which): Query<Which>,
+) -> Result<Json<Page>, Refusal> {
+    let address = which.address()?;
+    let account = address.as_ref().map(Jid::bare);
+    let max = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    // One more than fits says whether there are more.
+    let mut sessions = node.sessions(account.as_ref(), &which.after, max + 1);
+    if let Some(full) = address.filter(|address| !address.is_bare()) {
+        sessions.retain(|session| session.jid == full.as_str());
+    }
+    let more = sessions.len() > max;
+    sessions.truncate(max);
+    Ok(Json(Page { sessions, more }))
+}
+
+async fn end_session<N: Node>(
+    State(node): State<Arc<N>>,
+    Query(which): Query<Which>,
+) -> Result<StatusCode, Refusal> {
+    let session = which.address()?.filter(|address| !address.is_bare());
+    let session = session.ok_or(Refusal::NotFull)?;
+    match node.end(session.clone()).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Refusal::NoSession(session)),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::admin::request::{Method, request};
+    use std::net::SocketAddr;
+
+    pub(in crate::admin) struct Fake {
+        pub(in crate::admin) dir: tempfile::TempDir,
+        pub(in crate::admin) ready: bool,
+    }
+
+    impl Node for Fake {
+        fn token_file(&self) -> PathBuf {
+            self.dir.path().join("admin.token")
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            self.ready.then_some(()).ok_or("no leader".to_owned())
+        }
+
+        fn metrics(&self) -> String {
+            "# EOF\n".to_owned()
+        }
+
+        fn cluster(&self) -> serde_json::Value {
+            serde_json::json!({ "nodes": [{ "seat": 1, "up": true }], "shards": [] })
+        }
+
+        fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport> {
+            let all = ["a@x/1", "a@x/2", "b@x/1"].into_iter();
+            let behind =
+                all.filter(|jid| *jid > after && of.is_none_or(|of| jid.starts_with(of.as_str())));
+            behind.take(max).map(report).collect()
+        }
+
+        fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {
+            Box::pin(async move {
+                match session.as_str() {
+                    "a@x/1" => Ok(true),
+                    "b@x/1" => Err(Unavailable),
+                    _ => Ok(false),
+                }
+            })
+        }
+    }
+
+    fn report(jid: &str) -> SessionReport {
+        SessionReport {
+            jid: jid.to_owned(),
+            state: SessionState::Hibernated,
+            node: None,
+            epoch: 3,
+            resumable: true,
+            queue: 2,
+            queue_bytes: 100,
+            queue_age_ms: 1500,
+            priority: Some(0),
+            hibernates_for_ms: Some(60_000),
+        }
+    }
+
+    /// Serves a node that is not real; its address and the token.
+    pub(in crate::admin) fn start(ready: bool) -> (SocketAddr, Arc<Fake>, Token) {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Arc::new(Fake { dir, ready });
+        let token = Token::open(&node.token_file()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(node.clone(), listener));
+        (address, node, token)
+    }
+
+    #[tokio::test]
+    async fn health_and_metrics_need_no_token() {
+        for (path, ready, status) in [
+            ("/livez", false, 200),
+            ("/readyz", true, 200),
+            ("/readyz", false, 503),
+            ("/metrics", true, 200),
+            ("/elsewhere", true, 404),
+        ] {
+            let (address, _node, _) = start(ready);
+            let answer = request(&address.to_string(), Method::Get, path, None).await;
+            assert_eq!(answer.unwrap().status, status, "{path} {ready}");
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_else_needs_the_token() {
+        let (address, _node, token) = start(true);
+        let other = tempfile::tempdir().unwrap();
+        let other = Token::open(&other.path().join("t")).unwrap();
+        let paths = ["/api/v1/cluster", "/api/v1/sessions", "/api/v1/elsewhere"];
+        for (path, status) in paths.into_iter().zip([200, 200, 404]) {
+            for wrong in [None, Some(&other)] {
+                let answer = request(&address.to_string(), Method::Get, path, wrong).await;
+                assert_eq!(answer.unwrap().status, 401, "{path}");
+            }
+            let answer = request(&address.to_string(), Method::Get, path, Some(&token)).await;
+            assert_eq!(answer.unwrap().status, status, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_come_in_pages() {
+        let (address, _node, token) = start(true);
+        let page = async |query: &str| {
+            let path = format!("/api/v1/sessions?{query}");
+            let answer = request(&address.to_string(), Method::Get, &path, Some(&token)).await;
+            let page: serde_json::Value = serde_json::from_slice(&answer.unwrap().body).unwrap();
+            let jids = page["sessions"].as_array().unwrap().iter();
+            let jids: Vec<_> = jids
+                .map(|s| s["jid"].as_str().unwrap().to_owned())
+                .collect();
+            (jids.join(" "), page["more"].as_bool().unwrap())
+        };
+        assert_eq!(page("limit=2").await, ("a@x/1 a@x/2".to_owned(), true));
+        assert_eq!(
+            page("limit=2&after=a@x/2").await,
+            ("b@x/1".to_owned(), false)
+        );
+        assert_eq!(page("jid=a@x").await.0, "a@x/1 a@x/2");
+        assert_eq!(page("jid=a@x/2").await.0, "a@x/2");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_ended_by_its_full_address() {
+        let (address, _node, token) = start(true);
+        let address = address.to_string();
+        for (jid, status) in [
+            ("a@x/1", 204),
+            ("a@x/9", 404),
+            ("b@x/1", 503),
+            ("a@x", 400),
+            ("@@", 400),
+        ] {
+            let path = format!("/api/v1/sessions?jid={jid}");
+            let answer = request(&address, Method::Delete, &path, Some(&token)).await;
+            assert_eq!(answer.unwrap().status, status, "{jid}");
+        }
+    }
+}
