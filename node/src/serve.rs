@@ -14,6 +14,7 @@ use cluster::{Cluster, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admin::http;
 use crate::app::{App, LocalPresences};
 use crate::auth::{Accounts, Throttle};
 use crate::config::Config;
@@ -84,6 +85,7 @@ async fn node(config: Config) -> Result<(), ServeError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
     let (stop, stopped) = watch::channel(false);
+    actix_rt::spawn(http::serve(app.clone(), admin.into_std()));
     actix_rt::spawn(refresh(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();

@@ -5,14 +5,16 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use proto::Jid;
 
 use super::check;
+use super::client::{self, Client, ClientError, Question};
 use super::user::{self, UserCommand, UserError};
-use crate::config::{Config, ConfigError, parse_duration};
+use crate::config::{Config, ConfigError};
+use crate::demo::{self, DemoError, DemoOptions};
 
 /// The XMPP server that does not lose your session
 #[derive(Debug, Parser)]
@@ -40,7 +42,7 @@ enum Command {
     /// Run a node
     Serve,
     /// Run a cluster here, with clients that chat, and kill its nodes while they do
-    Demo(DemoArgs),
+    Demo(DemoOptions),
     /// Check configuration, certificate, database, Redis and peers; exit 1 with what to do
     Check,
     /// Accounts, straight in the configured database
@@ -57,26 +59,6 @@ enum Command {
         /// The shell
         shell: Shell,
     },
-}
-
-/// What the demo does.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct DemoArgs {
-    /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-    pub nodes: u16,
-    /// How many clients; they chat in pairs
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=1000))]
-    pub clients: u16,
-    /// For how long
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
-    pub duration: Duration,
-    /// How often a node is killed; 0 = never
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
-    pub kill_every: Duration,
-    /// End with one JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Which running node is asked, and how.
@@ -142,8 +124,14 @@ enum Failure {
     Serve(#[from] crate::serve::ServeError),
     #[error("see above")]
     Check,
-    #[error("`{0}` is not part of this build")]
-    Absent(&'static str),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error("messages were lost, duplicated or reordered")]
+    Broken,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0:?} is not an address")]
+    NotAnAddress(String),
 }
 
 /// Reads the command line and does what it says.
@@ -168,7 +156,10 @@ pub fn main() -> ExitCode {
 fn run(source: &Source, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve => Ok(crate::serve::run(load(source)?)?),
-        Command::Demo(_) => Err(Failure::Absent("demo")),
+        Command::Demo(options) => match demo::run(&options)?.is_clean() {
+            true => Ok(()),
+            false => Err(Failure::Broken),
+        },
         Command::Check => {
             let config = load(source)?;
             let works = runtime()?.block_on(check::run(&config, &mut io::stdout()))?;
@@ -179,13 +170,12 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let now = crate::clock::now();
             Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
         }
-        Command::Cluster(_) => {
-            load(source)?;
-            Err(Failure::Absent("cluster"))
+        Command::Cluster(ClusterCommand::Status(target)) => {
+            ask(&load(source)?, &target, &Question::ClusterStatus)
         }
-        Command::Session(_) => {
-            load(source)?;
-            Err(Failure::Absent("session"))
+        Command::Session(command) => {
+            let (target, question) = question(command)?;
+            ask(&load(source)?, &target, &question)
         }
         Command::Completions { shell } => {
             // Into memory first: the generator takes a closed pipe for a reason to panic.
@@ -194,6 +184,26 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             Ok(io::stdout().write_all(&script)?)
         }
     }
+}
+
+/// What a session command asks, and whom.
+fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
+    let address = |text: &str| Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()));
+    Ok(match command {
+        SessionCommand::List { jid, target } => {
+            let jid = jid.as_deref().map(address).transpose()?;
+            (target, Question::SessionList(jid))
+        }
+        SessionCommand::Show { jid, target } => (target, Question::SessionShow(address(&jid)?)),
+        SessionCommand::End { jid, target } => (target, Question::SessionEnd(address(&jid)?)),
+    })
+}
+
+/// Asks a running node and prints its answer.
+fn ask(config: &Config, target: &Target, question: &Question) -> Result<(), Failure> {
+    let client = Client::choose(config, target.url.as_deref(), target.token_file.as_deref())?;
+    let answer = runtime()?.block_on(client::answer(&client, question, target.json))?;
+    Ok(io::stdout().write_all(answer.as_bytes())?)
 }
 
 fn load(source: &Source) -> Result<Config, ConfigError> {

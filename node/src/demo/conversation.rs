@@ -1,0 +1,323 @@
+//! Clients that talk: each to its neighbours in a ring, both ways, at a steady pace.
+//!
+//! A client that loses its connection connects again through the balancer, at once and again and again,
+//! until its session goes on. It never starts anew unless the server says that the session is over.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use proto::{Element, Jid, ns};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::balancer::Balancer;
+use super::client::{ClientError, Connection, Credentials};
+use super::progress::Progress;
+use super::session::{Backoff, Resumption, Session, SessionError, Taken};
+use super::tally::Tally;
+
+/// A client sends a message so often.
+const PACE: Duration = Duration::from_millis(25);
+/// Messages sent at once when a node is about to be killed.
+const BURST: usize = 3;
+/// How often a client looks after its connection.
+const PULSE: Duration = Duration::from_millis(250);
+/// A server that owes an acknowledgement for so long is as good as gone.
+const SILENCE: Duration = Duration::from_secs(10);
+/// An attempt to go on may take so long.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// What clients do at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// They come online.
+    Gather,
+    /// They talk.
+    Talk,
+    /// They listen.
+    Settle,
+    /// They go.
+    Leave,
+}
+
+/// What all clients share.
+pub struct Talk {
+    /// The way to the nodes.
+    pub balancer: Balancer,
+    /// What clients trust.
+    pub tls: Arc<ClientConfig>,
+    /// Their accounts.
+    pub accounts: Vec<Credentials>,
+    /// What becomes of their messages.
+    pub tally: Mutex<Tally>,
+    /// What they do.
+    pub phase: watch::Sender<Phase>,
+    /// How often they were asked for a burst.
+    pub burst: watch::Sender<u64>,
+    /// How many are online.
+    pub online: watch::Sender<usize>,
+    /// Where events are told.
+    pub progress: Progress,
+}
+
+impl Talk {
+    /// The books. Nobody holds them over an await.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its neighbours in the ring; one neighbour if there are only two clients.
+    pub fn neighbours(me: usize, clients: usize) -> Vec<usize> {
+        let mut neighbours = vec![(me + 1) % clients, (me + clients - 1) % clients];
+        neighbours.dedup();
+        neighbours
+    }
+}
+
+/// One client, for as long as the demo runs.
+pub async fn client(talk: Arc<Talk>, me: usize) -> Result<(), SessionError> {
+    let (mut talker, mut connection) = Talker::start(talk, me).await?;
+    loop {
+        let lost = match talker.stay(&mut connection).await {
+            Ok(()) => {
+                // What was said is on the books; a close that fails changes nothing.
+                drop(connection.close().await);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        talker.tell(&format!("lost its connection ({lost})"));
+        match talker.go_on().await? {
+            Some(next) => connection = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A client and its session.
+struct Talker {
+    talk: Arc<Talk>,
+    me: usize,
+    neighbours: Vec<usize>,
+    session: Session,
+    /// The node of the last connection.
+    node: Option<usize>,
+    /// How many messages were spoken.
+    spoken: usize,
+    phase: watch::Receiver<Phase>,
+    burst: watch::Receiver<u64>,
+    /// When the server was last heard.
+    heard: Instant,
+}
+
+impl Talker {
+    async fn start(talk: Arc<Talk>, me: usize) -> Result<(Self, Connection), SessionError> {
+        let mut connection = connect(&talk, me).await?;
+        let mut session = Session::start(&mut connection, None).await?;
+        session.request(&mut connection).await?;
+        while session.unacknowledged() > 0 {
+            let element = connection.next().await?;
+            session.take(&mut connection, element).await?;
+        }
+        let mut burst = talk.burst.subscribe();
+        burst.mark_unchanged();
+        let talker = Self {
+            me,
+            neighbours: Talk::neighbours(me, talk.accounts.len()),
+            session,
+            node: talk.balancer.node_of(connection.local_addr()),
+            spoken: 0,
+            phase: talk.phase.subscribe(),
+            burst,
+            heard: Instant::now(),
+            talk,
+        };
+        talker.talk.online.send_modify(|online| *online += 1);
+        Ok((talker, connection))
+    }
+
+    /// Talks until the connection is lost, or until it is time to leave.
+    async fn stay(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(PULSE);
+        self.heard = Instant::now();
+        loop {
+            let phase = *self.phase.borrow_and_update();
+            if phase == Phase::Leave {
+                return Ok(());
+            }
+            tokio::select! {
+                element = connection.next() => self.hear(connection, element?).await?,
+                _ = pace.tick(), if phase == Phase::Talk => self.speak(connection, 1).await?,
+                Ok(()) = self.burst.changed(), if phase == Phase::Talk => {
+                    let count = BURST * self.neighbours.len();
+                    self.speak(connection, count).await?;
+                }
+                _ = pulse.tick() => self.look_after(connection).await?,
+                // The sender lives as long as we do: it is in what all clients share.
+                _ = self.phase.changed() => {}
+            }
+        }
+    }
+
+    async fn speak(
+        &mut self,
+        connection: &mut Connection,
+        count: usize,
+    ) -> Result<(), SessionError> {
+        for _ in 0..count {
+            if !self.session.has_room() {
+                break;
+            }
+            let to = self.neighbours[self.spoken % self.neighbours.len()];
+            self.spoken += 1;
+            let number = self.talk.tally().send(self.me, to);
+            let message = message(&self.talk.accounts[to], self.me, to, number);
+            self.session.send(connection, &message).await?;
+        }
+        self.session.request(connection).await
+    }
+
+    async fn hear(
+        &mut self,
+        connection: &mut Connection,
+        element: Element,
+    ) -> Result<(), SessionError> {
+        self.heard = Instant::now();
+        match self.session.take(connection, element).await? {
+            Taken::Acknowledged(count) => self.talk.tally().acknowledge(count),
+            Taken::Stanza(stanza) => self.note(&stanza),
+            Taken::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Writes a message into the books.
+    fn note(&self, stanza: &Element) {
+        if stanza.local() != "message" {
+            return;
+        }
+        if stanza.attr("type") == Some("error") {
+            self.talk.tally().bounce();
+            self.tell(&format!(
+                "got a message back: {}",
+                stanza.to_xml(ns::CLIENT)
+            ));
+        } else if let Some((from, number)) = self.read(stanza) {
+            self.talk.tally().deliver(from, self.me, number);
+        }
+    }
+
+    /// The sender and the number of a message of ours.
+    fn read(&self, stanza: &Element) -> Option<(usize, u64)> {
+        let from = Jid::new(stanza.attr("from")?).ok()?;
+        let named = |account: &Credentials| Some(account.username.as_str()) == from.local();
+        let from = self.talk.accounts.iter().position(named)?;
+        let body = stanza.child("body", ns::CLIENT)?.text();
+        Some((from, body.rsplit(' ').next()?.parse().ok()?))
+    }
+
+    async fn look_after(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
+        if self.session.unacknowledged() == 0 {
+            self.heard = Instant::now();
+            return Ok(());
+        }
+        if self.heard.elapsed() > SILENCE {
+            let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Err(ClientError::Io(silent).into());
+        }
+        self.session.request(connection).await
+    }
+
+    /// Connects until the session goes on; `None` if it is time to leave.
+    async fn go_on(&mut self) -> Result<Option<Connection>, SessionError> {
+        let lost = Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            if *self.phase.borrow() == Phase::Leave {
+                return Ok(None);
+            }
+            match timeout(ATTEMPT, self.attempt(lost)).await {
+                Ok(Ok(connection)) => return Ok(Some(connection)),
+                Ok(Err(error)) => self.complain(lost, &error.to_string()),
+                Err(_) => self.complain(lost, "no answer in time"),
+            }
+            sleep(backoff.next(rand::random())).await;
+        }
+    }
+
+    /// Failures right behind a kill are what a kill looks like; later ones are worth a line.
+    fn complain(&self, lost: Instant, reason: &str) {
+        if lost.elapsed() > Duration::from_secs(1) {
+            self.tell(&format!("cannot go on yet: {reason}"));
+        }
+    }
+
+    async fn attempt(&mut self, lost: Instant) -> Result<Connection, SessionError> {
+        let mut connection = connect(&self.talk, self.me).await?;
+        let (resumption, acknowledged) = self.session.resume(&mut connection).await?;
+        let now = Instant::now();
+        self.talk.tally().acknowledge(acknowledged);
+        match resumption {
+            Resumption::Resumed => {
+                let time = self.talk.tally().resume(self.node, lost, now);
+                self.tell(&format!("resumed after {time:.1} ms"));
+            }
+            Resumption::Failed => {
+                self.talk.tally().fail();
+                self.tell("could not resume, and starts a new session");
+                self.session.replace(&mut connection).await?;
+            }
+        }
+        self.node = self.talk.balancer.node_of(connection.local_addr());
+        Ok(connection)
+    }
+
+    fn tell(&self, what: &str) {
+        let name = &self.talk.accounts[self.me].username;
+        let node = self
+            .node
+            .map_or(String::new(), |node| format!(" (node {})", node + 1));
+        self.talk.progress.event(&format!("{name}{node} {what}"));
+    }
+}
+
+async fn connect(talk: &Talk, me: usize) -> Result<Connection, ClientError> {
+    let account = &talk.accounts[me];
+    let address = talk.balancer.address();
+    let mut connection = Connection::open_tls(address, &account.domain, &talk.tls).await?;
+    connection.login(account).await?;
+    Ok(connection)
+}
+
+fn message(account: &Credentials, from: usize, to: usize, number: u64) -> Element {
+    let body = format!("This is message {number}");
+    Element::new("message", ns::CLIENT)
+        .with_attr("to", format!("{}@{}", account.username, account.domain))
+        .with_attr("type", "chat")
+        .with_attr("id", format!("{from}-{to}-{number}"))
+        .with_child(Element::new("body", ns::CLIENT).with_text(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_neighbour_is_one_back() {
+        for clients in 2..7 {
+            for me in 0..clients {
+                for neighbour in Talk::neighbours(me, clients) {
+                    assert_ne!(neighbour, me);
+                    assert!(
+                        Talk::neighbours(neighbour, clients).contains(&me),
+                        "{me} of {clients}"
+                    );
+                }
+            }
+        }
+        assert_eq!(Talk::neighbours(0, 2), [1]);
+    }
+}

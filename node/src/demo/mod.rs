@@ -1,0 +1,296 @@
+//! `holdfast demo`: the whole promise in one command.
+//!
+//! Real nodes on loopback, a balancer without affinity, clients that talk with stream management, and
+//! `kill -9` of one node after the other while they do. At the end every message is accounted for.
+//!
+//! The parts serve tests as well: [`nodes`], [`balancer`], [`client`] with [`session`], and [`tally`].
+
+pub mod balancer;
+pub mod client;
+pub mod conversation;
+pub mod nodes;
+mod options;
+pub mod progress;
+pub mod session;
+pub mod tally;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::BareJid;
+use proto::sasl::{Digest, ScramKeys};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+pub use options::{BadOptions, DemoOptions};
+
+use crate::config::StorageUrl;
+use crate::storage::{AccountKeys, Storage, StorageError};
+use balancer::Balancer;
+use client::Credentials;
+use conversation::{Phase, Talk};
+use nodes::{DOMAIN, NodeError, Nodes};
+use progress::Progress;
+use session::SessionError;
+use tally::{Report, Tally};
+
+/// A node may take so long to become ready.
+const START: Duration = Duration::from_secs(60);
+/// Clients may take so long to come online.
+const GATHER: Duration = Duration::from_secs(30);
+/// What is under way at the end may take so long to arrive.
+const SETTLE: Duration = Duration::from_secs(30);
+/// A duplicate would come in this time.
+const LINGER: Duration = Duration::from_millis(500);
+/// A kill waits so long for messages to be under way in every direction.
+const AIM: Duration = Duration::from_millis(200);
+/// Passwords are random here, so that one round would do; the standard asks for this many.
+const ITERATIONS: u32 = 4096;
+/// Limits are for clients of many people; here all come from one address, in bursts.
+const CONFIGURATION: &str = "[limits]\n\
+    connections_per_address = 0\n\
+    failed_resumes_per_minute = 0\n\
+    logins_per_minute = 0\n\
+    stanzas_per_second = 0\n";
+
+/// Why the demo did not come to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Options that cannot work.
+    #[error(transparent)]
+    Options(#[from] BadOptions),
+    /// A node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The accounts cannot be made.
+    #[error("cannot make the accounts: {0}")]
+    Accounts(#[from] StorageError),
+    /// A client's session.
+    #[error("a client failed: {0}")]
+    Client(#[from] SessionError),
+    /// The clients did not come online in time.
+    #[error("the clients did not come online in {} s", GATHER.as_secs())]
+    Gather,
+    /// TLS for the clients.
+    #[error("cannot use the nodes' certificate: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The histogram of times.
+    #[error("cannot measure: {0}")]
+    Measure(#[from] hdrhistogram::CreationError),
+    /// Files, sockets and threads of this process.
+    #[error("{0}")]
+    Process(#[from] io::Error),
+    /// A task of ours broke.
+    #[error("a client broke: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Runs the demo, prints its result and returns it. [`Report::is_clean`] says whether all is well.
+pub fn run(options: &DemoOptions) -> Result<Report, DemoError> {
+    options.check()?;
+    let dir = tempfile::Builder::new()
+        .prefix("holdfast-demo-")
+        .tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(play(options, dir.path()));
+    let clean = result.as_ref().is_ok_and(Report::is_clean);
+    if !clean {
+        eprintln!(
+            "Configurations and logs are kept in {}",
+            dir.keep().display()
+        );
+    }
+    let report = result?;
+    match options.json {
+        true => println!(
+            "{}",
+            serde_json::to_string(&report).map_err(io::Error::other)?
+        ),
+        false => print!("\n{report}"),
+    }
+    Ok(report)
+}
+
+async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
+    let progress = Progress::start();
+    let count = options.nodes;
+    progress.event(&format!(
+        "{count} nodes start, with {} clients behind a balancer",
+        options.clients
+    ));
+    let mut nodes = Nodes::prepare(dir, &std::env::current_exe()?, count, CONFIGURATION)?;
+    let accounts = make_accounts(&nodes, options.clients).await?;
+    for index in 0..count {
+        nodes.start(index)?;
+    }
+    for index in 0..count {
+        nodes.ready(index, START).await?;
+    }
+    let directions = (0..options.clients).flat_map(|me| {
+        let neighbours = Talk::neighbours(me, options.clients);
+        neighbours.into_iter().map(move |to| (me, to))
+    });
+    let talk = Arc::new(Talk {
+        balancer: Balancer::start(nodes.backends()).await?,
+        tls: client::trusting([nodes.certificate()])?,
+        accounts,
+        tally: Mutex::new(Tally::new(directions)?),
+        phase: watch::Sender::new(Phase::Gather),
+        burst: watch::Sender::new(0),
+        online: watch::Sender::new(0),
+        progress,
+    });
+    let mut clients = JoinSet::new();
+    for me in 0..options.clients {
+        clients.spawn(conversation::client(talk.clone(), me));
+    }
+    let mut online = talk.online.subscribe();
+    tokio::select! {
+        gathered = timeout(GATHER, online.wait_for(|online| *online == options.clients)) => {
+            gathered.map_err(|_| DemoError::Gather)?.map_err(io::Error::other)?;
+        }
+        Some(ended) = clients.join_next() => ended??,
+    }
+    talk.progress.event("everyone is online, and talks");
+    talk.phase.send_replace(Phase::Talk);
+    tokio::select! {
+        result = strike(&mut nodes, &talk, options) => result?,
+        () = watch_over(&talk) => {}
+        Some(ended) = clients.join_next() => ended??,
+        _ = tokio::signal::ctrl_c() => talk.progress.event("interrupted: what is under way may arrive"),
+    }
+    settle(&talk).await;
+    while let Some(ended) = clients.join_next().await {
+        ended??;
+    }
+    let report = talk.tally().report();
+    Ok(report)
+}
+
+/// Accounts straight in the database, as `holdfast user add` does it.
+async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credentials>, DemoError> {
+    let storage = Storage::open(&StorageUrl::Sqlite(nodes.database())).await?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
+    let now = u64::try_from(now).unwrap_or(u64::MAX);
+    let mut accounts = Vec::new();
+    for number in 1..=count {
+        let username = format!("client-{number}");
+        let password: String = rand::random::<[u8; 16]>()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let salt = rand::random::<[u8; 16]>();
+        let keys = |digest| Some(ScramKeys::derive(digest, &password, &salt, ITERATIONS));
+        let keys = AccountKeys {
+            sha1: keys(Digest::Sha1),
+            sha256: keys(Digest::Sha256),
+        };
+        let jid = BareJid::from_parts(Some(&username), DOMAIN).map_err(io::Error::other)?;
+        storage.create_account(&jid, &keys, now).await?;
+        accounts.push(Credentials {
+            username,
+            domain: DOMAIN.to_owned(),
+            password,
+        });
+    }
+    storage.close().await;
+    Ok(accounts)
+}
+
+/// Kills nodes until the time is over: one at a time, and none before the last one is back, so that a
+/// majority is always there.
+async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result<(), DemoError> {
+    let start = Instant::now();
+    let end = start + options.duration;
+    let mut next = start + options.kill_every;
+    while next < end && !options.kill_every.is_zero() {
+        sleep_until(next).await;
+        let victim = rand::random_range(0..nodes.len());
+        aim(talk).await;
+        // Written down before the signal is sent: no client may be back before it is.
+        talk.tally().kill(victim, std::time::Instant::now());
+        let in_flight = talk.tally().in_flight();
+        nodes.kill(victim).await?;
+        talk.progress.event(&format!(
+            "kill -9 of node {}, with {} messages under way in {} of {} directions",
+            victim + 1,
+            in_flight.messages,
+            in_flight.directions,
+            talk.tally().directions(),
+        ));
+        sleep(options.kill_every / 2).await;
+        nodes.start(victim)?;
+        let took = nodes.ready(victim, START).await?;
+        let took = took.as_secs_f64();
+        talk.progress.event(&format!(
+            "node {} is back, {took:.2} s after its start",
+            victim + 1
+        ));
+        next = (next + options.kill_every).max(Instant::now());
+    }
+    sleep_until(end).await;
+    Ok(())
+}
+
+/// Has every client say something, and waits until it is under way in every direction.
+async fn aim(talk: &Talk) {
+    let deadline = Instant::now() + AIM;
+    talk.burst.send_modify(|count| *count += 1);
+    loop {
+        let (in_flight, directions) = {
+            let tally = talk.tally();
+            (tally.in_flight(), tally.directions())
+        };
+        if in_flight.directions == directions || Instant::now() > deadline {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A line each second. Never ends.
+async fn watch_over(talk: &Talk) {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let report = talk.tally().report();
+        let nodes = 0..talk.balancer.len();
+        let well: String = nodes
+            .map(|node| {
+                if talk.balancer.is_well(node) {
+                    '+'
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        talk.progress.event(&format!(
+            "nodes {well}  sent {}  acknowledged {}  delivered {}  duplicated {}  reordered {}  kills {}  resumes {}",
+            report.sent,
+            report.acknowledged,
+            report.delivered,
+            report.duplicated,
+            report.reordered,
+            report.kills,
+            report.resumes,
+        ));
+    }
+}
+
+/// No more is said; what was said arrives, and then everyone leaves.
+async fn settle(talk: &Talk) {
+    talk.phase.send_replace(Phase::Settle);
+    let deadline = Instant::now() + SETTLE;
+    while !talk.tally().is_settled() && Instant::now() < deadline {
+        sleep(Duration::from_millis(20)).await;
+    }
+    sleep(LINGER).await;
+    talk.phase.send_replace(Phase::Leave);
+}

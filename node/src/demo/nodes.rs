@@ -1,0 +1,354 @@
+//! Real nodes as child processes, in a directory of their own, on loopback.
+//!
+//! Every port stays reserved for its node while the node is down, by a socket that is bound and does not
+//! listen: a restarted node finds its old addresses free, whatever else the machine does meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use socket2::{Domain, Socket, Type};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::balancer::Backend;
+use crate::admin::request::{Method, request};
+
+/// How often a starting node is asked whether it is ready.
+const POLL: Duration = Duration::from_millis(20);
+/// Lines of a log that are shown when its node failed.
+const TAIL: usize = 15;
+/// The domain that the nodes serve.
+pub const DOMAIN: &str = "localhost";
+/// The database that the nodes share.
+const DATABASE: &str = "holdfast.db";
+
+/// Why nodes do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A file or a port.
+    #[error("cannot prepare the nodes: {0}")]
+    Prepare(#[source] io::Error),
+    /// The nodes' certificate.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// The process cannot be started.
+    #[error("cannot start node {seat}: {source}")]
+    Start {
+        /// The node.
+        seat: usize,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The process ended by itself.
+    #[error("node {seat} has stopped by itself ({status}); its log ends with:\n{tail}")]
+    Stopped {
+        /// The node.
+        seat: usize,
+        /// How.
+        status: String,
+        /// Its last words.
+        tail: String,
+    },
+    /// The node runs and does not become ready.
+    #[error("node {seat} is not ready ({reason}); its log ends with:\n{tail}")]
+    NotReady {
+        /// The node.
+        seat: usize,
+        /// What `/readyz` says.
+        reason: String,
+        /// Its last words.
+        tail: String,
+    },
+}
+
+/// Some nodes, running or not. They are killed when this is dropped.
+pub struct Nodes {
+    dir: PathBuf,
+    binary: PathBuf,
+    nodes: Vec<Node>,
+    certificate: CertificateDer<'static>,
+}
+
+struct Node {
+    ports: Ports,
+    child: Option<Child>,
+}
+
+/// The addresses of one node, and the sockets that keep them reserved.
+struct Ports {
+    clients: SocketAddr,
+    admin: SocketAddr,
+    cluster: SocketAddr,
+    _reserved: [Socket; 3],
+}
+
+impl Ports {
+    fn reserve() -> io::Result<Self> {
+        let [clients, admin, cluster] = [reserve()?, reserve()?, reserve()?];
+        Ok(Self {
+            clients: clients.1,
+            admin: admin.1,
+            cluster: cluster.1,
+            _reserved: [clients.0, admin.0, cluster.0],
+        })
+    }
+}
+
+/// A port that is bound and not listened on. With the option that every listener sets, another socket
+/// may be bound to it, and the system gives it to nobody who does not ask for it.
+fn reserve() -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = socket.local_addr()?.as_socket();
+    let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket, address))
+}
+
+impl Nodes {
+    /// Writes what `count` nodes need into `dir`: configurations, a certificate, the cluster's secret.
+    /// `binary` is the `holdfast` to run; `extra` is added to every configuration.
+    pub fn prepare(
+        dir: &Path,
+        binary: &Path,
+        count: usize,
+        extra: &str,
+    ) -> Result<Self, NodeError> {
+        let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned()])?;
+        let secret: String = rand::random::<[u8; 32]>()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let nodes = (0..count).map(|_| {
+            let ports = Ports::reserve()?;
+            Ok(Node { ports, child: None })
+        });
+        let nodes: io::Result<Vec<Node>> = nodes.collect();
+        let nodes = Self {
+            dir: dir.to_owned(),
+            binary: binary.to_owned(),
+            nodes: nodes.map_err(NodeError::Prepare)?,
+            certificate: made.cert.der().clone(),
+        };
+        let write = || {
+            std::fs::write(dir.join("cluster.secret"), secret)?;
+            std::fs::write(dir.join("certificate.pem"), made.cert.pem())?;
+            std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem())?;
+            for index in 0..count {
+                std::fs::write(
+                    nodes.file(index, "toml"),
+                    nodes.configuration(index) + extra,
+                )?;
+            }
+            Ok(())
+        };
+        write().map_err(NodeError::Prepare)?;
+        Ok(nodes)
+    }
+
+    /// Paths are relative to the file, so that none needs to be quoted.
+    fn configuration(&self, index: usize) -> String {
+        let (
+            seat,
+            Ports {
+                clients,
+                admin,
+                cluster,
+                ..
+            },
+        ) = (index + 1, &self.nodes[index].ports);
+        let mut text = format!(
+            "domain = \"{DOMAIN}\"\n\
+             data_dir = \"node-{seat}\"\n\
+             [c2s]\nlisten = []\nlisten_tls = [\"{clients}\"]\n\
+             [tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
+             [storage]\nurl = \"sqlite:{DATABASE}\"\n\
+             [admin]\nlisten = \"{admin}\"\n"
+        );
+        if self.nodes.len() > 1 {
+            let peer =
+                |(index, node): (usize, &Node)| format!("\"{}@{}\"", index + 1, node.ports.cluster);
+            let peers: Vec<_> = self.nodes.iter().enumerate().map(peer).collect();
+            text += &format!(
+                "[cluster]\nnode_id = {seat}\nlisten = \"{cluster}\"\npeers = [{}]\n\
+                 secret_file = \"cluster.secret\"\n",
+                peers.join(", ")
+            );
+        }
+        text
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The database that they share.
+    pub fn database(&self) -> PathBuf {
+        self.dir.join(DATABASE)
+    }
+
+    /// The certificate that all of them show.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// What a balancer needs to know.
+    pub fn backends(&self) -> Vec<Backend> {
+        let backend = |node: &Node| Backend {
+            clients: node.ports.clients,
+            admin: node.ports.admin,
+        };
+        self.nodes.iter().map(backend).collect()
+    }
+
+    /// The configuration file of a node.
+    pub fn config(&self, index: usize) -> PathBuf {
+        self.file(index, "toml")
+    }
+
+    /// The process of a node, if it runs.
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.nodes.get(index)?.child.as_ref()?.id()
+    }
+
+    /// Starts a node. Its log goes on where it ended.
+    pub fn start(&mut self, index: usize) -> Result<(), NodeError> {
+        let seat = index + 1;
+        let start = || {
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(self.file(index, "log"))?;
+            let mut command = Command::new(&self.binary);
+            // What configures us must not configure them.
+            for (name, _) in std::env::vars_os() {
+                if name.to_string_lossy().starts_with("HOLDFAST_") {
+                    command.env_remove(name);
+                }
+            }
+            command
+                .arg("serve")
+                .arg("--config")
+                .arg(self.file(index, "toml"));
+            command
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log);
+            command.kill_on_drop(true).spawn()
+        };
+        let child = start().map_err(|source| NodeError::Start { seat, source })?;
+        self.nodes[index].child = Some(child);
+        Ok(())
+    }
+
+    /// Kills a node with SIGKILL and waits until it is gone; when the signal was sent.
+    pub async fn kill(&mut self, index: usize) -> Result<std::time::Instant, NodeError> {
+        let killed = std::time::Instant::now();
+        if let Some(mut child) = self.nodes[index].child.take() {
+            let stop = |source| NodeError::Start {
+                seat: index + 1,
+                source,
+            };
+            child.kill().await.map_err(stop)?;
+        }
+        Ok(killed)
+    }
+
+    /// Waits until a node is ready; how long that took.
+    pub async fn ready(&mut self, index: usize, patience: Duration) -> Result<Duration, NodeError> {
+        let seat = index + 1;
+        let started = Instant::now();
+        let admin = self.nodes[index].ports.admin.to_string();
+        loop {
+            let reason = match request(&admin, Method::Get, "/readyz", None).await {
+                Ok(answer) if answer.status == 200 => return Ok(started.elapsed()),
+                Ok(answer) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let child = self.nodes[index].child.as_mut();
+            let status = child.and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = status {
+                let (status, tail) = (status.to_string(), self.tail(index));
+                return Err(NodeError::Stopped { seat, status, tail });
+            }
+            if started.elapsed() > patience {
+                return Err(NodeError::NotReady {
+                    seat,
+                    reason,
+                    tail: self.tail(index),
+                });
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    fn file(&self, index: usize, extension: &str) -> PathBuf {
+        self.dir.join(format!("node-{}.{extension}", index + 1))
+    }
+
+    fn tail(&self, index: usize) -> String {
+        let bytes = std::fs::read(self.file(index, "log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_configurations_are_ones() {
+        for count in [1, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            let nodes = Nodes::prepare(
+                dir.path(),
+                Path::new("none"),
+                count,
+                "[sm]\nfirst_count = 7\n",
+            )
+            .unwrap();
+            for index in 0..count {
+                let config = Config::load(Some(&nodes.config(index)), &[], []).unwrap();
+                assert_eq!(config.cluster.is_some(), count > 1);
+                assert_eq!(config.sm.first_count, 7);
+                assert!(config.check().iter().all(|problem| !problem.is_serious()));
+                assert_eq!(config.c2s.listen_tls, [nodes.backends()[index].clients]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reserved_port_is_free_for_its_node_and_nobody_else() {
+        let (socket, address) = reserve().unwrap();
+        let node = std::net::TcpListener::bind(address).unwrap();
+        drop(node);
+        let again = std::net::TcpListener::bind(address).unwrap();
+        drop((socket, again));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_is_told_with_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut nodes = Nodes::prepare(dir.path(), Path::new("/bin/ls"), 1, "").unwrap();
+        nodes.start(0).unwrap();
+        let error = nodes.ready(0, Duration::from_secs(10)).await.unwrap_err();
+        assert!(
+            matches!(&error, NodeError::Stopped { seat: 1, tail, .. } if tail.contains("--config")),
+            "{error}"
+        );
+    }
+}

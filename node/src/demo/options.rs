@@ -1,0 +1,101 @@
+//! What a person may choose about the demo.
+
+use std::time::Duration;
+
+use crate::config::parse_duration;
+
+/// The longest that a demo may last.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Nodes that are killed more often than this never come back.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// What `holdfast demo` does.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct DemoOptions {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub nodes: usize,
+    /// How many clients; they sit in a ring, and each chats with its neighbours
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub clients: usize,
+    /// For how long, e.g. 60s or 5m
+    #[arg(long, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    pub duration: Duration,
+    /// How often a node is killed; 0 = never
+    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    pub kill_every: Duration,
+    /// End with one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            clients: 6,
+            duration: Duration::from_secs(30),
+            kill_every: Duration::from_secs(5),
+            json: false,
+        }
+    }
+}
+
+/// Options that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOptions {
+    /// Two nodes have no majority without each other.
+    #[error("--nodes must be 1, or 3 to 9: of two nodes neither goes on without the other")]
+    Nodes,
+    /// Nobody to talk to, or too many for one machine.
+    #[error("--clients must be 2 to 1000")]
+    Clients,
+    /// Times that make no sense.
+    #[error("--kill-every must be 0 or at least 100ms, --duration at most 24h")]
+    Times,
+}
+
+impl DemoOptions {
+    /// Refuses what cannot work.
+    pub fn check(&self) -> Result<(), BadOptions> {
+        if !matches!(self.nodes, 1 | 3..=9) {
+            return Err(BadOptions::Nodes);
+        }
+        if !(2..=1000).contains(&self.clients) {
+            return Err(BadOptions::Clients);
+        }
+        let kills = self.kill_every.is_zero() || (SHORTEST..=LONGEST).contains(&self.kill_every);
+        match kills && self.duration <= LONGEST {
+            true => Ok(()),
+            false => Err(BadOptions::Times),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    fn parse(line: &str) -> Result<DemoOptions, clap::Error> {
+        let command = DemoOptions::augment_args(clap::Command::new("demo"));
+        let matches = command.try_get_matches_from(line.split(' '))?;
+        DemoOptions::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_defaults_of_the_command_line_are_the_defaults() {
+        assert_eq!(parse("demo").unwrap(), DemoOptions::default());
+        assert_eq!(DemoOptions::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let check = |line: &str| parse(line).unwrap().check();
+        assert_eq!(check("demo --nodes 2"), Err(BadOptions::Nodes));
+        assert_eq!(check("demo --clients 1"), Err(BadOptions::Clients));
+        assert_eq!(check("demo --kill-every 1ms"), Err(BadOptions::Times));
+        assert_eq!(check("demo --duration 25h"), Err(BadOptions::Times));
+        assert_eq!(check("demo --nodes 1 --clients 2 --kill-every 0"), Ok(()));
+    }
+}
