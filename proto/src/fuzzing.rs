@@ -94,6 +94,34 @@ pub fn stamp(text: &str) {
     }
 }
 
+/// An element of Stream Management that is understood is written so that it is understood the same.
+pub fn sm(input: &[u8]) {
+    use crate::sm::SmElement;
+    let Ok(element) = Element::parse_within(crate::ns::CLIENT, input, &Limits::after_auth()) else {
+        return;
+    };
+    let Ok(understood) = SmElement::parse(&element) else {
+        return;
+    };
+    let mut written = Vec::new();
+    understood.write(&mut written);
+    let read = Element::parse_within(crate::ns::CLIENT, &written, &Limits::after_auth());
+    let again = read.map(|element| SmElement::parse(&element));
+    assert_eq!(again, Ok(Ok(understood)));
+}
+
+/// However counters stand, an `h` covers no more than what is in flight, and what it covers adds up
+/// modulo 2^32 (SM-21, SM-27).
+pub fn counts(last: u32, h: u32, in_flight: usize) {
+    match crate::sm::newly_acked(last, h, in_flight) {
+        Ok(covered) => {
+            assert!(covered <= in_flight);
+            assert_eq!(u32::try_from(covered).map(|covered| last.wrapping_add(covered)), Ok(h));
+        }
+        Err(refused) => assert_eq!(refused.h, h),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +217,29 @@ mod tests {
         #[test]
         fn t_46_plain_addresses_too(text in "([a-zA-Zßıσς.]{0,4}@)?[a-zA-Z.İü-]{1,6}(/.{0,4})?") {
             jid(&text);
+        }
+
+        #[test]
+        fn sm_5_to_47_elements_are_understood_alike(
+            name in "enable|enabled|resume|resumed|failed|a|r|x",
+            h in "[0-9]{0,11}| 7 |-1|",
+            id in "[a-z<&']{0,3}",
+            resume in "true|1|0|false|yes",
+        ) {
+            let element = Element::new(name, crate::ns::SM)
+                .with_attr("h", h.clone())
+                .with_attr("max", h)
+                .with_attr("id", id.clone())
+                .with_attr("previd", id)
+                .with_attr("resume", resume)
+                .with_child(Element::new("item-not-found", crate::ns::STANZAS));
+            sm(element.to_xml(crate::ns::CLIENT).as_bytes());
+        }
+
+        #[test]
+        fn sm_21_counts_add_up(last: u32, near in -5_i64..20, far: u32, in_flight in 0_usize..20) {
+            counts(last, far, in_flight);
+            counts(last, (i64::from(last) + near) as u32, in_flight);
         }
 
         #[test]

@@ -100,13 +100,13 @@ impl SmElement {
                 resume: is_true(element.attr("resume")),
                 max: seconds(element.attr("max")),
             },
-            "enabled" => Self::Enabled(Enabled {
-                id: element
-                    .attr("id")
-                    .filter(|_| is_true(element.attr("resume")))
-                    .map(str::to_owned),
-                max: seconds(element.attr("max")),
-            }),
+            "enabled" => {
+                let resumable = is_true(element.attr("resume"));
+                let id = element.attr("id").filter(|_| resumable).map(str::to_owned);
+                // The length of a window says nothing where there is none.
+                let max = id.as_ref().and_then(|_| seconds(element.attr("max")));
+                Self::Enabled(Enabled { id, max })
+            }
             "resume" => Self::Resume {
                 previd: previd()?,
                 h: h()?,
