@@ -82,32 +82,21 @@ pub async fn start(
         let settings = settings.subscribe();
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), settings, clock, inbox).run());
         let (group, queues, host) = (group.clone(), queues.clone(), host.clone());
-        tasks.spawn(
-            Duty {
-                group,
-                queues,
-                host,
-                me,
-                peers: peers.clone(),
-            }
-            .run(),
-        );
+        let peers = peers.clone();
+        tasks.spawn(Duty::new(group, queues, host, me, peers).run());
     }
     if let Some(links) = &links {
-        let desk = Desk {
-            groups: shards.clone(),
-            queues: queues.clone(),
-        };
+        let (groups, queues) = (shards.clone(), queues.clone());
+        let desk = Desk { groups, queues };
         links.serve(&group::KINDS, Arc::new(desk));
         tasks.spawn(group::watch_peers(links.clone(), peers_in));
     }
-    tasks.spawn(announce(
-        me,
-        shards.clone(),
-        queues.clone(),
-        courier,
-        taken_part.clone(),
-    ));
+    let news = announce(me, shards.clone(), queues.clone(), courier);
+    let told = taken_part.clone();
+    tasks.spawn(async move {
+        news.await;
+        told.store(true, Ordering::Relaxed);
+    });
     Ok(Parts {
         me,
         replication,
@@ -138,7 +127,6 @@ async fn announce(
     shards: Arc<[Arc<RaftGroup>]>,
     queues: Arc<[Queue]>,
     courier: Arc<LinkCourier>,
-    taken_part: Arc<AtomicBool>,
 ) {
     for (group, queue) in shards.iter().zip(queues.iter()) {
         queue
@@ -155,5 +143,4 @@ async fn announce(
             sleep(Duration::from_millis(20)).await;
         }
     }
-    taken_part.store(true, Ordering::Relaxed);
 }

@@ -13,19 +13,32 @@ use crate::{BootId, NodeId, ShardId};
 
 /// What a leader's tasks work with.
 pub struct Duty<G> {
-    /// The shard.
-    pub group: Arc<G>,
-    /// The queues of all shards, by number.
-    pub queues: Arc<[Queue]>,
-    /// Who carries out effects.
-    pub host: Arc<dyn Host>,
-    /// This process.
-    pub me: (NodeId, BootId),
-    /// The other processes.
-    pub peers: watch::Receiver<Peers>,
+    group: Arc<G>,
+    queues: Arc<[Queue]>,
+    host: Arc<dyn Host>,
+    me: (NodeId, BootId),
+    peers: watch::Receiver<Peers>,
 }
 
 impl<G: Group> Duty<G> {
+    /// The duties of one shard's leader. `queues` are those of all shards, by number; `host` carries out
+    /// effects; `me` is this process, and `peers` the others.
+    pub fn new(
+        group: Arc<G>,
+        queues: Arc<[Queue]>,
+        host: Arc<dyn Host>,
+        me: (NodeId, BootId),
+        peers: watch::Receiver<Peers>,
+    ) -> Self {
+        Self {
+            group,
+            queues,
+            host,
+            me,
+            peers,
+        }
+    }
+
     /// Starts the tasks when this node becomes leader and ends them when it no longer is. Runs until the
     /// group is closed.
     pub async fn run(self) {

@@ -186,13 +186,14 @@ impl World {
             tasks.spawn(
                 Batcher::new(group.clone(), courier, settings.subscribe(), clock, inbox).run(),
             );
-            let duty = Duty {
-                group: group.clone(),
-                queues: queues.clone(),
-                host: host.clone(),
-                me: (me, BootId(1)),
-                peers: peers.subscribe(),
-            };
+            let me = (me, BootId(1));
+            let duty = Duty::new(
+                group.clone(),
+                queues.clone(),
+                host.clone(),
+                me,
+                peers.subscribe(),
+            );
             tasks.spawn(duty.run());
         }
         // Keeps the sender alive for as long as the node.
