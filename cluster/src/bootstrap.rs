@@ -86,7 +86,11 @@ impl Replication {
         config.check()?;
         let fatal = Fatal::abort();
         let (dir, seat, fsync) = (config.data_dir.clone(), config.seat, config.fsync);
-        let options = Options { fsync, fatal: fatal.clone(), ..Options::default() };
+        let options = Options {
+            fsync,
+            fatal: fatal.clone(),
+            ..Options::default()
+        };
         let open = move || {
             let log = Log::open(&dir.join("log"), options)?;
             let identity = Identity::open(&dir, seat, log.is_new())?;
@@ -100,7 +104,14 @@ impl Replication {
         };
         let sink = sink(&identity);
         let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;
-        let mut replication = Self { identity, log, links, groups, failover: None, tasks: Vec::new() };
+        let mut replication = Self {
+            identity,
+            log,
+            links,
+            groups,
+            failover: None,
+            tasks: Vec::new(),
+        };
         match replication.links.clone() {
             None => replication.start_alone(config).await?,
             Some(links) => replication.start_with(config, &links),
@@ -131,11 +142,15 @@ impl Replication {
             links: links.clone(),
             groups: self.groups.clone(),
         });
-        links.serve(&[Kind::Standing, Kind::Found], Arc::new(Answers(birth.clone())));
+        links.serve(
+            &[Kind::Standing, Kind::Found],
+            Arc::new(Answers(birth.clone())),
+        );
         self.failover = Some(Failover::start(&self.groups, links, SETTLED));
         let reconcile = membership::reconcile(config.clone(), self.groups.clone(), links.clone());
         self.tasks.push(tokio::spawn(reconcile).abort_handle());
-        self.tasks.push(tokio::spawn(async move { birth.run().await }).abort_handle());
+        self.tasks
+            .push(tokio::spawn(async move { birth.run().await }).abort_handle());
     }
 
     /// Hands over every leadership and takes none any more: the node is about to stop.
@@ -212,37 +227,66 @@ impl Birth {
         }
         let incarnation = self.identity.incarnation();
         let mine = self.config.seat == self.config.lowest_seat();
-        if let (true, Some(cluster), false) = (mine, incarnation.cluster, incarnation.founders.is_empty()) {
-            self.deliver(Founding { cluster, founders: incarnation.founders, start: false }).await;
+        if let (true, Some(cluster), false) =
+            (mine, incarnation.cluster, incarnation.founders.is_empty())
+        {
+            self.deliver(Founding {
+                cluster,
+                founders: incarnation.founders,
+                start: false,
+            })
+            .await;
         }
     }
 
     fn standing(&self) -> Standing {
         let empty = self.groups.all().iter().all(|group| group.is_empty());
-        Standing { cluster: self.identity.cluster(), node: self.identity.node(), empty }
+        Standing {
+            cluster: self.identity.cluster(),
+            node: self.identity.node(),
+            empty,
+        }
     }
 
     /// Joins a cluster if anybody knows one; founds one if nobody does.
     async fn seek(&self) -> Result<(), StartError> {
         let seats = self.links.seats();
         let ask = |seat| async move {
-            let answer = self.links.call(To::Seat(seat), Kind::Standing, 0, Bytes::new(), ANSWER).await.ok()?;
+            let answer = self
+                .links
+                .call(To::Seat(seat), Kind::Standing, 0, Bytes::new(), ANSWER)
+                .await
+                .ok()?;
             Some((seat, codec::decode::<Standing>(&answer).ok()?))
         };
-        let answers: Vec<(u64, Standing)> =
-            join_all(seats.iter().map(|seat| ask(*seat))).await.into_iter().flatten().collect();
+        let answers: Vec<(u64, Standing)> = join_all(seats.iter().map(|seat| ask(*seat)))
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
         let identity = self.identity.clone();
         if let Some(cluster) = answers.iter().find_map(|(_, standing)| standing.cluster) {
-            tracing::info!("joining cluster {:016x} as node {}", cluster.0, identity.node());
+            tracing::info!(
+                "joining cluster {:016x} as node {}",
+                cluster.0,
+                identity.node()
+            );
             return Ok(tokio::task::spawn_blocking(move || identity.join(cluster)).await??);
         }
-        let all = answers.len() == seats.len() && answers.iter().all(|(_, standing)| standing.empty);
+        let all =
+            answers.len() == seats.len() && answers.iter().all(|(_, standing)| standing.empty);
         if all && self.standing().empty && self.config.seat == self.config.lowest_seat() {
-            let mut founders: BTreeMap<u64, NodeId> =
-                answers.into_iter().map(|(seat, standing)| (seat, standing.node)).collect();
+            let mut founders: BTreeMap<u64, NodeId> = answers
+                .into_iter()
+                .map(|(seat, standing)| (seat, standing.node))
+                .collect();
             founders.insert(self.config.seat, identity.node());
             let cluster = ClusterId(rand::random());
-            tracing::info!("founding cluster {:016x} as node {}", cluster.0, identity.node());
+            tracing::info!(
+                "founding cluster {:016x} as node {}",
+                cluster.0,
+                identity.node()
+            );
             tokio::task::spawn_blocking(move || identity.found(cluster, &founders)).await??;
         }
         Ok(())
@@ -273,9 +317,20 @@ impl Birth {
     /// How many others have agreed.
     async fn tell(&self, founding: &Founding) -> usize {
         let payload = Bytes::from(codec::encode(founding));
-        let tell = |node| self.links.call(node, Kind::Found, 0, payload.clone(), ANSWER);
-        let others = founding.founders.values().copied().filter(|node| *node != self.identity.node());
-        join_all(others.map(tell)).await.into_iter().filter(Result::is_ok).count()
+        let tell = |node| {
+            self.links
+                .call(node, Kind::Found, 0, payload.clone(), ANSWER)
+        };
+        let others = founding
+            .founders
+            .values()
+            .copied()
+            .filter(|node| *node != self.identity.node());
+        join_all(others.map(tell))
+            .await
+            .into_iter()
+            .filter(Result::is_ok)
+            .count()
     }
 
     /// Whether this node is one of the founders, and has done its part.
@@ -288,7 +343,11 @@ impl Birth {
         if !matches!(tokio::task::spawn_blocking(write).await, Ok(Ok(()))) {
             return false;
         }
-        let place = founding.founders.keys().position(|seat| *seat == self.config.seat).unwrap_or(0);
+        let place = founding
+            .founders
+            .keys()
+            .position(|seat| *seat == self.config.seat)
+            .unwrap_or(0);
         for (turn, group) in self.groups.all().iter().enumerate() {
             if founding.start && turn % founding.founders.len() == place && group.is_empty() {
                 initialize(group, &self.config, &founding.founders).await;
@@ -301,8 +360,10 @@ impl Birth {
 /// Gives a group its first voters; this node then campaigns. All founders would do it with the same
 /// voters, so that doing it twice does no harm.
 async fn initialize(group: &Group, config: &Config, founders: &BTreeMap<u64, NodeId>) {
-    let members: BTreeMap<RaftId, Seat> =
-        founders.iter().map(|(number, node)| (node.0, seat(config, *number))).collect();
+    let members: BTreeMap<RaftId, Seat> = founders
+        .iter()
+        .map(|(number, node)| (node.0, seat(config, *number)))
+        .collect();
     if let Err(error) = group.raft.initialize(members).await {
         // A peer was faster.
         tracing::debug!("shard {}: {error}", group.shard);

@@ -67,7 +67,9 @@ impl fmt::Debug for LinkAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Secret(_) => f.write_str("Secret(***)"),
-            Self::Certificates { certificate, .. } => write!(f, "Certificates({})", certificate.display()),
+            Self::Certificates { certificate, .. } => {
+                write!(f, "Certificates({})", certificate.display())
+            }
         }
     }
 }
@@ -113,12 +115,19 @@ impl Config {
 
     /// The address of a seat.
     pub fn address(&self, seat: u64) -> Option<&str> {
-        self.peers.iter().find(|peer| peer.seat == seat).map(|peer| peer.address.as_str())
+        self.peers
+            .iter()
+            .find(|peer| peer.seat == seat)
+            .map(|peer| peer.address.as_str())
     }
 
     /// The seat that may create the cluster.
     pub fn lowest_seat(&self) -> u64 {
-        self.peers.iter().map(|peer| peer.seat).min().unwrap_or(self.seat)
+        self.peers
+            .iter()
+            .map(|peer| peer.seat)
+            .min()
+            .unwrap_or(self.seat)
     }
 
     /// Refuses what cannot work.
@@ -151,7 +160,10 @@ mod tests {
     use super::*;
 
     fn three() -> Config {
-        let peers = (1..=3).map(|seat| Peer { seat, address: format!("127.0.0.1:740{seat}") });
+        let peers = (1..=3).map(|seat| Peer {
+            seat,
+            address: format!("127.0.0.1:740{seat}"),
+        });
         Config {
             peers: peers.collect(),
             auth: LinkAuth::Secret(vec![7; MIN_SECRET]),
@@ -162,8 +174,18 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused() {
         assert_eq!(three().check(), Ok(()));
-        assert_eq!(Config { seat: 4, ..three() }.check(), Err(ConfigError::NotAmongPeers(4)));
-        assert_eq!(Config { shards: 0, ..three() }.check(), Err(ConfigError::Shards(0)));
+        assert_eq!(
+            Config { seat: 4, ..three() }.check(),
+            Err(ConfigError::NotAmongPeers(4))
+        );
+        assert_eq!(
+            Config {
+                shards: 0,
+                ..three()
+            }
+            .check(),
+            Err(ConfigError::Shards(0))
+        );
         let mut twice = three();
         twice.peers[2].address = twice.peers[1].address.clone();
         assert_eq!(twice.check(), Err(ConfigError::Twice(3)));
@@ -172,7 +194,22 @@ mod tests {
     #[test]
     fn t_67_a_guessable_secret_is_refused_unless_there_is_no_network() {
         let auth = LinkAuth::Secret(b"short".to_vec());
-        assert_eq!(Config { auth: auth.clone(), ..three() }.check(), Err(ConfigError::ShortSecret));
-        assert_eq!(Config { auth, peers: Vec::new(), ..three() }.check(), Ok(()));
+        assert_eq!(
+            Config {
+                auth: auth.clone(),
+                ..three()
+            }
+            .check(),
+            Err(ConfigError::ShortSecret)
+        );
+        assert_eq!(
+            Config {
+                auth,
+                peers: Vec::new(),
+                ..three()
+            }
+            .check(),
+            Ok(())
+        );
     }
 }

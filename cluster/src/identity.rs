@@ -75,7 +75,9 @@ pub enum IdentityError {
         file: PathBuf,
     },
     /// This node has voted, and its votes are gone.
-    #[error("the log of node {node} is gone; restore it, or empty the data directory to join anew under a new id")]
+    #[error(
+        "the log of node {node} is gone; restore it, or empty the data directory to join anew under a new id"
+    )]
     LogMissing {
         /// Who.
         node: NodeId,
@@ -103,10 +105,16 @@ impl Identity {
     /// Reads the identity in `dir`, or makes a new one if the directory holds no log either. Blocks.
     pub fn open(dir: &Path, seat: u64, log_is_new: bool) -> Result<Self, IdentityError> {
         let file = dir.join(FILE);
-        let io = |source| IdentityError::Io { file: file.clone(), source };
+        let io = |source| IdentityError::Io {
+            file: file.clone(),
+            source,
+        };
         fs::create_dir_all(dir).map_err(io)?;
         let incarnation = match fs::read_to_string(&file) {
-            Ok(text) => parse(&text).map_err(|line| IdentityError::Damaged { file: file.clone(), line })?,
+            Ok(text) => parse(&text).map_err(|line| IdentityError::Damaged {
+                file: file.clone(),
+                line,
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && log_is_new => {
                 let fresh = Incarnation::new(NodeId(rand::random()), seat);
                 write(&file, &fresh).map_err(io)?;
@@ -118,12 +126,22 @@ impl Identity {
             Err(source) => return Err(io(source)),
         };
         if incarnation.seat != seat {
-            return Err(IdentityError::OtherSeat { file, found: incarnation.seat, configured: seat });
+            return Err(IdentityError::OtherSeat {
+                file,
+                found: incarnation.seat,
+                configured: seat,
+            });
         }
         if incarnation.voted && log_is_new {
-            return Err(IdentityError::LogMissing { node: incarnation.node });
+            return Err(IdentityError::LogMissing {
+                node: incarnation.node,
+            });
         }
-        Ok(Self { file, boot: BootId(rand::random()), kept: Arc::new(Mutex::new(incarnation)) })
+        Ok(Self {
+            file,
+            boot: BootId(rand::random()),
+            kept: Arc::new(Mutex::new(incarnation)),
+        })
     }
 
     /// This disk.
@@ -160,15 +178,25 @@ impl Identity {
     pub fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
         match self.cluster() {
             Some(ours) if ours == cluster => Ok(()),
-            Some(ours) => Err(IdentityError::OtherCluster { ours, theirs: cluster }),
+            Some(ours) => Err(IdentityError::OtherCluster {
+                ours,
+                theirs: cluster,
+            }),
             None => self.change(|kept| kept.cluster = Some(cluster)),
         }
     }
 
     /// Belongs to a cluster that is born with these voters. Blocks.
-    pub fn found(&self, cluster: ClusterId, founders: &BTreeMap<u64, NodeId>) -> Result<(), IdentityError> {
+    pub fn found(
+        &self,
+        cluster: ClusterId,
+        founders: &BTreeMap<u64, NodeId>,
+    ) -> Result<(), IdentityError> {
         match self.cluster() {
-            Some(ours) if ours != cluster => Err(IdentityError::OtherCluster { ours, theirs: cluster }),
+            Some(ours) if ours != cluster => Err(IdentityError::OtherCluster {
+                ours,
+                theirs: cluster,
+            }),
             _ => self.change(|kept| {
                 kept.cluster = Some(cluster);
                 kept.founders = founders.clone();
@@ -193,7 +221,10 @@ impl Identity {
         let mut changed = kept.clone();
         change(&mut changed);
         if *kept != changed {
-            write(&self.file, &changed).map_err(|source| IdentityError::Io { file: self.file.clone(), source })?;
+            write(&self.file, &changed).map_err(|source| IdentityError::Io {
+                file: self.file.clone(),
+                source,
+            })?;
             *kept = changed;
         }
         Ok(())
@@ -208,11 +239,21 @@ impl Identity {
 impl Incarnation {
     fn new(node: NodeId, seat: u64) -> Self {
         let (founders, retired) = (BTreeMap::new(), BTreeSet::new());
-        Self { cluster: None, node, seat, voted: false, founders, retired }
+        Self {
+            cluster: None,
+            node,
+            seat,
+            voted: false,
+            founders,
+            retired,
+        }
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{HEAD}\nnode {}\nseat {}\nvoted {}\n", self.node, self.seat, self.voted);
+        let mut text = format!(
+            "{HEAD}\nnode {}\nseat {}\nvoted {}\n",
+            self.node, self.seat, self.voted
+        );
         // Writing to a string does not fail.
         if let Some(cluster) = self.cluster {
             let _ = writeln!(text, "cluster {:016x}", cluster.0);
@@ -245,7 +286,9 @@ fn parse(text: &str) -> Result<Incarnation, usize> {
             ["voted", flag] => found.voted = flag.parse().map_err(|_| bad)?,
             ["cluster", id] => found.cluster = Some(ClusterId(hex(id).ok_or(bad)?)),
             ["founder", seat, id] => {
-                found.founders.insert(seat.parse().map_err(|_| bad)?, NodeId(hex(id).ok_or(bad)?));
+                found
+                    .founders
+                    .insert(seat.parse().map_err(|_| bad)?, NodeId(hex(id).ok_or(bad)?));
             }
             ["retired", id] => {
                 found.retired.insert(NodeId(hex(id).ok_or(bad)?));
@@ -283,7 +326,9 @@ mod tests {
     fn t_69_a_disk_keeps_its_name_and_an_emptied_one_gets_another() {
         let dir = tempfile::tempdir().expect("makes");
         let first = Identity::open(dir.path(), 2, true).expect("opens");
-        first.found(ClusterId(7), &BTreeMap::from([(2, first.node())])).expect("writes");
+        first
+            .found(ClusterId(7), &BTreeMap::from([(2, first.node())]))
+            .expect("writes");
         first.set_voted().expect("writes");
         first.retire(NodeId(9)).expect("writes");
         let again = Identity::open(dir.path(), 2, false).expect("opens");
@@ -291,7 +336,10 @@ mod tests {
         assert_ne!(again.boot(), first.boot());
         assert!(again.is_retired(NodeId(9)));
         let other = tempfile::tempdir().expect("makes");
-        assert_ne!(Identity::open(other.path(), 2, true).expect("opens").node(), first.node());
+        assert_ne!(
+            Identity::open(other.path(), 2, true).expect("opens").node(),
+            first.node()
+        );
     }
 
     #[test]
@@ -299,10 +347,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("makes");
         let identity = Identity::open(dir.path(), 1, true).expect("opens");
         identity.set_voted().expect("writes");
-        assert!(matches!(Identity::open(dir.path(), 1, true), Err(IdentityError::LogMissing { .. })));
-        assert!(matches!(Identity::open(dir.path(), 3, false), Err(IdentityError::OtherSeat { found: 1, .. })));
+        assert!(matches!(
+            Identity::open(dir.path(), 1, true),
+            Err(IdentityError::LogMissing { .. })
+        ));
+        assert!(matches!(
+            Identity::open(dir.path(), 3, false),
+            Err(IdentityError::OtherSeat { found: 1, .. })
+        ));
         fs::remove_file(dir.path().join(FILE)).expect("removes");
-        assert!(matches!(Identity::open(dir.path(), 1, false), Err(IdentityError::LogWithoutIdentity { .. })));
+        assert!(matches!(
+            Identity::open(dir.path(), 1, false),
+            Err(IdentityError::LogWithoutIdentity { .. })
+        ));
     }
 
     #[test]
@@ -311,7 +368,10 @@ mod tests {
         let identity = Identity::open(dir.path(), 1, true).expect("opens");
         identity.join(ClusterId(1)).expect("joins");
         identity.join(ClusterId(1)).expect("repeats");
-        assert!(matches!(identity.join(ClusterId(2)), Err(IdentityError::OtherCluster { .. })));
+        assert!(matches!(
+            identity.join(ClusterId(2)),
+            Err(IdentityError::OtherCluster { .. })
+        ));
     }
 
     #[test]

@@ -44,13 +44,24 @@ impl Drop for Node {
 
 impl Node {
     fn start(config: &Config) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("starts");
         let begun = Instant::now();
         loop {
             match runtime.block_on(Replication::start(config, None, |_| Arc::new(Deaf))) {
-                Ok(replication) => return Self { replication, runtime: Some(runtime) },
+                Ok(replication) => {
+                    return Self {
+                        replication,
+                        runtime: Some(runtime),
+                    };
+                }
                 // The last run of this node is still letting go of its files and its port.
-                Err(StartError::Log(LogError::Locked { .. }) | StartError::Links(_)) if begun.elapsed() < PATIENCE => {
+                Err(StartError::Log(LogError::Locked { .. }) | StartError::Links(_))
+                    if begun.elapsed() < PATIENCE =>
+                {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => panic!("{error}"),
@@ -67,14 +78,25 @@ impl Node {
     }
 
     fn led(&self) -> usize {
-        self.groups().iter().filter(|group| group.leadership().mine).count()
+        self.groups()
+            .iter()
+            .filter(|group| group.leadership().mine)
+            .count()
     }
 
     /// The number of the new entry, if this node could commit one.
     fn write(&self, shard: usize) -> Option<u64> {
-        let batch = Batch { now: 1, settings: Settings::default(), commands: Vec::new() };
+        let batch = Batch {
+            now: 1,
+            settings: Settings::default(),
+            commands: Vec::new(),
+        };
         let runtime = self.runtime.as_ref().expect("runs");
-        let written = runtime.block_on(self.groups()[shard].raft.client_write(Proposal::new(&batch)));
+        let written = runtime.block_on(
+            self.groups()[shard]
+                .raft
+                .client_write(Proposal::new(&batch)),
+        );
         written.ok().map(|written| written.log_id.index)
     }
 
@@ -92,16 +114,28 @@ struct Trio {
 }
 
 fn free_addresses() -> Vec<SocketAddr> {
-    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("binds")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("has one")).collect()
+    let listeners: Vec<_> = (0..3)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("binds"))
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("has one"))
+        .collect()
 }
 
 impl Trio {
     fn start() -> Self {
         let addresses = free_addresses();
-        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("makes")).collect();
-        let peers: Vec<_> =
-            (1..).zip(&addresses).map(|(seat, address)| Peer { seat, address: address.to_string() }).collect();
+        let dirs: Vec<_> = (0..3)
+            .map(|_| tempfile::tempdir().expect("makes"))
+            .collect();
+        let peers: Vec<_> = (1..)
+            .zip(&addresses)
+            .map(|(seat, address)| Peer {
+                seat,
+                address: address.to_string(),
+            })
+            .collect();
         let config = |n: usize| Config {
             seat: n as u64 + 1,
             listen: addresses[n],
@@ -111,9 +145,18 @@ impl Trio {
             ..Config::single(dirs[n].path().to_owned(), Settings::default())
         };
         let configs: Vec<_> = (0..3).map(config).collect();
-        let nodes = configs.iter().map(|config| Some(Node::start(config))).collect();
-        let trio = Self { configs, dirs, nodes };
-        trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+        let nodes = configs
+            .iter()
+            .map(|config| Some(Node::start(config)))
+            .collect();
+        let trio = Self {
+            configs,
+            dirs,
+            nodes,
+        };
+        trio.until("every shard has a leader", |trio| {
+            trio.leaders().iter().all(Option::is_some)
+        });
         trio
     }
 
@@ -128,8 +171,13 @@ impl Trio {
     /// Which node leads each shard, if all that live agree on one that lives.
     fn leaders(&self) -> Vec<Option<NodeId>> {
         let leader = |shard: usize| {
-            let mine = self.alive().find(|node| node.groups()[shard].leadership().mine)?.id();
-            self.alive().all(|node| node.groups()[shard].leadership().leader == Some(mine)).then_some(mine)
+            let mine = self
+                .alive()
+                .find(|node| node.groups()[shard].leadership().mine)?
+                .id();
+            self.alive()
+                .all(|node| node.groups()[shard].leadership().leader == Some(mine))
+                .then_some(mine)
         };
         (0..3).map(leader).collect()
     }
@@ -139,7 +187,11 @@ impl Trio {
         let begun = Instant::now();
         while !holds(self) {
             if begun.elapsed() > PATIENCE {
-                let metrics: Vec<_> = self.alive().flat_map(Node::groups).map(|group| group.metrics()).collect();
+                let metrics: Vec<_> = self
+                    .alive()
+                    .flat_map(Node::groups)
+                    .map(|group| group.metrics())
+                    .collect();
                 panic!("waited too long: {what}: {metrics:#?}");
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -154,11 +206,16 @@ impl Trio {
             // A leader that has not heard from a quorum yet refuses, as does one that was just replaced.
             let written = Cell::new(None);
             self.until("committed", |trio| {
-                let leader = trio.alive().find(|node| node.groups()[shard].leadership().mine);
+                let leader = trio
+                    .alive()
+                    .find(|node| node.groups()[shard].leadership().mine);
                 written.set(leader.and_then(|node| node.write(shard)));
                 written.get().is_some()
             });
-            self.until("applied", |trio| trio.alive().all(|node| Some(node.applied(shard)) >= written.get()));
+            self.until("applied", |trio| {
+                trio.alive()
+                    .all(|node| Some(node.applied(shard)) >= written.get())
+            });
         }
     }
 }
@@ -168,7 +225,10 @@ fn three_empty_nodes_found_one_cluster_with_its_leaders_spread() {
     let trio = Trio::start();
     let cluster = trio.node(0).replication.identity.cluster();
     assert!(cluster.is_some());
-    assert!(trio.alive().all(|node| node.replication.identity.cluster() == cluster));
+    assert!(
+        trio.alive()
+            .all(|node| node.replication.identity.cluster() == cluster)
+    );
     let expect: Vec<_> = trio.alive().map(|node| Some(node.id())).collect();
     assert_eq!(trio.leaders(), expect);
     trio.write();
@@ -179,7 +239,9 @@ fn a_killed_leader_is_replaced_long_before_the_timers() {
     let mut trio = Trio::start();
     trio.write();
     trio.nodes[1] = None;
-    let took = trio.until("a new leader", |trio| trio.leaders().iter().all(Option::is_some));
+    let took = trio.until("a new leader", |trio| {
+        trio.leaders().iter().all(Option::is_some)
+    });
     assert!(took < BY_TIMERS, "took {took:?}");
     println!("new leader {took:?} after the node was gone");
     trio.write();
@@ -201,18 +263,26 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
             let metrics = group.metrics();
             let membership = metrics.committed_membership_config.membership().clone();
             let nodes: Vec<u64> = membership.nodes().map(|(node, _)| *node).collect();
-            membership.get_joint_config().len() == 1 && nodes.contains(&new.0) && !nodes.contains(&old.0)
+            membership.get_joint_config().len() == 1
+                && nodes.contains(&new.0)
+                && !nodes.contains(&old.0)
         };
         trio.alive().flat_map(Node::groups).all(replaced)
     });
     trio.until("the old id is refused from now on", |trio| {
-        trio.alive().take(2).all(|node| node.replication.identity.is_retired(old))
+        trio.alive()
+            .take(2)
+            .all(|node| node.replication.identity.is_retired(old))
     });
-    trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.until("every shard has a leader", |trio| {
+        trio.leaders().iter().all(Option::is_some)
+    });
     trio.write();
     // Without the first node there is a quorum only with the new one's vote.
     trio.nodes[0] = None;
-    trio.until("a new leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.until("a new leader", |trio| {
+        trio.leaders().iter().all(Option::is_some)
+    });
     trio.write();
 }
 
@@ -223,8 +293,14 @@ fn a_cluster_that_was_stopped_goes_on_where_it_was() {
     let cluster = trio.node(0).replication.identity.cluster();
     let applied: Vec<u64> = (0..3).map(|shard| trio.node(0).applied(shard)).collect();
     trio.nodes.iter_mut().for_each(|node| *node = None);
-    trio.nodes = trio.configs.iter().map(|config| Some(Node::start(config))).collect();
-    trio.until("every shard has a leader", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.nodes = trio
+        .configs
+        .iter()
+        .map(|config| Some(Node::start(config)))
+        .collect();
+    trio.until("every shard has a leader", |trio| {
+        trio.leaders().iter().all(Option::is_some)
+    });
     trio.write();
     assert_eq!(trio.node(0).replication.identity.cluster(), cluster);
     assert!((0..3).all(|shard| trio.node(0).applied(shard) > applied[shard]));
@@ -235,9 +311,14 @@ fn a_drained_node_leads_nothing_and_is_given_nothing() {
     let trio = Trio::start();
     let node = trio.node(0);
     assert_eq!(node.led(), 1);
-    node.runtime.as_ref().expect("runs").block_on(node.replication.drain());
+    node.runtime
+        .as_ref()
+        .expect("runs")
+        .block_on(node.replication.drain());
     assert_eq!(node.led(), 0);
-    trio.until("others lead", |trio| trio.leaders().iter().all(Option::is_some));
+    trio.until("others lead", |trio| {
+        trio.leaders().iter().all(Option::is_some)
+    });
     assert_eq!(node.led(), 0);
     trio.write();
 }

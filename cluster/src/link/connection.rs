@@ -76,7 +76,11 @@ impl Established {
         say(&mut stream, ours).await?;
         let mut bytes = BytesMut::with_capacity(BUFFER);
         let hello = hear(&mut stream, &mut bytes).await?;
-        Ok(Self { stream, bytes, hello })
+        Ok(Self {
+            stream,
+            bytes,
+            hello,
+        })
     }
 
     /// The accepting side listens first, and answers only if `check` agrees.
@@ -89,14 +93,27 @@ impl Established {
         let hello = hear(&mut stream, &mut bytes).await?;
         check(&stream, &hello)?;
         say(&mut stream, ours).await?;
-        Ok(Self { stream, bytes, hello })
+        Ok(Self {
+            stream,
+            bytes,
+            hello,
+        })
     }
 }
 
 async fn say(stream: &mut Stream, hello: &Hello) -> Result<(), Lost> {
     let payload = codec::encode(hello).into();
     let mut out = Vec::new();
-    frame::encode(&Frame { kind: Kind::Hello, role: Role::Request, group: 0, id: 0, payload }, &mut out);
+    frame::encode(
+        &Frame {
+            kind: Kind::Hello,
+            role: Role::Request,
+            group: 0,
+            id: 0,
+            payload,
+        },
+        &mut out,
+    );
     stream.write_all(&out).await?;
     Ok(stream.flush().await?)
 }
@@ -141,7 +158,13 @@ impl Connection {
             next: AtomicU64::new(1),
             waiters: Mutex::new(Some(HashMap::new())),
         };
-        (Arc::new(connection), Queues { urgent: urgent_queue, bulk: bulk_queue })
+        (
+            Arc::new(connection),
+            Queues {
+                urgent: urgent_queue,
+                bulk: bulk_queue,
+            },
+        )
     }
 
     /// Asks and waits for the answer.
@@ -157,17 +180,39 @@ impl Connection {
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.waiters().as_mut().ok_or(LinkError::Down)?.insert(id, sender);
-        let _forget = Forget { connection: self, id };
-        let asked = async {
-            self.send(Frame { kind, role: Role::Request, group, id, payload }).await?;
-            receiver.await.map_err(|_| LinkError::Down)?.ok_or(LinkError::Refused)
+        self.waiters()
+            .as_mut()
+            .ok_or(LinkError::Down)?
+            .insert(id, sender);
+        let _forget = Forget {
+            connection: self,
+            id,
         };
-        time::timeout(timeout, asked).await.unwrap_or(Err(LinkError::Timeout))
+        let asked = async {
+            self.send(Frame {
+                kind,
+                role: Role::Request,
+                group,
+                id,
+                payload,
+            })
+            .await?;
+            receiver
+                .await
+                .map_err(|_| LinkError::Down)?
+                .ok_or(LinkError::Refused)
+        };
+        time::timeout(timeout, asked)
+            .await
+            .unwrap_or(Err(LinkError::Timeout))
     }
 
     async fn send(&self, frame: Frame) -> Result<(), LinkError> {
-        let queue = if frame.kind.is_urgent() { &self.urgent } else { &self.bulk };
+        let queue = if frame.kind.is_urgent() {
+            &self.urgent
+        } else {
+            &self.bulk
+        };
         queue.send(frame).await.map_err(|_| LinkError::Down)
     }
 
@@ -247,13 +292,31 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
             let place = room.clone().try_acquire_owned();
             tokio::spawn(async move {
                 let (group, id) = (frame.group, frame.id);
-                let request = Request { from: connection.process, kind, group, payload: frame.payload };
+                let request = Request {
+                    from: connection.process,
+                    kind,
+                    group,
+                    payload: frame.payload,
+                };
                 let answer = match place {
-                    Ok(_) => shared.answer(request).await.filter(|answer| answer.len() <= MAX_PAYLOAD),
+                    Ok(_) => shared
+                        .answer(request)
+                        .await
+                        .filter(|answer| answer.len() <= MAX_PAYLOAD),
                     Err(_) => None,
                 };
-                let role = if answer.is_some() { Role::Reply } else { Role::Refusal };
-                let frame = Frame { kind, role, group, id, payload: answer.unwrap_or_default() };
+                let role = if answer.is_some() {
+                    Role::Reply
+                } else {
+                    Role::Refusal
+                };
+                let frame = Frame {
+                    kind,
+                    role,
+                    group,
+                    id,
+                    payload: answer.unwrap_or_default(),
+                };
                 // If the connection is gone, the one who asked knows.
                 let _ = connection.send(frame).await;
             });
@@ -262,7 +325,10 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
 }
 
 fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
-    let waiter = connection.waiters().as_mut().and_then(|waiters| waiters.remove(&id));
+    let waiter = connection
+        .waiters()
+        .as_mut()
+        .and_then(|waiters| waiters.remove(&id));
     if let Some(waiter) = waiter {
         // Whoever asked may have stopped waiting.
         let _ = waiter.send(answer);
@@ -270,7 +336,10 @@ fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
 }
 
 /// Everything that waits goes out in one write, what is urgent first.
-async fn write(mut stream: WriteHalf<Stream>, mut queues: Queues) -> Result<std::convert::Infallible, Lost> {
+async fn write(
+    mut stream: WriteHalf<Stream>,
+    mut queues: Queues,
+) -> Result<std::convert::Infallible, Lost> {
     let mut frames = Vec::with_capacity(TOGETHER);
     let mut out = Vec::with_capacity(BUFFER);
     loop {
@@ -307,7 +376,13 @@ async fn ping(connection: &Connection) -> Result<std::convert::Infallible, Lost>
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let ping = Frame { kind: Kind::Ping, role: Role::Request, group: 0, id: 0, payload: Bytes::new() };
+        let ping = Frame {
+            kind: Kind::Ping,
+            role: Role::Request,
+            group: 0,
+            id: 0,
+            payload: Bytes::new(),
+        };
         connection.send(ping).await.map_err(|_| Lost::Closed)?;
     }
 }

@@ -71,7 +71,12 @@ impl Kind {
     /// Whether such frames overtake others: those by which a failure is found and ended.
     pub fn is_urgent(self) -> bool {
         match self {
-            Self::Hello | Self::Ping | Self::Vote | Self::PreVote | Self::Transfer | Self::Tails => true,
+            Self::Hello
+            | Self::Ping
+            | Self::Vote
+            | Self::PreVote
+            | Self::Transfer
+            | Self::Tails => true,
             Self::Append | Self::Snapshot | Self::Standing | Self::Found => false,
             Self::Draining | Self::Propose | Self::ReadIndex => false,
         }
@@ -96,7 +101,9 @@ pub enum Role {
 
 impl Role {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Request, Self::Reply, Self::Refusal].into_iter().find(|role| *role as u8 == byte)
+        [Self::Request, Self::Reply, Self::Refusal]
+            .into_iter()
+            .find(|role| *role as u8 == byte)
     }
 }
 
@@ -159,7 +166,13 @@ pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let id = rest.get_u64_le();
     let kind = Kind::from_byte(kind).ok_or(FrameError::Kind(kind))?;
     let role = Role::from_byte(role).ok_or(FrameError::Role(role))?;
-    Ok(Some(Frame { kind, role, group, id, payload: rest }))
+    Ok(Some(Frame {
+        kind,
+        role,
+        group,
+        id,
+        payload: rest,
+    }))
 }
 
 /// Appends a frame to what is about to be written. The payload has at most [`MAX_PAYLOAD`] bytes.
@@ -189,8 +202,15 @@ mod tests {
         let kind = (0..Kind::ALL.len()).prop_map(|n| Kind::ALL[n]);
         let role = prop_oneof![Just(Role::Request), Just(Role::Reply), Just(Role::Refusal)];
         let payload = proptest::collection::vec(any::<u8>(), 0..200);
-        (kind, role, any::<u64>(), any::<u64>(), payload)
-            .prop_map(|(kind, role, group, id, payload)| Frame { kind, role, group, id, payload: payload.into() })
+        (kind, role, any::<u64>(), any::<u64>(), payload).prop_map(
+            |(kind, role, group, id, payload)| Frame {
+                kind,
+                role,
+                group,
+                id,
+                payload: payload.into(),
+            },
+        )
     }
 
     proptest! {

@@ -70,7 +70,11 @@ impl Hello {
 
     /// Who it is.
     pub fn process(&self) -> Process {
-        Process { seat: self.seat, node: self.node, boot: self.boot }
+        Process {
+            seat: self.seat,
+            node: self.node,
+            boot: self.boot,
+        }
     }
 
     /// Whether we may talk to the one who said `theirs` and who should have seat `seat`.
@@ -129,12 +133,24 @@ mod tests {
     fn t_69_foreign_copied_and_replaced_nodes_are_refused() {
         check(|_| (), Ok(()));
         check(|theirs| theirs.cluster = None, Ok(()));
-        check(|theirs| theirs.cluster = Some(ClusterId(2)), Err(HelloError::Cluster(ClusterId(2))));
-        check(|theirs| theirs.cluster_name.push('x'), Err(HelloError::ClusterName(String::from("holdfastx"))));
+        check(
+            |theirs| theirs.cluster = Some(ClusterId(2)),
+            Err(HelloError::Cluster(ClusterId(2))),
+        );
+        check(
+            |theirs| theirs.cluster_name.push('x'),
+            Err(HelloError::ClusterName(String::from("holdfastx"))),
+        );
         check(|theirs| theirs.version = 2, Err(HelloError::Version(2)));
         check(|theirs| theirs.shards = 4, Err(HelloError::Shards(4)));
         check(|theirs| theirs.seat = 3, Err(HelloError::Seat(3)));
-        check(|theirs| theirs.node = NodeId(1), Err(HelloError::Copy(NodeId(1))));
-        check(|theirs| theirs.node = NodeId(9), Err(HelloError::Retired(NodeId(9))));
+        check(
+            |theirs| theirs.node = NodeId(1),
+            Err(HelloError::Copy(NodeId(1))),
+        );
+        check(
+            |theirs| theirs.node = NodeId(9),
+            Err(HelloError::Retired(NodeId(9))),
+        );
     }
 }

@@ -33,7 +33,9 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         };
         let shared = shared.clone();
         tokio::spawn(async move {
-            let met = time::timeout(HANDSHAKE, meet(&shared, tcp)).await.unwrap_or(Err(Lost::Silent));
+            let met = time::timeout(HANDSHAKE, meet(&shared, tcp))
+                .await
+                .unwrap_or(Err(Lost::Silent));
             drop(place);
             if let Err(lost) = met {
                 tracing::debug!(from = %from.ip(), "connection refused: {lost}");
@@ -47,10 +49,17 @@ async fn meet(shared: &Shared, tcp: TcpStream) -> Result<(), Lost> {
     let stream = shared.tls.accept(tcp).await?;
     let ours = shared.hello();
     let established = Established::accepted(stream, &ours, |stream, theirs| {
-        let peer = shared.peers.get(&theirs.seat).filter(|peer| !peer.is_dialled());
+        let peer = shared
+            .peers
+            .get(&theirs.seat)
+            .filter(|peer| !peer.is_dialled());
         let peer = peer.ok_or(HelloError::Seat(theirs.seat))?;
         shared.tls.check_name(stream, &peer.address)?;
-        let copied = shared.peers.values().filter(|other| other.seat != peer.seat).filter_map(|other| other.process());
+        let copied = shared
+            .peers
+            .values()
+            .filter(|other| other.seat != peer.seat)
+            .filter_map(|other| other.process());
         if copied.into_iter().any(|other| other.node == theirs.node) {
             return Err(HelloError::Copy(theirs.node).into());
         }

@@ -156,18 +156,28 @@ impl fmt::Debug for Links {
 impl Links {
     /// Listens, and keeps calling the peers with higher seats. Runs on the current runtime.
     pub async fn start(config: &Config, identity: &Identity) -> Result<Self, LinkStartError> {
-        let failed = |source| LinkStartError::Listen { address: config.listen, source };
+        let failed = |source| LinkStartError::Listen {
+            address: config.listen,
+            source,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         Self::start_on(listener, config, identity)
     }
 
     /// The same with a listener that is there already.
-    pub fn start_on(listener: TcpListener, config: &Config, identity: &Identity) -> Result<Self, LinkStartError> {
+    pub fn start_on(
+        listener: TcpListener,
+        config: &Config,
+        identity: &Identity,
+    ) -> Result<Self, LinkStartError> {
         let mut incoming = Vec::new();
         let mut peers = BTreeMap::new();
         for peer in config.peers.iter().filter(|peer| peer.seat != config.seat) {
             let (sender, receiver) = mpsc::channel(1);
-            peers.insert(peer.seat, Arc::new(Peer::new(peer.clone(), config.seat, sender)));
+            peers.insert(
+                peer.seat,
+                Arc::new(Peer::new(peer.clone(), config.seat, sender)),
+            );
             incoming.push((peer.seat, receiver));
         }
         let shared = Arc::new(Shared {
@@ -182,15 +192,30 @@ impl Links {
         });
         let mut tasks = vec![tokio::spawn(listener::run(shared.clone(), listener)).abort_handle()];
         for (seat, receiver) in incoming {
-            tasks.push(tokio::spawn(peer::run(shared.clone(), shared.peers[&seat].clone(), receiver)).abort_handle());
+            tasks.push(
+                tokio::spawn(peer::run(
+                    shared.clone(),
+                    shared.peers[&seat].clone(),
+                    receiver,
+                ))
+                .abort_handle(),
+            );
         }
-        shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+        shared
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(tasks);
         Ok(Self(shared))
     }
 
     /// From now on `handler` answers requests of these kinds. Until then they are refused.
     pub fn serve(&self, kinds: &[Kind], handler: Arc<dyn Handler>) {
-        let mut handlers = self.0.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut handlers = self
+            .0
+            .handlers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         handlers.extend(kinds.iter().map(|kind| (*kind, handler.clone())));
     }
 
@@ -216,7 +241,11 @@ impl Links {
 
     /// The peers that are up, by seat.
     pub fn up(&self) -> Vec<Process> {
-        self.0.peers.values().filter_map(|peer| peer.process()).collect()
+        self.0
+            .peers
+            .values()
+            .filter_map(|peer| peer.process())
+            .collect()
     }
 
     /// Whether a node is up. This node is.
@@ -236,19 +265,33 @@ impl Links {
 
     /// The cluster that a peer said it belongs to when it was connected.
     pub fn cluster_of(&self, seat: u64) -> Option<ClusterId> {
-        self.0.peers.get(&seat).and_then(|peer| peer.connection()).and_then(|connection| connection.cluster)
+        self.0
+            .peers
+            .get(&seat)
+            .and_then(|peer| peer.connection())
+            .and_then(|connection| connection.cluster)
     }
 
     /// Ends all connections and stops to listen.
     pub fn shutdown(&self) {
-        for task in self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self
+            .0
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             task.abort();
         }
         for peer in self.0.peers.values() {
             peer.disconnect();
         }
         // Handlers hold on to groups, which hold on to these links.
-        self.0.handlers.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0
+            .handlers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -259,7 +302,11 @@ impl Shared {
     }
 
     fn handler(&self, kind: Kind) -> Option<Arc<dyn Handler>> {
-        self.handlers.read().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned()
+        self.handlers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&kind)
+            .cloned()
     }
 }
 

@@ -45,13 +45,27 @@ struct State {
 }
 
 impl Peer {
-    pub(super) fn new(peer: config::Peer, own_seat: u64, incoming: mpsc::Sender<Established>) -> Self {
+    pub(super) fn new(
+        peer: config::Peer,
+        own_seat: u64,
+        incoming: mpsc::Sender<Established>,
+    ) -> Self {
         let dialled = own_seat < peer.seat;
-        Self { seat: peer.seat, address: peer.address, dialled, incoming, state: RwLock::default() }
+        Self {
+            seat: peer.seat,
+            address: peer.address,
+            dialled,
+            incoming,
+            state: RwLock::default(),
+        }
     }
 
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).connection.clone()
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connection
+            .clone()
     }
 
     pub(super) fn process(&self) -> Option<Process> {
@@ -68,7 +82,8 @@ impl Peer {
 
     /// Whether a process may fill this seat now: nobody else does.
     pub(super) fn admits(&self, process: Process) -> bool {
-        self.connection().is_none_or(|connection| connection.process == process)
+        self.connection()
+            .is_none_or(|connection| connection.process == process)
     }
 
     /// Whether it is for the other side to call.
@@ -78,21 +93,39 @@ impl Peer {
 
     /// Hands a connection that the peer has made to the seat's task.
     pub(super) async fn hand_over(&self, established: Established) -> Result<(), Lost> {
-        self.incoming.send(established).await.map_err(|_| Lost::Closed)
+        self.incoming
+            .send(established)
+            .await
+            .map_err(|_| Lost::Closed)
     }
 
     fn set_connection(&self, connection: Option<Arc<Connection>>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).connection = connection;
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connection = connection;
     }
 
     fn set_up(&self, up: Option<Process>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).up = up;
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .up = up;
     }
 }
 
 /// Keeps a seat connected for as long as the node runs.
-pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, incoming: mpsc::Receiver<Established>) {
-    let mut task = Task { shared, peer, incoming, said: String::new() };
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    incoming: mpsc::Receiver<Established>,
+) {
+    let mut task = Task {
+        shared,
+        peer,
+        incoming,
+        said: String::new(),
+    };
     let mut next = None;
     loop {
         let established = match (next.take(), task.peer.process()) {
@@ -196,10 +229,16 @@ impl Task {
             let ours = self.shared.hello();
             let established = Established::dialled(stream, &ours).await?;
             let theirs = &established.hello;
-            ours.check(theirs, self.peer.seat, self.shared.identity.is_retired(theirs.node))?;
+            ours.check(
+                theirs,
+                self.peer.seat,
+                self.shared.identity.is_retired(theirs.node),
+            )?;
             Ok(established)
         };
-        time::timeout(HANDSHAKE, attempt).await.unwrap_or(Err(Lost::Silent))
+        time::timeout(HANDSHAKE, attempt)
+            .await
+            .unwrap_or(Err(Lost::Silent))
     }
 
     fn say(&mut self, lost: &Lost) {

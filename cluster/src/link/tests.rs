@@ -44,14 +44,18 @@ impl Handler for Echo {
 
 /// Listeners for three seats, on ports that are free.
 fn listeners() -> Vec<std::net::TcpListener> {
-    (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("binds")).collect()
+    (0..3)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("binds"))
+        .collect()
 }
 
 fn config(listeners: &[std::net::TcpListener], seat: u64) -> Config {
-    let peers = (1..).zip(listeners).map(|(seat, listener)| crate::config::Peer {
-        seat,
-        address: listener.local_addr().expect("has one").to_string(),
-    });
+    let peers = (1..)
+        .zip(listeners)
+        .map(|(seat, listener)| crate::config::Peer {
+            seat,
+            address: listener.local_addr().expect("has one").to_string(),
+        });
     Config {
         seat,
         peers: peers.collect(),
@@ -63,7 +67,11 @@ fn config(listeners: &[std::net::TcpListener], seat: u64) -> Config {
 fn start(config: &Config, listener: &std::net::TcpListener) -> Node {
     let dir = tempfile::tempdir().expect("makes");
     let identity = Identity::open(dir.path(), config.seat, true).expect("opens");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("starts");
     let listener = listener.try_clone().expect("clones");
     listener.set_nonblocking(true).expect("is set");
     let _inside = runtime.enter();
@@ -71,7 +79,12 @@ fn start(config: &Config, listener: &std::net::TcpListener) -> Node {
     let links = Links::start_on(listener, config, &identity).expect("starts");
     links.serve(&[Kind::Propose], Arc::new(Echo));
     drop(_inside);
-    Node { links, identity, runtime: Some(runtime), _dir: dir }
+    Node {
+        links,
+        identity,
+        runtime: Some(runtime),
+        _dir: dir,
+    }
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -85,24 +98,48 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test]
 async fn requests_travel_both_ways_and_each_gets_its_own_answer() {
     let listeners = listeners();
-    let (one, two) =
-        (start(&config(&listeners, 1), &listeners[0]), start(&config(&listeners, 2), &listeners[1]));
-    until("connected", || one.links.up().len() == 1 && two.links.up().len() == 1).await;
+    let (one, two) = (
+        start(&config(&listeners, 1), &listeners[0]),
+        start(&config(&listeners, 2), &listeners[1]),
+    );
+    until("connected", || {
+        one.links.up().len() == 1 && two.links.up().len() == 1
+    })
+    .await;
     for (asker, asked) in [(&one, &two), (&two, &one)] {
         let to = asked.identity.node();
-        let call = |text: &'static [u8]| asker.links.call(to, Kind::Propose, 3, text, Duration::from_millis(200));
-        let (a, b, refused, never) = tokio::join!(call(b"a"), call(b"b"), call(b"refuse"), call(b"never"));
+        let call = |text: &'static [u8]| {
+            asker
+                .links
+                .call(to, Kind::Propose, 3, text, Duration::from_millis(200))
+        };
+        let (a, b, refused, never) =
+            tokio::join!(call(b"a"), call(b"b"), call(b"refuse"), call(b"never"));
         assert_eq!((a, b), (Ok(Bytes::from("a")), Ok(Bytes::from("b"))));
-        assert_eq!((refused, never), (Err(LinkError::Refused), Err(LinkError::Timeout)));
+        assert_eq!(
+            (refused, never),
+            (Err(LinkError::Refused), Err(LinkError::Timeout))
+        );
         let unknown = asker.links.call(to, Kind::Standing, 0, "", PATIENCE).await;
         assert_eq!(unknown, Err(LinkError::Refused));
-        let huge = asker.links.call(to, Kind::Propose, 0, vec![0; frame::MAX_FRAME], PATIENCE).await;
+        let huge = asker
+            .links
+            .call(to, Kind::Propose, 0, vec![0; frame::MAX_FRAME], PATIENCE)
+            .await;
         assert_eq!(huge, Err(LinkError::TooLarge(frame::MAX_FRAME)));
     }
     let large = vec![5u8; 4 << 20];
-    let answer = one.links.call(To::Seat(2), Kind::Propose, 0, large.clone(), PATIENCE).await;
+    let answer = one
+        .links
+        .call(To::Seat(2), Kind::Propose, 0, large.clone(), PATIENCE)
+        .await;
     assert_eq!(answer.expect("answers"), large);
-    assert_eq!(one.links.call(To::Seat(3), Kind::Propose, 0, "", PATIENCE).await, Err(LinkError::Down));
+    assert_eq!(
+        one.links
+            .call(To::Seat(3), Kind::Propose, 0, "", PATIENCE)
+            .await,
+        Err(LinkError::Down)
+    );
 }
 
 #[tokio::test]
@@ -115,7 +152,9 @@ async fn a_killed_peer_is_down_at_once_for_those_who_wait_too() {
         until("connected", || survivor.links.up().len() == 1).await;
         let gone = survivor.links.up()[0];
         let mut events = survivor.links.subscribe();
-        let waiting = survivor.links.call(To::Seat(2), Kind::Propose, 0, "never", PATIENCE);
+        let waiting = survivor
+            .links
+            .call(To::Seat(2), Kind::Propose, 0, "never", PATIENCE);
         let kill = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(listeners.remove(place));
@@ -125,7 +164,10 @@ async fn a_killed_peer_is_down_at_once_for_those_who_wait_too() {
         let (answer, killed) = tokio::join!(waiting, kill);
         assert_eq!(answer, Err(LinkError::Down));
         assert_eq!(events.recv().await, Ok(PeerEvent::Down(gone)));
-        assert!(killed.elapsed() < Duration::from_millis(450), "the refusal was not noticed");
+        assert!(
+            killed.elapsed() < Duration::from_millis(450),
+            "the refusal was not noticed"
+        );
         assert!(survivor.links.up().is_empty());
     }
 }
@@ -157,10 +199,19 @@ async fn a_new_run_of_a_peer_is_another_process() {
 #[tokio::test]
 async fn t_67_a_peer_with_another_secret_or_cluster_never_comes_up() {
     let listeners = listeners();
-    let stranger = Config { auth: LinkAuth::Secret(vec![8; 32]), ..config(&listeners, 3) };
-    let foreigner = Config { cluster_name: String::from("other"), ..config(&listeners, 2) };
+    let stranger = Config {
+        auth: LinkAuth::Secret(vec![8; 32]),
+        ..config(&listeners, 3)
+    };
+    let foreigner = Config {
+        cluster_name: String::from("other"),
+        ..config(&listeners, 2)
+    };
     let one = start(&config(&listeners, 1), &listeners[0]);
-    let _others = (start(&foreigner, &listeners[1]), start(&stranger, &listeners[2]));
+    let _others = (
+        start(&foreigner, &listeners[1]),
+        start(&stranger, &listeners[2]),
+    );
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(one.links.up().is_empty());
 }

@@ -81,7 +81,9 @@ pub struct Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("by_secret", &self.secret.is_some()).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("by_secret", &self.secret.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +92,11 @@ impl Tls {
     pub fn new(auth: &LinkAuth) -> Result<Self, TlsError> {
         match auth {
             LinkAuth::Secret(secret) => Self::by_secret(secret),
-            LinkAuth::Certificates { ca, certificate, key } => Self::by_certificates(ca, certificate, key),
+            LinkAuth::Certificates {
+                ca,
+                certificate,
+                key,
+            } => Self::by_certificates(ca, certificate, key),
         }
     }
 
@@ -116,7 +122,9 @@ impl Tls {
             move |source| TlsError::Pem { file, source }
         };
         let certificates = |file: &Path| {
-            CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(pem(file))
+            CertificateDer::pem_file_iter(file)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(pem(file))
         };
         let mut roots = RootCertStore::empty();
         for root in certificates(ca)? {
@@ -126,7 +134,8 @@ impl Tls {
         let chain = certificates(certificate)?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
@@ -142,17 +151,30 @@ impl Tls {
         // A resumed connection would skip the check of certificates that were revoked since.
         server.send_tls13_tickets = 0;
         client.resumption = rustls::client::Resumption::disabled();
-        Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into(), secret }
+        Self {
+            acceptor: Arc::new(server).into(),
+            connector: Arc::new(client).into(),
+            secret,
+        }
     }
 
     /// The dialling side, up to and including both proofs. `address` is the seat's, as configured.
-    pub async fn connect(&self, tcp: TcpStream, address: &str) -> Result<TlsStream<TcpStream>, AuthError> {
+    pub async fn connect(
+        &self,
+        tcp: TcpStream,
+        address: &str,
+    ) -> Result<TlsStream<TcpStream>, AuthError> {
         let name = server_name(address)?;
         let stream = self.connector.connect(name, tcp).await?;
-        let exporter = stream.get_ref().1.export_keying_material([0; PROOF], EXPORTER, None)?;
+        let exporter = stream
+            .get_ref()
+            .1
+            .export_keying_material([0; PROOF], EXPORTER, None)?;
         let mut stream = TlsStream::Client(stream);
         if let Some(secret) = &self.secret {
-            stream.write_all(&proof(secret, b"dialled", &exporter)).await?;
+            stream
+                .write_all(&proof(secret, b"dialled", &exporter))
+                .await?;
             stream.flush().await?;
             read_proof(&mut stream, secret, b"accepted", &exporter).await?;
         }
@@ -163,24 +185,38 @@ impl Tls {
     /// compared ([`check_name`]), once the peer has said which seat it has.
     pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, AuthError> {
         let stream = self.acceptor.accept(tcp).await?;
-        let exporter = stream.get_ref().1.export_keying_material([0; PROOF], EXPORTER, None)?;
+        let exporter = stream
+            .get_ref()
+            .1
+            .export_keying_material([0; PROOF], EXPORTER, None)?;
         let mut stream = TlsStream::Server(stream);
         if let Some(secret) = &self.secret {
             read_proof(&mut stream, secret, b"dialled", &exporter).await?;
-            stream.write_all(&proof(secret, b"accepted", &exporter)).await?;
+            stream
+                .write_all(&proof(secret, b"accepted", &exporter))
+                .await?;
             stream.flush().await?;
         }
         Ok(stream)
     }
 
     /// Whether the peer's certificate is for the host of `address`. By secret there is nothing to check.
-    pub fn check_name(&self, stream: &TlsStream<TcpStream>, address: &str) -> Result<(), AuthError> {
+    pub fn check_name(
+        &self,
+        stream: &TlsStream<TcpStream>,
+        address: &str,
+    ) -> Result<(), AuthError> {
         if self.secret.is_some() {
             return Ok(());
         }
         let wrong = || AuthError::WrongName(address.to_owned());
         let name = server_name(address)?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or_else(wrong)?;
+        let certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .ok_or_else(wrong)?;
         let parsed = ParsedCertificate::try_from(certificate)?;
         rustls::client::verify_server_name(&parsed, &name).map_err(|_| wrong())
     }
@@ -190,7 +226,10 @@ impl Tls {
 fn server_name(address: &str) -> Result<ServerName<'static>, AuthError> {
     let bad = || AuthError::Address(address.to_owned());
     let (host, _) = address.rsplit_once(':').ok_or_else(bad)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     ServerName::try_from(host).map_err(|_| bad())
 }
 
@@ -216,7 +255,9 @@ async fn read_proof(
     let mut shown = [0; PROOF];
     stream.read_exact(&mut shown).await?;
     // Compares in constant time.
-    mac(secret, side, exporter).verify_slice(&shown).map_err(|_| AuthError::WrongProof)
+    mac(secret, side, exporter)
+        .verify_slice(&shown)
+        .map_err(|_| AuthError::WrongProof)
 }
 
 /// Accepts any certificate, but not a wrong signature by it: the proof that follows is bound to the
@@ -242,7 +283,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -251,7 +297,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -267,8 +318,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// The result of each side: that of the accepting one includes the check of the name.
-    async fn meet(dialler: &LinkAuth, acceptor: &LinkAuth) -> (Result<(), AuthError>, Result<(), AuthError>) {
-        let (dialler, acceptor) = (Tls::new(dialler).expect("is good"), Tls::new(acceptor).expect("is good"));
+    async fn meet(
+        dialler: &LinkAuth,
+        acceptor: &LinkAuth,
+    ) -> (Result<(), AuthError>, Result<(), AuthError>) {
+        let (dialler, acceptor) = (
+            Tls::new(dialler).expect("is good"),
+            Tls::new(acceptor).expect("is good"),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("has one").to_string();
         let dial = async {
@@ -301,9 +358,21 @@ mod tests {
     #[test]
     fn t_67_a_proof_of_one_side_or_connection_is_none_of_another() {
         let shown = proof(b"secret", b"dialled", &[1; PROOF]);
-        assert!(mac(b"secret", b"dialled", &[1; PROOF]).verify_slice(&shown).is_ok());
-        assert!(mac(b"secret", b"accepted", &[1; PROOF]).verify_slice(&shown).is_err());
-        assert!(mac(b"secret", b"dialled", &[2; PROOF]).verify_slice(&shown).is_err());
+        assert!(
+            mac(b"secret", b"dialled", &[1; PROOF])
+                .verify_slice(&shown)
+                .is_ok()
+        );
+        assert!(
+            mac(b"secret", b"accepted", &[1; PROOF])
+                .verify_slice(&shown)
+                .is_err()
+        );
+        assert!(
+            mac(b"secret", b"dialled", &[2; PROOF])
+                .verify_slice(&shown)
+                .is_err()
+        );
     }
 
     fn authority(dir: &Path) -> (PathBuf, Issuer<'static, KeyPair>) {
@@ -317,16 +386,28 @@ mod tests {
 
     fn member(dir: &Path, ca: &Path, issuer: &Issuer<'static, KeyPair>, name: &str) -> LinkAuth {
         let key = KeyPair::generate().expect("makes");
-        let made = CertificateParams::new(vec![name.to_owned()]).expect("is good").signed_by(&key, issuer);
-        let (certificate, private) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+        let made = CertificateParams::new(vec![name.to_owned()])
+            .expect("is good")
+            .signed_by(&key, issuer);
+        let (certificate, private) = (
+            dir.join(format!("{name}.pem")),
+            dir.join(format!("{name}.key")),
+        );
         fs::write(&certificate, made.expect("signs").pem()).expect("writes");
         fs::write(&private, key.serialize_pem()).expect("writes");
-        LinkAuth::Certificates { ca: ca.to_owned(), certificate, key: private }
+        LinkAuth::Certificates {
+            ca: ca.to_owned(),
+            certificate,
+            key: private,
+        }
     }
 
     #[tokio::test]
     async fn t_67_the_right_authority_with_the_right_name_is_accepted_and_nothing_else() {
-        let (ours, theirs) = (tempfile::tempdir().expect("makes"), tempfile::tempdir().expect("makes"));
+        let (ours, theirs) = (
+            tempfile::tempdir().expect("makes"),
+            tempfile::tempdir().expect("makes"),
+        );
         let (ca, issuer) = authority(ours.path());
         let (other_ca, other_issuer) = authority(theirs.path());
         let good = member(ours.path(), &ca, &issuer, "127.0.0.1");

@@ -77,24 +77,55 @@ impl Failover {
         for process in links.up() {
             inner.peers().up_since.insert(process.node, Instant::now());
         }
-        links.serve(&[Kind::Tails, Kind::Draining], Arc::new(Answers(inner.clone())));
+        links.serve(
+            &[Kind::Tails, Kind::Draining],
+            Arc::new(Answers(inner.clone())),
+        );
         let follow = tokio::spawn(follow(inner.clone(), events)).abort_handle();
         let watch = tokio::spawn(watch(inner.clone())).abort_handle();
-        inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([follow, watch]);
+        inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend([follow, watch]);
         Self(inner)
     }
 
     /// Hands over every leadership, and takes none from now on unless nobody else can.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
-        let tell = |node| self.0.links.call(node, Kind::Draining, 0, Bytes::new(), MOVE);
-        join_all(self.0.links.up().into_iter().map(|process| tell(process.node))).await;
-        join_all(self.0.groups.all().iter().map(|group| self.0.give_away(group))).await;
+        let tell = |node| {
+            self.0
+                .links
+                .call(node, Kind::Draining, 0, Bytes::new(), MOVE)
+        };
+        join_all(
+            self.0
+                .links
+                .up()
+                .into_iter()
+                .map(|process| tell(process.node)),
+        )
+        .await;
+        join_all(
+            self.0
+                .groups
+                .all()
+                .iter()
+                .map(|group| self.0.give_away(group)),
+        )
+        .await;
     }
 
     /// Stops to watch.
     pub fn shutdown(&self) {
-        for task in self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self
+            .0
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             task.abort();
         }
     }
@@ -150,7 +181,10 @@ async fn watch(inner: Arc<Inner>) {
             }
             let since = *leaderless.entry(group.shard).or_insert_with(Instant::now);
             let voters: Vec<NodeId> = group.voters().into_values().collect();
-            let Some(place) = voters.iter().position(|voter| *voter == inner.groups.node()) else {
+            let Some(place) = voters
+                .iter()
+                .position(|voter| *voter == inner.groups.node())
+            else {
                 continue;
             };
             // One after the other, beginning with the preferred leader.
@@ -172,26 +206,37 @@ impl Inner {
     }
 
     fn tails(&self) -> Tails {
-        self.groups.all().iter().map(|group| (group_of(group.shard), group.tail())).collect()
+        self.groups
+            .all()
+            .iter()
+            .map(|group| (group_of(group.shard), group.tail()))
+            .collect()
     }
 
     fn has_quorum(&self, group: &Group) -> bool {
         let voters = group.voters();
-        let up = voters.values().filter(|voter| self.links.is_up(**voter)).count();
+        let up = voters
+            .values()
+            .filter(|voter| self.links.is_up(**voter))
+            .count();
         up * 2 > voters.len()
     }
 
     /// Moves every group that `dead` led to another node.
     async fn lost(self: &Arc<Self>, dead: NodeId) {
         let all = self.groups.all().iter().enumerate();
-        let led: Vec<_> = all.filter(|(_, group)| group.leadership().leader == Some(dead)).collect();
+        let led: Vec<_> = all
+            .filter(|(_, group)| group.leadership().leader == Some(dead))
+            .collect();
         if led.is_empty() {
             return;
         }
         let tails = self.compare().await;
         for (turn, group) in led {
             let (inner, group) = (self.clone(), group.clone());
-            let tails = tails.iter().filter_map(|(node, tails)| Some((*node, *tails.get(&group_of(group.shard))?)));
+            let tails = tails
+                .iter()
+                .filter_map(|(node, tails)| Some((*node, *tails.get(&group_of(group.shard))?)));
             let tails: BTreeMap<_, _> = tails.collect();
             tokio::spawn(async move { inner.hand_off(&group, dead, &tails, turn).await });
         }
@@ -200,7 +245,11 @@ impl Inner {
     /// How long the logs of this node and of all that answer are.
     async fn compare(&self) -> BTreeMap<NodeId, Tails> {
         let ask = |node| async move {
-            let answer = self.links.call(node, Kind::Tails, 0, Bytes::new(), COMPARE).await.ok()?;
+            let answer = self
+                .links
+                .call(node, Kind::Tails, 0, Bytes::new(), COMPARE)
+                .await
+                .ok()?;
             Some((node, codec::decode::<Tails>(&answer).ok()?))
         };
         let asked = join_all(self.links.up().into_iter().map(|process| ask(process.node))).await;
@@ -208,7 +257,13 @@ impl Inner {
         asked.into_iter().flatten().chain([own]).collect()
     }
 
-    async fn hand_off(&self, group: &Group, dead: NodeId, tails: &BTreeMap<NodeId, Option<LogId>>, turn: usize) {
+    async fn hand_off(
+        &self,
+        group: &Group,
+        dead: NodeId,
+        tails: &BTreeMap<NodeId, Option<LogId>>,
+        turn: usize,
+    ) {
         let me = self.groups.node();
         let voters = group.voters();
         if !voters.values().any(|voter| *voter == me) {
@@ -222,15 +277,21 @@ impl Inner {
         }
         let chosen = choose(&voters, dead, tails, turn).unwrap_or(me);
         // A refusal means that another leader is known by now, or comes to the same as no answer.
-        let _ = group.raft.handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.tail())).await;
+        let _ = group
+            .raft
+            .handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.tail()))
+            .await;
         let mut leadership = group.watch_leader();
         let led = |now: &Leadership| now.leader.is_some_and(|leader| leader != dead);
         for attempt in 0..RETRIES {
             // Whoever was chosen is already at it.
             let patience = if chosen == me { RETRY * 2 } else { RETRY } + RETRY / 2 * attempt;
             let patience = patience + RETRY.mul_f64(rand::random_range(0.0..1.0));
-            let over = time::timeout(patience, leadership.wait_for(led)).await.is_ok();
-            if over || (self.has_quorum(group) && group.raft.trigger().elect(false).await.is_err()) {
+            let over = time::timeout(patience, leadership.wait_for(led))
+                .await
+                .is_ok();
+            if over || (self.has_quorum(group) && group.raft.trigger().elect(false).await.is_err())
+            {
                 return;
             }
         }
@@ -247,10 +308,14 @@ impl Inner {
             let settled = {
                 let peers = self.peers();
                 let since = peers.up_since.get(&preferred);
-                since.is_some_and(|since| since.elapsed() >= self.settled) && !peers.draining.contains(&preferred)
+                since.is_some_and(|since| since.elapsed() >= self.settled)
+                    && !peers.draining.contains(&preferred)
             };
             if settled && lag(group, preferred).is_some_and(|lag| lag <= NEARLY_ALL) {
-                tracing::info!("shard {}: leadership goes back to node {preferred}", group.shard);
+                tracing::info!(
+                    "shard {}: leadership goes back to node {preferred}",
+                    group.shard
+                );
                 self.transfer(group, preferred).await;
                 return;
             }
@@ -263,12 +328,18 @@ impl Inner {
                 return;
             }
             let voters = group.voters().into_values();
-            let others = voters.filter(|voter| *voter != self.groups.node() && self.links.is_up(*voter));
+            let others =
+                voters.filter(|voter| *voter != self.groups.node() && self.links.is_up(*voter));
             let willing: Vec<NodeId> = {
                 let peers = self.peers();
-                others.filter(|voter| !peers.draining.contains(voter)).collect()
+                others
+                    .filter(|voter| !peers.draining.contains(voter))
+                    .collect()
             };
-            let Some(to) = willing.into_iter().min_by_key(|voter| lag(group, *voter).unwrap_or(u64::MAX)) else {
+            let Some(to) = willing
+                .into_iter()
+                .min_by_key(|voter| lag(group, *voter).unwrap_or(u64::MAX))
+            else {
                 return;
             };
             self.transfer(group, to).await;
@@ -299,11 +370,20 @@ fn choose(
     tails: &BTreeMap<NodeId, Option<LogId>>,
     turn: usize,
 ) -> Option<NodeId> {
-    let survivors: Vec<NodeId> =
-        voters.values().copied().filter(|voter| *voter != dead && tails.contains_key(voter)).collect();
-    let longest = survivors.iter().filter_map(|voter| tails.get(voter)).max()?;
-    let equals: Vec<NodeId> =
-        survivors.iter().copied().filter(|voter| tails.get(voter) == Some(longest)).collect();
+    let survivors: Vec<NodeId> = voters
+        .values()
+        .copied()
+        .filter(|voter| *voter != dead && tails.contains_key(voter))
+        .collect();
+    let longest = survivors
+        .iter()
+        .filter_map(|voter| tails.get(voter))
+        .max()?;
+    let equals: Vec<NodeId> = survivors
+        .iter()
+        .copied()
+        .filter(|voter| tails.get(voter) == Some(longest))
+        .collect();
     equals.get(turn % equals.len().max(1)).copied()
 }
 
@@ -322,8 +402,14 @@ mod tests {
 
     #[track_caller]
     fn check(tails: &[(u64, u64)], turn: usize, expect: Option<u64>) {
-        let tails = tails.iter().map(|(node, index)| (NodeId(*node), tail(*index))).collect();
-        assert_eq!(choose(&voters(), NodeId(20), &tails, turn), expect.map(NodeId));
+        let tails = tails
+            .iter()
+            .map(|(node, index)| (NodeId(*node), tail(*index)))
+            .collect();
+        assert_eq!(
+            choose(&voters(), NodeId(20), &tails, turn),
+            expect.map(NodeId)
+        );
     }
 
     #[test]

@@ -102,7 +102,10 @@ impl Group {
 
     /// The last entry that is safe on this node's disk.
     pub fn tail(&self) -> Option<LogId> {
-        self.raft.watch_log_progress().get().and_then(|flushed| flushed.last_log_id)
+        self.raft
+            .watch_log_progress()
+            .get()
+            .and_then(|flushed| flushed.last_log_id)
     }
 
     /// Voters of the newest membership, by seat.
@@ -146,12 +149,28 @@ impl Groups {
         let (mut groups, mut rafts) = (Vec::new(), BTreeMap::new());
         for (shard, machine) in machines {
             let id = group_of(shard);
-            let factory = Factory { links: links.cloned(), group: id };
-            let started = Raft::new(node.0, raft_config.clone(), factory, log.group(id), machine.clone()).await;
+            let factory = Factory {
+                links: links.cloned(),
+                group: id,
+            };
+            let started = Raft::new(
+                node.0,
+                raft_config.clone(),
+                factory,
+                log.group(id),
+                machine.clone(),
+            )
+            .await;
             let raft = started.map_err(|source| GroupsError::Group { shard, source })?;
             rafts.insert(id, raft.clone());
             let leadership = watch::Sender::default();
-            groups.push(Arc::new(Group { shard, raft, machine, log: log.group(id), leadership }));
+            groups.push(Arc::new(Group {
+                shard,
+                raft,
+                machine,
+                log: log.group(id),
+                leadership,
+            }));
         }
         let mut tasks = Vec::new();
         for group in &groups {
@@ -161,7 +180,11 @@ impl Groups {
         if let Some(links) = links {
             links.serve(&KINDS, Arc::new(Replicas::new(identity.clone(), rafts)));
         }
-        Ok(Self(Arc::new(Inner { node, groups, tasks: Mutex::new(tasks) })))
+        Ok(Self(Arc::new(Inner {
+            node,
+            groups,
+            tasks: Mutex::new(tasks),
+        })))
     }
 
     /// This node.
@@ -191,7 +214,8 @@ impl Groups {
 
     /// Who leads a shard, as far as this node knows.
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
-        self.group(shard).and_then(|group| group.leadership().leader)
+        self.group(shard)
+            .and_then(|group| group.leadership().leader)
     }
 
     /// The same, and its changes.
@@ -201,7 +225,13 @@ impl Groups {
 
     /// Stops all groups. What they have promised is on disk.
     pub async fn shutdown(&self) {
-        for task in self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for task in self
+            .0
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             task.abort();
         }
         for group in self.all() {
@@ -261,7 +291,14 @@ async fn watch_group(group: Arc<Group>, identity: Identity) {
             let leader = seen.current_leader.map(NodeId);
             let nodes = seen.committed_membership_config.membership().nodes();
             let now: BTreeSet<NodeId> = nodes.map(|(node, _)| NodeId(*node)).collect();
-            (Leadership { leader, mine, term: seen.vote.leader_id.term }, now)
+            (
+                Leadership {
+                    leader,
+                    mine,
+                    term: seen.vote.leader_id.term,
+                },
+                now,
+            )
         };
         group.leadership.send_if_modified(|known| {
             let changed = *known != leadership;
@@ -290,7 +327,9 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
         if voted {
             identity.set_voted()?;
         }
-        gone.into_iter().filter(|node| *node != identity.node()).try_for_each(|node| identity.retire(node))
+        gone.into_iter()
+            .filter(|node| *node != identity.node())
+            .try_for_each(|node| identity.retire(node))
     };
     match tokio::task::spawn_blocking(write).await {
         Ok(Ok(())) => {}

@@ -52,10 +52,17 @@ fn next_step(
         return Some(Step::Learn(*stranger));
     }
     if configs.iter().any(|config| *config != target) {
-        let fresh = target.iter().copied().filter(|voter| configs.iter().any(|config| !config.contains(voter)));
+        let fresh = target
+            .iter()
+            .copied()
+            .filter(|voter| configs.iter().any(|config| !config.contains(voter)));
         return Some(Step::Replace(target.clone(), fresh.collect()));
     }
-    let left: BTreeSet<RaftId> = nodes.keys().copied().filter(|node| !target.contains(node)).collect();
+    let left: BTreeSet<RaftId> = nodes
+        .keys()
+        .copied()
+        .filter(|node| !target.contains(node))
+        .collect();
     (!left.is_empty()).then_some(Step::Forget(left))
 }
 
@@ -63,13 +70,18 @@ fn next_step(
 pub async fn reconcile(config: Config, groups: Groups, links: Links) {
     loop {
         time::sleep(LOOK).await;
-        let mut present: BTreeMap<u64, RaftId> =
-            links.up().into_iter().map(|process| (process.seat, process.node.0)).collect();
+        let mut present: BTreeMap<u64, RaftId> = links
+            .up()
+            .into_iter()
+            .map(|process| (process.seat, process.node.0))
+            .collect();
         present.insert(config.seat, groups.node().0);
         for group in groups.all().iter().filter(|group| group.leadership().mine) {
             if let Some(step) = observe(group, &present) {
                 let taken = time::timeout(STEP, take(group, &config, &present, &step)).await;
-                if let Err(problem) = taken.unwrap_or_else(|_| Err(String::from("it takes too long"))) {
+                if let Err(problem) =
+                    taken.unwrap_or_else(|_| Err(String::from("it takes too long")))
+                {
                     tracing::warn!("shard {}: {step:?}: {problem}", group.shard);
                 }
                 break;
@@ -81,7 +93,10 @@ pub async fn reconcile(config: Config, groups: Groups, links: Links) {
 fn observe(group: &Group, present: &BTreeMap<u64, RaftId>) -> Option<Step> {
     let metrics = group.metrics();
     let membership = metrics.membership_config.membership();
-    let nodes = membership.nodes().map(|(node, seat)| (*node, seat.seat)).collect();
+    let nodes = membership
+        .nodes()
+        .map(|(node, seat)| (*node, seat.seat))
+        .collect();
     next_step(membership.get_joint_config(), &nodes, present)
 }
 
@@ -98,21 +113,32 @@ async fn take(
                 return Ok(());
             };
             let place: Seat = seat(config, *number);
-            tracing::info!("shard {}: node {} joins for seat {number}", group.shard, NodeId(*node));
+            tracing::info!(
+                "shard {}: node {} joins for seat {number}",
+                group.shard,
+                NodeId(*node)
+            );
             raft.add_learner(*node, place, false).await
         }
         Step::Replace(voters, fresh) => {
             let ready = |node: &RaftId| {
-                *node == group.metrics().id || lag(group, NodeId(*node)).is_some_and(|lag| lag < CAUGHT_UP)
+                *node == group.metrics().id
+                    || lag(group, NodeId(*node)).is_some_and(|lag| lag < CAUGHT_UP)
             };
             if !fresh.iter().all(ready) {
                 return Ok(());
             }
-            let names: Vec<_> = voters.iter().map(|voter| NodeId(*voter).to_string()).collect();
+            let names: Vec<_> = voters
+                .iter()
+                .map(|voter| NodeId(*voter).to_string())
+                .collect();
             tracing::info!("shard {}: the voters are {}", group.shard, names.join(", "));
             raft.change_membership(voters.clone(), false).await
         }
-        Step::Forget(nodes) => raft.change_membership(ChangeMembers::RemoveNodes(nodes.clone()), false).await,
+        Step::Forget(nodes) => {
+            raft.change_membership(ChangeMembers::RemoveNodes(nodes.clone()), false)
+                .await
+        }
     };
     done.map(drop).map_err(|error| error.to_string())
 }
@@ -145,9 +171,24 @@ mod tests {
         let whole = [set([11, 21, 31])];
         check(&whole, &[11, 21, 31], &[11, 21, 32], Some(Step::Learn(32)));
         let replace = Step::Replace(set([11, 21, 32]), vec![32]);
-        check(&whole, &[11, 21, 31, 32], &[11, 21, 32], Some(replace.clone()));
-        check(&[set([11, 21, 31]), set([11, 21, 32])], &[11, 21, 31, 32], &[11, 21, 32], Some(replace));
-        check(&[set([11, 21, 32])], &[11, 21, 31, 32], &[11, 21, 32], Some(Step::Forget(set([31]))));
+        check(
+            &whole,
+            &[11, 21, 31, 32],
+            &[11, 21, 32],
+            Some(replace.clone()),
+        );
+        check(
+            &[set([11, 21, 31]), set([11, 21, 32])],
+            &[11, 21, 31, 32],
+            &[11, 21, 32],
+            Some(replace),
+        );
+        check(
+            &[set([11, 21, 32])],
+            &[11, 21, 31, 32],
+            &[11, 21, 32],
+            Some(Step::Forget(set([31]))),
+        );
         check(&[set([11, 21, 32])], &[11, 21, 32], &[11, 21, 32], None);
     }
 
@@ -161,13 +202,28 @@ mod tests {
     #[test]
     fn a_newcomer_that_was_emptied_again_is_forgotten() {
         let whole = [set([11, 21, 31])];
-        check(&whole, &[11, 21, 31, 32], &[11, 21, 33], Some(Step::Learn(33)));
-        check(&[set([11, 21, 33])], &[11, 21, 32, 33], &[11, 21, 33], Some(Step::Forget(set([32]))));
+        check(
+            &whole,
+            &[11, 21, 31, 32],
+            &[11, 21, 33],
+            Some(Step::Learn(33)),
+        );
+        check(
+            &[set([11, 21, 33])],
+            &[11, 21, 32, 33],
+            &[11, 21, 33],
+            Some(Step::Forget(set([32]))),
+        );
     }
 
     #[test]
     fn a_seat_that_never_voted_is_added() {
         check(&[set([11])], &[11], &[11, 21], Some(Step::Learn(21)));
-        check(&[set([11])], &[11, 21], &[11, 21], Some(Step::Replace(set([11, 21]), vec![21])));
+        check(
+            &[set([11])],
+            &[11, 21],
+            &[11, 21],
+            Some(Step::Replace(set([11, 21]), vec![21])),
+        );
     }
 }

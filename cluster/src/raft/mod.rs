@@ -13,9 +13,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-pub mod log;
 pub mod failover;
 pub mod groups;
+pub mod log;
 pub mod machine;
 pub mod membership;
 pub mod network;

@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::types::{
-    AppendRequest, AppendResponse, Raft, RaftId, RpcError, Seat, Snapshot, SnapshotMeta, SnapshotResponse,
-    StreamingError, TC, TransferRequest, TransferResponse, Vote, VoteRequest, VoteResponse,
+    AppendRequest, AppendResponse, Raft, RaftId, RpcError, Seat, Snapshot, SnapshotMeta,
+    SnapshotResponse, StreamingError, TC, TransferRequest, TransferResponse, Vote, VoteRequest,
+    VoteResponse,
 };
 use crate::identity::Identity;
 use crate::link::{Handler, Kind, LinkError, Links, Request};
@@ -34,7 +35,13 @@ const INSTALLING: Duration = Duration::from_secs(60);
 const PIECE: usize = 64 << 10;
 
 /// The requests that [`Replicas`] answers.
-pub const KINDS: [Kind; 5] = [Kind::Append, Kind::Vote, Kind::PreVote, Kind::Transfer, Kind::Snapshot];
+pub const KINDS: [Kind; 5] = [
+    Kind::Append,
+    Kind::Vote,
+    Kind::PreVote,
+    Kind::Transfer,
+    Kind::Snapshot,
+];
 
 /// Makes the clients of one group. Without links nobody is reachable.
 #[derive(Clone)]
@@ -55,7 +62,10 @@ impl RaftNetworkFactory<TC> for Factory {
     type Network = Client;
 
     async fn new_client(&mut self, target: RaftId, _: &Seat) -> Client {
-        Client { factory: self.clone(), target: NodeId(target) }
+        Client {
+            factory: self.clone(),
+            target: NodeId(target),
+        }
     }
 }
 
@@ -80,12 +90,19 @@ impl Client {
         codec::decode(&answer).map_err(|error| NetworkError::new(&error).into())
     }
 
-    async fn send(&self, kind: Kind, question: &impl Serialize, patience: Duration) -> Result<Bytes, RpcError> {
+    async fn send(
+        &self,
+        kind: Kind,
+        question: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Bytes, RpcError> {
         let Some(links) = &self.factory.links else {
             return Err(Unreachable::new(&LinkError::Down).into());
         };
         let payload = codec::encode(question);
-        let answer = links.call(self.target, kind, self.factory.group, payload, patience).await;
+        let answer = links
+            .call(self.target, kind, self.factory.group, payload, patience)
+            .await;
         answer.map_err(|error| match error {
             // openraft then waits before it tries again, and tries everything else meanwhile.
             LinkError::Down | LinkError::Refused => Unreachable::new(&error).into(),
@@ -93,16 +110,30 @@ impl Client {
         })
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse, RpcError> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse, RpcError> {
         let transfer = rand::random();
         let mut data = snapshot.snapshot;
         let mut offset = 0;
         while data.len() > PIECE {
-            let piece = Piece { transfer, offset, data: data.split_to(PIECE), end: None };
+            let piece = Piece {
+                transfer,
+                offset,
+                data: data.split_to(PIECE),
+                end: None,
+            };
             offset += PIECE as u64;
             self.send(Kind::Snapshot, &piece, PATIENCE).await?;
         }
-        let piece = Piece { transfer, offset, data, end: Some((vote, snapshot.meta)) };
+        let piece = Piece {
+            transfer,
+            offset,
+            data,
+            end: Some((vote, snapshot.meta)),
+        };
         self.ask(Kind::Snapshot, &piece, INSTALLING).await
     }
 }
@@ -110,7 +141,11 @@ impl Client {
 impl RaftNetworkV2<TC> for Client {
     type SnapshotData = Bytes;
 
-    async fn append_entries(&mut self, rpc: AppendRequest, _: RPCOption) -> Result<AppendResponse, RpcError> {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendRequest,
+        _: RPCOption,
+    ) -> Result<AppendResponse, RpcError> {
         self.ask(Kind::Append, &rpc, PATIENCE).await
     }
 
@@ -122,7 +157,11 @@ impl RaftNetworkV2<TC> for Client {
         self.ask(Kind::PreVote, &rpc, VOTING).await
     }
 
-    async fn transfer_leader(&mut self, rpc: TransferRequest, _: RPCOption) -> Result<TransferResponse, RpcError> {
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferRequest,
+        _: RPCOption,
+    ) -> Result<TransferResponse, RpcError> {
         self.ask(Kind::Transfer, &rpc, VOTING).await
     }
 
@@ -157,17 +196,30 @@ struct Partial {
 impl Replicas {
     /// For these groups, by their number.
     pub fn new(identity: Identity, groups: BTreeMap<u64, Raft>) -> Self {
-        Self { identity, groups, partial: Mutex::default() }
+        Self {
+            identity,
+            groups,
+            partial: Mutex::default(),
+        }
     }
 
     /// Adds a piece; returns all of the data with the last one. `None`: a piece is missing.
     fn collect(&self, from: (NodeId, u64), piece: &Piece) -> Option<Option<Bytes>> {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         if piece.offset == 0 {
-            partial.insert(from, Partial { transfer: piece.transfer, data: BytesMut::new() });
+            partial.insert(
+                from,
+                Partial {
+                    transfer: piece.transfer,
+                    data: BytesMut::new(),
+                },
+            );
         }
-        let known = partial.get_mut(&from).filter(|known| known.transfer == piece.transfer)?;
-        let fits = known.data.len() as u64 == piece.offset && known.data.len() + piece.data.len() <= codec::LIMIT;
+        let known = partial
+            .get_mut(&from)
+            .filter(|known| known.transfer == piece.transfer)?;
+        let fits = known.data.len() as u64 == piece.offset
+            && known.data.len() + piece.data.len() <= codec::LIMIT;
         if !fits {
             partial.remove(&from);
             return None;
@@ -209,10 +261,18 @@ impl Handler for Replicas {
         };
         let payload = request.payload;
         match request.kind {
-            Kind::Append => Box::pin(async move { answer(&payload, |rpc| raft.append_entries(rpc)).await }),
+            Kind::Append => {
+                Box::pin(async move { answer(&payload, |rpc| raft.append_entries(rpc)).await })
+            }
             Kind::Vote => Box::pin(async move { answer(&payload, |rpc| raft.vote(rpc)).await }),
-            Kind::PreVote => Box::pin(async move { answer(&payload, |rpc| raft.pre_vote(rpc)).await }),
-            Kind::Transfer => Box::pin(async move { answer(&payload, |rpc| raft.handle_transfer_leader(rpc)).await }),
+            Kind::PreVote => {
+                Box::pin(async move { answer(&payload, |rpc| raft.pre_vote(rpc)).await })
+            }
+            Kind::Transfer => {
+                Box::pin(
+                    async move { answer(&payload, |rpc| raft.handle_transfer_leader(rpc)).await },
+                )
+            }
             Kind::Snapshot => {
                 let piece: Option<Piece> = codec::decode(&payload).ok();
                 let collected = piece.and_then(|piece| {
@@ -221,7 +281,9 @@ impl Handler for Replicas {
                 });
                 match collected {
                     Some((Some(snapshot), Some((vote, meta)))) => {
-                        Box::pin(async move { install(&raft, vote, Snapshot { meta, snapshot }).await })
+                        Box::pin(
+                            async move { install(&raft, vote, Snapshot { meta, snapshot }).await },
+                        )
                     }
                     Some(_) => Box::pin(std::future::ready(Some(Bytes::new()))),
                     None => Box::pin(std::future::ready(None)),
@@ -244,19 +306,49 @@ mod tests {
 
     fn piece(transfer: u64, offset: u64, data: &'static [u8], end: bool) -> Piece {
         let end = end.then(|| (Vote::new(1, 1), SnapshotMeta::default()));
-        Piece { transfer, offset, data: Bytes::from_static(data), end }
+        Piece {
+            transfer,
+            offset,
+            data: Bytes::from_static(data),
+            end,
+        }
     }
 
     #[test]
     fn pieces_of_a_snapshot_come_together_in_order_only() {
         let (_dir, replicas) = replicas();
         let from = (NodeId(1), 1);
-        assert_eq!(replicas.collect(from, &piece(1, 0, b"ab", false)), Some(None));
-        assert_eq!(replicas.collect(from, &piece(1, 2, b"c", true)), Some(Some(Bytes::from("abc"))));
-        assert_eq!(replicas.collect(from, &piece(2, 0, b"ab", false)), Some(None));
-        assert_eq!(replicas.collect(from, &piece(3, 2, b"c", true)), None, "another transfer");
-        assert_eq!(replicas.collect((NodeId(2), 1), &piece(2, 2, b"c", true)), None, "another peer");
-        assert_eq!(replicas.collect(from, &piece(2, 3, b"c", true)), None, "a hole");
-        assert_eq!(replicas.collect(from, &piece(2, 2, b"c", true)), None, "after a hole");
+        assert_eq!(
+            replicas.collect(from, &piece(1, 0, b"ab", false)),
+            Some(None)
+        );
+        assert_eq!(
+            replicas.collect(from, &piece(1, 2, b"c", true)),
+            Some(Some(Bytes::from("abc")))
+        );
+        assert_eq!(
+            replicas.collect(from, &piece(2, 0, b"ab", false)),
+            Some(None)
+        );
+        assert_eq!(
+            replicas.collect(from, &piece(3, 2, b"c", true)),
+            None,
+            "another transfer"
+        );
+        assert_eq!(
+            replicas.collect((NodeId(2), 1), &piece(2, 2, b"c", true)),
+            None,
+            "another peer"
+        );
+        assert_eq!(
+            replicas.collect(from, &piece(2, 3, b"c", true)),
+            None,
+            "a hole"
+        );
+        assert_eq!(
+            replicas.collect(from, &piece(2, 2, b"c", true)),
+            None,
+            "after a hole"
+        );
     }
 }
