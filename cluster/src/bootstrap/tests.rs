@@ -199,6 +199,26 @@ impl Trio {
         begun.elapsed()
     }
 
+    /// Whoever lacks entries needs a snapshot from now on.
+    fn forget_entries(&self) {
+        for node in self.alive() {
+            let runtime = node.runtime.as_ref().expect("runs");
+            for group in node.groups() {
+                runtime
+                    .block_on(group.raft.trigger().snapshot())
+                    .expect("runs");
+                self.until("a snapshot", |_| group.metrics().snapshot.is_some());
+                let covered = group.metrics().snapshot.map_or(0, |log_id| log_id.index);
+                runtime
+                    .block_on(group.raft.trigger().purge_log(covered))
+                    .expect("runs");
+                self.until("a purge", |_| {
+                    group.metrics().purged.map(|log_id| log_id.index) == Some(covered)
+                });
+            }
+        }
+    }
+
     /// Commits an entry in each shard, and waits until all that live have applied it.
     #[track_caller]
     fn write(&self) {
@@ -251,12 +271,17 @@ fn a_killed_leader_is_replaced_long_before_the_timers() {
 fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
     let mut trio = Trio::start();
     trio.write();
-    let old = trio.node(2).id();
-    trio.nodes[2] = None;
-    trio.dirs[2] = tempfile::tempdir().expect("makes");
-    trio.configs[2].data_dir = trio.dirs[2].path().to_owned();
-    trio.nodes[2] = Some(Node::start(&trio.configs[2]));
-    let new = trio.node(2).id();
+    let (old, cluster) = (
+        trio.node(0).id(),
+        trio.node(0).replication.identity.cluster(),
+    );
+    // The lowest seat, which would found a second cluster if it did not ask.
+    trio.nodes[0] = None;
+    trio.forget_entries();
+    trio.dirs[0] = tempfile::tempdir().expect("makes");
+    trio.configs[0].data_dir = trio.dirs[0].path().to_owned();
+    trio.nodes[0] = Some(Node::start(&trio.configs[0]));
+    let new = trio.node(0).id();
     assert_ne!(new, old);
     trio.until("the new disk votes and the old one does not", |trio| {
         let replaced = |group: &Arc<Group>| {
@@ -269,19 +294,37 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
         };
         trio.alive().flat_map(Node::groups).all(replaced)
     });
+    assert_eq!(trio.node(0).replication.identity.cluster(), cluster);
     trio.until("the old id is refused from now on", |trio| {
         trio.alive()
-            .take(2)
+            .skip(1)
             .all(|node| node.replication.identity.is_retired(old))
     });
-    trio.until("every shard has a leader", |trio| {
+    trio.write();
+    // Without the last node there is a quorum only with the new one's vote.
+    trio.nodes[2] = None;
+    trio.until("a new leader", |trio| {
         trio.leaders().iter().all(Option::is_some)
     });
     trio.write();
-    // Without the first node there is a quorum only with the new one's vote.
+}
+
+#[test]
+fn a_node_that_has_settled_gets_back_what_it_should_lead() {
+    let mut trio = Trio::start();
+    let expect = trio.leaders();
     trio.nodes[0] = None;
     trio.until("a new leader", |trio| {
         trio.leaders().iter().all(Option::is_some)
+    });
+    trio.nodes[0] = Some(Node::start(&trio.configs[0]));
+    for node in trio.alive() {
+        let _inside = node.runtime.as_ref().expect("runs").enter();
+        let links = node.replication.links.as_ref().expect("is not alone");
+        Failover::start(&node.replication.groups, links, Duration::from_millis(100));
+    }
+    trio.until("the leaders are as at first", |trio| {
+        trio.leaders() == expect
     });
     trio.write();
 }

@@ -18,7 +18,6 @@ use super::hello::{Hello, HelloError};
 use super::tls::AuthError;
 use super::{LinkError, Process, Request, Shared};
 use crate::codec::{self, CodecError};
-use crate::identity::ClusterId;
 
 /// Each side says so often that it is there.
 const PING: Duration = Duration::from_millis(100);
@@ -57,6 +56,11 @@ pub(super) enum Lost {
 }
 
 impl Lost {
+    /// Whether the peer was given its time and said nothing.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent)
+    }
+
     /// Whether nobody listens at the peer's address: its process is gone.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
@@ -132,7 +136,6 @@ async fn hear(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Hello, Lost> 
 /// The sending end of a connection, and those who wait for answers.
 pub(super) struct Connection {
     pub(super) process: Process,
-    pub(super) cluster: Option<ClusterId>,
     urgent: mpsc::Sender<Frame>,
     bulk: mpsc::Sender<Frame>,
     next: AtomicU64,
@@ -152,7 +155,6 @@ impl Connection {
         let (bulk, bulk_queue) = mpsc::channel(QUEUE);
         let connection = Self {
             process: hello.process(),
-            cluster: hello.cluster,
             urgent,
             bulk,
             next: AtomicU64::new(1),

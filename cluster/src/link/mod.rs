@@ -30,7 +30,7 @@ pub use self::frame::Kind;
 use self::peer::Peer;
 use self::tls::{Tls, TlsError};
 use crate::config::Config;
-use crate::identity::{ClusterId, Identity};
+use crate::identity::Identity;
 use crate::{BootId, NodeId};
 
 mod connection;
@@ -261,15 +261,6 @@ impl Links {
     /// The seats of all peers.
     pub fn seats(&self) -> Vec<u64> {
         self.0.peers.keys().copied().collect()
-    }
-
-    /// The cluster that a peer said it belongs to when it was connected.
-    pub fn cluster_of(&self, seat: u64) -> Option<ClusterId> {
-        self.0
-            .peers
-            .get(&seat)
-            .and_then(|peer| peer.connection())
-            .and_then(|connection| connection.cluster)
     }
 
     /// Ends all connections and stops to listen.

@@ -5,8 +5,10 @@
 //! down ───────────────▶ up, connected ───────────────────────────▶ suspect
 //!  ▲                          ▲           connected again, same process │
 //!  │                          └─────────────────────────────────────────┤
-//!  └── refuses to be called, or is silent for 500 ms ───────────────────┘
+//!  └── refuses to be called, or cannot be reached for 500 ms ───────────┘
 //! ```
+//!
+//! A connection that carries nothing for 500 ms, five pings, is given up, and the peer with it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -163,6 +165,10 @@ impl Task {
         self.peer.set_connection(None);
         if let Some(lost) = lost {
             tracing::debug!(seat = self.peer.seat, "connection lost: {lost}");
+            if lost.is_silence() {
+                // It had its time to answer.
+                self.change(None);
+            }
         }
         next
     }

@@ -236,3 +236,52 @@ async fn t_67_a_stranger_gets_not_a_byte() {
     // At most the alert by which TLS refuses what is not TLS.
     assert!(said.len() <= 7, "{said:?}");
 }
+
+#[tokio::test]
+async fn a_silent_peer_is_down_until_it_speaks_again() {
+    let listeners = listeners();
+    let (one, two) = (
+        start(&config(&listeners, 1), &listeners[0]),
+        start(&config(&listeners, 2), &listeners[1]),
+    );
+    until("connected", || {
+        one.links.up().len() == 1 && two.links.up().len() == 1
+    })
+    .await;
+    for (stalled, waiting) in [(&one, &two), (&two, &one)] {
+        let process = waiting.links.up()[0];
+        let mut events = waiting.links.subscribe();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        // The only thread of its runtime stands still; its sockets stay open.
+        stalled
+            .runtime
+            .as_ref()
+            .expect("runs")
+            .spawn(async move { released.recv() });
+        assert_eq!(events.recv().await, Ok(PeerEvent::Down(process)));
+        drop(release);
+        assert_eq!(events.recv().await, Ok(PeerEvent::Up(process)));
+        until("connected", || stalled.links.up().len() == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn t_68_a_frame_that_claims_too_much_ends_the_connection() {
+    let listeners = listeners();
+    let two = start(&config(&listeners, 2), &listeners[1]);
+    let address = listeners[1].local_addr().expect("has one").to_string();
+    let tls = Tls::new(&LinkAuth::Secret(vec![7; 32])).expect("is good");
+    for claim in [u32::MAX, frame::MAX_FRAME as u32 + 1, 3] {
+        let tcp = TcpStream::connect(&address).await.expect("connects");
+        let mut stream = tls.connect(tcp, &address).await.expect("knows the secret");
+        stream
+            .write_all(&claim.to_le_bytes())
+            .await
+            .expect("is sent");
+        stream.write_all(&[0; 64]).await.expect("is sent");
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert!(said.is_empty(), "{said:?}");
+    }
+    assert!(two.links.up().is_empty());
+}
