@@ -85,11 +85,11 @@ impl Replication {
     ) -> Result<Self, StartError> {
         config.check()?;
         let fatal = Fatal::abort();
-        let (dir, seat, fsync) = (config.data_dir.clone(), config.seat, config.fsync);
+        let (dir, seat) = (config.data_dir.clone(), config.seat);
         let options = Options {
-            fsync,
+            segment_bytes: config.log_segment_bytes,
+            fsync: config.fsync,
             fatal: fatal.clone(),
-            ..Options::default()
         };
         let open = move || {
             let log = Log::open(&dir.join("log"), options)?;

@@ -33,6 +33,8 @@ pub struct Config {
     pub settings: Settings,
     /// Wait for the disk before anything is acknowledged.
     pub fsync: bool,
+    /// The size of one file of the log; it is filled with zeros when it is made.
+    pub log_segment_bytes: u64,
     /// Nodes of clusters with other names are refused.
     pub cluster_name: String,
 }
@@ -104,6 +106,7 @@ impl Config {
             shards: 3,
             settings,
             fsync: true,
+            log_segment_bytes: 64 << 20,
             cluster_name: String::from("holdfast"),
         }
     }

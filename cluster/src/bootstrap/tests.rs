@@ -14,6 +14,8 @@ use crate::raft::types::Proposal;
 use crate::session::{Batch, Output, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Small, for the sake of the disk that all these nodes share.
+const SEGMENT: u64 = 1 << 20;
 /// Elections by openraft's timers alone take at least the lease and one timeout.
 const BY_TIMERS: Duration = Duration::from_secs(3);
 
@@ -142,6 +144,7 @@ impl Trio {
             advertise: addresses[n].to_string(),
             peers: peers.clone(),
             auth: LinkAuth::Secret(vec![7; 32]),
+            log_segment_bytes: SEGMENT,
             ..Config::single(dirs[n].path().to_owned(), Settings::default())
         };
         let configs: Vec<_> = (0..3).map(config).collect();
@@ -369,7 +372,10 @@ fn a_drained_node_leads_nothing_and_is_given_nothing() {
 #[test]
 fn a_node_by_itself_leads_at_once_and_again_after_a_restart() {
     let dir = tempfile::tempdir().expect("makes");
-    let config = Config::single(dir.path().to_owned(), Settings::default());
+    let config = Config {
+        log_segment_bytes: SEGMENT,
+        ..Config::single(dir.path().to_owned(), Settings::default())
+    };
     let mut applied = 0;
     for _ in 0..2 {
         let node = Node::start(&config);

@@ -29,7 +29,7 @@ const COMPARE: Duration = Duration::from_millis(25);
 /// No leader so long after the hand-off: the survivors campaign by themselves.
 const RETRY: Duration = Duration::from_millis(40);
 /// How often they do; after that openraft's own timers are left to it.
-const RETRIES: u32 = 20;
+const RETRIES: u32 = 6;
 /// How often groups without a leader, and with the wrong one, are looked for.
 const WATCH: Duration = Duration::from_millis(250);
 /// A node that has been up so long gets back the groups that it should lead.
@@ -284,9 +284,10 @@ impl Inner {
         let mut leadership = group.watch_leader();
         let led = |now: &Leadership| now.leader.is_some_and(|leader| leader != dead);
         for attempt in 0..RETRIES {
-            // Whoever was chosen is already at it.
-            let patience = if chosen == me { RETRY * 2 } else { RETRY } + RETRY / 2 * attempt;
-            let patience = patience + RETRY.mul_f64(rand::random_range(0.0..1.0));
+            // Whoever was chosen is already at it. Each attempt ends the others', so they give each
+            // other ever more time: a vote waits for the disk, which may be slow.
+            let patience = if chosen == me { RETRY * 2 } else { RETRY } * 2u32.pow(attempt);
+            let patience = patience.mul_f64(rand::random_range(1.0..2.0));
             let over = time::timeout(patience, leadership.wait_for(led))
                 .await
                 .is_ok();
