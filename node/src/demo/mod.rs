@@ -50,7 +50,7 @@ const AIM: Duration = Duration::from_millis(200);
 /// Passwords are random here, so that one round would do; the standard asks for this many.
 const ITERATIONS: u32 = 4096;
 /// Limits are for clients of many people; here all come from one address, in bursts.
-const CONFIGURATION: &str = "[limits]\n\
+pub const CONFIGURATION: &str = "[limits]\n\
     connections_per_address = 0\n\
     failed_resumes_per_minute = 0\n\
     logins_per_minute = 0\n\
@@ -173,7 +173,7 @@ async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
 }
 
 /// Accounts straight in the database, as `holdfast user add` does it.
-async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credentials>, DemoError> {
+pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credentials>, DemoError> {
     let storage = Storage::open(&StorageUrl::Sqlite(nodes.database())).await?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
