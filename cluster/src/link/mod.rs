@@ -6,7 +6,7 @@
 //! process is gone, as far as its groups and its clients are concerned ([`PeerEvent::Down`]).
 //!
 //! - [`frame`]: bytes to frames; [`tls`]: who may be there; [`hello`]: who is there;
-//! - `connection`: one connection while it lasts; [`peer`]: one seat, connected or not; [`listener`].
+//! - `connection`: one connection while it lasts; `peer`: one seat, connected or not; `listener`.
 //!
 //! # Invariants
 //!

@@ -182,7 +182,7 @@ impl Tls {
     }
 
     /// The accepting side, up to and including both proofs. With certificates, the name is still to be
-    /// compared ([`check_name`]), once the peer has said which seat it has.
+    /// compared ([`Tls::check_name`]), once the peer has said which seat it has.
     pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, AuthError> {
         let stream = self.acceptor.accept(tcp).await?;
         let exporter = stream
