@@ -42,6 +42,8 @@ pub struct App {
     pub logins: Throttle,
     /// Failed resumptions.
     pub resumes: Throttle,
+    /// Resources taken from another session.
+    pub takeovers: Throttle,
     /// Passwords that may be checked at a time.
     pub hashing: Semaphore,
     /// Last commands of connections that are not committed yet.
@@ -74,7 +76,9 @@ impl App {
     pub fn metrics_text(&self) -> String {
         let counts = self.cluster.read_all(|_, shard| shard.counts());
         let hibernated: usize = counts.iter().map(|(_, hibernated)| hibernated).sum();
-        self.metrics.hibernated.set(i64::try_from(hibernated).unwrap_or(i64::MAX));
+        self.metrics
+            .hibernated
+            .set(i64::try_from(hibernated).unwrap_or(i64::MAX));
         self.metrics.text()
     }
 

@@ -47,7 +47,9 @@ async fn dismiss(app: &App) {
 /// How many connections are closed per step.
 fn pace(connections: usize) -> usize {
     let steps = SPREAD.as_millis() / STEP.as_millis();
-    connections.div_ceil(usize::try_from(steps).unwrap_or(1)).max(8)
+    connections
+        .div_ceil(usize::try_from(steps).unwrap_or(1))
+        .max(8)
 }
 
 #[cfg(test)]

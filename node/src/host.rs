@@ -28,7 +28,8 @@ impl Host for NodeHost {
     }
 
     fn resync(&self, shard: ShardId) {
-        self.directory.resync(shard, |account| shard_of(account, self.shards));
+        self.directory
+            .resync(shard, |account| shard_of(account, self.shards));
     }
 
     fn perform(&self, shard: ShardId, pending: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>> {

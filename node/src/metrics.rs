@@ -103,16 +103,47 @@ impl Default for Metrics {
             held_back: Counter::default(),
             registry: Registry::default(),
         };
-        registry.register("c2s_connections", "Open client sockets", metrics.connections.clone());
-        registry.register("sessions", "Sessions with a connection here", metrics.sessions.clone());
-        registry.register("hibernated_sessions", "Sessions without a connection", metrics.hibernated.clone());
-        registry.register("refused_connections", "Connections refused by a limit", metrics.refused.clone());
+        registry.register(
+            "c2s_connections",
+            "Open client sockets",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "sessions",
+            "Sessions with a connection here",
+            metrics.sessions.clone(),
+        );
+        registry.register(
+            "hibernated_sessions",
+            "Sessions without a connection",
+            metrics.hibernated.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections refused by a limit",
+            metrics.refused.clone(),
+        );
         registry.register("logins", "Logins by result", metrics.logins.clone());
-        registry.register("resumes", "Attempts to resume by result", metrics.resumes.clone());
+        registry.register(
+            "resumes",
+            "Attempts to resume by result",
+            metrics.resumes.clone(),
+        );
         registry.register("stanzas", "Stanzas by direction", metrics.stanzas.clone());
-        registry.register("proposal_seconds", "From a proposal to its outcome", metrics.proposals.clone());
-        registry.register("held_back", "Times a slow reader was held back", metrics.held_back.clone());
-        Self { registry, ..metrics }
+        registry.register(
+            "proposal_seconds",
+            "From a proposal to its outcome",
+            metrics.proposals.clone(),
+        );
+        registry.register(
+            "held_back",
+            "Times a slow reader was held back",
+            metrics.held_back.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
     }
 }
 
@@ -137,7 +168,9 @@ impl Metrics {
 
     /// Counts stanzas.
     pub fn stanzas(&self, direction: Direction, count: usize) {
-        self.stanzas.get_or_create(&StanzaLabels { direction }).inc_by(count as u64);
+        self.stanzas
+            .get_or_create(&StanzaLabels { direction })
+            .inc_by(count as u64);
     }
 }
 
@@ -151,7 +184,10 @@ mod tests {
         metrics.resume(ResumeResult::Resumed);
         metrics.connections.set(3);
         let text = metrics.text();
-        assert!(text.contains("holdfast_resumes_total{result=\"Resumed\"} 1"), "{text}");
+        assert!(
+            text.contains("holdfast_resumes_total{result=\"Resumed\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("holdfast_c2s_connections 3"), "{text}");
     }
 }

@@ -4,8 +4,8 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
@@ -30,6 +30,8 @@ use crate::session::vigil::Vigil;
 use crate::storage::{Storage, StorageError};
 use crate::{clock, drain, services, telemetry};
 
+/// How often per minute an account's sessions may take a resource from each other.
+const TAKEOVERS: u32 = 6;
 /// How often the certificate's files are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(30);
 
@@ -43,7 +45,9 @@ pub enum ServeError {
     #[error("cannot read cluster.secret_file {0}: {1}")]
     Secret(PathBuf, io::Error),
     /// The cluster is configured without a way for nodes to know each other.
-    #[error("the cluster needs cluster.secret_file, or cluster.ca, cluster.certificate and cluster.key")]
+    #[error(
+        "the cluster needs cluster.secret_file, or cluster.ca, cluster.certificate and cluster.key"
+    )]
     NoLinkAuth,
     /// Neither certificate nor self-signed one.
     #[error(transparent)]
@@ -110,7 +114,10 @@ struct Stops {
 
 impl Stops {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {
@@ -140,7 +147,11 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     });
     let directory = Arc::new(Directory::default());
     let settings = cluster_config(&config)?;
-    let host = NodeHost { directory: directory.clone(), edge: edge.clone(), shards: settings.shards };
+    let host = NodeHost {
+        directory: directory.clone(),
+        edge: edge.clone(),
+        shards: settings.shards,
+    };
     let cluster = Cluster::start(settings, Arc::new(host)).await?;
     presences.attach(cluster.clone());
     let limits = config.limits.clone();
@@ -155,6 +166,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         gate: Gate::new(limits.connections_per_address),
         logins: Throttle::new(limits.logins_per_minute),
         resumes: Throttle::new(limits.failed_resumes_per_minute),
+        takeovers: Throttle::new(TAKEOVERS),
         hashing: Semaphore::new(2),
         departures: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
@@ -177,7 +189,12 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
     let Some(section) = &config.cluster else {
         return Ok(cluster::Config::single(data_dir, config.settings()));
     };
-    let auth = match (&section.secret_file, &section.ca, &section.certificate, &section.key) {
+    let auth = match (
+        &section.secret_file,
+        &section.ca,
+        &section.certificate,
+        &section.key,
+    ) {
         (Some(file), ..) => {
             let secret = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
             LinkAuth::Secret(secret.trim_ascii().to_vec())
@@ -189,7 +206,10 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
         },
         _ => return Err(ServeError::NoLinkAuth),
     };
-    let peer = |p: &crate::config::PeerAddress| Peer { seat: p.seat, address: p.address.clone() };
+    let peer = |p: &crate::config::PeerAddress| Peer {
+        seat: p.seat,
+        address: p.address.clone(),
+    };
     Ok(cluster::Config {
         seat: section.seat(),
         listen: section.listen,
@@ -204,7 +224,10 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
 fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {
     let plain = config.c2s.listen.iter().map(|address| (*address, false));
     let direct = config.c2s.listen_tls.iter().map(|address| (*address, true));
-    Ok(plain.chain(direct).map(|(address, direct)| c2s::bind(address, direct)).collect::<Result<_, _>>()?)
+    Ok(plain
+        .chain(direct)
+        .map(|(address, direct)| c2s::bind(address, direct))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Where this node listens; the ports may have been chosen by the system.
@@ -221,13 +244,20 @@ impl Addresses {
             let some = listeners.iter().filter(move |l| l.direct == direct);
             some.map(|l| l.address.to_string()).collect()
         };
-        Self { c2s: some(false), c2s_tls: some(true), admin: admin.to_string() }
+        Self {
+            c2s: some(false),
+            c2s_tls: some(true),
+            admin: admin.to_string(),
+        }
     }
 
     /// One line for whoever started us, and a file for programs.
     fn announce(&self, app: &App) -> io::Result<()> {
         let partial = app.file("addresses.json.new");
-        std::fs::write(&partial, serde_json::to_vec(self).map_err(io::Error::other)?)?;
+        std::fs::write(
+            &partial,
+            serde_json::to_vec(self).map_err(io::Error::other)?,
+        )?;
         std::fs::rename(partial, app.file("addresses.json"))?;
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
         println!("ready c2s={c2s} c2s_tls={tls} admin={}", self.admin);

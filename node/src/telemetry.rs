@@ -9,8 +9,11 @@ use crate::config::{Log, LogFormat};
 
 /// Installs the subscriber of this process. A second call, as in tests, changes nothing.
 pub fn install(log: &Log) {
-    let filter = EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Json => builder.json().finish().try_init(),
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),
@@ -19,12 +22,12 @@ pub fn install(log: &Log) {
     drop(installed);
 }
 
-/// The configured level, with a library that tells its life story at `info` held to warnings, unless it
-/// is asked for by name.
+/// The configured level, with a library held to errors, unless it is asked for by name: it tells its life
+/// story at `info` and warns of every heartbeat to a peer that is down, which our own log says once (T-74).
 fn directives(level: &str) -> String {
     match level.contains("openraft") {
         true => level.to_owned(),
-        false => format!("{level},openraft=warn"),
+        false => format!("{level},openraft=error"),
     }
 }
 
@@ -34,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_level_is_taken_as_it_is_but_for_the_one_library() {
-        assert_eq!(directives("info"), "info,openraft=warn");
+        assert_eq!(directives("info"), "info,openraft=error");
         assert_eq!(directives("warn,openraft=debug"), "warn,openraft=debug");
         assert!(EnvFilter::try_new(directives("info,node::session=debug")).is_ok());
     }

@@ -38,12 +38,19 @@ impl Node for App {
                 all.into_iter().flatten().collect()
             }
         };
-        page(views.into_iter(), after, max).into_iter().map(report).collect()
+        page(views.into_iter(), after, max)
+            .into_iter()
+            .map(report)
+            .collect()
     }
 
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {
         let (cluster, account) = (self.cluster.clone(), session.bare());
-        let command = Command::End { session, epoch: None, reason: EndReason::Admin };
+        let command = Command::End {
+            session,
+            epoch: None,
+            reason: EndReason::Admin,
+        };
         async move {
             match cluster.propose(&account, command).await {
                 Ok(outcome) => Ok(outcome == Outcome::Done),

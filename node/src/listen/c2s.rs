@@ -55,13 +55,21 @@ pub fn bind(address: SocketAddr, direct: bool) -> Result<Listener, ListenError> 
     };
     let opened = socket.and_then(|socket| {
         let address = socket.local_addr()?;
-        Ok(Listener { socket, direct, address })
+        Ok(Listener {
+            socket,
+            direct,
+            address,
+        })
     });
     opened.map_err(|error| ListenError { address, error })
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -132,7 +140,12 @@ async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, dir
         app.metrics.refused.inc();
         return;
     };
-    let visitor = Visitor { socket, address, direct, ticket };
+    let visitor = Visitor {
+        socket,
+        address,
+        direct,
+        ticket,
+    };
     if let Some(pump) = negotiate::welcome(app, visitor).await {
         drop(actix_rt::spawn(async move {
             pump.run().await;

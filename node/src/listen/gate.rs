@@ -44,7 +44,11 @@ impl Gate {
     }
 
     fn with_total(per_address: u32, total: usize) -> Arc<Self> {
-        Arc::new(Self { per_address, total, state: Mutex::default() })
+        Arc::new(Self {
+            per_address,
+            total,
+            state: Mutex::default(),
+        })
     }
 
     /// Takes a place, unless this address has its share already.
@@ -64,7 +68,12 @@ impl Gate {
         let shed = Arc::new(Notify::new());
         let number = state.last;
         state.inside.insert(number, shed.clone());
-        Some(Ticket { gate: self.clone(), number, address, shed })
+        Some(Ticket {
+            gate: self.clone(),
+            number,
+            address,
+            shed,
+        })
     }
 }
 
@@ -82,7 +91,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .gate
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         state.inside.remove(&self.number);
         if let Some(count) = state.addresses.get_mut(&self.address) {
             *count -= 1;
@@ -102,7 +115,8 @@ mod tests {
     #[test]
     fn t_12_an_address_has_its_share_and_gets_places_back() {
         let gate = Gate::new(2);
-        let (one, two): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let (one, two): (IpAddr, IpAddr) =
+            ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = gate.enter(one).unwrap();
         let _second = gate.enter(one).unwrap();
         assert!(gate.enter(one).is_none());

@@ -64,7 +64,11 @@ async fn header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Origin, ProxyEr
 }
 
 async fn exact(socket: &mut (impl AsyncRead + Unpin), buf: &mut [u8]) -> Result<(), ProxyError> {
-    socket.read_exact(buf).await.map(drop).map_err(|_| ProxyError::Cut)
+    socket
+        .read_exact(buf)
+        .await
+        .map(drop)
+        .map_err(|_| ProxyError::Cut)
 }
 
 /// Version 1: a line of text.
@@ -76,7 +80,8 @@ fn first(line: &[u8]) -> Result<Origin, ProxyError> {
         ["PROXY", family @ ("TCP4" | "TCP6"), source, _, _, _] => {
             let source: IpAddr = source.parse().map_err(|_| ProxyError::Malformed)?;
             let fits = source.is_ipv4() == (family == "TCP4");
-            fits.then_some(Origin::Address(source)).ok_or(ProxyError::Malformed)
+            fits.then_some(Origin::Address(source))
+                .ok_or(ProxyError::Malformed)
         }
         _ => Err(ProxyError::Malformed),
     }
@@ -100,11 +105,17 @@ fn decode(version: u8, family: u8, rest: &[u8]) -> Result<Origin, ProxyError> {
         // LOCAL: the balancer's own health check.
         (0x20, _) => Ok(Origin::Balancer),
         (0x21, 0x11) => {
-            let source: [u8; 4] = rest.get(..12).and_then(|r| r[..4].try_into().ok()).ok_or(ProxyError::Malformed)?;
+            let source: [u8; 4] = rest
+                .get(..12)
+                .and_then(|r| r[..4].try_into().ok())
+                .ok_or(ProxyError::Malformed)?;
             Ok(Origin::Address(Ipv4Addr::from(source).into()))
         }
         (0x21, 0x21) => {
-            let source: [u8; 16] = rest.get(..36).and_then(|r| r[..16].try_into().ok()).ok_or(ProxyError::Malformed)?;
+            let source: [u8; 16] = rest
+                .get(..36)
+                .and_then(|r| r[..16].try_into().ok())
+                .ok_or(ProxyError::Malformed)?;
             Ok(Origin::Address(Ipv6Addr::from(source).into()))
         }
         (0x21, _) => Ok(Origin::Balancer),
@@ -117,7 +128,10 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expect: Result<Origin, ProxyError>, left: &[u8]) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let mut rest = bytes;
         assert_eq!(runtime.block_on(read(&mut rest)), expect, "{bytes:?}");
         if expect.is_ok() {
@@ -133,10 +147,18 @@ mod tests {
     #[test]
     fn t_17_a_header_is_read_to_its_last_byte_and_no_further() {
         let address = Origin::Address("192.0.2.7".parse().unwrap());
-        check(b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n<stream", Ok(address), b"<stream");
+        check(
+            b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n<stream",
+            Ok(address),
+            b"<stream",
+        );
         check(b"PROXY UNKNOWN\r\n<", Ok(Origin::Balancer), b"<");
         let body = [192, 0, 2, 7, 192, 0, 2, 1, 0, 5, 0, 6, 9, 9];
-        check(&[&v2(0x21, 0x11, &body)[..], b"<"].concat(), Ok(address), b"<");
+        check(
+            &[&v2(0x21, 0x11, &body)[..], b"<"].concat(),
+            Ok(address),
+            b"<",
+        );
         check(&v2(0x20, 0, b""), Ok(Origin::Balancer), b"");
     }
 
@@ -144,8 +166,16 @@ mod tests {
     fn t_17_anything_else_is_refused() {
         check(b"<?xml version='1.0'?>", Err(ProxyError::Missing), b"");
         check(b"PROXY TCP4", Err(ProxyError::Cut), b"");
-        check(b"PROXY TCP4 ::1 ::1 5 6\r\n", Err(ProxyError::Malformed), b"");
-        check(&[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(), Err(ProxyError::Malformed), b"");
+        check(
+            b"PROXY TCP4 ::1 ::1 5 6\r\n",
+            Err(ProxyError::Malformed),
+            b"",
+        );
+        check(
+            &[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(),
+            Err(ProxyError::Malformed),
+            b"",
+        );
         check(&v2(0x21, 0x11, b"short"), Err(ProxyError::Malformed), b"");
         check(&v2(0x31, 0x11, &[0; 12]), Err(ProxyError::Malformed), b"");
         check(&v2(0x21, 0x11, &[0; 600]), Err(ProxyError::Malformed), b"");

@@ -26,7 +26,9 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No certificate is configured, and the domain is a real one.
-    #[error("tls.certificate and tls.key must be set to serve {0}: only localhost gets a self-signed one")]
+    #[error(
+        "tls.certificate and tls.key must be set to serve {0}: only localhost gets a self-signed one"
+    )]
     NotConfigured(String),
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
@@ -70,7 +72,12 @@ impl Certificates {
         };
         let read = (changed(&certificate), changed(&key));
         let current = ArcSwap::from_pointee(load(&certificate, &key)?);
-        Ok(Self { certificate, key, read: ArcSwap::from_pointee(read), current })
+        Ok(Self {
+            certificate,
+            key,
+            read: ArcSwap::from_pointee(read),
+            current,
+        })
     }
 
     /// Reads the files again if they changed. On error the certificate in use stays.
@@ -80,7 +87,8 @@ impl Certificates {
             return Ok(false);
         }
         self.read.store(Arc::new(read));
-        self.current.store(Arc::new(load(&self.certificate, &self.key)?));
+        self.current
+            .store(Arc::new(load(&self.certificate, &self.key)?));
         Ok(true)
     }
 
@@ -99,7 +107,10 @@ impl Identity {
     ) -> std::io::Result<(TlsStream<TcpStream>, TlsInfo)> {
         let acceptor = if direct { &self.direct } else { &self.starttls };
         let stream = acceptor.accept(socket).await?;
-        let info = TlsInfo { exporter: exporter(&stream), end_point: self.end_point.clone() };
+        let info = TlsInfo {
+            exporter: exporter(&stream),
+            end_point: self.end_point.clone(),
+        };
         Ok((stream, info))
     }
 }
@@ -112,7 +123,9 @@ fn exporter(stream: &TlsStream<TcpStream>) -> Option<[u8; 32]> {
         return None;
     }
     let context = Some(&[][..]);
-    connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", context).ok()
+    connection
+        .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", context)
+        .ok()
 }
 
 fn changed(file: &Path) -> SystemTime {
@@ -121,13 +134,17 @@ fn changed(file: &Path) -> SystemTime {
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
-    let unread = |path: &Path, e: rustls::pki_types::pem::Error| TlsError::Read(path.into(), e.to_string());
+    let unread =
+        |path: &Path, e: rustls::pki_types::pem::Error| TlsError::Read(path.into(), e.to_string());
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unread(certificate, e))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| unread(key, e))?;
     let Some(leaf) = chain.first() else {
-        return Err(TlsError::Read(certificate.into(), "there is no certificate in it".into()));
+        return Err(TlsError::Read(
+            certificate.into(),
+            "there is no certificate in it".into(),
+        ));
     };
     let end_point = end_point(leaf);
     let unusable = |e| TlsError::Unusable(certificate.into(), e);
@@ -159,11 +176,17 @@ fn end_point(leaf: &[u8]) -> Option<Vec<u8>> {
     };
     match oid.as_str() {
         // MD5, SHA-1 and SHA-256, with RSA, ECDSA and by themselves.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => Some(Sha256::digest(leaf).to_vec()),
+        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => {
+            Some(Sha256::digest(leaf).to_vec())
+        }
         "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => Some(Sha256::digest(leaf).to_vec()),
         "1.3.14.3.2.26" | "2.16.840.1.101.3.4.2.1" => Some(Sha256::digest(leaf).to_vec()),
-        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => Some(Sha384::digest(leaf).to_vec()),
-        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => Some(Sha512::digest(leaf).to_vec()),
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => {
+            Some(Sha384::digest(leaf).to_vec())
+        }
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => {
+            Some(Sha512::digest(leaf).to_vec())
+        }
         _ => None,
     }
 }
@@ -174,7 +197,10 @@ fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf)
     if let Some(domain) = domains.iter().find(|d| !is_local(d)) {
         return Err(TlsError::NotConfigured(domain.clone()));
     }
-    let (certificate, key) = (data_dir.join("localhost.crt"), data_dir.join("localhost.key"));
+    let (certificate, key) = (
+        data_dir.join("localhost.crt"),
+        data_dir.join("localhost.key"),
+    );
     if certificate.exists() && key.exists() {
         return Ok((certificate, key));
     }
@@ -186,8 +212,14 @@ fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf)
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
-    file.and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| TlsError::Write(path.into(), e))
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path);
+    file.and_then(|mut f| f.write_all(text.as_bytes()))
+        .map_err(|e| TlsError::Write(path.into(), e))
 }
 
 #[cfg(test)]
@@ -202,7 +234,10 @@ mod tests {
     fn a_self_signed_certificate_is_made_once_and_for_localhost_only() {
         let dir = tempfile::tempdir().unwrap();
         let open = |name: &str| Certificates::open(None, &domains(name), dir.path());
-        assert!(matches!(open("example.org"), Err(TlsError::NotConfigured(_))));
+        assert!(matches!(
+            open("example.org"),
+            Err(TlsError::NotConfigured(_))
+        ));
         let first = open("localhost").unwrap().current().end_point.clone();
         assert_eq!(first.as_ref().map(Vec::len), Some(32));
         assert_eq!(open("localhost").unwrap().current().end_point, first);
@@ -216,14 +251,22 @@ mod tests {
         assert!(!certificates.refresh().unwrap());
         let touch = |text: &str, seconds| {
             std::fs::write(dir.path().join("localhost.crt"), text).unwrap();
-            let file = std::fs::File::options().write(true).open(dir.path().join("localhost.crt")).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+            let file = std::fs::File::options()
+                .write(true)
+                .open(dir.path().join("localhost.crt"))
+                .unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+                .unwrap();
         };
         touch("broken", 1);
         assert!(certificates.refresh().is_err());
         assert_eq!(certificates.current().end_point, before);
         let made = rcgen::generate_simple_self_signed(domains("localhost")).unwrap();
-        std::fs::write(dir.path().join("localhost.key"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(
+            dir.path().join("localhost.key"),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
         touch(&made.cert.pem(), 2);
         assert!(certificates.refresh().unwrap());
         assert_ne!(certificates.current().end_point, before);

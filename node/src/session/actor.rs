@@ -23,13 +23,13 @@ use proto::{BareJid, Jid};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::count::{Incoming, Outgoing};
+use super::depart;
 use super::directory::Mail;
 use super::inbox::{Inbox, Work};
 use super::outbox::Outbox;
 use super::pulse::{Beat, Pulse};
 use super::pump::{FromPump, Order};
 use super::resume::Entered;
-use super::depart;
 use crate::app::App;
 use crate::clock;
 use crate::metrics::Direction;
@@ -203,7 +203,10 @@ impl SessionActor {
         use proto::stanza::IqType::{Error, Result};
         let is_answer = matches!(stanza.header.kind, Kind::Iq(Result | Error));
         is_answer
-            && self.ping.as_ref().is_some_and(|(id, _)| stanza.header.id.as_deref() == Some(id))
+            && self
+                .ping
+                .as_ref()
+                .is_some_and(|(id, _)| stanza.header.id.as_deref() == Some(id))
     }
 
     fn acknowledged(&mut self, h: u32, ctx: &mut Context<Self>) {
@@ -223,8 +226,14 @@ impl SessionActor {
         self.pulse.answered(stanzas, bytes);
         if let Some(upto) = upto {
             let session = self.session.clone();
-            let ack = Acknowledge { session, epoch: self.epoch, upto };
-            self.app.cluster.propose_lazily(&self.account, Command::Acknowledge(ack));
+            let ack = Acknowledge {
+                session,
+                epoch: self.epoch,
+                upto,
+            };
+            self.app
+                .cluster
+                .propose_lazily(&self.account, Command::Acknowledge(ack));
         }
     }
 
@@ -273,7 +282,14 @@ impl SessionActor {
     /// The session ends, whether the cluster answers or not.
     pub(super) fn end(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
         let (session, epoch) = (self.session.clone(), Some(self.epoch));
-        self.depart(Command::End { session, epoch, reason }, ctx);
+        self.depart(
+            Command::End {
+                session,
+                epoch,
+                reason,
+            },
+            ctx,
+        );
     }
 
     fn depart(&mut self, command: Command, ctx: &mut Context<Self>) {
@@ -351,7 +367,13 @@ impl StreamHandler<Vec<Mail>> for SessionActor {
                 return;
             }
             // Before a last word goes what came before it.
-            if matches!(&mail, Mail::Output(Output { event: Event::Detached(_), .. })) {
+            if matches!(
+                &mail,
+                Mail::Output(Output {
+                    event: Event::Detached(_),
+                    ..
+                })
+            ) {
                 self.drain(ctx);
                 self.flush();
             }
@@ -391,7 +413,9 @@ impl Drop for SessionActor {
         if self.phase != Phase::Over {
             // Only a panic, or the end of the process, gets here; either way the session is not at fault.
             let (session, epoch) = (self.session.clone(), self.epoch);
-            self.app.cluster.propose_lazily(&self.account, Command::Lost { session, epoch });
+            self.app
+                .cluster
+                .propose_lazily(&self.account, Command::Lost { session, epoch });
         }
     }
 }

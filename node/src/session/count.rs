@@ -18,12 +18,18 @@ pub struct Incoming {
 impl Incoming {
     /// A session that was just bound.
     pub fn new() -> Self {
-        Self { next: 1, origin: None }
+        Self {
+            next: 1,
+            origin: None,
+        }
     }
 
     /// A resumed session: stanza `next` is to come, and `h` of them were counted.
     pub fn resumed(next: u64, h: u32) -> Self {
-        Self { next, origin: Some((next, h)) }
+        Self {
+            next,
+            origin: Some((next, h)),
+        }
     }
 
     /// From the next stanza on they count; the count so far is `seed`.
@@ -70,7 +76,14 @@ pub struct Outgoing {
 impl Outgoing {
     /// Nothing is in flight; stanza `next` is to come. `h` is the client's count if it counts.
     pub fn new(next: u64, h: Option<u32>) -> Self {
-        Self { written: next, acked: next, told: next, h, unacked: VecDeque::new(), bytes: 0 }
+        Self {
+            written: next,
+            acked: next,
+            told: next,
+            h,
+            unacked: VecDeque::new(),
+            bytes: 0,
+        }
     }
 
     /// Stanzas from here on count from `seed`. What was written before is not counted (SM-17).
@@ -85,7 +98,8 @@ impl Outgoing {
     pub fn wrote(&mut self, bytes: usize) {
         self.written += 1;
         self.bytes += bytes;
-        self.unacked.push_back(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.unacked
+            .push_back(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// The absolute number of the next stanza to write.

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use cluster::{ConnId, ShardId};
 use cluster::session::Output;
+use cluster::{ConnId, ShardId};
 use proto::BareJid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -79,7 +79,9 @@ impl Directory {
     /// Tells one connection to leave; false if it is gone.
     pub fn dismiss(&self, conn: ConnId) -> bool {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(&conn).is_some_and(|e| e.mailbox.send(Mail::Leave).is_ok())
+        entries
+            .get(&conn)
+            .is_some_and(|e| e.mailbox.send(Mail::Leave).is_ok())
     }
 
     /// All connections.
@@ -90,7 +92,10 @@ impl Directory {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// There are none.
@@ -107,8 +112,20 @@ mod tests {
     use super::*;
 
     fn output(conn: ConnId) -> Output {
-        let owner = Owner { conn, ..Owner { node: Default::default(), boot: Default::default(), conn } };
-        Output { owner, session: proto::Jid::new("a@b/c").unwrap(), epoch: 1, event: Event::Bound }
+        let owner = Owner {
+            conn,
+            ..Owner {
+                node: Default::default(),
+                boot: Default::default(),
+                conn,
+            }
+        };
+        Output {
+            owner,
+            session: proto::Jid::new("a@b/c").unwrap(),
+            epoch: 1,
+            event: Event::Bound,
+        }
     }
 
     #[test]

@@ -56,14 +56,21 @@ impl Inbox {
     /// Appends. An `<r/>` right behind another one is answered with it (T-15).
     pub fn push(&mut self, work: Work) {
         match (&work, self.queue.back()) {
-            (Work::Nothing, _) | (Work::AckRequest(_), Some(Work::AckRequest(_))) => self.taken += 1,
+            (Work::Nothing, _) | (Work::AckRequest(_), Some(Work::AckRequest(_))) => {
+                self.taken += 1
+            }
             _ => self.queue.push_back(work),
         }
     }
 
     /// The next job: a run of stanzas, or one thing of another kind.
     pub fn next(&mut self) -> Option<Job> {
-        let run = self.queue.iter().take(BATCH).take_while(|w| w.is_stanza()).count();
+        let run = self
+            .queue
+            .iter()
+            .take(BATCH)
+            .take_while(|w| w.is_stanza())
+            .count();
         self.taken += run.max(1).min(self.queue.len());
         match run {
             0 => self.queue.pop_front().map(Job::One),
@@ -75,7 +82,8 @@ impl Inbox {
     /// taken out. No other is left behind: those before it are older.
     pub fn overdue(&mut self, since: u64) -> bool {
         let before = self.queue.len();
-        self.queue.retain(|w| !matches!(w, Work::AckRequest(at) if *at <= since));
+        self.queue
+            .retain(|w| !matches!(w, Work::AckRequest(at) if *at <= since));
         self.taken += before - self.queue.len();
         before != self.queue.len()
     }

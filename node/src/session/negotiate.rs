@@ -58,7 +58,12 @@ pub(super) struct Negotiation<S> {
 /// be run: as a task of its own, because this one is five times as large.
 pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
     let accepted = Instant::now();
-    let Visitor { socket, address, direct, ticket } = visitor;
+    let Visitor {
+        socket,
+        address,
+        direct,
+        ticket,
+    } = visitor;
     let secured = timeout(TLS, secure(&app, socket, direct));
     let signal = ticket.signal();
     let secured = tokio::select! {
@@ -67,8 +72,16 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
     };
     let (socket, machine) = secured.ok()??;
     let deadline = accepted + AUTHENTICATED;
-    let negotiation =
-        Negotiation { app, machine, address, account: None, socket, deadline, accepted, ticket };
+    let negotiation = Negotiation {
+        app,
+        machine,
+        address,
+        account: None,
+        socket,
+        deadline,
+        accepted,
+        ticket,
+    };
     negotiation.run().await
 }
 
@@ -77,7 +90,11 @@ type Secured = (TlsStream<TcpStream>, Stream);
 async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secured> {
     let identity = app.certificates.current();
     let machine = |security| {
-        Stream::new(app.stream_settings.clone(), security, Box::new(clock::entropy))
+        Stream::new(
+            app.stream_settings.clone(),
+            security,
+            Box::new(clock::entropy),
+        )
     };
     if direct {
         let (socket, info) = identity.accept(socket, true).await.ok()?;
@@ -141,7 +158,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             farewell(&mut self.socket, &mut self.machine).await;
             return None;
         };
-        let Self { app, machine, mut socket, ticket, .. } = self;
+        let Self {
+            app,
+            machine,
+            mut socket,
+            ticket,
+            ..
+        } = self;
         drop(ticket);
         let mut machine = machine;
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
@@ -177,7 +200,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 Ok(Some(Input::Closed | Input::Failed(_)) | None) => return None,
                 Ok(Some(input)) => self.log_in(input).await,
                 Err(_) => {
-                    self.machine.fail(StreamError::new(Condition::ConnectionTimeout));
+                    self.machine
+                        .fail(StreamError::new(Condition::ConnectionTimeout));
                     return None;
                 }
             }
@@ -188,7 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     async fn log_in(&mut self, input: Input) {
         match input {
             Input::Lookup { username, domain } => self.look_up(&username, &domain).await,
-            Input::VerifyPlain { digest, keys, password } => {
+            Input::VerifyPlain {
+                digest,
+                keys,
+                password,
+            } => {
                 // Bounded, because each of them costs a core for milliseconds (T-26).
                 let permit = self.app.hashing.acquire().await;
                 let verify = move || plain::verify(digest, &keys, &password);
@@ -201,9 +229,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 self.deadline = self.accepted + BOUND;
                 self.account = Some(account);
             }
-            Input::AuthFailed { account, failure: Failure::NotAuthorized } => {
+            Input::AuthFailed {
+                account,
+                failure: Failure::NotAuthorized,
+            } => {
                 self.app.metrics.login(LoginResult::Failed);
-                self.app.logins.failed(account.as_ref(), self.address, clock::instant());
+                self.app
+                    .logins
+                    .failed(account.as_ref(), Some(self.address), clock::instant());
             }
             _ => {}
         }
@@ -213,7 +246,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let Ok(account) = BareJid::new(&format!("{username}@{domain}")) else {
             return self.machine.credentials(None);
         };
-        let Some(delay) = self.app.logins.check(&account, self.address, clock::instant()) else {
+        let address = Some(self.address);
+        let Some(delay) = self.app.logins.check(&account, address, clock::instant()) else {
             self.app.metrics.login(LoginResult::Throttled);
             return self.machine.credentials_unavailable();
         };

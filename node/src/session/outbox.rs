@@ -46,7 +46,10 @@ pub struct Outbox {
 impl Outbox {
     /// An empty queue; stanza `next` is to come.
     pub fn new(next: u64) -> Self {
-        Self { expected: next, queue: VecDeque::new() }
+        Self {
+            expected: next,
+            queue: VecDeque::new(),
+        }
     }
 
     /// Appends a stanza if it is the next one.

@@ -24,7 +24,9 @@ impl SessionActor {
                     self.catch_up(ctx);
                 }
             }
-            Event::Enabled { smid, max, seed, .. } => self.outbox.enabled(smid, max, seed),
+            Event::Enabled {
+                smid, max, seed, ..
+            } => self.outbox.enabled(smid, max, seed),
             Event::Detached(Detached::Resumed) => self.detached(Some(Condition::Conflict), ctx),
             Event::Detached(Detached::Ended(reason)) => self.detached(condition(reason), ctx),
             Event::Detached(Detached::Fenced) => self.detached(None, ctx),
@@ -36,7 +38,10 @@ impl SessionActor {
     /// Reads what was skipped from this node's replica.
     pub(super) fn catch_up(&mut self, ctx: &mut Context<Self>) {
         let (session, epoch, from) = (&self.session, self.epoch, self.outbox.expected());
-        let missed = self.app.cluster.read(&self.account, |s| s.missed(session, epoch, from));
+        let missed = self
+            .app
+            .cluster
+            .read(&self.account, |s| s.missed(session, epoch, from));
         let Some(missed) = missed else {
             return self.detached(None, ctx);
         };

@@ -32,7 +32,13 @@ pub struct Pulse {
 impl Pulse {
     /// A client may be silent for `idle` before it is asked, and for `patience` after that.
     pub fn new(idle: u64, patience: u64) -> Self {
-        Self { pace: Pace::new(ACK_TIMEOUT), idle, patience, heard: 0, asked: None }
+        Self {
+            pace: Pace::new(ACK_TIMEOUT),
+            idle,
+            patience,
+            heard: 0,
+            asked: None,
+        }
     }
 
     /// Anything came from the client.

@@ -103,7 +103,10 @@ pub struct Pump<S> {
 }
 
 /// Reads once, straight into the machine. 0 = the peer has closed.
-pub async fn read_some(reader: &mut (impl AsyncRead + Unpin), machine: &mut Stream) -> io::Result<usize> {
+pub async fn read_some(
+    reader: &mut (impl AsyncRead + Unpin),
+    machine: &mut Stream,
+) -> io::Result<usize> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
@@ -253,7 +256,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         if end == End::Dropped {
             return;
         }
-        let Self { out, writer, reader, .. } = self;
+        let Self {
+            out,
+            writer,
+            reader,
+            ..
+        } = self;
         let last = async {
             while out.is_waiting() {
                 out.write(writer).await?;
@@ -297,7 +305,10 @@ impl Out {
         self.unflushed = true;
         self.at += written;
         if self.at == self.bytes.len() {
-            *self = Self { unflushed: true, ..Self::default() };
+            *self = Self {
+                unflushed: true,
+                ..Self::default()
+            };
         }
         Ok(())
     }

@@ -17,7 +17,11 @@ impl Rate {
     /// `per_second` elements, bursts of five times as many; 0 = no limit.
     pub fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second);
-        Self { per_second, tokens: per_second * 5.0, at: now }
+        Self {
+            per_second,
+            tokens: per_second * 5.0,
+            at: now,
+        }
     }
 
     /// So much arrived. Returns how long to stop reading, if at all.
@@ -44,7 +48,10 @@ mod tests {
         assert_eq!(rate.spend(1000, 0, start), None);
         let pause = rate.spend(100, 0, start).unwrap();
         assert_eq!(pause.as_millis(), 500);
-        assert_eq!(rate.spend(0, 0, start + pause + Duration::from_millis(1)), None);
+        assert_eq!(
+            rate.spend(0, 0, start + pause + Duration::from_millis(1)),
+            None
+        );
         assert_eq!(Rate::new(0, start).spend(1_000_000, 0, start), None);
     }
 

@@ -38,7 +38,11 @@ pub struct Entered {
 impl Entered {
     fn new(app: &Arc<App>, account: &BareJid) -> Self {
         let (conn, mail) = app.directory.enter(account.clone());
-        Self { app: app.clone(), conn, mail: Some(mail) }
+        Self {
+            app: app.clone(),
+            conn,
+            mail: Some(mail),
+        }
     }
 
     /// The connection's name.
@@ -72,24 +76,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Claims a resource. On `None` the machine has been told.
     pub(super) async fn bind(&mut self, id: &str, resource: Option<String>) -> Option<Opening> {
         let account = self.account.clone()?;
-        let resource = resource.unwrap_or_else(|| clock::name(64));
-        let Ok(session) = account.with_resource(&resource) else {
-            self.machine.bind_failed(id, StanzaError::new(Refusal::BadRequest));
+        let Some(session) = self.claim(&account, resource) else {
+            self.machine
+                .bind_failed(id, StanzaError::new(Refusal::BadRequest));
             return None;
         };
         let mut entered = Entered::new(&self.app, &account);
         let owner = self.app.cluster.owner(entered.conn);
-        let command = Command::Bind(Bind { session: session.clone(), owner });
+        let command = Command::Bind(Bind {
+            session: session.clone(),
+            owner,
+        });
         let epoch = match self.app.cluster.propose(&account, command).await {
             Ok(Outcome::Bound { epoch }) => epoch,
             Ok(Outcome::TooManySessions) => {
-                self.machine.bind_failed(id, StanzaError::new(Refusal::ResourceConstraint));
+                self.machine
+                    .bind_failed(id, StanzaError::new(Refusal::ResourceConstraint));
                 return None;
             }
             other => return self.undecided(other.err()),
         };
         match entered.first().await {
-            Some(Output { event: Event::Bound, .. }) => {}
+            Some(Output {
+                event: Event::Bound,
+                ..
+            }) => {}
             _ => return self.abandon(session, epoch),
         }
         self.machine.bound(id, &session);
@@ -106,26 +117,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         })
     }
 
+    /// The address to bind: the wished one, even if another session holds it, unless two clients seem to
+    /// drive each other out of it (ST-64, T-44).
+    fn claim(&self, account: &BareJid, wish: Option<String>) -> Option<Jid> {
+        let wished = wish.and_then(|resource| account.with_resource(&resource).ok());
+        let generated = || account.with_resource(&clock::name(64)).ok();
+        let Some(wished) = wished else {
+            return generated();
+        };
+        let sessions = self
+            .app
+            .cluster
+            .read(account, |shard| shard.sessions(account));
+        if sessions.iter().any(|held| held.jid == wished) {
+            let takeovers = &self.app.takeovers;
+            if takeovers.check(account, None, clock::instant()).is_none() {
+                return generated();
+            }
+            takeovers.failed(Some(account), None, clock::instant());
+        }
+        Some(wished)
+    }
+
     /// Takes an old session over. On `None` the machine has been told.
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
         let throttle = &self.app.resumes;
-        if throttle.check(&account, self.address, clock::instant()).is_none() {
+        let address = Some(self.address);
+        if throttle
+            .check(&account, address, clock::instant())
+            .is_none()
+        {
             // Not `<failed/>`: no client asks twice, and this session may be a good one.
-            self.machine.fail(StreamError::new(Condition::ResourceConstraint));
+            self.machine
+                .fail(StreamError::new(Condition::ResourceConstraint));
             return None;
         }
         let mut entered = Entered::new(&self.app, &account);
         let owner = self.app.cluster.owner(entered.conn);
         let smid = SmId(previd.as_str().into());
-        let command = Command::Resume(Resume { account: account.clone(), smid, h, owner });
+        let command = Command::Resume(Resume {
+            account: account.clone(),
+            smid,
+            h,
+            owner,
+        });
         let outcome = self.app.cluster.propose(&account, command).await;
         let (session, epoch) = match outcome {
             Ok(Outcome::Resumed { session, epoch }) => (session, epoch),
             Ok(Outcome::NotResumed { h }) => {
                 self.app.metrics.resume(ResumeResult::NotFound);
-                throttle.failed(Some(&account), self.address, clock::instant());
-                self.machine.resume_failed(Failed { condition: Refusal::ItemNotFound, h });
+                throttle.failed(Some(&account), address, clock::instant());
+                self.machine.resume_failed(Failed {
+                    condition: Refusal::ItemNotFound,
+                    h,
+                });
                 return None;
             }
             Ok(Outcome::CountTooHigh { h, sent }) => {
@@ -139,7 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             }
         };
         let resumed = match entered.first().await {
-            Some(Output { event: Event::Resumed(resumed), .. }) => resumed,
+            Some(Output {
+                event: Event::Resumed(resumed),
+                ..
+            }) => resumed,
             _ => {
                 self.app.metrics.resume(ResumeResult::Unavailable);
                 return self.abandon(session, epoch);
@@ -158,8 +207,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         epoch: u64,
         resumed: &Resumed,
     ) -> Opening {
-        let views = self.app.cluster.read(account, |shard| shard.sessions(account));
-        let available = views.iter().any(|v| v.jid == session && v.priority.is_some());
+        let views = self
+            .app
+            .cluster
+            .read(account, |shard| shard.sessions(account));
+        let available = views
+            .iter()
+            .any(|v| v.jid == session && v.priority.is_some());
         Opening {
             session,
             epoch,
@@ -176,7 +230,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// The cluster could not decide: the client keeps its session and tries again (SM-60).
     fn undecided(&mut self, error: Option<Unavailable>) -> Option<Opening> {
         tracing::warn!(?error, "a session could not be opened");
-        self.machine.fail(StreamError::new(Condition::InternalServerError));
+        self.machine
+            .fail(StreamError::new(Condition::InternalServerError));
         None
     }
 

@@ -25,7 +25,11 @@ pub struct Vigil {
 impl Vigil {
     /// A watch that began at `now`.
     fn new(now: Instant) -> Self {
-        Self { started: now, beat: AtomicU64::new(0), pauses: AtomicU64::new(0) }
+        Self {
+            started: now,
+            beat: AtomicU64::new(0),
+            pauses: AtomicU64::new(0),
+        }
     }
 
     /// Begins to watch, on a thread that no work can hold up and that ends with the last handle.
@@ -57,7 +61,8 @@ impl Vigil {
     }
 
     fn silence(&self, now: Instant) -> u64 {
-        self.millis(now).saturating_sub(self.beat.load(Ordering::Acquire))
+        self.millis(now)
+            .saturating_sub(self.beat.load(Ordering::Acquire))
     }
 
     fn millis(&self, now: Instant) -> u64 {

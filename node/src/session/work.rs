@@ -59,7 +59,12 @@ impl SessionActor {
         let mut context = self.context.clone();
         let job = async move {
             let stanzas = resolve(&mut context, stanzas).await;
-            let command = Command::Inbound(Inbound { session, epoch, first, stanzas });
+            let command = Command::Inbound(Inbound {
+                session,
+                epoch,
+                first,
+                stanzas,
+            });
             let started = clock::instant();
             let mut outcome = app.cluster.propose(&account, command.clone()).await;
             for _ in 1..TRIES {
@@ -68,7 +73,10 @@ impl SessionActor {
                 }
                 outcome = app.cluster.propose(&account, command.clone()).await;
             }
-            observe(&app.metrics, clock::instant().saturating_duration_since(started));
+            observe(
+                &app.metrics,
+                clock::instant().saturating_duration_since(started),
+            );
             (outcome, context)
         };
         ctx.spawn(job.into_actor(self).map(|(outcome, context), act, ctx| {
@@ -130,10 +138,14 @@ impl SessionActor {
         let (app, account) = (self.app.clone(), self.account.clone());
         let (session, epoch) = (self.session.clone(), self.epoch);
         let job = async move {
-            let is_ours = move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
+            let is_ours =
+                move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
             app.cluster.read_latest(&account, is_ours).await
         };
-        ctx.spawn(job.into_actor(self).map(move |ours, act, ctx| act.verified(ours.ok(), pauses, ctx)));
+        ctx.spawn(
+            job.into_actor(self)
+                .map(move |ours, act, ctx| act.verified(ours.ok(), pauses, ctx)),
+        );
     }
 
     /// `<enabled/>` was written.
@@ -150,7 +162,11 @@ impl SessionActor {
         self.phase = Phase::Ending;
         let (app, account) = (self.app.clone(), self.account.clone());
         let (session, epoch) = (self.session.clone(), Some(self.epoch));
-        let command = Command::End { session, epoch, reason: EndReason::Closed };
+        let command = Command::End {
+            session,
+            epoch,
+            reason: EndReason::Closed,
+        };
         let job = async move { app.cluster.propose(&account, command).await };
         ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
             act.answer();

@@ -66,7 +66,8 @@ pub(super) mod tests {
     }
 
     fn message() -> Stanza {
-        Stanza::new(Kind::Message(MessageType::Chat)).with_child(Element::new("body", ns::CLIENT).with_text("x"))
+        Stanza::new(Kind::Message(MessageType::Chat))
+            .with_child(Element::new("body", ns::CLIENT).with_text("x"))
     }
 
     fn written(item: &Item, late: bool) -> String {
@@ -80,11 +81,20 @@ pub(super) mod tests {
     #[test]
     fn im_84_only_what_is_in_the_archive_carries_its_id() {
         let mid = Some(Mid::new(1, 2));
-        let hidden = Item { mid, ..item(message().pack()) };
+        let hidden = Item {
+            mid,
+            ..item(message().pack())
+        };
         assert!(!written(&hidden, false).contains("stanza-id"));
-        let archived = Item { archived: true, ..hidden };
+        let archived = Item {
+            archived: true,
+            ..hidden
+        };
         let text = written(&archived, false);
-        assert!(text.contains("<stanza-id") && text.contains("by='bob@localhost'"), "{text}");
+        assert!(
+            text.contains("<stanza-id") && text.contains("by='bob@localhost'"),
+            "{text}"
+        );
         assert!(text.contains(&mid.unwrap().to_string()), "{text}");
         assert!(!text.contains("delay"), "{text}");
     }
@@ -94,16 +104,29 @@ pub(super) mod tests {
         let late = written(&item(message().pack()), true);
         assert!(late.contains("2001-09-09T01:46:40.123Z"), "{late}");
         let stamped = message().with_child(delay::delay("localhost", &delay::stamp(5)));
-        assert_eq!(written(&item(stamped.pack()), true).matches("urn:xmpp:delay").count(), 1);
+        assert_eq!(
+            written(&item(stamped.pack()), true)
+                .matches("urn:xmpp:delay")
+                .count(),
+            1
+        );
         let foreign = message().with_child(delay::delay("elsewhere", &delay::stamp(5)));
-        assert_eq!(written(&item(foreign.pack()), true).matches("urn:xmpp:delay").count(), 2);
+        assert_eq!(
+            written(&item(foreign.pack()), true)
+                .matches("urn:xmpp:delay")
+                .count(),
+            2
+        );
         let iq = Stanza::new(Kind::Iq(IqType::Result)).with_id("1");
         assert!(!written(&item(iq.pack()), true).contains("delay"));
     }
 
     #[test]
     fn im_61_offline_messages_are_stamped() {
-        let offline = Item { offline: true, ..item(message().pack()) };
+        let offline = Item {
+            offline: true,
+            ..item(message().pack())
+        };
         assert!(written(&offline, false).contains("<delay"));
     }
 }
