@@ -17,7 +17,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// A session that was just bound.
-    pub fn new() -> Self {
+    pub fn bound() -> Self {
         Self {
             next: 1,
             origin: None,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn sm_16_stanzas_before_enable_are_numbered_but_not_counted() {
-        let mut incoming = Incoming::new();
+        let mut incoming = Incoming::bound();
         incoming.handled(4);
         assert_eq!(incoming.h(), None);
         incoming.enable(3, 0);

@@ -64,7 +64,7 @@ impl Inbox {
     }
 
     /// The next job: a run of stanzas, or one thing of another kind.
-    pub fn next(&mut self) -> Option<Job> {
+    pub fn job(&mut self) -> Option<Job> {
         let run = self
             .queue
             .iter()
@@ -129,11 +129,11 @@ mod tests {
         inbox.push(Work::AckRequest(5));
         inbox.push(Work::AckRequest(6));
         stanzas(&mut inbox, 1);
-        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == BATCH));
-        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == 2));
-        assert!(matches!(inbox.next(), Some(Job::One(Work::AckRequest(5)))));
-        assert!(matches!(inbox.next(), Some(Job::Stanzas(s)) if s.len() == 1));
-        assert!(inbox.next().is_none());
+        assert!(matches!(inbox.job(), Some(Job::Stanzas(s)) if s.len() == BATCH));
+        assert!(matches!(inbox.job(), Some(Job::Stanzas(s)) if s.len() == 2));
+        assert!(matches!(inbox.job(), Some(Job::One(Work::AckRequest(5)))));
+        assert!(matches!(inbox.job(), Some(Job::Stanzas(s)) if s.len() == 1));
+        assert!(inbox.job().is_none());
         assert_eq!(inbox.taken(), BATCH + 5);
         assert_eq!(inbox.taken(), 0);
     }

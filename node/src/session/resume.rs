@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             session,
             epoch,
             entered,
-            incoming: Incoming::new(),
+            incoming: Incoming::bound(),
             outgoing: Outgoing::new(1, None),
             outbox: Outbox::new(1),
             late: 0,

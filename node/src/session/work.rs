@@ -25,7 +25,7 @@ impl SessionActor {
             if self.leaving {
                 return self.leave(ctx);
             }
-            let Some(job) = self.inbox.next() else {
+            let Some(job) = self.inbox.job() else {
                 break;
             };
             match job {

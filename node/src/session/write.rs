@@ -80,9 +80,9 @@ pub(super) mod tests {
 
     #[test]
     fn im_84_only_what_is_in_the_archive_carries_its_id() {
-        let mid = Some(Mid::new(1, 2));
+        let mid = Mid::new(1, 2);
         let hidden = Item {
-            mid,
+            mid: Some(mid),
             ..item(message().pack())
         };
         assert!(!written(&hidden, false).contains("stanza-id"));
@@ -95,7 +95,7 @@ pub(super) mod tests {
             text.contains("<stanza-id") && text.contains("by='bob@localhost'"),
             "{text}"
         );
-        assert!(text.contains(&mid.unwrap().to_string()), "{text}");
+        assert!(text.contains(&mid.to_string()), "{text}");
         assert!(!text.contains("delay"), "{text}");
     }
 
