@@ -116,7 +116,10 @@ pub fn counts(last: u32, h: u32, in_flight: usize) {
     match crate::sm::newly_acked(last, h, in_flight) {
         Ok(covered) => {
             assert!(covered <= in_flight);
-            assert_eq!(u32::try_from(covered).map(|covered| last.wrapping_add(covered)), Ok(h));
+            assert_eq!(
+                u32::try_from(covered).map(|covered| last.wrapping_add(covered)),
+                Ok(h)
+            );
         }
         Err(refused) => assert_eq!(refused.h, h),
     }

@@ -106,7 +106,7 @@ impl ShardState {
                 self.add_effect(Effect::Archive(row));
             }
             if message.traits.carbon {
-                for other in self.carbon_sessions(&account, &[jid.clone()]) {
+                for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
                     let copy =
                         carbon::wrap(&message.packet, archived, Direction::Sent, &account, &other);
                     self.enqueue_plain(&other, copy, out);

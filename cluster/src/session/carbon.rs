@@ -28,7 +28,7 @@ pub(super) fn wrap(
     let id = archived.map(|mid| {
         Element::new("stanza-id", ns::SID)
             .with_attr("by", account.as_str())
-            .with_attr("id", &mid.to_string())
+            .with_attr("id", mid.to_string())
     });
     let mut inner = Vec::new();
     original.write(id.as_slice(), &mut inner);

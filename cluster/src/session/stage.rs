@@ -156,12 +156,6 @@ impl Stage {
         self.apply(Command::Resume(resume))
     }
 
-    /// Carries out every pending effect; what is fetched is what was archived.
-    pub(super) fn effects(&mut self) -> Vec<Effect> {
-        let pending = self.state.pending(crate::id::EffectId(0), usize::MAX);
-        pending.iter().map(|p| (*p.effect).clone()).collect()
-    }
-
     pub(super) fn undelivered(&self, account: &str) -> usize {
         self.state
             .undelivered(&BareJid::new(account).expect("valid"))

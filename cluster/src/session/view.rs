@@ -103,21 +103,19 @@ impl ShardState {
         let Some(user) = self.users.get(account) else {
             return Vec::new();
         };
-        let views = user.sessions.iter().filter_map(|(resource, s)| {
-            Some(SessionView {
-                jid: account.with_prepared_resource(resource),
-                owner: s.owner,
-                epoch: s.epoch,
-                resumable: s.is_resumable(),
-                queue: s.queue.len(),
-                queue_bytes: s.queue.iter().map(|i| i.packet.payload.len()).sum(),
-                oldest: s
-                    .queue
-                    .front()
-                    .map_or(0, |i| self.now.saturating_sub(i.stamp)),
-                priority: s.presence.as_ref().map(|p| p.priority),
-                hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
-            })
+        let views = user.sessions.iter().map(|(resource, s)| SessionView {
+            jid: account.with_prepared_resource(resource),
+            owner: s.owner,
+            epoch: s.epoch,
+            resumable: s.is_resumable(),
+            queue: s.queue.len(),
+            queue_bytes: s.queue.iter().map(|i| i.packet.payload.len()).sum(),
+            oldest: s
+                .queue
+                .front()
+                .map_or(0, |i| self.now.saturating_sub(i.stamp)),
+            priority: s.presence.as_ref().map(|p| p.priority),
+            hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
         });
         views.collect()
     }

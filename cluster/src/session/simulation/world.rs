@@ -78,7 +78,11 @@ impl World {
     pub(super) fn coverage(&self) -> (usize, u32, u32) {
         let received = self.clients.iter().map(|c| c.received.len()).sum();
         let resumes = self.clients.iter().map(|c| c.resumes).sum();
-        (received, resumes, self.clients.iter().map(|c| c.session).sum())
+        (
+            received,
+            resumes,
+            self.clients.iter().map(|c| c.session).sum(),
+        )
     }
 
     /// Sums up every choice made: equal for equal runs.
