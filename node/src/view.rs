@@ -8,11 +8,13 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
+use crate::admin::report::ClusterReport;
+use crate::admin::token;
 use crate::app::App;
 
 impl Node for App {
     fn token_file(&self) -> PathBuf {
-        self.file("admin.token")
+        self.file(token::FILE)
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -24,7 +26,7 @@ impl Node for App {
     }
 
     fn cluster(&self) -> serde_json::Value {
-        serde_json::to_value(self.cluster.status()).unwrap_or_default()
+        serde_json::to_value(ClusterReport::from(self.cluster.status())).unwrap_or_default()
     }
 
     fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport> {

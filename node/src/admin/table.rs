@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// Columns that come first, in this order; the others follow by name.
 const FIRST: &[&str] = &[
-    "seat", "shard", "id", "jid", "state", "node", "address", "up", "leader", "term",
+    "seat", "shard", "id", "jid", "state", "node", "address", "up", "leader", "voters", "term",
 ];
 
 /// Each list of an object as a table under its name, everything else as a line above.

@@ -21,6 +21,8 @@ use super::tally::Tally;
 const PACE: Duration = Duration::from_millis(25);
 /// Messages sent at once when a node is about to be killed.
 const BURST: usize = 3;
+/// Messages that a client has unacknowledged before it waits. Bursts go beyond it.
+const WINDOW: usize = 40;
 /// How often a client looks after its connection.
 const PULSE: Duration = Duration::from_millis(250);
 /// A server that owes an acknowledgement for so long is as good as gone.
@@ -87,7 +89,10 @@ pub async fn client(talk: Arc<Talk>, me: usize) -> Result<(), SessionError> {
             }
             Err(error) => error,
         };
-        talker.tell(&format!("lost its connection ({lost})"));
+        // A cut connection is what a kill looks like; the line about the resume is enough.
+        if !matches!(lost, SessionError::Connection(ClientError::Io(_))) {
+            talker.tell(&format!("lost its connection: {lost}"));
+        }
         match talker.go_on().await? {
             Some(next) => connection = next,
             None => return Ok(()),
@@ -150,7 +155,9 @@ impl Talker {
             }
             tokio::select! {
                 element = connection.next() => self.hear(connection, element?).await?,
-                _ = pace.tick(), if phase == Phase::Talk => self.speak(connection, 1).await?,
+                _ = pace.tick(), if phase == Phase::Talk && self.session.unacknowledged() < WINDOW => {
+                    self.speak(connection, 1).await?;
+                }
                 Ok(()) = self.burst.changed(), if phase == Phase::Talk => {
                     let count = BURST * self.neighbours.len();
                     self.speak(connection, count).await?;
@@ -168,7 +175,7 @@ impl Talker {
         count: usize,
     ) -> Result<(), SessionError> {
         for _ in 0..count {
-            if !self.session.has_room() {
+            if self.session.unacknowledged() >= 10 * WINDOW {
                 break;
             }
             let to = self.neighbours[self.spoken % self.neighbours.len()];
@@ -260,10 +267,13 @@ impl Talker {
         let (resumption, acknowledged) = self.session.resume(&mut connection).await?;
         let now = Instant::now();
         self.talk.tally().acknowledge(acknowledged);
+        let before = self.node;
+        self.node = self.talk.balancer.node_of(connection.local_addr());
         match resumption {
             Resumption::Resumed => {
-                let time = self.talk.tally().resume(self.node, lost, now);
-                self.tell(&format!("resumed after {time:.1} ms"));
+                let time = self.talk.tally().resume(before, lost, now);
+                self.tell(&format!("has resumed, after {time:.1} ms"));
+                self.session.resend(&mut connection).await?;
             }
             Resumption::Failed => {
                 self.talk.tally().fail();
@@ -271,7 +281,6 @@ impl Talker {
                 self.session.replace(&mut connection).await?;
             }
         }
-        self.node = self.talk.balancer.node_of(connection.local_addr());
         Ok(connection)
     }
 
@@ -279,7 +288,7 @@ impl Talker {
         let name = &self.talk.accounts[self.me].username;
         let node = self
             .node
-            .map_or(String::new(), |node| format!(" (node {})", node + 1));
+            .map_or(String::new(), |node| format!(" on node {}", node + 1));
         self.talk.progress.event(&format!("{name}{node} {what}"));
     }
 }

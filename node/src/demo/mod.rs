@@ -211,9 +211,11 @@ async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result
     let start = Instant::now();
     let end = start + options.duration;
     let mut next = start + options.kill_every;
+    let mut last = None;
     while next < end && !options.kill_every.is_zero() {
         sleep_until(next).await;
-        let victim = rand::random_range(0..nodes.len());
+        let victim = choose(nodes.len(), last);
+        last = Some(victim);
         aim(talk).await;
         // Written down before the signal is sent: no client may be back before it is.
         talk.tally().kill(victim, std::time::Instant::now());
@@ -238,6 +240,14 @@ async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result
     }
     sleep_until(end).await;
     Ok(())
+}
+
+/// A random node; not the last one again, whose clients have gone elsewhere.
+fn choose(nodes: usize, last: Option<usize>) -> usize {
+    match last {
+        Some(last) if nodes > 1 => (last + rand::random_range(1..nodes)) % nodes,
+        _ => rand::random_range(0..nodes),
+    }
 }
 
 /// Has every client say something, and waits until it is under way in every direction.

@@ -24,6 +24,9 @@ pub struct DemoOptions {
     /// How often a node is killed; 0 = never
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub kill_every: Duration,
+    /// Keep the nodes' configurations and logs even if all is well
+    #[arg(long)]
+    pub keep: bool,
     /// End with one JSON object
     #[arg(long)]
     pub json: bool,
@@ -36,6 +39,7 @@ impl Default for DemoOptions {
             clients: 6,
             duration: Duration::from_secs(30),
             kill_every: Duration::from_secs(5),
+            keep: false,
             json: false,
         }
     }

@@ -117,11 +117,6 @@ impl Session {
         Ok(connection.send_text(&text).await?)
     }
 
-    /// Whether another stanza may be sent.
-    pub fn has_room(&self) -> bool {
-        self.unacknowledged() < UNACKNOWLEDGED
-    }
-
     /// Asks for an acknowledgement.
     pub async fn request(&self, connection: &mut Connection) -> Result<(), SessionError> {
         Ok(connection.send(&SmElement::Request.to_element()).await?)
@@ -151,8 +146,8 @@ impl Session {
         }
     }
 
-    /// Resumes on a connection that has logged in, and sends again what the server has not handled.
-    /// The second value says how many messages turned out to be acknowledged.
+    /// Resumes on a connection that has logged in; [`Session::resend`] is what comes next. The second
+    /// value says how many messages turned out to be acknowledged.
     pub async fn resume(
         &mut self,
         connection: &mut Connection,
@@ -160,26 +155,24 @@ impl Session {
         let Some(previd) = self.id.clone() else {
             return Ok((Resumption::Failed, 0));
         };
-        let resume = SmElement::Resume {
-            previd,
-            h: self.handled(),
-        };
+        let h = self.handled();
+        let resume = SmElement::Resume { previd, h };
         connection.send(&resume.to_element()).await?;
         let answer = connection.next().await?;
         match SmElement::parse(&answer) {
-            Ok(SmElement::Resumed { h, .. }) => {
-                let acknowledged = self.acknowledge(h)?;
-                for text in self.outbound.unacked() {
-                    connection.send_text(text).await?;
-                }
-                Ok((Resumption::Resumed, acknowledged))
-            }
+            Ok(SmElement::Resumed { h, .. }) => Ok((Resumption::Resumed, self.acknowledge(h)?)),
             Ok(SmElement::Failed(failed)) => {
                 let acknowledged = failed.h.map_or(Ok(0), |h| self.acknowledge(h))?;
                 Ok((Resumption::Failed, acknowledged))
             }
             _ => Err(ClientError::Unexpected(answer.local().to_owned()).into()),
         }
+    }
+
+    /// Sends again what the server has not handled (SM-52).
+    pub async fn resend(&self, connection: &mut Connection) -> Result<(), SessionError> {
+        let rest: String = self.outbound.unacked().map(String::as_str).collect();
+        Ok(connection.send_text(&rest).await?)
     }
 
     /// A new session in place of one that could not be resumed; what that one had not got acknowledged
@@ -193,10 +186,7 @@ impl Session {
                 .push(text.clone())
                 .map_err(|_| SessionError::Full)?;
         }
-        for text in &rest {
-            connection.send_text(text).await?;
-        }
-        Ok(())
+        Ok(connection.send_text(&rest.concat()).await?)
     }
 
     /// Messages that are not acknowledged.

@@ -1,0 +1,153 @@
+//! The cluster's state in the form that operators read.
+//!
+//! A node has two names: its seat, which its configuration gives it, and its id, which names its disk
+//! and stands in the logs. Ids are texts: they use all 64 bits, which numbers in JSON cannot.
+
+use std::collections::BTreeMap;
+
+use cluster::NodeId;
+use cluster::status::{NodeStatus, ShardStatus, Status};
+use serde::Serialize;
+
+/// Nodes and shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterReport {
+    /// By seat.
+    pub nodes: Vec<NodeReport>,
+    /// By number.
+    pub shards: Vec<ShardReport>,
+}
+
+/// One seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeReport {
+    /// Its number.
+    pub seat: u64,
+    /// The id of the node that fills it, as far as known.
+    pub node: Option<String>,
+    /// Where.
+    pub address: String,
+    /// Whether it can be reached.
+    pub up: bool,
+    /// Whether it is the node that was asked.
+    pub me: bool,
+    /// Shards that it leads, as far as the node that was asked knows.
+    pub leads: usize,
+}
+
+/// One shard, as the node that was asked knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShardReport {
+    /// Its number.
+    pub shard: u16,
+    /// The leader's seat.
+    pub leader: Option<u64>,
+    /// The leader's term.
+    pub term: u64,
+    /// The last entry in the log.
+    pub last_log: u64,
+    /// The last that is committed.
+    pub committed: u64,
+    /// The last that is applied.
+    pub applied: u64,
+    /// Committed and not applied yet.
+    pub lag: u64,
+    /// Seats that vote; a node that lost its seat is named by its id.
+    pub voters: Vec<String>,
+    /// Sessions in all.
+    pub sessions: usize,
+    /// Those without a connection.
+    pub hibernated: usize,
+    /// Effects that wait to be carried out.
+    pub pending: usize,
+}
+
+impl From<Status> for ClusterReport {
+    fn from(Status { nodes, shards }: Status) -> Self {
+        let known = nodes
+            .iter()
+            .filter_map(|status| Some((status.node?, status.seat)));
+        let seats: BTreeMap<NodeId, u64> = known.collect();
+        let nodes = nodes
+            .into_iter()
+            .map(|status| node(status, &shards))
+            .collect();
+        let shards = shards
+            .into_iter()
+            .map(|status| shard(status, &seats))
+            .collect();
+        Self { nodes, shards }
+    }
+}
+
+fn node(status: NodeStatus, shards: &[ShardStatus]) -> NodeReport {
+    let led = |shard: &&ShardStatus| shard.leader.is_some() && shard.leader == status.node;
+    NodeReport {
+        seat: status.seat,
+        leads: shards.iter().filter(led).count(),
+        node: status.node.map(|node| node.to_string()),
+        address: status.address,
+        up: status.up,
+        me: status.me,
+    }
+}
+
+fn shard(status: ShardStatus, seats: &BTreeMap<NodeId, u64>) -> ShardReport {
+    let name = |node: &NodeId| match seats.get(node) {
+        Some(seat) => seat.to_string(),
+        None => node.to_string(),
+    };
+    let mut voters: Vec<String> = status.voters.iter().map(name).collect();
+    voters.sort();
+    ShardReport {
+        shard: status.shard.0,
+        leader: status.leader.and_then(|leader| seats.get(&leader).copied()),
+        term: status.term,
+        last_log: status.last_log,
+        committed: status.committed,
+        applied: status.applied,
+        lag: status.committed.saturating_sub(status.applied),
+        voters,
+        sessions: status.sessions,
+        hibernated: status.hibernated,
+        pending: status.pending,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::ShardId;
+
+    #[test]
+    fn nodes_are_named_by_their_seats_and_their_ids_in_full() {
+        let id = NodeId(u64::MAX - 1);
+        let gone = NodeId(7);
+        let status = Status {
+            nodes: vec![NodeStatus {
+                seat: 2,
+                node: Some(id),
+                address: "h:1".to_owned(),
+                up: true,
+                me: true,
+            }],
+            shards: vec![ShardStatus {
+                shard: ShardId(1),
+                leader: Some(id),
+                term: 3,
+                last_log: 12,
+                committed: 11,
+                applied: 9,
+                voters: vec![id, gone],
+                sessions: 4,
+                hibernated: 1,
+                pending: 0,
+            }],
+        };
+        let report = ClusterReport::from(status);
+        let (node, shard) = (&report.nodes[0], &report.shards[0]);
+        assert_eq!(node.node.as_deref(), Some("fffffffffffffffe"));
+        assert_eq!((node.leads, shard.leader, shard.lag), (1, Some(2), 2));
+        assert_eq!(shard.voters, ["0000000000000007", "2"]);
+    }
+}
