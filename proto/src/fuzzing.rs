@@ -2,6 +2,10 @@
 //!
 //! Each function panics if its property does not hold. None is called outside of tests.
 
+mod conversation;
+
+pub use conversation::conversation;
+
 use crate::jid::{Jid, prepare_local, prepare_resource};
 use crate::limit::Limits;
 use crate::xml::{Element, ReadError, Reader, Token};
