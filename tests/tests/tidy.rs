@@ -1,0 +1,130 @@
+//! The rules of the house that no other tool checks: sizes, names, module docs, and which way
+//! dependencies point.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of a source file, tests included: what is longer holds more than one subject.
+const LIMIT: usize = 500;
+/// What is longer and waits to be divided. The list may only become shorter.
+const TOO_LONG: [&str; 3] = [
+    "cluster/src/session/command.rs",
+    "cluster/src/session/lifecycle.rs",
+    "cluster/src/session/simulation/world.rs",
+];
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: [&str; 8] = [
+    "common", "helper", "helpers", "manager", "misc", "util", "utils", "stuff",
+];
+/// What would make bytes depend on the world: sockets, clocks, chance.
+const WORLDLY: [&str; 8] = [
+    "actix",
+    "actix-rt",
+    "rand",
+    "socket2",
+    "sqlx",
+    "tokio",
+    "tokio-rustls",
+    "tracing",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources_below(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every source file with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for part in ["proto", "cluster", "node", "tests"] {
+        sources_below(&root().join(part), &mut found);
+    }
+    assert!(found.len() > 100, "the sources are elsewhere: {found:?}");
+    found
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn check_all(rule: &str, keeps: impl Fn(&Path, &str) -> bool) {
+    let offenders: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, text)| !keeps(path, text))
+        .collect();
+    let offenders: Vec<_> = offenders
+        .iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .collect();
+    assert!(offenders.is_empty(), "{rule}: {offenders:#?}");
+}
+
+#[test]
+fn a_file_has_one_subject() {
+    check_all("too long", |path, text| {
+        let known = TOO_LONG.iter().any(|known| path.ends_with(known));
+        text.lines().count() <= if known { LIMIT + 100 } else { LIMIT }
+    });
+}
+
+#[test]
+fn a_file_says_what_it_is() {
+    check_all("no module documentation", |_, text| text.starts_with("//!"));
+}
+
+#[test]
+fn a_file_is_named_after_what_it_is() {
+    check_all("the name says nothing", |path, _| {
+        let name = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        !EMPTY_NAMES.contains(&name)
+    });
+}
+
+/// The dependencies of a crate, those for tests left out.
+fn dependencies(part: &str) -> Vec<String> {
+    let manifest = fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
+    let table = manifest
+        .split("[dependencies]")
+        .nth(1)
+        .and_then(|rest| rest.split("\n[").next());
+    let names = table
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next());
+    names
+        .map(str::to_owned)
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[track_caller]
+fn check_independent(part: &str, of: &[&str]) {
+    let dependencies = dependencies(part);
+    assert!(!dependencies.is_empty());
+    let wrong: Vec<_> = dependencies
+        .iter()
+        .filter(|name| of.contains(&name.as_str()))
+        .collect();
+    assert!(wrong.is_empty(), "{part} depends on {wrong:?}");
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    check_independent("proto", &["cluster", "node", "tests"]);
+    check_independent("proto", &WORLDLY);
+    check_independent("cluster", &["node", "tests", "actix", "sqlx"]);
+    check_independent("node", &["tests"]);
+}
