@@ -3,7 +3,7 @@
 //! Its truth is the replicated state: it proposes what the client did and writes what the shard put out,
 //! in the shard's order. What it keeps itself are positions in that order. The pure parts are next door:
 //! [`count`](super::count), [`inbox`](super::inbox), [`outbox`](super::outbox), [`pulse`](super::pulse);
-//! the jobs under way are in [`work`](super::work), what is written in [`output`](super::output).
+//! the jobs under way are in `work`, what is written in `output`.
 //!
 //! # Invariants
 //!

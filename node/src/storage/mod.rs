@@ -1,7 +1,7 @@
 //! What outlives sessions: accounts, rosters, archives and the small things that users keep.
 //!
 //! [`Storage`] is one handle over two engines, SQLite and PostgreSQL. Each subject has a file of its own
-//! with its statements, which both engines understand; [`database`] holds what differs between them.
+//! with its statements, which both engines understand; `database` holds what differs between them.
 //! Whatever shards ask for may be asked again after a failover, so every change can be repeated.
 //!
 //! # Invariants

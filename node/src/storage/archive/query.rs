@@ -340,22 +340,12 @@ mod tests {
                 &[3, 4, 5],
             )
             .await;
-            check(
-                Filter {
-                    ids: Some(vec![m(8), m(2)]),
-                    ..Filter::default()
-                },
-                &[2, 8],
-            )
-            .await;
-            check(
-                Filter {
-                    ids: Some(vec![]),
-                    ..Filter::default()
-                },
-                &[],
-            )
-            .await;
+            let ids = |ids: &[u64]| Filter {
+                ids: Some(ids.iter().map(|n| m(*n)).collect()),
+                ..Filter::default()
+            };
+            check(ids(&[8, 2]), &[2, 8]).await;
+            check(ids(&[]), &[]).await;
             check(with("_ob@example.org"), &[]).await;
         })
         .await;

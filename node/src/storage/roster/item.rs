@@ -116,6 +116,24 @@ pub enum Change {
     Remove,
 }
 
+impl Change {
+    /// The item of `contact` after the change.
+    pub(super) fn applied(
+        self,
+        before: Option<&RosterItem>,
+        contact: &BareJid,
+    ) -> Option<RosterItem> {
+        match self {
+            Self::Keep => before.cloned(),
+            Self::Put(item) => Some(RosterItem {
+                jid: contact.clone(),
+                ..item
+            }),
+            Self::Remove => None,
+        }
+    }
+}
+
 /// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updated {

@@ -43,65 +43,48 @@ impl Storage {
         let version = lock(&mut transaction, account).await?;
         let stored = stored(&mut transaction, account, contact).await?;
 
-        let repeated = match &stored {
-            Some(stored) if repeat.is_some() && stored.last_change.as_deref() == repeat => true,
-            Some(_) => false,
-            None => {
-                room(&mut transaction, account).await?;
-                false
-            }
-        };
+        let repeated = stored
+            .as_ref()
+            .is_some_and(|s| repeat.is_some() && s.last_change.as_deref() == repeat);
+        if stored.is_none() {
+            room(&mut transaction, account).await?;
+        }
         let (before, version_then) = match stored {
             Some(stored) if repeated => (stored.before, stored.version),
             Some(stored) => (stored.item, stored.version),
             None => (None, 0),
         };
-        let after = match decide(before.as_ref()) {
-            Change::Keep => before.clone(),
-            Change::Put(item) => Some(RosterItem {
-                jid: contact.clone(),
-                ..item
-            }),
-            Change::Remove => None,
-        };
+        let after = decide(before.as_ref()).applied(before.as_ref(), contact);
         let pushed = RosterItem::shown(before.as_ref()) != RosterItem::shown(after.as_ref());
-        if repeated {
-            let version = if pushed {
-                version.at(version_then)
-            } else {
-                version
-            };
-            return Ok(Updated {
-                before,
-                after,
-                version,
-                pushed,
-                repeated,
-            });
-        }
-        let version = if pushed { version.next() } else { version };
-        if before != after || repeat.is_some() {
-            let item_version = if pushed {
-                version.counter
-            } else {
-                version_then
-            };
+        let version = match (pushed, repeated) {
+            (true, true) => version.at(version_then),
+            (true, false) => version.next(),
+            (false, _) => version,
+        };
+        if !repeated {
             let change = Written {
                 contact,
                 before: &before,
                 after: &after,
-                version: item_version,
+                version: if pushed {
+                    version.counter
+                } else {
+                    version_then
+                },
                 repeat,
             };
-            write(&mut transaction, account, change).await?;
+            // What was nothing and stays nothing leaves no trace: strangers could fill the roster.
+            let something = before.is_some() || after.is_some();
+            if before != after || (repeat.is_some() && something) {
+                write(&mut transaction, account, change).await?;
+            }
+            if pushed {
+                let sql = "UPDATE roster_version SET version = $2 WHERE account = $1";
+                let values = vec![account.as_str().into(), version.counter.into()];
+                transaction.execute(sql, values).await?;
+            }
+            transaction.commit().await?;
         }
-        if pushed {
-            let sql = "UPDATE roster_version SET version = $2 WHERE account = $1";
-            transaction
-                .execute(sql, vec![account.as_str().into(), version.counter.into()])
-                .await?;
-        }
-        transaction.commit().await?;
         Ok(Updated {
             before,
             after,
