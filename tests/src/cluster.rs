@@ -59,15 +59,19 @@ impl Cluster {
     /// Starts so many nodes and waits until they are ready. `users` get accounts. `extra` is added to
     /// every configuration.
     pub async fn start(count: usize, users: &[&str], extra: &str) -> Self {
-        let mut cluster = Self::prepare(count, extra).expect("a place for the nodes");
-        cluster.accounts(users);
-        for node in 0..count {
-            cluster.run(node);
+        Self::prepare(count, extra).expect("a place for the nodes").started(users).await
+    }
+
+    /// The same for nodes that were prepared.
+    pub async fn started(mut self, users: &[&str]) -> Self {
+        self.accounts(users);
+        for node in 0..self.count() {
+            self.run(node);
         }
-        for node in 0..count {
-            cluster.ready(node).await;
+        for node in 0..self.count() {
+            self.ready(node).await;
         }
-        cluster
+        self
     }
 
     /// Writes what the nodes need, and starts none.
