@@ -54,7 +54,7 @@ class Talker(ClientXMPP):
         except XMPPError as error:
             self.fail(f"has no roster: {error}")
         self.send_presence()
-        if not self["xep_0198"].sm_id:
+        if not self.plugin["xep_0198"].sm_id:
             self.fail("has no session that can be resumed")
         self.live.set()
 

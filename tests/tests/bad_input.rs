@@ -141,15 +141,14 @@ async fn t_3_what_is_forwarded_is_written_anew_and_bears_the_true_sender() {
 }
 
 #[tokio::test]
-async fn a_sender_that_claims_to_be_someone_else_is_refused() {
+async fn st_67_who_claims_to_be_someone_else_is_shown_as_oneself() {
     let cluster = Cluster::start(1, &["alice", "bob"], "").await;
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(0, "bob").await;
     let to_bob = bob.jid.to_string();
     alice.send(&format!("<message from='carol@localhost' to='{to_bob}'><body>lie</body></message>")).await;
-    let end = alice.wire.end().await;
-    assert_eq!(end.condition(), "invalid-from", "{end}");
-    bob.settle().await.unwrap();
+    let message = bob.message_element().await.unwrap();
+    assert_eq!(message.attr("from"), Some(alice.jid.as_str()));
 }
 
 /// A client that reads nothing is no burden for the others, and gets everything later.

@@ -41,7 +41,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "domain = \"localhost\"\n[sm]\nhibernation_tme = \"1s\"").unwrap();
     let path = file.path().to_string_lossy().into_owned();
-    check(&["serve", "--config", &path], 1, &["line 3", "hibernation_tme", "`sm.hibernation_time`"]);
+    check(&["serve", "--config", &path], 1, &["line 3", "`sm.hibernation_tme`", "`hibernation_time`"]);
     check(&["check", "--config", &path], 1, &["line 3"]);
 }
 

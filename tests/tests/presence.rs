@@ -138,7 +138,7 @@ async fn p2_what_an_ended_session_did_not_take_is_kept_for_the_user() {
     wire.send("<presence/>").await.unwrap();
     let mut bodies = Vec::new();
     while bodies.len() < 2 {
-        let stanza = wire.next().await.unwrap();
+        let stanza = wire.next().await.unwrap_or_else(|end| panic!("after {bodies:?}: {end}"));
         if stanza.local() == "message" {
             assert!(stanza.child("delay", ns::DELAY).is_some(), "{stanza:?}");
             bodies.push(tests::client::body(&stanza));
