@@ -186,12 +186,16 @@ impl Client {
 
     /// Asks for an acknowledgement and waits until everything is acknowledged. No message may come.
     pub async fn settle(&mut self) -> Result<(), End> {
-        self.wire.send(&format!("<r xmlns='{}'/>", ns::SM)).await?;
+        let request = format!("<r xmlns='{}'/>", ns::SM);
+        self.wire.send(&request).await?;
         while self.unacknowledged() > 0 {
             let element = self.wire.next().await?;
             match self.take(element).await? {
                 Some(stanza) if stanza.local() == "presence" => self.presences.push(stanza),
-                Some(stanza) if stanza.local() == "iq" => self.answer(&stanza).await,
+                Some(stanza) if stanza.local() == "iq" => {
+                    self.answer(&stanza).await;
+                    self.wire.send(&request).await?;
+                }
                 Some(stanza) => panic!("no message is due: {stanza:?}"),
                 None => {}
             }
