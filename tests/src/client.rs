@@ -52,9 +52,13 @@ impl Client {
         let features = wire.login(user, PASSWORD).await?;
         assert!(features.child("sm", ns::SM).is_some(), "SM-2: {features:?}");
         let jid = wire.bind(resource).await?;
-        wire.send(&format!("<enable xmlns='{}' resume='true'/>", ns::SM)).await?;
+        wire.send(&format!("<enable xmlns='{}' resume='true'/>", ns::SM))
+            .await?;
         let enabled = wire.next().await?;
-        assert!(enabled.is("enabled", ns::SM) && enabled.attr("resume") == Some("true"), "{enabled:?}");
+        assert!(
+            enabled.is("enabled", ns::SM) && enabled.attr("resume") == Some("true"),
+            "{enabled:?}"
+        );
         let mut client = Self {
             wire,
             user: user.to_owned(),
@@ -62,7 +66,10 @@ impl Client {
             id: enabled.attr("id").expect("SM-7: an id").to_owned(),
             handled: first,
             acked: first,
-            max: enabled.attr("max").and_then(|max| max.parse().ok()).expect("SM-8: a max"),
+            max: enabled
+                .attr("max")
+                .and_then(|max| max.parse().ok())
+                .expect("SM-8: a max"),
             tls: tls.clone(),
             unacked: VecDeque::new(),
             presences: Vec::new(),
@@ -81,7 +88,10 @@ impl Client {
     /// Sends a chat message.
     pub async fn say(&mut self, to: &str, body: &str) {
         let id = format!("{}-{body}", self.user);
-        self.send(&format!("<message to='{to}' type='chat' id='{id}'><body>{body}</body></message>")).await;
+        self.send(&format!(
+            "<message to='{to}' type='chat' id='{id}'><body>{body}</body></message>"
+        ))
+        .await;
     }
 
     /// The next stanza. Requests for acknowledgements are answered, acknowledgements are taken.
@@ -116,10 +126,17 @@ impl Client {
 
     /// Takes an `h`, which must lie between the last one and what was sent.
     fn acknowledged(&mut self, element: &Element) {
-        let h: u32 = element.attr("h").and_then(|h| h.parse().ok()).expect("an h");
+        let h: u32 = element
+            .attr("h")
+            .and_then(|h| h.parse().ok())
+            .expect("an h");
         let covered = h.wrapping_sub(self.acked) as usize;
         let kept = self.unacked.len();
-        assert!(covered <= kept, "I-6: h = {h} behind {} with {kept} sent since", self.acked);
+        assert!(
+            covered <= kept,
+            "I-6: h = {h} behind {} with {kept} sent since",
+            self.acked
+        );
         self.unacked.drain(..covered);
         self.acked = h;
     }
@@ -159,7 +176,10 @@ impl Client {
     /// The presence that came from others than ourselves, taken out.
     pub fn presences(&mut self) -> Vec<Element> {
         let own = self.jid.to_string();
-        self.presences.drain(..).filter(|presence| presence.attr("from") != Some(&own)).collect()
+        self.presences
+            .drain(..)
+            .filter(|presence| presence.attr("from") != Some(&own))
+            .collect()
     }
 
     /// Waits for a presence from others.
@@ -179,8 +199,12 @@ impl Client {
 
     async fn answer(&mut self, iq: &Element) {
         if let (Some("get" | "set"), Some(id)) = (iq.attr("type"), iq.attr("id")) {
-            let to = iq.attr("from").map(|from| format!(" to='{from}'")).unwrap_or_default();
-            self.send(&format!("<iq type='result' id='{id}'{to}/>")).await;
+            let to = iq
+                .attr("from")
+                .map(|from| format!(" to='{from}'"))
+                .unwrap_or_default();
+            self.send(&format!("<iq type='result' id='{id}'{to}/>"))
+                .await;
         }
     }
 
@@ -225,7 +249,9 @@ impl Client {
             match self.try_resume(address).await {
                 Ok(answer) if answer.is("resumed", ns::SM) => return,
                 Ok(answer) => panic!("I-10: {} is refused: {answer:?}", self.jid),
-                Err(end) if Instant::now() > deadline => panic!("{} is not resumed: {end}", self.jid),
+                Err(end) if Instant::now() > deadline => {
+                    panic!("{} is not resumed: {end}", self.jid)
+                }
                 Err(End::Lost(_)) => tokio::task::yield_now().await,
                 Err(end) if end.condition() == "internal-server-error" => {}
                 Err(end) => panic!("{} is not resumed: {end}", self.jid),
@@ -248,7 +274,11 @@ impl Client {
         let mut wire = Wire::direct(address, &self.tls).await?;
         wire.login(&self.user, PASSWORD).await?;
         let (id, h) = (&self.id, self.handled);
-        wire.send(&format!("<resume xmlns='{}' previd='{id}' h='{h}'/>", ns::SM)).await?;
+        wire.send(&format!(
+            "<resume xmlns='{}' previd='{id}' h='{h}'/>",
+            ns::SM
+        ))
+        .await?;
         let answer = wire.next().await?;
         Ok((wire, answer))
     }
@@ -267,7 +297,10 @@ impl Client {
 
 /// The text that a message is for.
 pub fn body(message: &Element) -> String {
-    message.child("body", ns::CLIENT).map(Element::text).unwrap_or_default()
+    message
+        .child("body", ns::CLIENT)
+        .map(Element::text)
+        .unwrap_or_default()
 }
 
 /// The bodies of numbered messages.

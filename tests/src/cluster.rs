@@ -22,7 +22,8 @@ use crate::process::{self, Process};
 use crate::wire::DOMAIN;
 
 /// All clients of a test come from one address, in bursts.
-const LIMITS: &str = "[limits]\nconnections_per_address = 0\nlogins_per_minute = 0\nfailed_resumes_per_minute = 0\n";
+const LIMITS: &str =
+    "[limits]\nconnections_per_address = 0\nlogins_per_minute = 0\nfailed_resumes_per_minute = 0\n";
 
 /// Some nodes with their clients' accounts.
 pub struct Cluster {
@@ -51,7 +52,10 @@ impl Reserved {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        Ok(Self { address: socket.local_addr()?, _socket: socket })
+        Ok(Self {
+            address: socket.local_addr()?,
+            _socket: socket,
+        })
     }
 }
 
@@ -59,7 +63,10 @@ impl Cluster {
     /// Starts so many nodes and waits until they are ready. `users` get accounts. `extra` is added to
     /// every configuration.
     pub async fn start(count: usize, users: &[&str], extra: &str) -> Self {
-        Self::prepare(count, extra).expect("a place for the nodes").started(users).await
+        Self::prepare(count, extra)
+            .expect("a place for the nodes")
+            .started(users)
+            .await
     }
 
     /// The same for nodes that were prepared.
@@ -76,10 +83,15 @@ impl Cluster {
 
     /// Writes what the nodes need, and starts none.
     pub fn prepare(count: usize, extra: &str) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("holdfast-test-").tempdir()?;
-        let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned()]).map_err(io::Error::other)?;
+        let dir = tempfile::Builder::new()
+            .prefix("holdfast-test-")
+            .tempdir()?;
+        let made =
+            rcgen::generate_simple_self_signed([DOMAIN.to_owned()]).map_err(io::Error::other)?;
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).map_err(io::Error::other)?;
+        roots
+            .add(made.cert.der().clone())
+            .map_err(io::Error::other)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -91,14 +103,32 @@ impl Cluster {
         write("key.pem", made.signing_key.serialize_pem())?;
         write("cluster.secret", format!("{:032x}", rand::random::<u128>()))?;
         let node = |_| {
-            let [clients, starttls, admin, peers] =
-                [Reserved::new()?, Reserved::new()?, Reserved::new()?, Reserved::new()?];
-            Ok(Node { clients, starttls, admin, peers, process: None })
+            let [clients, starttls, admin, peers] = [
+                Reserved::new()?,
+                Reserved::new()?,
+                Reserved::new()?,
+                Reserved::new()?,
+            ];
+            Ok(Node {
+                clients,
+                starttls,
+                admin,
+                peers,
+                process: None,
+            })
         };
         let nodes: io::Result<Vec<Node>> = (0..count).map(node).collect();
-        let cluster = Self { nodes: nodes?, tls: Arc::new(tls), dir, first_count: 0 };
+        let cluster = Self {
+            nodes: nodes?,
+            tls: Arc::new(tls),
+            dir,
+            first_count: 0,
+        };
         for index in 0..count {
-            std::fs::write(cluster.config(index), cluster.configuration(index) + LIMITS + extra)?;
+            std::fs::write(
+                cluster.config(index),
+                cluster.configuration(index) + LIMITS + extra,
+            )?;
         }
         Ok(cluster)
     }
@@ -111,7 +141,13 @@ impl Cluster {
 
     /// Paths are relative to the file.
     fn configuration(&self, index: usize) -> String {
-        let Node { clients, starttls, admin, peers, .. } = &self.nodes[index];
+        let Node {
+            clients,
+            starttls,
+            admin,
+            peers,
+            ..
+        } = &self.nodes[index];
         let mut text = format!(
             "domain = \"{DOMAIN}\"\ndata_dir = \"{index}\"\n\
              [c2s]\nlisten = [\"{}\"]\nlisten_tls = [\"{}\"]\n\
@@ -121,7 +157,9 @@ impl Cluster {
         );
         if self.nodes.len() > 1 {
             let all = self.nodes.iter().enumerate();
-            let all: Vec<_> = all.map(|(n, node)| format!("\"{}@{}\"", n + 1, node.peers.address)).collect();
+            let all: Vec<_> = all
+                .map(|(n, node)| format!("\"{}@{}\"", n + 1, node.peers.address))
+                .collect();
             write!(
                 text,
                 "[cluster]\nnode_id = {}\nlisten = \"{}\"\npeers = [{}]\nsecret_file = \"cluster.secret\"\n",
@@ -139,10 +177,21 @@ impl Cluster {
         for user in users {
             let config = self.config(0);
             let jid = format!("{user}@{DOMAIN}");
-            let arguments = ["user", "add", &jid, "--password-stdin", "--config", &config.to_string_lossy()]
-                .map(str::to_owned);
+            let arguments = [
+                "user",
+                "add",
+                &jid,
+                "--password-stdin",
+                "--config",
+                &config.to_string_lossy(),
+            ]
+            .map(str::to_owned);
             let output = process::run(arguments, &format!("{PASSWORD}\n"));
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
 
@@ -162,37 +211,67 @@ impl Cluster {
             }
             let ended = self.nodes[node].process.as_mut().and_then(Process::ended);
             let log = process::tail(&self.log(node));
-            assert!(ended.is_none(), "node {node} has stopped ({ended:?}):\n{log}");
-            assert!(Instant::now() < deadline, "node {node} is not ready ({page}):\n{log}");
+            assert!(
+                ended.is_none(),
+                "node {node} has stopped ({ended:?}):\n{log}"
+            );
+            assert!(
+                Instant::now() < deadline,
+                "node {node} is not ready ({page}):\n{log}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// A page of a node's admin listener: status and text.
     pub async fn get(&self, node: usize, page: &str) -> io::Result<(u16, String)> {
-        let (address, request) = (self.admin(node), format!("GET {page} HTTP/1.0\r\nHost: {DOMAIN}\r\n\r\n"));
+        let (address, request) = (
+            self.admin(node),
+            format!("GET {page} HTTP/1.0\r\nHost: {DOMAIN}\r\n\r\n"),
+        );
         let ask = move || {
             let mut socket = std::net::TcpStream::connect(address)?;
             socket.set_read_timeout(Some(Duration::from_secs(2)))?;
             io::Write::write_all(&mut socket, request.as_bytes())?;
             let mut answer = String::new();
             socket.read_to_string(&mut answer)?;
-            let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
-            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let (head, body) = answer
+                .split_once("\r\n\r\n")
+                .ok_or(io::ErrorKind::InvalidData)?;
+            let status = head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok());
             Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
         };
-        tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(ask)
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// A session that can be resumed, for that account at that node.
     pub async fn client(&self, node: usize, user: &str) -> Client {
-        let started = Client::start(self.address(node), &self.tls, user, "desk", self.first_count).await;
+        let started = Client::start(
+            self.address(node),
+            &self.tls,
+            user,
+            "desk",
+            self.first_count,
+        )
+        .await;
         started.unwrap_or_else(|end| panic!("{user} cannot start at node {node}: {end}"))
     }
 
     /// The same for an account that may have a session already.
     pub async fn client_with(&self, node: usize, user: &str, resource: &str) -> Client {
-        let started = Client::start(self.address(node), &self.tls, user, resource, self.first_count).await;
+        let started = Client::start(
+            self.address(node),
+            &self.tls,
+            user,
+            resource,
+            self.first_count,
+        )
+        .await;
         started.unwrap_or_else(|end| panic!("{user} cannot start at node {node}: {end}"))
     }
 
@@ -203,7 +282,11 @@ impl Cluster {
 
     /// Sends a signal to a node.
     pub fn signal(&self, node: usize, signal: Signal) {
-        self.nodes[node].process.as_ref().expect("it runs").signal(signal);
+        self.nodes[node]
+            .process
+            .as_ref()
+            .expect("it runs")
+            .signal(signal);
     }
 
     /// The process of a node.

@@ -21,8 +21,16 @@ pub fn binary() -> PathBuf {
         return named.into();
     }
     let own = std::env::current_exe().expect("a test has a file");
-    let built = own.ancestors().nth(2).map(|dir| dir.join("holdfast")).unwrap_or_default();
-    assert!(built.exists(), "{} is missing: `cargo build --bin holdfast`, or run tests/run", built.display());
+    let built = own
+        .ancestors()
+        .nth(2)
+        .map(|dir| dir.join("holdfast"))
+        .unwrap_or_default();
+    assert!(
+        built.exists(),
+        "{} is missing: `cargo build --bin holdfast`, or run tests/run",
+        built.display()
+    );
     built
 }
 
@@ -67,9 +75,16 @@ impl Process {
     /// Runs `holdfast serve` with a configuration. What it says is appended to `log`.
     pub fn serve(config: &Path, log: &Path) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
-        let mut command = command([OsStr::new("serve"), OsStr::new("--config"), config.as_os_str()]);
+        let mut command = command([
+            OsStr::new("serve"),
+            OsStr::new("--config"),
+            config.as_os_str(),
+        ]);
         let child = command.stdout(out.try_clone()?).stderr(out).spawn()?;
-        Ok(Self { child, log: log.to_owned() })
+        Ok(Self {
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Sends a signal.
@@ -96,7 +111,11 @@ impl Process {
             if let Some(status) = self.ended() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", tail(&self.log));
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                tail(&self.log)
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -112,9 +112,16 @@ impl Wire {
     pub async fn starttls(address: SocketAddr, tls: &Arc<ClientConfig>) -> Result<Self, End> {
         let mut wire = Self::plain(address).await?;
         let features = wire.open().await?;
-        assert!(features.child("starttls", ns::TLS).is_some(), "{features:?}");
-        assert!(features.child("mechanisms", ns::SASL).is_none(), "no login without TLS: {features:?}");
-        wire.send(&format!("<starttls xmlns='{}'/>", ns::TLS)).await?;
+        assert!(
+            features.child("starttls", ns::TLS).is_some(),
+            "{features:?}"
+        );
+        assert!(
+            features.child("mechanisms", ns::SASL).is_none(),
+            "no login without TLS: {features:?}"
+        );
+        wire.send(&format!("<starttls xmlns='{}'/>", ns::TLS))
+            .await?;
         let proceed = wire.next().await?;
         assert!(proceed.is("proceed", ns::TLS), "{proceed:?}");
         Ok(wire.secured(tls).await?)
@@ -125,13 +132,20 @@ impl Wire {
         let Socket::Plain(socket) = self.socket else {
             return Err(io::Error::other("TLS within TLS"));
         };
-        let socket = TlsConnector::from(tls.clone()).connect(name, socket).await?;
+        let socket = TlsConnector::from(tls.clone())
+            .connect(name, socket)
+            .await?;
         Ok(Self::over(Socket::Tls(Box::new(socket))))
     }
 
     fn over(socket: Socket) -> Self {
         let reader = Reader::new(Limits::after_auth());
-        Self { socket, reader, waiting: VecDeque::new(), closed: false }
+        Self {
+            socket,
+            reader,
+            waiting: VecDeque::new(),
+            closed: false,
+        }
     }
 
     /// The TLS connection, if there is one.
@@ -151,20 +165,35 @@ impl Wire {
 
     /// Logs in; the answer to the last step: `<success/>` or `<failure/>`.
     pub async fn authenticate(&mut self, user: &str, password: &str) -> Result<Element, End> {
-        let nonce: String = rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let nonce: String = rand::random::<[u8; 16]>()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let mut scram = ScramClient::new(Mechanism::ScramSha256, user, password, &nonce, None);
         let first = sasl::encode(&scram.first());
-        self.send(&format!("<auth xmlns='{}' mechanism='SCRAM-SHA-256'>{first}</auth>", ns::SASL)).await?;
+        self.send(&format!(
+            "<auth xmlns='{}' mechanism='SCRAM-SHA-256'>{first}</auth>",
+            ns::SASL
+        ))
+        .await?;
         let challenge = self.next().await?;
         if !challenge.is("challenge", ns::SASL) {
             return Ok(challenge);
         }
-        let last = scram.respond(&decoded(&challenge)).expect("an honest server");
+        let last = scram
+            .respond(&decoded(&challenge))
+            .expect("an honest server");
         let response = sasl::encode(&last);
-        self.send(&format!("<response xmlns='{}'>{response}</response>", ns::SASL)).await?;
+        self.send(&format!(
+            "<response xmlns='{}'>{response}</response>",
+            ns::SASL
+        ))
+        .await?;
         let outcome = self.next().await?;
         if outcome.is("success", ns::SASL) {
-            scram.finish(&decoded(&outcome)).expect("the server knows the account");
+            scram
+                .finish(&decoded(&outcome))
+                .expect("the server knows the account");
         }
         Ok(outcome)
     }
@@ -172,7 +201,10 @@ impl Wire {
     /// Opens a stream, logs in and opens the stream of the session; its features.
     pub async fn login(&mut self, user: &str, password: &str) -> Result<Element, End> {
         let features = self.open().await?;
-        assert!(features.child("mechanisms", ns::SASL).is_some(), "{features:?}");
+        assert!(
+            features.child("mechanisms", ns::SASL).is_some(),
+            "{features:?}"
+        );
         let outcome = self.authenticate(user, password).await?;
         assert!(outcome.is("success", ns::SASL), "{outcome:?}");
         self.open().await
@@ -186,7 +218,9 @@ impl Wire {
         ))
         .await?;
         let answer = self.next().await?;
-        let jid = answer.child("bind", ns::BIND).and_then(|bind| bind.child("jid", ns::BIND));
+        let jid = answer
+            .child("bind", ns::BIND)
+            .and_then(|bind| bind.child("jid", ns::BIND));
         let jid = jid.unwrap_or_else(|| panic!("bound: {answer:?}")).text();
         Ok(Jid::new(&jid).expect("an address"))
     }
@@ -205,7 +239,9 @@ impl Wire {
 
     /// The next first-level element.
     pub async fn next(&mut self) -> Result<Element, End> {
-        timeout(PATIENCE, self.read()).await.map_err(|_| End::Silent)?
+        timeout(PATIENCE, self.read())
+            .await
+            .map_err(|_| End::Silent)?
     }
 
     /// The next first-level element, if it comes within this time. Only to let a wrong one show itself.
@@ -262,7 +298,9 @@ impl Wire {
 
     /// Closes the stream as one should, and waits for the other side to do so.
     pub async fn close(mut self) {
-        self.send("</stream:stream>").await.expect("an open connection");
+        self.send("</stream:stream>")
+            .await
+            .expect("an open connection");
         match self.end().await {
             End::Closed | End::Lost(_) => {}
             end => panic!("{end}"),
@@ -271,7 +309,10 @@ impl Wire {
 }
 
 fn decoded(element: &Element) -> Vec<u8> {
-    sasl::decode(&element.text()).ok().flatten().unwrap_or_default()
+    sasl::decode(&element.text())
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// What opens a stream.

@@ -1,6 +1,8 @@
 //! What strangers and clients send that is wrong: the stream that it came on ends with the error of the
 //! rule, and nothing else does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proto::ns;
 use tests::client::{Client, PASSWORD, body};
 use tests::cluster::Cluster;
@@ -8,7 +10,9 @@ use tests::wire::{End, Wire, header};
 
 /// Sends this on a new connection; how the stream ends.
 async fn stranger(cluster: &Cluster, bytes: &[u8]) -> End {
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls()).await.unwrap();
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
     // The server may have hung up before the last byte.
     drop(wire.send_bytes(bytes).await);
     wire.end().await
@@ -26,7 +30,11 @@ async fn what_strangers_send_ends_their_stream_with_the_error_of_the_rule() {
     for (rule, text, condition) in [
         ("ST-84", format!("{open}<!-- x -->"), "restricted-xml"),
         ("ST-84", format!("{open}<a>&lol;</a>"), "restricted-xml"),
-        ("ST-84", "<!DOCTYPE a [<!ENTITY b 'c'>]>".to_owned(), "restricted-xml"),
+        (
+            "ST-84",
+            "<!DOCTYPE a [<!ENTITY b 'c'>]>".to_owned(),
+            "restricted-xml",
+        ),
         ("ST-86", format!("{open}<a></b>"), "not-well-formed"),
         ("ST-86", format!("{open}<x:a/>"), "not-well-formed"),
         ("ST-86", format!("{open}<a>&#0;</a>"), "not-well-formed"),
@@ -34,7 +42,11 @@ async fn what_strangers_send_ends_their_stream_with_the_error_of_the_rule() {
         ("ST-88", format!("{open}{long}"), "policy-violation"),
         ("ST-8", wrong_ns, "invalid-namespace"),
         ("ST-7", elsewhere, "host-unknown"),
-        ("ST-15", format!("{open}<message to='alice@localhost'><body>x</body></message>"), "not-authorized"),
+        (
+            "ST-15",
+            format!("{open}<message to='alice@localhost'><body>x</body></message>"),
+            "not-authorized",
+        ),
     ] {
         let end = stranger(&cluster, text.as_bytes()).await;
         assert_eq!(end.condition(), condition, "{rule}: {:.60}: {end}", text);
@@ -47,7 +59,13 @@ async fn what_is_no_xmpp_at_all_ends_its_connection() {
     let cluster = Cluster::start(1, &["alice"], "").await;
     let mut alice = cluster.client(0, "alice").await;
     let noise: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    for bytes in [&noise[..], b"GET / HTTP/1.1\r\n\r\n", b"\0", b"<<<<<<", b"\xff\xfe<\0s\0"] {
+    for bytes in [
+        &noise[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0",
+        b"<<<<<<",
+        b"\xff\xfe<\0s\0",
+    ] {
         let end = stranger(&cluster, bytes).await;
         assert!(!matches!(end, End::Silent), "{bytes:.20?}");
         // The same where TLS is not spoken yet, and where nothing but TLS is.
@@ -74,24 +92,40 @@ async fn st_12_what_is_pipelined_behind_starttls_is_not_heard() {
 #[tokio::test]
 async fn stanzas_before_the_session_end_the_stream() {
     let cluster = Cluster::start(1, &["alice"], "").await;
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls()).await.unwrap();
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
     wire.login("alice", PASSWORD).await.unwrap();
-    wire.send("<message to='alice@localhost'><body>x</body></message>").await.unwrap();
+    wire.send("<message to='alice@localhost'><body>x</body></message>")
+        .await
+        .unwrap();
     assert_eq!(wire.end().await.condition(), "not-authorized");
 }
 
 #[tokio::test]
 async fn sm_4_stream_management_out_of_turn_is_refused_and_the_stream_goes_on() {
     let cluster = Cluster::start(1, &["alice"], "").await;
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls()).await.unwrap();
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
     wire.login("alice", PASSWORD).await.unwrap();
-    wire.send(&format!("<enable xmlns='{}'/>", ns::SM)).await.unwrap();
+    wire.send(&format!("<enable xmlns='{}'/>", ns::SM))
+        .await
+        .unwrap();
     let failed = wire.next().await.unwrap();
-    assert!(failed.child("unexpected-request", ns::STANZAS).is_some(), "{failed:?}");
+    assert!(
+        failed.child("unexpected-request", ns::STANZAS).is_some(),
+        "{failed:?}"
+    );
     wire.bind("desk").await.unwrap();
-    wire.send(&format!("<resume xmlns='{}' previd='x' h='0'/>", ns::SM)).await.unwrap();
+    wire.send(&format!("<resume xmlns='{}' previd='x' h='0'/>", ns::SM))
+        .await
+        .unwrap();
     let failed = wire.next().await.unwrap();
-    assert!(failed.child("unexpected-request", ns::STANZAS).is_some(), "{failed:?}");
+    assert!(
+        failed.child("unexpected-request", ns::STANZAS).is_some(),
+        "{failed:?}"
+    );
     wire.close().await;
 }
 
@@ -99,9 +133,16 @@ async fn sm_4_stream_management_out_of_turn_is_refused_and_the_stream_goes_on() 
 async fn sm_9_a_second_enable_changes_nothing() {
     let cluster = Cluster::start(1, &["alice"], "").await;
     let mut alice = cluster.client(0, "alice").await;
-    alice.wire.send(&format!("<enable xmlns='{}' resume='true'/>", ns::SM)).await.unwrap();
+    alice
+        .wire
+        .send(&format!("<enable xmlns='{}' resume='true'/>", ns::SM))
+        .await
+        .unwrap();
     let failed = alice.wire.next().await.unwrap();
-    assert!(failed.child("unexpected-request", ns::STANZAS).is_some(), "{failed:?}");
+    assert!(
+        failed.child("unexpected-request", ns::STANZAS).is_some(),
+        "{failed:?}"
+    );
     alice.wire.cut();
     alice.resume(cluster.address(0)).await;
 }
@@ -146,7 +187,11 @@ async fn st_67_who_claims_to_be_someone_else_is_shown_as_oneself() {
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(0, "bob").await;
     let to_bob = bob.jid.to_string();
-    alice.send(&format!("<message from='carol@localhost' to='{to_bob}'><body>lie</body></message>")).await;
+    alice
+        .send(&format!(
+            "<message from='carol@localhost' to='{to_bob}'><body>lie</body></message>"
+        ))
+        .await;
     let message = bob.message_element().await.unwrap();
     assert_eq!(message.attr("from"), Some(alice.jid.as_str()));
 }

@@ -1,5 +1,7 @@
 //! What the command line says when something is wrong: clear, on standard error, without a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -12,7 +14,10 @@ use tests::process::{self, tail};
 fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     let output = process::run(arguments, "");
     assert!(!output.status.success(), "{arguments:?}");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[track_caller]
@@ -33,15 +38,27 @@ fn wrong_usage_ends_with_2_and_the_nearest_flag() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    check(&["serve", "--config", "/nowhere/holdfast.toml"], 1, &["/nowhere/holdfast.toml", "No such file"]);
+    check(
+        &["serve", "--config", "/nowhere/holdfast.toml"],
+        1,
+        &["/nowhere/holdfast.toml", "No such file"],
+    );
 }
 
 #[test]
 fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    writeln!(file, "domain = \"localhost\"\n[sm]\nhibernation_tme = \"1s\"").unwrap();
+    writeln!(
+        file,
+        "domain = \"localhost\"\n[sm]\nhibernation_tme = \"1s\""
+    )
+    .unwrap();
     let path = file.path().to_string_lossy().into_owned();
-    check(&["serve", "--config", &path], 1, &["line 3", "`sm.hibernation_tme`", "`hibernation_time`"]);
+    check(
+        &["serve", "--config", &path],
+        1,
+        &["line 3", "`sm.hibernation_tme`", "`hibernation_time`"],
+    );
     check(&["check", "--config", &path], 1, &["line 3"]);
 }
 
@@ -61,7 +78,11 @@ async fn a_port_that_is_taken_is_named() {
     let config = cluster.config(0).to_string_lossy().into_owned();
     for key in ["c2s.listen", "admin.listen"] {
         let set = format!("{key}={address}");
-        check(&["serve", "--config", &config, "--set", &set], 1, &[&address, "in use"]);
+        check(
+            &["serve", "--config", &config, "--set", &set],
+            1,
+            &[&address, "in use"],
+        );
     }
 }
 
@@ -69,7 +90,11 @@ async fn a_port_that_is_taken_is_named() {
 async fn a_second_node_in_the_same_directory_is_refused() {
     let cluster = Cluster::start(1, &[], "").await;
     let config = cluster.config(0).to_string_lossy().into_owned();
-    let free = ["c2s.listen=127.0.0.1:0", "c2s.listen_tls=127.0.0.1:0", "admin.listen=127.0.0.1:0"];
+    let free = [
+        "c2s.listen=127.0.0.1:0",
+        "c2s.listen_tls=127.0.0.1:0",
+        "admin.listen=127.0.0.1:0",
+    ];
     let mut arguments = vec!["serve", "--config", &config];
     arguments.extend(free.iter().flat_map(|set| ["--set", set]));
     let data_dir = cluster.data_dir(0);
@@ -80,13 +105,18 @@ async fn a_second_node_in_the_same_directory_is_refused() {
 fn segments(cluster: &Cluster) -> Vec<std::path::PathBuf> {
     let files = std::fs::read_dir(cluster.data_dir(0).join("log")).unwrap();
     let files = files.map(|file| file.unwrap().path());
-    files.filter(|path| path.to_string_lossy().contains("wal-")).collect()
+    files
+        .filter(|path| path.to_string_lossy().contains("wal-"))
+        .collect()
 }
 
 /// Turns a bit of the first occurrence of `needle`; where.
 fn damage(file: &Path, needle: &[u8]) -> u64 {
     let bytes = std::fs::read(file).unwrap();
-    let at = bytes.windows(needle.len()).position(|window| window == needle).expect("is in the log");
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .expect("is in the log");
     let file = std::fs::File::options().write(true).open(file).unwrap();
     file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
     at as u64
@@ -111,9 +141,17 @@ async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
     assert_eq!(status.code(), Some(1), "{status}");
     let said = tail(&cluster.log(0));
     assert!(said.contains(&*segment.to_string_lossy()), "{said}");
-    let offset = said.split("damaged at byte ").nth(1).and_then(|rest| rest.split(';').next());
-    let offset: u64 = offset.and_then(|offset| offset.trim().parse().ok()).expect("an offset");
-    assert!(offset <= at && at - offset < 64 * 1024, "byte {at} is damaged: {said}");
+    let offset = said
+        .split("damaged at byte ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let offset: u64 = offset
+        .and_then(|offset| offset.trim().parse().ok())
+        .expect("an offset");
+    assert!(
+        offset <= at && at - offset < 64 * 1024,
+        "byte {at} is damaged: {said}"
+    );
     assert!(!said.contains("panicked"), "{said}");
 }
 
@@ -128,10 +166,18 @@ async fn accounts_are_made_listed_and_removed() {
     };
     let list = String::from_utf8(user(&["list"]).stdout).unwrap();
     assert_eq!(list, "alice@localhost\nbob@localhost\n");
-    assert!(user(&["passwd", "alice@localhost", "--password-stdin"]).status.success());
+    assert!(
+        user(&["passwd", "alice@localhost", "--password-stdin"])
+            .status
+            .success()
+    );
     assert!(user(&["remove", "bob@localhost"]).status.success());
     assert!(!user(&["remove", "bob@localhost"]).status.success());
-    assert!(!user(&["add", "alice@localhost", "--password-stdin"]).status.success());
+    assert!(
+        !user(&["add", "alice@localhost", "--password-stdin"])
+            .status
+            .success()
+    );
     let list = String::from_utf8(user(&["list"]).stdout).unwrap();
     assert_eq!(list, "alice@localhost\n");
 }

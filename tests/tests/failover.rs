@@ -1,5 +1,7 @@
 //! Three nodes, and what their death means to clients: nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
 
@@ -31,8 +33,11 @@ async fn p2_kill_9_of_any_node_loses_repeats_and_reorders_nothing() {
         }
         burst(&mut alice, &to_bob, victim, 1).await;
         burst(&mut bob, &to_alice, victim, 1).await;
-        bob.expect(numbered(&format!("alice {victim}"), 0..2 * BURST)).await;
-        alice.expect(numbered(&format!("bob {victim}"), 0..2 * BURST)).await;
+        bob.expect(numbered(&format!("alice {victim}"), 0..2 * BURST))
+            .await;
+        alice
+            .expect(numbered(&format!("bob {victim}"), 0..2 * BURST))
+            .await;
         alice.settle().await.unwrap();
         bob.settle().await.unwrap();
         cluster.run(victim);

@@ -1,5 +1,7 @@
 //! A node that stood still while the others went on (P3), and one that leaves in order.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use nix::sys::signal::Signal;
 use proto::ns;
 use tests::client::{Client, numbered};
@@ -26,7 +28,11 @@ async fn p3_a_paused_owner_can_neither_acknowledge_nor_deliver() {
         // These wait in the socket of the process that stands still.
         let ghost = format!("<message to='{to_bob}' type='chat'><body>ghost</body></message>");
         owner.wire.send(&ghost).await.unwrap();
-        owner.wire.send(&format!("<r xmlns='{}'/>", ns::SM)).await.unwrap();
+        owner
+            .wire
+            .send(&format!("<r xmlns='{}'/>", ns::SM))
+            .await
+            .unwrap();
         old.push(move_to(&cluster, owner, 2).await);
     }
     for owner in &owners {
@@ -105,7 +111,10 @@ async fn f_4_a_node_that_is_told_to_stop_sends_its_clients_elsewhere() {
         let end = leaver.wire.end().await;
         assert!(!matches!(end, End::Closed | End::Silent), "{end}");
         let condition = end.condition();
-        assert!(condition.is_empty() || condition == "system-shutdown", "{end}");
+        assert!(
+            condition.is_empty() || condition == "system-shutdown",
+            "{end}"
+        );
         leaver.resume(cluster.address((node + 2) % 3)).await;
         // What was read and thrown away above came before and was not acknowledged: it comes again.
         bob.expect(numbered("before", 0..5)).await;

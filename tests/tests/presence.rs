@@ -1,5 +1,7 @@
 //! What contacts see of a session that is cut, resumed, and ends at last (P4).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use proto::{Element, ns};
@@ -9,7 +11,10 @@ use tests::wire::Wire;
 
 /// Asks for the roster, so that its changes come too.
 async fn roster(client: &mut Client) {
-    let get = format!("<iq type='get' id='roster'><query xmlns='{}'/></iq>", ns::ROSTER);
+    let get = format!(
+        "<iq type='get' id='roster'><query xmlns='{}'/></iq>",
+        ns::ROSTER
+    );
     let answer = client.request(&get, "roster").await.unwrap();
     assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
 }
@@ -18,9 +23,12 @@ async fn roster(client: &mut Client) {
 async fn befriend(one: &mut Client, other: &mut Client) {
     for _ in 0..2 {
         let (from, to) = (one.jid.bare().to_string(), other.jid.bare().to_string());
-        one.send(&format!("<presence type='subscribe' to='{to}'/>")).await;
+        one.send(&format!("<presence type='subscribe' to='{to}'/>"))
+            .await;
         await_presence(other, Some("subscribe"), &from).await;
-        other.send(&format!("<presence type='subscribed' to='{from}'/>")).await;
+        other
+            .send(&format!("<presence type='subscribed' to='{from}'/>"))
+            .await;
         await_presence(one, Some("subscribed"), &to).await;
         let full = other.jid.to_string();
         await_presence(one, None, &full).await;
@@ -30,7 +38,10 @@ async fn befriend(one: &mut Client, other: &mut Client) {
 
 async fn await_presence(client: &mut Client, kind: Option<&str>, from: &str) -> Element {
     loop {
-        let presence = client.presence().await.unwrap_or_else(|end| panic!("{kind:?} from {from}: {end}"));
+        let presence = client
+            .presence()
+            .await
+            .unwrap_or_else(|end| panic!("{kind:?} from {from}: {end}"));
         if presence.attr("type") == kind && presence.attr("from") == Some(from) {
             return presence;
         }
@@ -78,7 +89,14 @@ async fn p4_a_hibernated_session_is_still_available_to_who_asks() {
     let (desk, other) = (bob.jid.to_string(), alice.jid.to_string());
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        seen.push(phone.presence().await.unwrap().attr("from").map(str::to_owned));
+        seen.push(
+            phone
+                .presence()
+                .await
+                .unwrap()
+                .attr("from")
+                .map(str::to_owned),
+        );
     }
     seen.sort();
     assert_eq!(seen, [Some(other), Some(desk)]);
@@ -88,13 +106,24 @@ async fn p4_a_hibernated_session_is_still_available_to_who_asks() {
 async fn check_leaves_once(cluster: &Cluster, alice: &mut Client, bob: &Client) {
     let desk = bob.jid.to_string();
     let left = alice.presence().await.unwrap();
-    assert_eq!((left.attr("type"), left.attr("from")), (Some("unavailable"), Some(&*desk)));
+    assert_eq!(
+        (left.attr("type"), left.attr("from")),
+        (Some("unavailable"), Some(&*desk))
+    );
     let mut again = cluster.client_with(0, "bob", "again").await;
     let address = alice.jid.to_string();
     again.say(&address, "new").await;
     alice.expect(["new".to_owned()]).await;
-    let seen: Vec<_> = alice.presences().iter().map(|p| p.attr("type").map(str::to_owned)).collect();
-    assert_eq!(seen, [None], "exactly one unavailable, and then the new session");
+    let seen: Vec<_> = alice
+        .presences()
+        .iter()
+        .map(|p| p.attr("type").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        seen,
+        [None],
+        "exactly one unavailable, and then the new session"
+    );
 }
 
 #[tokio::test]
@@ -106,12 +135,16 @@ async fn p4_contacts_see_one_unavailable_when_the_window_is_over() {
     bob.wire.cut();
     check_leaves_once(&cluster, &mut alice, &bob).await;
     let answer = bob.try_resume(cluster.address(2)).await.unwrap();
-    assert!(answer.is("failed", ns::SM) && answer.attr("h").is_some(), "{answer:?}");
+    assert!(
+        answer.is("failed", ns::SM) && answer.attr("h").is_some(),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
 async fn p4_contacts_see_one_unavailable_after_a_crash_too() {
-    let mut cluster = Cluster::start(3, &["alice", "bob"], "[sm]\nhibernation_time = \"2s\"\n").await;
+    let mut cluster =
+        Cluster::start(3, &["alice", "bob"], "[sm]\nhibernation_time = \"2s\"\n").await;
     let (mut alice, bob) = friends(&cluster).await;
     drop(alice.presences());
     cluster.kill(1);
@@ -132,20 +165,27 @@ async fn p2_what_an_ended_session_did_not_take_is_kept_for_the_user() {
     alice.say(&account, "kept 1").await;
     alice.settle().await.unwrap();
     // A plain client, without stream management: it gets what was missed, once.
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls()).await.unwrap();
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
     wire.login("bob", tests::client::PASSWORD).await.unwrap();
     wire.bind("plain").await.unwrap();
     wire.send("<presence/>").await.unwrap();
     let mut bodies = Vec::new();
     while bodies.len() < 2 {
-        let stanza = wire.next().await.unwrap_or_else(|end| panic!("after {bodies:?}: {end}"));
+        let stanza = wire
+            .next()
+            .await
+            .unwrap_or_else(|end| panic!("after {bodies:?}: {end}"));
         if stanza.local() == "message" {
             assert!(stanza.child("delay", ns::DELAY).is_some(), "{stanza:?}");
             bodies.push(tests::client::body(&stanza));
         }
     }
     assert_eq!(bodies, ["kept 0", "kept 1"]);
-    assert!(wire.next_within(Duration::from_millis(300)).await.is_none_or(|more| {
-        more.is_ok_and(|stanza| stanza.local() != "message")
-    }));
+    assert!(
+        wire.next_within(Duration::from_millis(300))
+            .await
+            .is_none_or(|more| { more.is_ok_and(|stanza| stanza.local() != "message") })
+    );
 }

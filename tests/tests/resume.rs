@@ -1,5 +1,7 @@
 //! Resumption on three nodes, rule by rule: who may, when, and what follows.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use proto::{Element, ns};
@@ -43,8 +45,14 @@ async fn sm_52_what_is_not_acknowledged_is_replayed_in_order_before_anything_new
         let again = bob.message_element().await.unwrap();
         assert_eq!(body(&again), body(original));
         let id = |message: &Element| message.child("stanza-id", ns::SID).cloned();
-        assert!(id(original).is_some() && id(&again) == id(original), "SM-58: {again:?}");
-        assert!(again.child("delay", ns::DELAY).is_some(), "SM-58: {again:?}");
+        assert!(
+            id(original).is_some() && id(&again) == id(original),
+            "SM-58: {again:?}"
+        );
+        assert!(
+            again.child("delay", ns::DELAY).is_some(),
+            "SM-58: {again:?}"
+        );
     }
     bob.expect(numbered("second", 0..3)).await;
     bob.settle().await.unwrap();
@@ -132,12 +140,25 @@ async fn sm_48_the_session_of_another_account_is_refused_exactly_as_an_unknown_o
     let mut alice = cluster.client(0, "alice").await;
     let mut answers = Vec::new();
     for previd in [alice.id.clone(), "there-is-none".to_owned()] {
-        let mut wire = Wire::direct(cluster.address(1), cluster.tls()).await.unwrap();
+        let mut wire = Wire::direct(cluster.address(1), cluster.tls())
+            .await
+            .unwrap();
         wire.login("mallory", PASSWORD).await.unwrap();
-        wire.send(&format!("<resume xmlns='{}' previd='{previd}' h='0'/>", ns::SM)).await.unwrap();
+        wire.send(&format!(
+            "<resume xmlns='{}' previd='{previd}' h='0'/>",
+            ns::SM
+        ))
+        .await
+        .unwrap();
         let answer = wire.next().await.unwrap();
-        assert!(answer.is("failed", ns::SM) && answer.attr("h").is_none(), "{answer:?}");
-        assert!(answer.child("item-not-found", ns::STANZAS).is_some(), "{answer:?}");
+        assert!(
+            answer.is("failed", ns::SM) && answer.attr("h").is_none(),
+            "{answer:?}"
+        );
+        assert!(
+            answer.child("item-not-found", ns::STANZAS).is_some(),
+            "{answer:?}"
+        );
         answers.push(answer);
         // The stream goes on (SM-47).
         wire.bind("desk").await.unwrap();
@@ -151,9 +172,13 @@ async fn sm_48_the_session_of_another_account_is_refused_exactly_as_an_unknown_o
 
 #[track_caller]
 fn check_too_high(end: &End, h: u32, sent: u32) {
-    let End::Error(condition, error) = end else { panic!("no stream error: {end}") };
+    let End::Error(condition, error) = end else {
+        panic!("no stream error: {end}")
+    };
     assert_eq!(condition, "undefined-condition");
-    let detail = error.child("handled-count-too-high", ns::SM).expect("SM-28");
+    let detail = error
+        .child("handled-count-too-high", ns::SM)
+        .expect("SM-28");
     assert_eq!(detail.attr("h"), Some(&*h.to_string()));
     assert_eq!(detail.attr("send-count"), Some(&*sent.to_string()));
 }
@@ -161,9 +186,16 @@ fn check_too_high(end: &End, h: u32, sent: u32) {
 async fn check_gone(client: &mut Client, cluster: &Cluster) {
     let answer = client.try_resume(cluster.address(2)).await.unwrap();
     assert!(answer.is("failed", ns::SM), "{answer:?}");
-    assert!(answer.child("item-not-found", ns::STANZAS).is_some(), "{answer:?}");
+    assert!(
+        answer.child("item-not-found", ns::STANZAS).is_some(),
+        "{answer:?}"
+    );
     let handled: u32 = answer.attr("h").expect("SM-47").parse().unwrap();
-    assert_eq!(handled, client.acked + u32::try_from(client.unacknowledged()).unwrap(), "I-11");
+    assert_eq!(
+        handled,
+        client.acked + u32::try_from(client.unacknowledged()).unwrap(),
+        "I-11"
+    );
 }
 
 #[tokio::test]
@@ -180,7 +212,10 @@ async fn sm_28_an_acknowledgement_of_what_was_not_sent_ends_the_session() {
 
 /// An answer from the server tells that everything before it has arrived.
 async fn ping(client: &mut Client) {
-    let ping = format!("<iq type='get' id='p' to='localhost'><ping xmlns='{}'/></iq>", ns::PING);
+    let ping = format!(
+        "<iq type='get' id='p' to='localhost'><ping xmlns='{}'/></iq>",
+        ns::PING
+    );
     let pong = client.request(&ping, "p").await.unwrap();
     assert_eq!(pong.attr("type"), Some("result"), "{pong:?}");
     client.settle().await.unwrap();
@@ -193,7 +228,9 @@ async fn sm_47_a_resume_that_acknowledges_what_was_not_sent_ends_the_session() {
     ping(&mut alice).await;
     let sent = alice.handled;
     alice.handled += 1;
-    let Err(end) = alice.try_resume(cluster.address(1)).await else { panic!("resumed") };
+    let Err(end) = alice.try_resume(cluster.address(1)).await else {
+        panic!("resumed")
+    };
     check_too_high(&end, sent + 1, sent);
     alice.handled = 0;
     check_gone(&mut alice, &cluster).await;
@@ -214,7 +251,10 @@ async fn sm_37_a_clean_close_ends_the_session() {
 async fn sm_21_both_counters_wrap_at_two_to_the_thirty_second() {
     let first = u32::MAX - 6;
     let cluster = Cluster::prepare(3, &format!("[sm]\nfirst_count = {first}\n")).unwrap();
-    let cluster = cluster.counting_from(first).started(&["alice", "bob"]).await;
+    let cluster = cluster
+        .counting_from(first)
+        .started(&["alice", "bob"])
+        .await;
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(1, "bob").await;
     let (to_alice, to_bob) = (alice.jid.to_string(), bob.jid.to_string());
@@ -233,10 +273,16 @@ async fn sm_21_both_counters_wrap_at_two_to_the_thirty_second() {
     bob.resume(cluster.address(2)).await;
     bob.expect(numbered("over", 4..12)).await;
     alice.expect(numbered("over", 4..12)).await;
-    assert!(bob.handled < first && alice.handled < first, "nothing has wrapped");
+    assert!(
+        bob.handled < first && alice.handled < first,
+        "nothing has wrapped"
+    );
     bob.settle().await.unwrap();
     alice.settle().await.unwrap();
-    assert!(bob.acked < first && alice.acked < first, "nothing has wrapped");
+    assert!(
+        bob.acked < first && alice.acked < first,
+        "nothing has wrapped"
+    );
     bob.resume(cluster.address(0)).await;
     alice.say(&to_bob, "end").await;
     bob.expect(["end".to_owned()]).await;
@@ -250,7 +296,11 @@ async fn sm_60_a_node_that_lacks_a_quorum_never_says_that_a_session_is_gone() {
     cluster.kill(1);
     // Nothing is acknowledged by a minority (P-3).
     alice.say("alice@localhost", "into the silence").await;
-    alice.wire.send(&format!("<r xmlns='{}'/>", ns::SM)).await.unwrap();
+    alice
+        .wire
+        .send(&format!("<r xmlns='{}'/>", ns::SM))
+        .await
+        .unwrap();
     match alice.take_over(cluster.address(2)).await {
         Ok((_, answer)) => panic!("{answer:?}"),
         Err(end) => assert_eq!(end.condition(), "internal-server-error", "{end}"),

@@ -1,5 +1,7 @@
 //! One node with no configuration beyond its addresses: the life of a session.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proto::ns;
 use tests::client::{PASSWORD, numbered};
 use tests::cluster::Cluster;
@@ -19,7 +21,9 @@ async fn a_cut_connection_is_resumed_with_all_that_came_meanwhile() {
     bob.wire.cut();
     let bare = bob.jid.bare().to_string();
     for (number, body) in numbered("meanwhile", 0..10).iter().enumerate() {
-        alice.say(if number % 2 == 0 { &bob_jid } else { &bare }, body).await;
+        alice
+            .say(if number % 2 == 0 { &bob_jid } else { &bare }, body)
+            .await;
     }
     alice.settle().await.unwrap();
     bob.resume(cluster.address(0)).await;
@@ -32,7 +36,9 @@ async fn a_cut_connection_is_resumed_with_all_that_came_meanwhile() {
 #[tokio::test]
 async fn starttls_leads_to_the_same_login() {
     let cluster = Cluster::start(1, &["alice"], "").await;
-    let mut wire = Wire::starttls(cluster.starttls(0), cluster.tls()).await.unwrap();
+    let mut wire = Wire::starttls(cluster.starttls(0), cluster.tls())
+        .await
+        .unwrap();
     let features = wire.login("alice", PASSWORD).await.unwrap();
     assert!(features.child("bind", ns::BIND).is_some(), "{features:?}");
     let jid = wire.bind("phone").await.unwrap();
@@ -45,11 +51,16 @@ async fn st_37_an_unknown_account_is_refused_like_a_wrong_password() {
     let cluster = Cluster::start(1, &["alice"], "").await;
     let mut answers = Vec::new();
     for (user, password) in [("alice", "wrong"), ("nobody", PASSWORD)] {
-        let mut wire = Wire::direct(cluster.address(0), cluster.tls()).await.unwrap();
+        let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+            .await
+            .unwrap();
         wire.open().await.unwrap();
         let answer = wire.authenticate(user, password).await.unwrap();
         assert!(answer.is("failure", ns::SASL), "{answer:?}");
-        assert!(answer.child("not-authorized", ns::SASL).is_some(), "{answer:?}");
+        assert!(
+            answer.child("not-authorized", ns::SASL).is_some(),
+            "{answer:?}"
+        );
         answers.push(answer);
     }
     assert_eq!(answers[0], answers[1]);

@@ -1,6 +1,8 @@
 //! A client that others wrote, with its own stream management: slixmpp, behind a balancer without
 //! affinity, while node after node is killed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,9 +21,14 @@ const BURST: usize = 60;
 fn python() -> String {
     let named = std::env::var("HOLDFAST_TEST_PYTHON");
     let python = named.unwrap_or_else(|_| "python3".to_owned());
-    let works = Command::new(&python).args(["-c", "import slixmpp"]).status();
+    let works = Command::new(&python)
+        .args(["-c", "import slixmpp"])
+        .status();
     let works = works.is_ok_and(|status| status.success());
-    assert!(works, "{python} has no slixmpp: run tests/run, or name one that has in HOLDFAST_TEST_PYTHON");
+    assert!(
+        works,
+        "{python} has no slixmpp: run tests/run, or name one that has in HOLDFAST_TEST_PYTHON"
+    );
     python
 }
 
@@ -39,11 +46,19 @@ impl Script {
     fn start(address: SocketAddr, certificate: &Path) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("slixmpp/talk.py");
         let mut command = Command::new(python());
-        command.arg(script).arg(address.ip().to_string()).arg(address.port().to_string()).arg(certificate);
+        command
+            .arg(script)
+            .arg(address.ip().to_string())
+            .arg(address.port().to_string())
+            .arg(certificate);
         for user in ["alice", "bob"] {
             command.args([&format!("{user}@localhost"), PASSWORD]);
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -53,7 +68,13 @@ impl Script {
                 }
             }
         });
-        Self { child, input, lines, got: [Vec::new(), Vec::new()], resumed: 0 }
+        Self {
+            child,
+            input,
+            lines,
+            got: [Vec::new(), Vec::new()],
+            resumed: 0,
+        }
     }
 
     fn command(&mut self, line: &str) {
@@ -63,7 +84,10 @@ impl Script {
     /// Reads what it says until `enough`.
     fn until(&mut self, mut enough: impl FnMut(&Self, &str) -> bool) {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).expect("slixmpp says nothing more");
+            let line = self
+                .lines
+                .recv_timeout(PATIENCE)
+                .expect("slixmpp says nothing more");
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
                 ["got", name, number] => {
@@ -90,7 +114,10 @@ impl Drop for Script {
 #[tokio::test(flavor = "multi_thread")]
 async fn slixmpp_loses_and_repeats_nothing_while_nodes_are_killed() {
     let mut cluster = Cluster::start(3, &["alice", "bob"], "").await;
-    let backends = (0..3).map(|n| Backend { clients: cluster.address(n), admin: cluster.admin(n) });
+    let backends = (0..3).map(|n| Backend {
+        clients: cluster.address(n),
+        admin: cluster.admin(n),
+    });
     let balancer = Balancer::start(backends.collect()).await.unwrap();
     let mut script = Script::start(balancer.address(), &cluster.certificate());
     script.until(|_, line| line == "ready");
@@ -107,6 +134,14 @@ async fn slixmpp_loses_and_repeats_nothing_while_nodes_are_killed() {
     script.command("end");
     script.until(|_, line| line == "done");
     let all: Vec<usize> = (0..3 * BURST).collect();
-    assert_eq!(script.got, [all.clone(), all], "lost, doubled or out of order");
-    assert!(script.resumed >= 2, "{} resumptions: each client loses its node at least once", script.resumed);
+    assert_eq!(
+        script.got,
+        [all.clone(), all],
+        "lost, doubled or out of order"
+    );
+    assert!(
+        script.resumed >= 2,
+        "{} resumptions: each client loses its node at least once",
+        script.resumed
+    );
 }
