@@ -1,0 +1,183 @@
+//! What the command line says when something is wrong: clear, on standard error, without a panic.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use tests::client::numbered;
+use tests::cluster::Cluster;
+use tests::process::{self, tail};
+
+/// The exit code and what was said on standard error.
+fn fails(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = process::run(arguments, "");
+    assert!(!output.status.success(), "{arguments:?}");
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[track_caller]
+fn check(arguments: &[&str], code: i32, parts: &[&str]) {
+    let (got, text) = fails(arguments);
+    assert_eq!(got, Some(code), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_the_nearest_flag() {
+    check(&["serve", "--confg", "x"], 2, &["--confg", "--config"]);
+    check(&["serv"], 2, &["serv", "serve"]);
+    check(&["user", "add"], 2, &["<JID>"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    check(
+        &["serve", "--config", "/nowhere/holdfast.toml"],
+        1,
+        &["/nowhere/holdfast.toml", "No such file"],
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        file,
+        "domain = \"localhost\"\n[sm]\nhibernation_tme = \"1s\""
+    )
+    .unwrap();
+    let path = file.path().to_string_lossy().into_owned();
+    check(
+        &["serve", "--config", &path],
+        1,
+        &["line 3", "`sm.hibernation_tme`", "`hibernation_time`"],
+    );
+    check(&["check", "--config", &path], 1, &["line 3"]);
+}
+
+#[test]
+fn a_configuration_that_is_no_text_is_refused() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[0xff, 0x00, 0xfe, b'[', 0x80]).unwrap();
+    let path = file.path().to_string_lossy().into_owned();
+    check(&["serve", "--config", &path], 1, &[&path]);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let cluster = Cluster::prepare(1, "").unwrap();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    for key in ["c2s.listen", "admin.listen"] {
+        let set = format!("{key}={address}");
+        check(
+            &["serve", "--config", &config, "--set", &set],
+            1,
+            &[&address, "in use"],
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_node_in_the_same_directory_is_refused() {
+    let cluster = Cluster::start(1, &[], "").await;
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let free = [
+        "c2s.listen=127.0.0.1:0",
+        "c2s.listen_tls=127.0.0.1:0",
+        "admin.listen=127.0.0.1:0",
+    ];
+    let mut arguments = vec!["serve", "--config", &config];
+    arguments.extend(free.iter().flat_map(|set| ["--set", set]));
+    let data_dir = cluster.data_dir(0);
+    check(&arguments, 1, &[&data_dir.to_string_lossy()]);
+}
+
+/// The segments of a node's log.
+fn segments(cluster: &Cluster) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(cluster.data_dir(0).join("log")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    files
+        .filter(|path| path.to_string_lossy().contains("wal-"))
+        .collect()
+}
+
+/// Turns a bit of the first occurrence of `needle`; where.
+fn damage(file: &Path, needle: &[u8]) -> u64 {
+    let bytes = std::fs::read(file).unwrap();
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .expect("is in the log");
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    at as u64
+}
+
+#[tokio::test]
+async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
+    let mut cluster = Cluster::start(1, &["alice", "bob"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(0, "bob").await;
+    let to_bob = bob.jid.to_string();
+    for body in numbered("logged", 0..30) {
+        alice.say(&to_bob, &body).await;
+        bob.expect([body]).await;
+    }
+    alice.settle().await.unwrap();
+    cluster.kill(0);
+    let segment = segments(&cluster).pop().unwrap();
+    let at = damage(&segment, b"logged 3");
+    cluster.run(0);
+    let status = cluster.process(0).end().await;
+    assert_eq!(status.code(), Some(1), "{status}");
+    let said = tail(&cluster.log(0));
+    assert!(said.contains(&*segment.to_string_lossy()), "{said}");
+    let offset = said
+        .split("damaged at byte ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let offset: u64 = offset
+        .and_then(|offset| offset.trim().parse().ok())
+        .expect("an offset");
+    assert!(
+        offset <= at && at - offset < 64 * 1024,
+        "byte {at} is damaged: {said}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[tokio::test]
+async fn accounts_are_made_listed_and_removed() {
+    let cluster = Cluster::prepare(1, "").unwrap();
+    cluster.accounts(&["alice", "bob"]);
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let user = |arguments: &[&str]| {
+        let arguments = [&["user"], arguments, &["--config", &config]].concat();
+        process::run(arguments, "another one\n")
+    };
+    let list = String::from_utf8(user(&["list"]).stdout).unwrap();
+    assert_eq!(list, "alice@localhost\nbob@localhost\n");
+    assert!(
+        user(&["passwd", "alice@localhost", "--password-stdin"])
+            .status
+            .success()
+    );
+    assert!(user(&["remove", "bob@localhost"]).status.success());
+    assert!(!user(&["remove", "bob@localhost"]).status.success());
+    assert!(
+        !user(&["add", "alice@localhost", "--password-stdin"])
+            .status
+            .success()
+    );
+    let list = String::from_utf8(user(&["list"]).stdout).unwrap();
+    assert_eq!(list, "alice@localhost\n");
+}
