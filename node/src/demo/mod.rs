@@ -99,7 +99,7 @@ pub fn run(options: &DemoOptions) -> Result<Report, DemoError> {
         .build()?;
     let result = runtime.block_on(play(options, dir.path()));
     let clean = result.as_ref().is_ok_and(Report::is_clean);
-    if !clean {
+    if options.keep || !clean {
         eprintln!(
             "Configurations and logs are kept in {}",
             dir.keep().display()
