@@ -75,8 +75,21 @@ impl Client {
             presences: Vec::new(),
         };
         client.send("<presence/>").await;
+        client.own_presence().await?;
         client.settle().await?;
         Ok(client)
+    }
+
+    /// Waits for our own presence, which comes back to us too (RFC 6121 §4.2.2).
+    async fn own_presence(&mut self) -> Result<(), End> {
+        loop {
+            let presence = self.stanza().await?;
+            assert_eq!(presence.local(), "presence", "{presence:?}");
+            if presence.attr("from") == Some(self.jid.as_str()) {
+                return Ok(());
+            }
+            self.presences.push(presence);
+        }
     }
 
     /// Sends a stanza and keeps it. That the connection is lost does not matter yet.

@@ -1,0 +1,165 @@
+//! The README is tried out: its configurations load, and its three nodes with PostgreSQL and HAProxy do
+//! what it promises.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use node::config::Config;
+use tests::PATIENCE;
+use tests::client::{Client, numbered};
+use tests::cluster::Cluster;
+use tests::wire::DOMAIN;
+use tokio::time::{Instant, sleep};
+
+/// Messages of one burst in each direction.
+const BURST: usize = 20;
+
+/// The README's code blocks of one kind.
+fn blocks(kind: &str) -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let mut blocks = Vec::new();
+    let mut parts = readme.split("```");
+    while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
+        if let Some(text) = block.strip_prefix(&format!("{kind}\n")) {
+            blocks.push(text.to_owned());
+        }
+    }
+    blocks
+}
+
+#[test]
+fn the_configurations_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = blocks("toml");
+    assert_eq!(blocks.len(), 2);
+    for (block, nodes) in blocks.iter().zip([0, 3]) {
+        let file = dir.path().join("holdfast.toml");
+        std::fs::write(&file, block).unwrap();
+        let config =
+            Config::load(Some(&file), &[], []).unwrap_or_else(|error| panic!("{error}:\n{block}"));
+        let peers = config
+            .cluster
+            .map(|cluster| cluster.peers.len())
+            .unwrap_or_default();
+        assert_eq!(peers, nodes, "{block}");
+    }
+}
+
+/// A schema of our own in the PostgreSQL that `tests/run` has started.
+fn postgres() -> String {
+    let server = std::env::var("HOLDFAST_TEST_POSTGRES");
+    let server = server.expect("HOLDFAST_TEST_POSTGRES names a server: run tests/run");
+    let schema = format!("test_{:016x}", rand::random::<u64>());
+    let made = Command::new("psql")
+        .args([&server, "-qc", &format!("CREATE SCHEMA {schema}")])
+        .status();
+    assert!(
+        made.is_ok_and(|status| status.success()),
+        "{server} does not take a schema"
+    );
+    format!("{server}?options=-c%20search_path%3D{schema}")
+}
+
+/// The README's HAProxy, before these nodes.
+struct HaProxy {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl HaProxy {
+    fn start(cluster: &Cluster) -> Self {
+        let [mut text] = <[String; 1]>::try_from(blocks("text")).expect("one HAProxy");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        text = text.replace("bind :5222", &format!("bind {address}"));
+        for node in 0..cluster.count() {
+            let named = format!("node{}.example.org:5222", node + 1);
+            assert!(text.contains(&named), "{text}");
+            text = text.replace(&named, &cluster.address(node).to_string());
+        }
+        let file: PathBuf = cluster.path().join("haproxy.cfg");
+        std::fs::write(&file, text).unwrap();
+        drop(free);
+        let mut command = Command::new("haproxy");
+        command
+            .arg("-q")
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdin(Stdio::null());
+        let child = command
+            .spawn()
+            .expect("HAProxy is installed: run tests/run");
+        Self { child, address }
+    }
+
+    /// Waits until it has found a node.
+    async fn ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(self.address).await.is_err() {
+            assert_eq!(self.child.try_wait().unwrap(), None, "HAProxy has stopped");
+            assert!(Instant::now() < deadline, "HAProxy does not listen");
+            sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for HaProxy {
+    fn drop(&mut self) {
+        // It may have stopped already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn three_nodes(users: &[&str]) -> Cluster {
+    let cluster = Cluster::prepare(3, "").unwrap();
+    let storage = postgres();
+    for node in 0..cluster.count() {
+        let text = std::fs::read_to_string(cluster.config(node)).unwrap();
+        let (before, after) = text
+            .split_once("sqlite:holdfast.db")
+            .expect("the usual storage");
+        std::fs::write(cluster.config(node), format!("{before}{storage}{after}")).unwrap();
+    }
+    cluster.started(users).await
+}
+
+async fn client(cluster: &Cluster, address: SocketAddr, user: &str) -> Client {
+    let started = Client::start(address, cluster.tls(), user, "desk", 0).await;
+    started.unwrap_or_else(|end| panic!("{user} cannot start: {end}"))
+}
+
+#[tokio::test]
+async fn three_nodes_with_postgresql_behind_haproxy_hold_fast() {
+    let mut cluster = three_nodes(&["alice", "bob", "carol"]).await;
+    let mut haproxy = HaProxy::start(&cluster);
+    haproxy.ready().await;
+    let mut alice = client(&cluster, haproxy.address, "alice").await;
+    let mut bob = client(&cluster, haproxy.address, "bob").await;
+    let (to_alice, to_bob) = (alice.jid.to_string(), bob.jid.to_string());
+    for victim in 0..3 {
+        for body in numbered("to bob", 0..BURST) {
+            alice.say(&to_bob, &body).await;
+        }
+        for body in numbered("to alice", 0..BURST) {
+            bob.say(&to_alice, &body).await;
+        }
+        cluster.kill(victim);
+        alice.resume(haproxy.address).await;
+        bob.resume(haproxy.address).await;
+        bob.expect(numbered("to bob", 0..BURST)).await;
+        alice.expect(numbered("to alice", 0..BURST)).await;
+        cluster.run(victim);
+        cluster.ready(victim).await;
+    }
+    // Carol is not there: what is for her waits in the database.
+    alice
+        .say(&format!("carol@{DOMAIN}"), "when you are back")
+        .await;
+    alice.settle().await.unwrap();
+    let mut carol = client(&cluster, haproxy.address, "carol").await;
+    carol.expect(["when you are back".to_owned()]).await;
+}
