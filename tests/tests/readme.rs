@@ -1,6 +1,8 @@
 //! The README is tried out: its configurations load, and its three nodes with PostgreSQL and HAProxy do
 //! what it promises.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
