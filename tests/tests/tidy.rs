@@ -1,6 +1,8 @@
 //! The rules of the house that no other tool checks: sizes, names, module docs, and which way
 //! dependencies point.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
