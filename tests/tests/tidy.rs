@@ -8,12 +8,6 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a source file, tests included: what is longer holds more than one subject.
 const LIMIT: usize = 500;
-/// What is longer and waits to be divided. The list may only become shorter.
-const TOO_LONG: [&str; 3] = [
-    "cluster/src/session/command.rs",
-    "cluster/src/session/lifecycle.rs",
-    "cluster/src/session/simulation/world.rs",
-];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 8] = [
     "common", "helper", "helpers", "manager", "misc", "util", "utils", "stuff",
@@ -73,10 +67,7 @@ fn check_all(rule: &str, keeps: impl Fn(&Path, &str) -> bool) {
 
 #[test]
 fn a_file_has_one_subject() {
-    check_all("too long", |path, text| {
-        let known = TOO_LONG.iter().any(|known| path.ends_with(known));
-        text.lines().count() <= if known { LIMIT + 100 } else { LIMIT }
-    });
+    check_all("too long", |_, text| text.lines().count() <= LIMIT);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use proto::Jid;
 use proto::stanza::{Kind, Packet, PresenceType};
 
 use super::carbon::{self, Direction};
-use super::command::*;
 use super::state::ShardState;
+use super::*;
 
 /// More entries of directed presence than this are not remembered (T-51).
 const MAX_DIRECTED: usize = 500;

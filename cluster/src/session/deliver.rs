@@ -7,8 +7,8 @@ use proto::stanza::{IqType, Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
 use super::carbon::{self, Direction};
-use super::command::*;
 use super::state::{ShardState, Shared, Waiting};
+use super::*;
 
 impl ShardState {
     /// Something arrives for an account of this shard.

@@ -4,8 +4,8 @@ use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
-use super::command::*;
 use super::state::{Old, Session, ShardState, Waiting};
+use super::*;
 use crate::id::Mid;
 
 impl ShardState {

@@ -20,10 +20,13 @@ mod carbon;
 pub mod command;
 mod deliver;
 mod dispose;
+pub mod effect;
 pub mod invariant;
 mod lifecycle;
 mod outbox;
+pub mod output;
 mod presence;
+mod resume;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -32,5 +35,7 @@ pub mod state;
 mod view;
 
 pub use command::*;
+pub use effect::*;
+pub use output::*;
 pub use state::{Applied, Session, ShardState, Sm};
 pub use view::SessionView;

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Outcome, Output, Relay};
 use super::state::ShardState;
+use super::{Outcome, Output, Relay};
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto::stanza::{Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
-use super::command::*;
 use super::state::{Available, ShardState};
+use super::*;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 

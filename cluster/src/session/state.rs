@@ -7,8 +7,8 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::command::*;
 use super::outbox::Outbox;
+use super::*;
 use crate::id::{EffectId, Mid, Owner, ShardId, SmId};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage

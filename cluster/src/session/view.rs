@@ -7,8 +7,8 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::Serialize;
 
-use super::command::{Item, Pending};
 use super::state::ShardState;
+use super::{Item, Pending};
 use crate::id::{BootId, EffectId, NodeId, Owner, ShardId};
 
 /// A session as an operator sees it.

@@ -1,5 +1,7 @@
 //! The simulated world: every choice comes from one seed.
 
+mod heal;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use proto::BareJid;
@@ -473,50 +475,5 @@ impl World {
             theft: true,
             command: Command::Resume(resume),
         });
-    }
-
-    /// No more faults: everybody comes back, everything arrives (I-22).
-    fn heal(&mut self) -> Result<(), String> {
-        for _ in 0..400 {
-            while self.conns.values().any(|c| !c.linked) {
-                self.notice();
-            }
-            for client in 0..self.clients.len() {
-                self.connect(client, client % NODES);
-                self.listen(client)?;
-            }
-            self.edges_work();
-            while !self.proposals.is_empty() {
-                self.serve(false)?;
-            }
-            self.catch_up()?;
-            for shard in 0..self.shards.len() {
-                self.relay(shard);
-                self.effects(shard);
-            }
-            if self.is_settled() {
-                return Ok(());
-            }
-            self.now += 10;
-        }
-        Err(String::from("it does not settle (I-22)"))
-    }
-
-    fn is_settled(&self) -> bool {
-        let quiet = |s: &Shard| {
-            let others = (0..SHARDS).map(ShardId).filter(|to| *to != s.state().id());
-            let sent = others.into_iter().all(|to| {
-                let (first, next) = s.state().outbox_range(to);
-                first == next
-            });
-            sent && s.state().pending_count() == 0
-        };
-        self.proposals.is_empty()
-            && self.shards.iter().all(quiet)
-            && self.clients.iter().all(|c| c.ready && c.conn.is_some())
-            && self
-                .conns
-                .values()
-                .all(|c| c.up.is_empty() && c.down.is_empty() && c.alive)
     }
 }

@@ -1,0 +1,92 @@
+//! Work outside of a shard that follows from its entries, and what comes back.
+
+use std::sync::Arc;
+
+use proto::stanza::Packet;
+use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use super::command::Relay;
+use crate::id::{EffectId, Mid};
+
+/// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again
+/// after a change of leader if need be, and proposes [`Command::Done`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// A row for the archive, keyed by (owner, mid).
+    Archive(ArchiveRow),
+    /// Hidden rows whose message has been delivered.
+    Forget {
+        /// The account.
+        account: BareJid,
+        /// The messages.
+        mids: Vec<Mid>,
+    },
+    /// Messages that waited for the user are to be read back. Completed with [`Completed::messages`].
+    Fetch {
+        /// The session that gets them.
+        session: Jid,
+        /// Which, oldest first.
+        mids: Vec<Mid>,
+    },
+    /// A subscription stanza has reached a local contact; completed with what follows from the roster.
+    Subscription(Packet),
+    /// A session is gone: its subscribers are to be told. Completed with [`Relay::Presence`] items.
+    Unavailable {
+        /// The stanza, `from` the full JID, without `to`.
+        packet: Packet,
+    },
+}
+
+/// A message for an account's archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchiveRow {
+    /// Whose archive.
+    pub owner: BareJid,
+    /// The archive id; with `owner` the key.
+    pub mid: Mid,
+    /// The order in the archive: rises with each row of the shard.
+    pub order: u64,
+    /// The other party.
+    pub with: Jid,
+    /// When the message was handled, milliseconds since 1970.
+    pub stamp: u64,
+    /// Not shown by MAM; kept only until it is delivered.
+    pub hidden: bool,
+    /// The stanza.
+    pub packet: Packet,
+}
+
+/// A pending effect and its number.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The number.
+    pub id: EffectId,
+    /// The work.
+    pub effect: Arc<Effect>,
+}
+
+/// An effect that has been carried out, with what follows. A number that is no longer pending is skipped,
+/// so that nothing follows twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completed {
+    /// Which.
+    pub id: EffectId,
+    /// What it asks the shard to send on.
+    pub relays: Vec<Relay>,
+    /// The messages that [`Effect::Fetch`] found, in the order asked for.
+    pub messages: Vec<Fetched>,
+}
+
+/// A message that was read back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Its archive id.
+    pub mid: Mid,
+    /// When it was handled, milliseconds since 1970.
+    pub stamp: u64,
+    /// It is in the archive to stay; hidden rows are not.
+    pub archived: bool,
+    /// The stanza.
+    pub packet: Packet,
+}

@@ -1,0 +1,101 @@
+//! What the owner of a session is told, by the replica on its own node.
+
+use std::sync::Arc;
+
+use proto::Jid;
+use proto::stanza::Packet;
+use serde::{Deserialize, Serialize};
+
+use super::command::EndReason;
+use crate::id::{Mid, Owner, SmId};
+
+/// An entry of a session's outbound queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// The stanza as the client gets it, without stanza-id and delay.
+    pub packet: Packet,
+    /// When it was queued, milliseconds since 1970 by the leader's clock; of an offline message, when it was sent.
+    pub stamp: u64,
+    /// Its archive id: written as `<stanza-id by='account'/>` if `archived`.
+    pub mid: Option<Mid>,
+    /// The account's archive holds it under `mid`.
+    pub archived: bool,
+    /// It was kept while the user was away: it carries a delay (IM-61).
+    pub offline: bool,
+    /// It waits for the user's next session if this one ends without it (IM-60).
+    pub keep: bool,
+    /// Other sessions of the account got it too.
+    pub shared: bool,
+    /// Its place among the account's messages.
+    pub order: u64,
+}
+
+/// What the owner of a session is told, by the replica on its own node, in order.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The connection that it is for.
+    pub owner: Owner,
+    /// The session's full JID.
+    pub session: Jid,
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// What.
+    pub event: Event,
+}
+
+/// See [`Output`].
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The resource is bound.
+    Bound,
+    /// Stream management is on; stanzas with numbers from `next` on count.
+    Enabled {
+        /// The identifier, if resumable.
+        smid: Option<SmId>,
+        /// Hibernation time in seconds.
+        max: u32,
+        /// The number of the next stanza to the client.
+        next: u64,
+        /// Where both counters start.
+        seed: u32,
+    },
+    /// The session was taken over; what is unacknowledged follows as [`Event::Stanza`]s from `next`.
+    Resumed(Resumed),
+    /// A stanza for the client.
+    Stanza {
+        /// Its absolute number; consecutive.
+        seq: u64,
+        /// The stanza.
+        item: Arc<Item>,
+    },
+    /// The connection no longer acts for the session.
+    Detached(Detached),
+}
+
+/// See [`Event::Resumed`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resumed {
+    /// The identifier.
+    pub smid: SmId,
+    /// Our inbound count, for `<resumed h=…/>`.
+    pub h: u32,
+    /// The absolute number of the next stanza from the client.
+    pub next_in: u64,
+    /// The absolute number of the next stanza to the client.
+    pub next_out: u64,
+    /// What the client's `h` says of `next_out`: stanza `n` counts as `h + (n - next_out) + 1`.
+    pub acked: u32,
+    /// Stanzas below this number were queued before the resume: they carry a delay.
+    pub late: u64,
+}
+
+/// Why a connection no longer acts for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    /// Another connection resumed it: close with `conflict`.
+    Resumed,
+    /// The session is over.
+    Ended(EndReason),
+    /// The cluster took this node for dead: close, the client may resume.
+    Fenced,
+}
