@@ -93,6 +93,17 @@ impl Process {
         kill(Pid::from_raw(pid), signal).expect("our own child");
     }
 
+    /// Stops it with `SIGSTOP`, and returns when none of its threads runs any more.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while !all_stopped(Path::new(&threads)).expect("our own child") {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::yield_now();
+        }
+    }
+
     /// `kill -9`, until it is gone.
     pub fn kill(mut self) {
         self.child.kill().expect("our own child");
@@ -135,6 +146,22 @@ impl Drop for Process {
             panic!("I-21: a node panicked:\n{text}");
         }
     }
+}
+
+/// Whether every thread in this directory of the system stands still. A thread that is gone does.
+fn all_stopped(threads: &Path) -> io::Result<bool> {
+    for thread in std::fs::read_dir(threads)? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which stands in brackets and may contain anything.
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        if state.is_some_and(|state| state != 'T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The last lines of a log.

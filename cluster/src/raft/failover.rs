@@ -24,8 +24,10 @@ use super::types::{LogId, TransferRequest};
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};
 use crate::{NodeId, codec};
 
-/// How long a survivor waits to hear how long the others' logs are.
-const COMPARE: Duration = Duration::from_millis(25);
+/// How long a survivor waits to hear how long the others' logs are. Without the others it would not be
+/// elected anyway, and a survivor that chooses itself too early, with a shorter log, takes the term away
+/// from the one who can win it.
+const COMPARE: Duration = Duration::from_millis(200);
 /// No leader so long after the hand-off: the survivors campaign by themselves.
 const RETRY: Duration = Duration::from_millis(40);
 /// How often they do; after that openraft's own timers are left to it.
@@ -288,14 +290,33 @@ impl Inner {
             // other ever more time: a vote waits for the disk, which may be slow.
             let patience = if chosen == me { RETRY * 2 } else { RETRY } * 2u32.pow(attempt);
             let patience = patience.mul_f64(rand::random_range(1.0..2.0));
-            let over = time::timeout(patience, leadership.wait_for(led))
+            if time::timeout(patience, leadership.wait_for(led))
                 .await
-                .is_ok();
-            if over || (self.has_quorum(group) && group.raft.trigger().elect(false).await.is_err())
+                .is_ok()
             {
                 return;
             }
+            if !self.has_quorum(group) || !self.has_longest(group).await {
+                continue;
+            }
+            if group.raft.trigger().elect(false).await.is_err() {
+                return;
+            }
         }
+    }
+
+    /// Whether no voter that answers has a longer log. Only then is it worth to campaign: a campaign
+    /// that cannot be won still ends those of the same term that could be.
+    async fn has_longest(&self, group: &Group) -> bool {
+        let voters = group.voters();
+        let tails = self.compare().await;
+        let others = tails
+            .iter()
+            .filter(|(node, _)| voters.values().any(|voter| voter == *node));
+        let longest = others
+            .filter_map(|(_, tails)| tails.get(&group_of(group.shard)))
+            .max();
+        longest.is_none_or(|longest| group.tail() >= *longest)
     }
 
     /// Gives each group that this node leads to the node that should, one group at a time.
