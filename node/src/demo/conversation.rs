@@ -89,10 +89,7 @@ pub async fn client(talk: Arc<Talk>, me: usize) -> Result<(), SessionError> {
             }
             Err(error) => error,
         };
-        // A cut connection is what a kill looks like; the line about the resume is enough.
-        if !matches!(lost, SessionError::Connection(ClientError::Io(_))) {
-            talker.tell(&format!("lost its connection: {lost}"));
-        }
+        talker.lose(&lost);
         match talker.go_on().await? {
             Some(next) => connection = next,
             None => return Ok(()),
@@ -108,6 +105,12 @@ struct Talker {
     session: Session,
     /// The node of the last connection.
     node: Option<usize>,
+    /// When that began.
+    connected: Instant,
+    /// When it was lost.
+    lost: Instant,
+    /// The kill that cut it, if one did.
+    killed: Option<Instant>,
     /// How many messages were spoken.
     spoken: usize,
     phase: watch::Receiver<Phase>,
@@ -132,6 +135,9 @@ impl Talker {
             neighbours: Talk::neighbours(me, talk.accounts.len()),
             session,
             node: talk.balancer.node_of(connection.local_addr()),
+            connected: Instant::now(),
+            lost: Instant::now(),
+            killed: None,
             spoken: 0,
             phase: talk.phase.subscribe(),
             burst,
@@ -238,40 +244,48 @@ impl Talker {
         self.session.request(connection).await
     }
 
+    /// Notes that the connection is gone. A kill needs no words but those about the resume.
+    fn lose(&mut self, reason: &SessionError) {
+        self.lost = Instant::now();
+        self.killed = self.talk.tally().was_killed(self.node, self.connected);
+        if self.killed.is_none() {
+            self.tell(&format!("lost its connection: {reason}"));
+        }
+    }
+
     /// Connects until the session goes on; `None` if it is time to leave.
     async fn go_on(&mut self) -> Result<Option<Connection>, SessionError> {
-        let lost = Instant::now();
         let mut backoff = Backoff::default();
         loop {
             if *self.phase.borrow() == Phase::Leave {
                 return Ok(None);
             }
-            match timeout(ATTEMPT, self.attempt(lost)).await {
+            match timeout(ATTEMPT, self.attempt()).await {
                 Ok(Ok(connection)) => return Ok(Some(connection)),
-                Ok(Err(error)) => self.complain(lost, &error.to_string()),
-                Err(_) => self.complain(lost, "no answer in time"),
+                Ok(Err(error)) => self.complain(&error.to_string()),
+                Err(_) => self.complain("no answer in time"),
             }
             sleep(backoff.next(rand::random())).await;
         }
     }
 
     /// Failures right behind a kill are what a kill looks like; later ones are worth a line.
-    fn complain(&self, lost: Instant, reason: &str) {
-        if lost.elapsed() > Duration::from_secs(1) {
+    fn complain(&self, reason: &str) {
+        if self.lost.elapsed() > Duration::from_secs(1) {
             self.tell(&format!("cannot go on yet: {reason}"));
         }
     }
 
-    async fn attempt(&mut self, lost: Instant) -> Result<Connection, SessionError> {
+    async fn attempt(&mut self) -> Result<Connection, SessionError> {
         let mut connection = connect(&self.talk, self.me).await?;
         let (resumption, acknowledged) = self.session.resume(&mut connection).await?;
         let now = Instant::now();
         self.talk.tally().acknowledge(acknowledged);
-        let before = self.node;
         self.node = self.talk.balancer.node_of(connection.local_addr());
+        self.connected = now;
         match resumption {
             Resumption::Resumed => {
-                let time = self.talk.tally().resume(before, lost, now);
+                let time = self.talk.tally().resume(self.killed, self.lost, now);
                 self.tell(&format!("has resumed, after {time:.1} ms"));
                 self.session.resend(&mut connection).await?;
             }

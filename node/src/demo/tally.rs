@@ -127,13 +127,16 @@ impl Tally {
         self.in_flight_min = Some(least);
     }
 
-    /// A client goes on that had lost its connection to `node` at `lost`; the time that this took. It
-    /// counts from the kill, which is earlier than any client can notice.
-    pub fn resume(&mut self, node: Option<usize>, lost: Instant, now: Instant) -> f64 {
-        let killed = node.and_then(|node| self.killed.get(&node)).copied();
-        let since = killed
-            .filter(|killed| *killed <= now)
-            .map_or(lost, |killed| killed.min(lost));
+    /// Whether that node was killed, as far as a connection can tell that began at `since`.
+    pub fn was_killed(&self, node: Option<usize>, since: Instant) -> Option<Instant> {
+        let killed = self.killed.get(&node?).copied();
+        killed.filter(|killed| *killed >= since)
+    }
+
+    /// A client goes on that had lost its connection at `lost`; the time that this took. It counts from
+    /// the kill that cut the connection, if one did: that is earlier than any client can notice.
+    pub fn resume(&mut self, killed: Option<Instant>, lost: Instant, now: Instant) -> f64 {
+        let since = killed.map_or(lost, |killed| killed.min(lost));
         let time = now.saturating_duration_since(since);
         self.resumes += 1;
         self.times
@@ -358,12 +361,14 @@ mod tests {
         let mut tally = tally(1);
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        tally.kill(2, at(0));
-        assert!((tally.resume(Some(2), at(3), at(40)) - 40.0).abs() < 0.1);
-        assert!((tally.resume(Some(1), at(30), at(40)) - 10.0).abs() < 0.1);
-        assert!((tally.resume(None, at(20), at(40)) - 20.0).abs() < 0.1);
+        tally.kill(2, at(5));
+        assert_eq!(tally.was_killed(Some(2), at(0)), Some(at(5)));
+        assert_eq!(tally.was_killed(Some(2), at(6)), None);
+        assert_eq!(tally.was_killed(Some(1), at(0)), None);
+        assert!((tally.resume(Some(at(0)), at(3), at(40)) - 40.0).abs() < 0.1);
+        assert!((tally.resume(None, at(30), at(40)) - 10.0).abs() < 0.1);
         let report = tally.report();
-        assert_eq!((report.kills, report.resumes), (1, 3));
+        assert_eq!((report.kills, report.resumes), (1, 2));
         assert!((report.resume_ms.max.unwrap() - 40.0).abs() < 0.1);
         assert_eq!(
             report.in_flight_min,
