@@ -120,7 +120,7 @@ pub enum Command {
     Tick,
 }
 
-/// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`].
+/// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bind {
     /// The full JID that is claimed. A holder of the same resource is ended with a conflict.
@@ -129,7 +129,7 @@ pub struct Bind {
     pub owner: Owner,
 }
 
-/// See [`Command::Enable`]. Answered by [`Outcome::Done`], after [`Event::Enabled`].
+/// See [`Command::Enable`]. Answered by [`Outcome::Done`], after [`Event::Enabled`](super::Event::Enabled).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Enable {
     /// The session's full JID.
@@ -146,7 +146,7 @@ pub struct Enable {
     pub seed: u32,
 }
 
-/// See [`Command::Resume`]. Answered by [`Outcome::Resumed`] (after [`Event::Resumed`]) or
+/// See [`Command::Resume`]. Answered by [`Outcome::Resumed`] (after [`Event::Resumed`](super::Event::Resumed)) or
 /// [`Outcome::NotResumed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resume {

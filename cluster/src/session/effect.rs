@@ -10,7 +10,7 @@ use super::command::Relay;
 use crate::id::{EffectId, Mid};
 
 /// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again
-/// after a change of leader if need be, and proposes [`Command::Done`].
+/// after a change of leader if need be, and proposes [`Command::Done`](super::Command::Done).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
     /// A row for the archive, keyed by (owner, mid).
