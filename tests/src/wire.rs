@@ -45,6 +45,16 @@ pub enum End {
 }
 
 impl End {
+    /// Whether a client comes back for its session after this: the server did not end it.
+    pub fn is_passing(&self) -> bool {
+        let passing = [
+            "connection-timeout",
+            "internal-server-error",
+            "system-shutdown",
+        ];
+        matches!(self, Self::Lost(_)) || passing.contains(&self.condition())
+    }
+
     /// The condition of the stream error, or nothing.
     pub fn condition(&self) -> &str {
         match self {
@@ -89,6 +99,8 @@ impl Socket {
 
 /// A connection to a node.
 pub struct Wire {
+    /// Where it leads.
+    pub address: SocketAddr,
     socket: Socket,
     reader: Reader,
     waiting: VecDeque<Element>,
@@ -100,7 +112,7 @@ impl Wire {
     pub async fn plain(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        Ok(Self::over(Socket::Plain(socket)))
+        Ok(Self::over(Socket::Plain(socket), address))
     }
 
     /// Connects to a port where TLS comes first.
@@ -135,12 +147,13 @@ impl Wire {
         let socket = TlsConnector::from(tls.clone())
             .connect(name, socket)
             .await?;
-        Ok(Self::over(Socket::Tls(Box::new(socket))))
+        Ok(Self::over(Socket::Tls(Box::new(socket)), self.address))
     }
 
-    fn over(socket: Socket) -> Self {
+    fn over(socket: Socket, address: SocketAddr) -> Self {
         let reader = Reader::new(Limits::after_auth());
         Self {
+            address,
             socket,
             reader,
             waiting: VecDeque::new(),

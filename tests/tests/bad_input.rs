@@ -51,7 +51,7 @@ async fn what_strangers_send_ends_their_stream_with_the_error_of_the_rule() {
         let end = stranger(&cluster, text.as_bytes()).await;
         assert_eq!(end.condition(), condition, "{rule}: {:.60}: {end}", text);
     }
-    alice.settle().await.unwrap();
+    alice.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn what_is_no_xmpp_at_all_ends_its_connection() {
             assert!(!matches!(end, End::Silent), "{bytes:.20?}");
         }
     }
-    alice.settle().await.unwrap();
+    alice.check_nothing_more().await;
 }
 
 #[tokio::test]

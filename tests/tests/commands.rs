@@ -130,9 +130,9 @@ async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
     let to_bob = bob.jid.to_string();
     for body in numbered("logged", 0..30) {
         alice.say(&to_bob, &body).await;
+        alice.settle().await.unwrap();
         bob.expect([body]).await;
     }
-    alice.settle().await.unwrap();
     cluster.kill(0);
     let segment = segments(&cluster).pop().unwrap();
     let at = damage(&segment, b"logged 3");

@@ -33,13 +33,15 @@ async fn p2_kill_9_of_any_node_loses_repeats_and_reorders_nothing() {
         }
         burst(&mut alice, &to_bob, victim, 1).await;
         burst(&mut bob, &to_alice, victim, 1).await;
+        alice.settle().await.unwrap();
+        bob.settle().await.unwrap();
         bob.expect(numbered(&format!("alice {victim}"), 0..2 * BURST))
             .await;
         alice
             .expect(numbered(&format!("bob {victim}"), 0..2 * BURST))
             .await;
-        alice.settle().await.unwrap();
-        bob.settle().await.unwrap();
+        alice.check_nothing_more().await;
+        bob.check_nothing_more().await;
         cluster.run(victim);
         cluster.ready(victim).await;
     }
@@ -64,7 +66,7 @@ async fn p2_a_session_whose_node_dies_while_it_hibernates_keeps_its_queue() {
     bob.resume(cluster.address(2)).await;
     bob.expect(numbered("before", 0..5)).await;
     bob.expect(numbered("after", 0..5)).await;
-    bob.settle().await.unwrap();
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -95,9 +97,10 @@ async fn p1_all_nodes_killed_at_once_come_back_with_every_session_and_its_queue(
     alice.resume(cluster.address(2)).await;
     bob.resume(cluster.address(0)).await;
     carol.resume(cluster.address(1)).await;
+    alice.settle().await.unwrap();
     carol.expect(numbered("kept", 0..10)).await;
     bob.expect(numbered("under way", 0..30)).await;
-    alice.settle().await.unwrap();
-    bob.settle().await.unwrap();
-    carol.settle().await.unwrap();
+    alice.check_nothing_more().await;
+    bob.check_nothing_more().await;
+    carol.check_nothing_more().await;
 }

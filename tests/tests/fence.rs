@@ -38,6 +38,7 @@ async fn p3_a_paused_owner_can_neither_acknowledge_nor_deliver() {
     for owner in &owners {
         bob.say(owner.jid.as_str(), "for the new owner").await;
     }
+    bob.settle().await.unwrap();
     for owner in &mut owners {
         owner.expect(["for the new owner".to_owned()]).await;
     }
@@ -51,7 +52,7 @@ async fn p3_a_paused_owner_can_neither_acknowledge_nor_deliver() {
         owner.settle().await.unwrap();
         bob.expect(["alive".to_owned()]).await;
     }
-    bob.settle().await.unwrap();
+    bob.check_nothing_more().await;
 }
 
 /// Resumes elsewhere; the old connection stays open.
@@ -93,9 +94,10 @@ async fn a_short_pause_changes_nothing() {
         alice.say(&to_bob, &format!("round {round}")).await;
         cluster.signal(0, Signal::SIGCONT);
     }
-    bob.expect(numbered("round", 0..5)).await;
     alice.settle().await.unwrap();
-    bob.settle().await.unwrap();
+    bob.expect(numbered("round", 0..5)).await;
+    alice.check_nothing_more().await;
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -121,10 +123,12 @@ async fn f_4_a_node_that_is_told_to_stop_sends_its_clients_elsewhere() {
         );
         leaver.resume(cluster.address((node + 2) % 3)).await;
         // What was read and thrown away above came before and was not acknowledged: it comes again.
-        bob.expect(numbered("before", 0..5)).await;
-        alice.expect(numbered("before", 0..5)).await;
         alice.settle().await.unwrap();
         bob.settle().await.unwrap();
+        bob.expect(numbered("before", 0..5)).await;
+        alice.expect(numbered("before", 0..5)).await;
+        alice.check_nothing_more().await;
+        bob.check_nothing_more().await;
         let status = cluster.process(node).end().await;
         assert!(status.success(), "{status}");
         cluster.run(node);

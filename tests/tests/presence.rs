@@ -63,6 +63,7 @@ async fn friends(cluster: &Cluster) -> (Client, Client) {
 async fn check_no_flap(from: &mut Client, to: &mut Client) {
     let address = to.jid.to_string();
     from.say(&address, "still here").await;
+    from.settle().await.unwrap();
     to.expect(["still here".to_owned()]).await;
     assert_eq!(to.presences(), [], "I-15");
 }
@@ -113,6 +114,7 @@ async fn check_leaves_once(cluster: &Cluster, alice: &mut Client, bob: &Client) 
     let mut again = cluster.client_with(0, "bob", "again").await;
     let address = alice.jid.to_string();
     again.say(&address, "new").await;
+    again.settle().await.unwrap();
     alice.expect(["new".to_owned()]).await;
     let seen: Vec<_> = alice
         .presences()

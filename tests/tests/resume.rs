@@ -55,7 +55,7 @@ async fn sm_52_what_is_not_acknowledged_is_replayed_in_order_before_anything_new
         );
     }
     bob.expect(numbered("second", 0..3)).await;
-    bob.settle().await.unwrap();
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -72,11 +72,13 @@ async fn sm_46_a_session_is_resumed_again_and_again() {
             bob.say(&to_alice, body).await;
         }
         bob.resume(cluster.address(round % 3)).await;
+        alice.settle().await.unwrap();
+        bob.settle().await.unwrap();
         bob.expect(bodies.clone()).await;
         alice.expect(bodies).await;
     }
-    alice.settle().await.unwrap();
-    bob.settle().await.unwrap();
+    alice.check_nothing_more().await;
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -92,9 +94,10 @@ async fn sm_50_a_resume_while_the_old_connection_is_open_ends_that_with_conflict
         let end = old.end().await;
         assert_eq!(end.condition(), "conflict", "{end}");
         alice.say(&to_bob, "only here").await;
+        alice.settle().await.unwrap();
         bob.expect(["only here".to_owned()]).await;
     }
-    bob.settle().await.unwrap();
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
@@ -165,7 +168,7 @@ async fn sm_48_the_session_of_another_account_is_refused_exactly_as_an_unknown_o
         wire.close().await;
     }
     assert_eq!(answers[0], answers[1]);
-    alice.settle().await.unwrap();
+    alice.check_nothing_more().await;
     alice.wire.cut();
     alice.resume(cluster.address(2)).await;
 }
@@ -202,7 +205,7 @@ async fn check_gone(client: &mut Client, cluster: &Cluster) {
 async fn sm_28_an_acknowledgement_of_what_was_not_sent_ends_the_session() {
     let cluster = Cluster::start(3, &["alice"], "").await;
     let mut alice = cluster.client(0, "alice").await;
-    ping(&mut alice).await;
+    alice.check_nothing_more().await;
     let sent = alice.handled;
     alice.handled += 5;
     alice.acknowledge().await.unwrap();
@@ -210,22 +213,11 @@ async fn sm_28_an_acknowledgement_of_what_was_not_sent_ends_the_session() {
     check_gone(&mut alice, &cluster).await;
 }
 
-/// An answer from the server tells that everything before it has arrived.
-async fn ping(client: &mut Client) {
-    let ping = format!(
-        "<iq type='get' id='p' to='localhost'><ping xmlns='{}'/></iq>",
-        ns::PING
-    );
-    let pong = client.request(&ping, "p").await.unwrap();
-    assert_eq!(pong.attr("type"), Some("result"), "{pong:?}");
-    client.settle().await.unwrap();
-}
-
 #[tokio::test]
 async fn sm_47_a_resume_that_acknowledges_what_was_not_sent_ends_the_session() {
     let cluster = Cluster::start(3, &["alice"], "").await;
     let mut alice = cluster.client(0, "alice").await;
-    ping(&mut alice).await;
+    alice.check_nothing_more().await;
     let sent = alice.handled;
     alice.handled += 1;
     let Err(end) = alice.try_resume(cluster.address(1)).await else {
@@ -240,7 +232,7 @@ async fn sm_47_a_resume_that_acknowledges_what_was_not_sent_ends_the_session() {
 async fn sm_37_a_clean_close_ends_the_session() {
     let cluster = Cluster::start(3, &["alice"], "").await;
     let mut alice = cluster.client(0, "alice").await;
-    ping(&mut alice).await;
+    alice.check_nothing_more().await;
     alice.wire.send("</stream:stream>").await.unwrap();
     let end = alice.wire.end().await;
     assert!(matches!(end, End::Closed), "{end}");
@@ -262,6 +254,8 @@ async fn sm_21_both_counters_wrap_at_two_to_the_thirty_second() {
         alice.say(&to_bob, &body).await;
         bob.say(&to_alice, &body).await;
     }
+    alice.settle().await.unwrap();
+    bob.settle().await.unwrap();
     bob.expect(numbered("over", 0..4)).await;
     alice.expect(numbered("over", 0..4)).await;
     // The rest crosses the limit while nobody listens.
@@ -271,20 +265,23 @@ async fn sm_21_both_counters_wrap_at_two_to_the_thirty_second() {
         bob.say(&to_alice, &body).await;
     }
     bob.resume(cluster.address(2)).await;
+    alice.settle().await.unwrap();
+    bob.settle().await.unwrap();
     bob.expect(numbered("over", 4..12)).await;
     alice.expect(numbered("over", 4..12)).await;
     assert!(
         bob.handled < first && alice.handled < first,
         "nothing has wrapped"
     );
-    bob.settle().await.unwrap();
-    alice.settle().await.unwrap();
+    bob.check_nothing_more().await;
+    alice.check_nothing_more().await;
     assert!(
         bob.acked < first && alice.acked < first,
         "nothing has wrapped"
     );
     bob.resume(cluster.address(0)).await;
     alice.say(&to_bob, "end").await;
+    alice.settle().await.unwrap();
     bob.expect(["end".to_owned()]).await;
 }
 
@@ -313,5 +310,5 @@ async fn sm_60_a_node_that_lacks_a_quorum_never_says_that_a_session_is_gone() {
     cluster.ready(0).await;
     alice.resume(cluster.address(0)).await;
     alice.expect(["into the silence".to_owned()]).await;
-    alice.settle().await.unwrap();
+    alice.check_nothing_more().await;
 }

@@ -30,7 +30,8 @@ async fn a_cut_connection_is_resumed_with_all_that_came_meanwhile() {
     bob.expect(numbered("meanwhile", 0..10)).await;
     alice.say(&bob_jid, "end").await;
     bob.expect(["end".to_owned()]).await;
-    alice.settle().await.unwrap();
+    alice.check_nothing_more().await;
+    bob.check_nothing_more().await;
 }
 
 #[tokio::test]
