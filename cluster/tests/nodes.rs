@@ -72,10 +72,21 @@ struct Node {
 
 async fn start(config: Config, listener: Option<TcpListener>) -> Node {
     let edge = Arc::new(Edge::default());
-    let cluster = Cluster::start_on(config, listener, edge.clone())
-        .await
-        .expect("starts");
-    Node { cluster, edge }
+    let started = Instant::now();
+    loop {
+        let again = listener.as_ref().map(|l| l.try_clone().expect("clones"));
+        match Cluster::start_on(config.clone(), again, edge.clone()).await {
+            Ok(cluster) => return Node { cluster, edge },
+            // The log's thread of a node that was dropped in this process may still be at its last write.
+            Err(error)
+                if format!("{error:?}").contains("Locked")
+                    && started.elapsed() < Duration::from_secs(20) =>
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("does not start: {error}"),
+        }
+    }
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
