@@ -25,7 +25,9 @@ use crate::lead::group::{LinkCourier, RaftGroup};
 use crate::lead::loss::Peers;
 use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
 use crate::link::Links;
-use crate::session::{Command, Completed, Item, Outcome, Output, Pending, Settings, ShardState};
+use crate::session::{
+    Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
+};
 use crate::shard::map::shard_of;
 use crate::start::{self, Parts};
 use crate::status::{self, NodeStatus, NotReady, Status};
@@ -38,6 +40,9 @@ pub use crate::start::StartError;
 pub trait Host: Send + Sync + 'static {
     /// For connections of this process, in the order of their entries.
     fn outputs(&self, outputs: Vec<Output>);
+    /// What happened to sessions of a shard, in the order of its entries; `leads` if this node leads it. Every
+    /// node with a replica hears of it, after a restart once more.
+    fn notices(&self, shard: ShardId, leads: bool, notices: &[Notice]);
     /// A snapshot took the place of entries: what local connections missed is to be read from the state
     /// ([`Cluster::missed`]).
     fn resync(&self, shard: ShardId);

@@ -26,6 +26,8 @@ impl Host for Edge {
         self.outputs.lock().expect("whole").extend(outputs);
     }
 
+    fn notices(&self, _: ShardId, _: bool, _: &[Notice]) {}
+
     fn resync(&self, _: ShardId) {}
 
     fn perform(&self, _: ShardId, effects: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>> {

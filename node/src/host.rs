@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use cluster::session::{Completed, Output, Pending};
+use cluster::session::{Completed, Notice, Output, Pending};
 use cluster::shard::map::shard_of;
 use cluster::{Host, ShardId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::hooks::Heard;
+use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::effects;
 use crate::session::Directory;
@@ -18,6 +20,8 @@ pub struct NodeHost {
     pub directory: Arc<Directory>,
     /// What effects need.
     pub edge: Arc<Edge>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// How many shards there are.
     pub shards: u16,
 }
@@ -25,6 +29,16 @@ pub struct NodeHost {
 impl Host for NodeHost {
     fn outputs(&self, outputs: Vec<Output>) {
         self.directory.deliver(outputs);
+    }
+
+    fn notices(&self, _: ShardId, leads: bool, notices: &[Notice]) {
+        for notice in notices {
+            self.edge.services.heard(&Heard {
+                notice,
+                leads,
+                metrics: &self.metrics,
+            });
+        }
     }
 
     fn resync(&self, shard: ShardId) {

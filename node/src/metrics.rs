@@ -64,6 +64,31 @@ pub struct LoginLabels {
     pub result: LoginResult,
 }
 
+/// What happens to sessions; counted by the node that leads their shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(missing_docs, reason = "each says what happened")]
+pub enum SessionEvent {
+    HibernationStart,
+    ResumedHere,
+    ResumedElsewhere,
+    StanzaQueued,
+    EndedClosed,
+    EndedLost,
+    EndedExpired,
+    EndedConflict,
+    EndedLimit,
+    EndedAdmin,
+    EndedViolation,
+    EndedCredentials,
+}
+
+/// Labels of [`Metrics::session_events`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SessionEventLabels {
+    /// What happened.
+    pub event: SessionEvent,
+}
+
 /// Everything that this process counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -80,6 +105,8 @@ pub struct Metrics {
     pub logins: Family<LoginLabels, Counter>,
     /// Attempts to resume by result.
     pub resumes: Family<ResumeLabels, Counter>,
+    /// What happened to sessions of shards that this node leads.
+    pub session_events: Family<SessionEventLabels, Counter>,
     /// Stanzas by direction.
     pub stanzas: Family<StanzaLabels, Counter>,
     /// Seconds from a proposal to its outcome.
@@ -98,6 +125,7 @@ impl Default for Metrics {
             refused: Counter::default(),
             logins: Family::default(),
             resumes: Family::default(),
+            session_events: Family::default(),
             stanzas: Family::default(),
             proposals: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             held_back: Counter::default(),
@@ -129,6 +157,11 @@ impl Default for Metrics {
             "Attempts to resume by result",
             metrics.resumes.clone(),
         );
+        registry.register(
+            "session_events",
+            "What happened to sessions of shards led here",
+            metrics.session_events.clone(),
+        );
         registry.register("stanzas", "Stanzas by direction", metrics.stanzas.clone());
         registry.register(
             "proposal_seconds",
@@ -159,6 +192,13 @@ impl Metrics {
     /// Counts one attempt to resume.
     pub fn resume(&self, result: ResumeResult) {
         self.resumes.get_or_create(&ResumeLabels { result }).inc();
+    }
+
+    /// Counts something that happened to a session.
+    pub fn session_event(&self, event: SessionEvent) {
+        self.session_events
+            .get_or_create(&SessionEventLabels { event })
+            .inc();
     }
 
     /// Counts one login.

@@ -147,9 +147,11 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     });
     let directory = Arc::new(Directory::default());
     let settings = cluster_config(&config)?;
+    let metrics = Arc::new(Metrics::default());
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
+        metrics: metrics.clone(),
         shards: settings.shards,
     };
     let cluster = Cluster::start(settings, Arc::new(host)).await?;
@@ -159,7 +161,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         cluster,
         edge,
         directory,
-        metrics: Arc::new(Metrics::default()),
+        metrics,
         certificates,
         stream_settings: Arc::new(stream_settings(&config)),
         vigil: Vigil::begin(clock::instant),

@@ -11,7 +11,7 @@ use super::*;
 use crate::ShardId;
 use crate::config::{LinkAuth, Peer};
 use crate::raft::types::Proposal;
-use crate::session::{Batch, Output, Settings};
+use crate::session::{Batch, Notice, Output, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Small, for the sake of the disk that all these nodes share.
@@ -23,6 +23,7 @@ struct Deaf;
 
 impl Sink for Deaf {
     fn outputs(&self, _: ShardId, _: Vec<Output>) {}
+    fn notices(&self, _: ShardId, _: Vec<Notice>) {}
     fn applied(&self, _: ShardId, _: u64) {}
     fn installed(&self, _: ShardId) {}
 }

@@ -8,16 +8,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use super::batch::{self, Batcher};
 use super::duty::Duty;
 use super::loss::Peers;
-use super::{Courier, Group, Leadership, NotLeader, Question, Queue, Unreached};
+use super::{Courier, Group, Leadership, News, NotLeader, Question, Queue, Unreached};
 use crate::cluster::Host;
 use crate::codec;
-use crate::session::{Batch, Completed, Event, Outcome, Output, Pending, Settings, ShardState};
+use crate::session::{
+    Batch, Completed, Event, Notice, Outcome, Output, Pending, Settings, ShardState,
+};
 use crate::{BootId, NodeId, ShardId};
 
 pub(super) fn clock() -> u64 {
@@ -33,6 +35,7 @@ struct Shard {
     index: AtomicU64,
     leader: watch::Sender<(Option<NodeId>, u64)>,
     applied: watch::Sender<()>,
+    news: broadcast::Sender<News>,
 }
 
 /// All shards and nodes.
@@ -82,6 +85,8 @@ impl Host for FakeHost {
         self.outputs.lock().expect("whole").extend(outputs);
     }
 
+    fn notices(&self, _: ShardId, _: bool, _: &[Notice]) {}
+
     fn resync(&self, _: ShardId) {}
 
     fn perform(&self, _: ShardId, effects: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>> {
@@ -117,6 +122,7 @@ impl World {
             index: AtomicU64::new(0),
             leader: watch::Sender::new((None, 0)),
             applied: watch::Sender::new(()),
+            news: broadcast::Sender::new(1024),
         };
         Arc::new(Self {
             shards: (0..shards).map(shard).collect(),
@@ -249,6 +255,7 @@ impl Group for FakeGroup {
             node.host.outputs(own.cloned().collect());
         }
         drop(state);
+        drop(shard.news.send(applied.notices.into()));
         shard.index.fetch_add(1, Ordering::SeqCst);
         shard.applied.send_replace(());
         if self.world.loses() {
@@ -278,6 +285,12 @@ impl Group for FakeGroup {
     fn applied(&self) -> watch::Receiver<()> {
         self.world.shards[usize::from(self.shard.0)]
             .applied
+            .subscribe()
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.world.shards[usize::from(self.shard.0)]
+            .news
             .subscribe()
     }
 }

@@ -9,7 +9,9 @@ use tokio::sync::{broadcast, watch};
 
 use super::junction::Junction;
 use super::loss::Peers;
-use super::{Courier, DEADLINE, Group, Leadership, NotLeader, Question, Queue, Unreached, batch};
+use super::{
+    Courier, DEADLINE, Group, Leadership, News, NotLeader, Question, Queue, Unreached, batch,
+};
 use crate::link::{Handler, Kind, Links, Request};
 use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
 use crate::raft::types::Proposal;
@@ -24,6 +26,7 @@ pub struct RaftGroup {
     replicas: Arc<Replicas>,
     leadership: watch::Receiver<Leadership>,
     applied: watch::Receiver<()>,
+    news: broadcast::Sender<News>,
 }
 
 impl RaftGroup {
@@ -33,11 +36,13 @@ impl RaftGroup {
         leadership: watch::Receiver<Leadership>,
         junction: &Junction,
     ) -> Self {
-        let applied = junction.progress(replicas.shard);
+        let shard = replicas.shard;
+        junction.watch(shard, leadership.clone());
         Self {
             replicas,
             leadership,
-            applied,
+            applied: junction.progress(shard),
+            news: junction.news(shard),
         }
     }
 
@@ -91,6 +96,10 @@ impl Group for RaftGroup {
 
     fn applied(&self) -> watch::Receiver<()> {
         self.applied.clone()
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 }
 

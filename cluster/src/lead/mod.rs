@@ -15,13 +15,14 @@
 //! 3. Nothing here decides: what is to be done is in the state, and what is done is a command.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use crate::session::{Outcome, ShardState};
+use crate::session::{Notice, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
 pub mod backlog;
@@ -62,6 +63,9 @@ pub const LINGER_ABOVE: u32 = 500;
 #[error("this node does not lead the shard")]
 pub struct NotLeader;
 
+/// What an entry brought about.
+pub type News = Arc<[Notice]>;
+
 /// The replicas of one shard.
 pub trait Group: Send + Sync + 'static {
     /// Which shard.
@@ -78,6 +82,8 @@ pub trait Group: Send + Sync + 'static {
     fn applied_index(&self) -> u64;
     /// Changes whenever entries were applied here.
     fn applied(&self) -> watch::Receiver<()>;
+    /// What happens to sessions from now on.
+    fn news(&self) -> broadcast::Receiver<News>;
 }
 
 /// A call was not answered; the other node may have acted on it nevertheless.

@@ -25,7 +25,7 @@ use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
 };
-use crate::session::{Applied, Batch, Output, ShardState};
+use crate::session::{Applied, Batch, Notice, Output, ShardState};
 use crate::{ShardId, codec};
 
 pub use super::snapshot::SnapshotPolicy;
@@ -34,6 +34,8 @@ pub use super::snapshot::SnapshotPolicy;
 pub trait Sink: Send + Sync {
     /// What owners are to be told, in order.
     fn outputs(&self, shard: ShardId, outputs: Vec<Output>);
+    /// What happened to sessions, in order.
+    fn notices(&self, shard: ShardId, notices: Vec<Notice>);
     /// Everything up to this index is applied.
     fn applied(&self, shard: ShardId, index: u64);
     /// A snapshot took the place of entries: their outputs will never come.
@@ -247,9 +249,8 @@ impl RaftStateMachine<TC> for Machine {
         while let Some((entry, responder)) = entries.try_next().await? {
             let index = entry.log_id.index;
             let applied = self.apply_entry(entry)?;
-            if !applied.outputs.is_empty() {
-                self.sink.outputs(self.shard, applied.outputs);
-            }
+            self.sink.outputs(self.shard, applied.outputs);
+            self.sink.notices(self.shard, applied.notices);
             if let Some(responder) = responder {
                 responder.send(applied.outcomes);
             }
@@ -317,6 +318,7 @@ pub(super) mod tests {
 
     impl Sink for Deaf {
         fn outputs(&self, _: ShardId, _: Vec<Output>) {}
+        fn notices(&self, _: ShardId, _: Vec<Notice>) {}
         fn applied(&self, _: ShardId, _: u64) {}
         fn installed(&self, _: ShardId) {}
     }
@@ -329,6 +331,7 @@ pub(super) mod tests {
 
     impl Sink for Ear {
         fn outputs(&self, _: ShardId, _: Vec<Output>) {}
+        fn notices(&self, _: ShardId, _: Vec<Notice>) {}
 
         fn applied(&self, _: ShardId, index: u64) {
             self.applied.store(index, Ordering::SeqCst);

@@ -207,6 +207,7 @@ impl ShardState {
             order: 0,
         };
         self.enqueue(jid, Arc::new(item), out);
+        self.notice_queued(jid, None, false);
     }
 
     /// Appends to a session's queue; if somebody owns it the stanza gets its number and leaves.

@@ -155,6 +155,7 @@ impl ShardState {
         });
         for target in &targets {
             self.enqueue(target, item.clone(), out);
+            self.notice_queued(target, Some(message.mid), traits.important);
         }
         if traits.carbon {
             let archived = traits.archive_received.then_some(message.mid);

@@ -27,6 +27,8 @@ impl ShardState {
         if let Some(sleep) = session.hibernation {
             self.deadlines.remove(&(sleep.until, jid.clone()));
         }
+        let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
+        self.notice(jid, smid, Occasion::Ended(reason));
         self.remember(&account, &session);
         self.say_unavailable(jid, &session, out);
         self.dispose(&account, session, out);

@@ -136,7 +136,9 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        session.owner = None;
+        let Some(owner) = session.owner.take() else {
+            return;
+        };
         session.epoch = epoch;
         let seconds = session.sm.as_ref().map_or(0, |sm| u64::from(sm.max));
         if !session.is_resumable() {
@@ -144,8 +146,13 @@ impl ShardState {
             return;
         }
         let until = time + seconds * 1000;
-        session.hibernation = Some(Hibernation { since: time, until });
+        session.hibernation = Some(Hibernation {
+            since: time,
+            until,
+            node: owner.node,
+        });
         self.deadlines.insert((until, jid.clone()));
+        self.notice_sleep(jid);
         self.enforce_limit(&jid.bare(), out);
     }
 

@@ -23,6 +23,7 @@ mod dispose;
 pub mod effect;
 pub mod invariant;
 mod lifecycle;
+pub mod notice;
 mod outbox;
 pub mod output;
 mod presence;
@@ -36,6 +37,7 @@ mod view;
 
 pub use command::*;
 pub use effect::*;
+pub use notice::{Notice, Occasion};
 pub use output::*;
 pub use state::{Applied, Session, ShardState, Sm};
 pub use view::SessionView;

@@ -96,6 +96,8 @@ impl ShardState {
         if let Some(slept) = slept {
             self.deadlines.remove(&(slept.until, jid.clone()));
         }
+        let before = slept.map(|slept| slept.node);
+        self.notice_wake(jid, &resume.smid, before, resume.owner.node);
     }
 }
 

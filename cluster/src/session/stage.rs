@@ -12,6 +12,8 @@ pub(super) struct Stage {
     pub(super) state: ShardState,
     pub(super) now: u64,
     pub(super) settings: Settings,
+    /// All that was told of, until a test takes it.
+    pub(super) notices: Vec<Notice>,
     conns: u64,
 }
 
@@ -64,6 +66,7 @@ impl Stage {
             state: ShardState::new(ShardId(0), 1),
             now: 1_000_000,
             settings: Settings::default(),
+            notices: Vec::new(),
             conns: 0,
         }
     }
@@ -77,6 +80,7 @@ impl Stage {
         };
         let mut applied = self.state.apply(batch);
         assert_eq!(invariant::broken(&self.state), None);
+        self.notices.append(&mut applied.notices);
         (applied.outcomes.pop().expect("one"), applied.outputs)
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outbox::Outbox;
 use super::*;
-use crate::id::{EffectId, Mid, Owner, ShardId, SmId};
+use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
 /// or a leap of a clock costs a session no more of its hibernation.
@@ -37,6 +37,9 @@ pub struct ShardState {
     pub(super) next_effect: u64,
     pub(super) next_order: u64,
     pub(super) next_epoch: u64,
+    /// Of the entry that is being applied; empty between entries.
+    #[serde(skip)]
+    pub(super) notices: Vec<Notice>,
 }
 
 /// What the shard knows of one account. Exists only while there is something to know.
@@ -141,6 +144,8 @@ pub(super) struct Fetching {
 pub(super) struct Hibernation {
     pub(super) since: u64,
     pub(super) until: u64,
+    /// Where its connection was.
+    pub(super) node: NodeId,
 }
 
 /// What follows from one entry.
@@ -150,6 +155,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// For the owners of sessions, in order.
     pub outputs: Vec<Output>,
+    /// What happened to sessions, in order.
+    pub notices: Vec<Notice>,
 }
 
 impl ShardState {
@@ -170,6 +177,7 @@ impl ShardState {
             next_effect: 1,
             next_order: 1,
             next_epoch: 1,
+            notices: Vec::new(),
         }
     }
 
@@ -186,6 +194,7 @@ impl ShardState {
             let outcome = self.command(command, &mut out.outputs);
             out.outcomes.push(outcome);
         }
+        out.notices = std::mem::take(&mut self.notices);
         out
     }
 

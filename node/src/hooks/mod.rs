@@ -3,7 +3,7 @@
 //! A [`Service`] is one file in `services`, named in one list there. When the node starts, each service's
 //! `register` is called with a [`Setup`] and says which iq payloads it answers, and for whom, and which
 //! features it adds to disco. [`iq`] does the rest once, for all: finding the handler, decoding, the
-//! refusal of what nobody handles, the reply.
+//! refusal of what nobody handles, the reply. [`session`] tells services what happens to sessions.
 //!
 //! # Invariants
 //!
@@ -16,10 +16,12 @@
 )]
 
 pub mod iq;
+pub mod session;
 
 use std::collections::{BTreeSet, HashMap};
 
 pub use iq::{Answer, Empty, Payload, Reply, Request};
+pub use session::{Heard, SessionHook};
 
 /// An extension that a service implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,7 @@ pub enum Scope {
 pub struct Registry {
     pub(crate) handlers: HashMap<iq::Key, iq::Entry>,
     features: HashMap<Scope, BTreeSet<&'static str>>,
+    sessions: Vec<Box<dyn SessionHook>>,
     clash: Option<Clash>,
 }
 
@@ -101,6 +104,13 @@ impl Registry {
     pub fn features(&self, scope: Scope) -> impl Iterator<Item = &'static str> + '_ {
         self.features.get(&scope).into_iter().flatten().copied()
     }
+
+    /// Tells every service that wants to know what happened to a session.
+    pub fn heard(&self, heard: &Heard<'_>) {
+        for hook in &self.sessions {
+            hook.notice(heard);
+        }
+    }
 }
 
 /// Given to each service when the node starts.
@@ -119,6 +129,11 @@ impl Setup<'_> {
                 .or_default()
                 .insert(feature);
         }
+    }
+
+    /// Hears of what happens to sessions.
+    pub fn session(&mut self, hook: impl SessionHook) {
+        self.registry.sessions.push(Box::new(hook));
     }
 
     /// Answers `get` requests that carry a `P`.

@@ -9,6 +9,7 @@ pub mod effects;
 
 mod carbons;
 mod disco;
+mod events;
 mod last;
 mod mam;
 mod ping;
@@ -24,6 +25,7 @@ use crate::hooks::Service;
 pub const ALL: &[Service] = &[
     carbons::SERVICE,
     disco::SERVICE,
+    events::SERVICE,
     last::SERVICE,
     mam::SERVICE,
     ping::SERVICE,

@@ -1,0 +1,183 @@
+//! What happens to sessions, told to whoever watches: metrics, logs, limits, services.
+//!
+//! Every replica hears of it when it applies the entry, and again when it applies it anew after a restart;
+//! one that is brought up to date by a snapshot does not hear of it. What must happen exactly once is an
+//! [`Effect`](super::Effect), not a notice.
+
+use proto::Jid;
+
+use super::command::EndReason;
+use super::state::ShardState;
+use crate::id::{Mid, NodeId, SmId};
+
+/// Something happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The session's full JID; of [`Occasion::LimitsSet`], the account.
+    pub session: Jid,
+    /// The SM-ID, if the session may be resumed.
+    pub smid: Option<SmId>,
+    /// When, by the leader's clock: milliseconds since 1970.
+    pub at: u64,
+    /// What.
+    pub what: Occasion,
+}
+
+/// See [`Notice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The connection is lost; the session waits for its client.
+    HibernationStart {
+        /// Until then at least, milliseconds since 1970.
+        until: u64,
+    },
+    /// The client is back.
+    HibernationEnd {
+        /// On another node than the one that it was connected to.
+        across: bool,
+    },
+    /// Something waits for the client of a hibernated session.
+    StanzaQueued {
+        /// The archive id, of a message.
+        mid: Option<Mid>,
+        /// It is worth a push notification (IM-105).
+        important: bool,
+    },
+    /// The session is over.
+    Ended(EndReason),
+    /// The account has limits of its own from now on, or no longer.
+    LimitsSet,
+}
+
+impl ShardState {
+    /// Tells of something that happened to a session.
+    pub(super) fn notice(&mut self, session: &Jid, smid: Option<SmId>, what: Occasion) {
+        self.notices.push(Notice {
+            session: session.clone(),
+            smid,
+            at: self.now,
+            what,
+        });
+    }
+
+    /// Tells of a session that has just lost its connection.
+    pub(super) fn notice_sleep(&mut self, session: &Jid) {
+        let Some((smid, max)) = self.session(session).and_then(|s| {
+            let sm = s.sm.as_ref()?;
+            Some((sm.smid.clone(), u64::from(sm.max)))
+        }) else {
+            return;
+        };
+        let until = self.now + max * 1000;
+        self.notice(session, smid, Occasion::HibernationStart { until });
+    }
+
+    /// Tells of a session that goes on at `node`; `before` is where it was, if it hibernated.
+    pub(super) fn notice_wake(
+        &mut self,
+        session: &Jid,
+        smid: &SmId,
+        before: Option<NodeId>,
+        node: NodeId,
+    ) {
+        if let Some(before) = before {
+            let across = before != node;
+            self.notice(
+                session,
+                Some(smid.clone()),
+                Occasion::HibernationEnd { across },
+            );
+        }
+    }
+
+    /// Tells of a stanza for a session, if that hibernates.
+    pub(super) fn notice_queued(&mut self, session: &Jid, mid: Option<Mid>, important: bool) {
+        let Some(sleeping) = self.session(session).filter(|s| s.hibernation.is_some()) else {
+            return;
+        };
+        let smid = sleeping.sm.as_ref().and_then(|sm| sm.smid.clone());
+        self.notice(session, smid, Occasion::StanzaQueued { mid, important });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stanza::MessageType;
+
+    use super::super::stage::{Stage, message, owner};
+    use super::*;
+    use crate::id::Owner;
+    use crate::session::{Action, Command, Relay, Resume};
+
+    const ALICE: &str = "alice@example.org/a";
+    const BOB: &str = "bob@example.org/b";
+
+    fn pair() -> Stage {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.resumable(BOB, Some(0));
+        stage.notices.clear();
+        stage
+    }
+
+    #[track_caller]
+    fn told(stage: &mut Stage, expect: &[Occasion]) {
+        let told: Vec<_> = stage.notices.drain(..).map(|n| n.what).collect();
+        assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn a_session_that_sleeps_and_wakes_is_told_of_with_the_node_it_wakes_on() {
+        for (node, across) in [(1, false), (2, true)] {
+            let mut stage = pair();
+            stage.lose(BOB);
+            let until = stage.now + 300_000;
+            told(&mut stage, &[Occasion::HibernationStart { until }]);
+            let resume = Resume {
+                account: super::super::stage::jid(BOB).bare(),
+                smid: SmId(BOB.into()),
+                h: 0,
+                owner: Owner {
+                    node: NodeId(node),
+                    ..owner(9)
+                },
+            };
+            stage.apply(Command::Resume(resume.clone()));
+            stage.apply(Command::Resume(resume));
+            told(&mut stage, &[Occasion::HibernationEnd { across }]);
+        }
+    }
+
+    #[test]
+    fn what_is_queued_is_told_only_of_sessions_that_sleep() {
+        let mut stage = pair();
+        let sent = |mid| {
+            let sent = message(MessageType::Chat, ALICE, "bob@example.org", mid);
+            (sent.mid, Action::Send(Relay::Message(sent)))
+        };
+        stage.act(ALICE, sent(1).1);
+        told(&mut stage, &[]);
+        stage.lose(BOB);
+        stage.notices.clear();
+        let (mid, send) = sent(2);
+        stage.act(ALICE, send);
+        let queued = Occasion::StanzaQueued {
+            mid: Some(mid),
+            important: true,
+        };
+        told(&mut stage, &[queued]);
+    }
+
+    #[test]
+    fn an_end_is_told_of_with_its_reason_and_never_twice() {
+        let mut stage = pair();
+        let end = Command::End {
+            session: super::super::stage::jid(BOB),
+            epoch: None,
+            reason: EndReason::Admin,
+        };
+        stage.apply(end.clone());
+        stage.apply(end);
+        told(&mut stage, &[Occasion::Ended(EndReason::Admin)]);
+    }
+}
