@@ -6,7 +6,7 @@
 //!
 //! - `files`: which there are; `segment`: their frames; `record`: what is in a frame; `group`: what a group's
 //!   records amount to;
-//! - `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
+//! - `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
 use std::io;
@@ -25,6 +25,7 @@ mod record;
 mod replay;
 mod segment;
 mod store;
+mod synced;
 mod writer;
 
 /// How the log is kept.
@@ -130,15 +131,15 @@ pub struct Log {
 impl Log {
     /// Opens the log in `dir`, or makes one. Reads all of it; blocks.
     pub fn open(dir: &Path, options: Options) -> Result<Self, LogError> {
-        let (replayed, lock) = replay::open(dir, &options)?;
+        let (mut replayed, lock) = replay::open(dir, &options)?;
         let new = replayed.groups.is_empty();
         let mut groups = BTreeMap::new();
         let mut marks = BTreeMap::new();
-        for (id, group) in replayed.groups {
+        for (id, group) in std::mem::take(&mut replayed.groups) {
             marks.insert(id, group.marks());
             groups.insert(id, Arc::new(Mutex::new(group)));
         }
-        let writer = Writer::start(replayed.segments, replayed.next, marks, lock, options)?;
+        let writer = Writer::start(replayed, marks, lock, options)?;
         Ok(Self {
             writer: Arc::new(writer),
             groups: Arc::new(Mutex::new(groups)),

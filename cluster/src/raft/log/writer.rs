@@ -21,8 +21,9 @@ use tokio::sync::oneshot;
 
 use super::group::Marks;
 use super::record::{self, Kind};
-use super::replay::{Segment, Segments};
+use super::replay::{Replayed, Segment, Segments};
 use super::segment::{self, FRAME, HEADER, Header};
+use super::synced::Synced;
 use super::{LogError, Options, Usage};
 use crate::raft::types::IoFlushed;
 
@@ -83,19 +84,19 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(
-        segments: Segments,
-        next: u64,
+        replayed: Replayed,
         marks: BTreeMap<u64, Marks>,
         lock: File,
         options: Options,
     ) -> Result<Self, LogError> {
         let (jobs, queue) = mpsc::channel();
         let usage = Arc::<Mutex<Usage>>::default();
-        let path = segments.active.path.clone();
+        let path = replayed.segments.active.path.clone();
         let mut thread = Thread {
             queue,
-            segments,
-            next,
+            segments: replayed.segments,
+            synced: replayed.synced,
+            next: replayed.next,
             marks,
             options,
             usage: usage.clone(),
@@ -149,6 +150,7 @@ fn stopped() -> io::Error {
 struct Thread {
     queue: Receiver<Job>,
     segments: Segments,
+    synced: Synced,
     next: u64,
     /// Of each group, as of the last frame.
     marks: BTreeMap<u64, Marks>,
@@ -254,7 +256,9 @@ impl Thread {
         if self.options.fsync {
             written = written.and_then(|()| active.file.sync_data());
         }
-        written.map_err(|source| LogError::io(&active.path, source))?;
+        written
+            .and_then(|()| self.synced.note(self.next + 1))
+            .map_err(|source| LogError::io(&active.path, source))?;
         active.at += self.buffer.len() as u64;
         self.next += 1;
         // One huge frame must not cost memory for ever.

@@ -1,0 +1,107 @@
+//! How many frames were certainly synced, kept beside the segments.
+//!
+//! A file that was cut, zeroed or taken away at its end looks as if its end had never been synced. So the
+//! writer notes each sync in a file of its own. The note itself is not synced: it outlives the process
+//! at once and a loss of power a little later, and whatever it says was true when it was written. A replay that
+//! finds fewer frames has lost something that was promised.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::LogError;
+
+const NAME: &str = "synced";
+/// count u64 · crc u32
+const SIZE: usize = 12;
+
+/// The note, open for the next.
+#[derive(Debug)]
+pub(super) struct Synced {
+    file: File,
+}
+
+impl Synced {
+    /// Opens the note in `dir` and says what it says. A directory without segments gets one; one with segments
+    /// must have it.
+    pub(super) fn open(dir: &Path, segments: bool) -> Result<(Self, u64), LogError> {
+        let path = dir.join(NAME);
+        let failed = |source| LogError::io(&path, source);
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && segments => {
+                return Err(LogError::Missing { file: path });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = options.create(true).open(&path).map_err(failed)?;
+                file.write_all_at(&encode(0), 0).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+                return Ok((Self { file }, 0));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = [0; SIZE];
+        let read = file.read_exact_at(&mut bytes, 0);
+        // Without segments nothing was promised: the first start may have ended before the note was whole.
+        match read.ok().and_then(|()| decode(&bytes)) {
+            Some(frames) => Ok((Self { file }, frames)),
+            None if !segments => {
+                let fresh = Self { file };
+                fresh
+                    .note(0)
+                    .and_then(|()| fresh.file.sync_all())
+                    .map_err(failed)?;
+                Ok((fresh, 0))
+            }
+            None => Err(LogError::Damaged {
+                file: path,
+                offset: 0,
+            }),
+        }
+    }
+
+    /// Notes that so many frames are synced. They must be.
+    pub(super) fn note(&self, frames: u64) -> io::Result<()> {
+        self.file.write_all_at(&encode(frames), 0)
+    }
+}
+
+fn encode(frames: u64) -> [u8; SIZE] {
+    let mut bytes = [0; SIZE];
+    bytes[..8].copy_from_slice(&frames.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..8]);
+    bytes[8..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; SIZE]) -> Option<u64> {
+    let (count, crc) = bytes.split_first_chunk()?;
+    (crc == crc32fast::hash(count).to_le_bytes()).then(|| u64::from_le_bytes(*count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_read_again() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (synced, none) = Synced::open(dir.path(), false).expect("makes");
+        synced.note(77).expect("notes");
+        let (_, some) = Synced::open(dir.path(), true).expect("opens");
+        assert_eq!((none, some), (0, 77));
+    }
+
+    #[test]
+    fn t_70_segments_without_a_note_or_with_a_damaged_one_are_refused() {
+        let dir = tempfile::tempdir().expect("dir");
+        let missing = Synced::open(dir.path(), true).map(|_| ());
+        assert!(matches!(missing, Err(LogError::Missing { .. })));
+        let (synced, _) = Synced::open(dir.path(), false).expect("makes");
+        synced.file.write_all_at(&[1], 3).expect("writes");
+        let damaged = Synced::open(dir.path(), true).map(|_| ());
+        assert!(matches!(damaged, Err(LogError::Damaged { .. })));
+    }
+}
