@@ -211,7 +211,7 @@ impl Inner {
         self.groups
             .all()
             .iter()
-            .map(|group| (group_of(group.shard), group.tail()))
+            .map(|group| (group_of(group.shard), group.last()))
             .collect()
     }
 
@@ -281,7 +281,7 @@ impl Inner {
         // A refusal means that another leader is known by now, or comes to the same as no answer.
         let _ = group
             .raft
-            .handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.tail()))
+            .handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.last()))
             .await;
         let mut leadership = group.watch_leader();
         let led = |now: &Leadership| now.leader.is_some_and(|leader| leader != dead);
@@ -299,7 +299,7 @@ impl Inner {
             if !self.has_quorum(group) || !self.has_longest(group).await {
                 continue;
             }
-            if group.raft.trigger().elect(false).await.is_err() {
+            if group.raft.trigger().elect(true).await.is_err() {
                 return;
             }
         }
@@ -316,7 +316,7 @@ impl Inner {
         let longest = others
             .filter_map(|(_, tails)| tails.get(&group_of(group.shard)))
             .max();
-        longest.is_none_or(|longest| group.tail() >= *longest)
+        longest.is_none_or(|longest| group.last() >= *longest)
     }
 
     /// Gives each group that this node leads to the node that should, one group at a time.

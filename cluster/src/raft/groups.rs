@@ -100,12 +100,10 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// The last entry that is safe on this node's disk.
-    pub fn tail(&self) -> Option<LogId> {
-        self.raft
-            .watch_log_progress()
-            .get()
-            .and_then(|flushed| flushed.last_log_id)
+    /// The last entry that this node has been given. It may be on its way to the disk yet; whoever asks for a vote
+    /// is compared by it.
+    pub fn last(&self) -> Option<LogId> {
+        self.log.last()
     }
 
     /// Voters of the newest membership, by seat.

@@ -23,7 +23,7 @@ use proto::{BareJid, Jid};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::count::{Incoming, Outgoing};
-use super::depart;
+use super::depart::{self, Farewell};
 use super::directory::Mail;
 use super::inbox::{Inbox, Work};
 use super::outbox::Outbox;
@@ -224,16 +224,26 @@ impl SessionActor {
     fn tell(&mut self, upto: Option<u64>) {
         let (stanzas, bytes) = self.outgoing.in_flight();
         self.pulse.answered(stanzas, bytes);
-        if let Some(upto) = upto {
-            let session = self.session.clone();
-            let ack = Acknowledge {
-                session,
-                epoch: self.epoch,
-                upto,
-            };
-            self.app
-                .cluster
-                .propose_lazily(&self.account, Command::Acknowledge(ack));
+        if upto.is_some() {
+            let acknowledge = Command::Acknowledge(self.acknowledge());
+            self.app.cluster.propose_lazily(&self.account, acknowledge);
+        }
+    }
+
+    /// What the client is known to have.
+    fn acknowledge(&self) -> Acknowledge {
+        Acknowledge {
+            session: self.session.clone(),
+            epoch: self.epoch,
+            upto: self.outgoing.acked(),
+        }
+    }
+
+    pub(super) fn farewell(&self, last: Command) -> Farewell {
+        Farewell {
+            account: self.account.clone(),
+            acknowledge: Some(self.acknowledge()),
+            last,
         }
     }
 
@@ -294,7 +304,7 @@ impl SessionActor {
 
     fn depart(&mut self, command: Command, ctx: &mut Context<Self>) {
         if self.phase != Phase::Over {
-            depart::insist(&self.app, self.account.clone(), command);
+            depart::insist(&self.app, self.farewell(command));
             self.over(ctx);
         }
     }

@@ -107,6 +107,11 @@ impl Outgoing {
         self.written
     }
 
+    /// The first stanza that the client is not known to have.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// The client counts: Stream Management is on.
     pub fn counts(&self) -> bool {
         self.h.is_some()
@@ -134,6 +139,13 @@ impl Outgoing {
         let covered = upto.saturating_sub(self.acked) as usize;
         self.forget(covered.min(self.unacked.len()));
         self.news()
+    }
+
+    /// The client closed its stream in good order: without a count of its own, it has read all of it.
+    pub fn closed(&mut self) {
+        if self.h.is_none() {
+            self.forget(self.unacked.len());
+        }
     }
 
     fn forget(&mut self, covered: usize) {
@@ -200,6 +212,16 @@ mod tests {
         (0..3).for_each(|_| outgoing.wrote(1));
         assert_eq!(outgoing.acknowledge(2), Ok(Some(3)));
         assert_eq!(outgoing.acknowledge(1), Err(CountTooHigh { h: 1, sent: 3 }));
+    }
+
+    #[test]
+    fn a_clean_close_acknowledges_only_where_nobody_counts() {
+        for (h, acked) in [(None, 3), (Some(0), 1)] {
+            let mut outgoing = Outgoing::new(1, h);
+            (0..2).for_each(|_| outgoing.wrote(1));
+            outgoing.closed();
+            assert_eq!(outgoing.acked(), acked);
+        }
     }
 
     #[test]

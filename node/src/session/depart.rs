@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::session::Command;
+use cluster::Unavailable;
+use cluster::session::{Acknowledge, Command, Outcome};
 use proto::BareJid;
 
 use crate::app::App;
@@ -16,13 +17,34 @@ use crate::app::App;
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What a connection leaves behind.
+pub struct Farewell {
+    /// Whose session it was.
+    pub account: BareJid,
+    /// What the client said it has. The word on it travels lazily and may not have arrived.
+    pub acknowledge: Option<Acknowledge>,
+    /// The last command.
+    pub last: Command,
+}
+
+/// Proposes the last command, and before it, for the same entry, what the client has.
+pub async fn depart(app: &App, farewell: &Farewell) -> Result<Outcome, Unavailable> {
+    let account = &farewell.account;
+    let last = app.cluster.propose(account, farewell.last.clone());
+    let Some(acknowledge) = farewell.acknowledge.clone() else {
+        return last.await;
+    };
+    let acknowledge = Command::Acknowledge(acknowledge);
+    futures_util::join!(app.cluster.propose(account, acknowledge), last).1
+}
+
 /// Proposes until it is committed. Returns at once.
-pub fn insist(app: &Arc<App>, account: BareJid, command: Command) {
+pub fn insist(app: &Arc<App>, farewell: Farewell) {
     let app = app.clone();
     app.departures.fetch_add(1, Ordering::Relaxed);
     actix_rt::spawn(async move {
         for _ in 0..TRIES {
-            match app.cluster.propose(&account, command.clone()).await {
+            match depart(&app, &farewell).await {
                 Ok(_) => break,
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }

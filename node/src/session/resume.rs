@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::actor::Opening;
 use super::count::{Incoming, Outgoing};
-use super::depart;
+use super::depart::{self, Farewell};
 use super::directory::{Mail, Mailbox};
 use super::negotiate::Negotiation;
 use super::outbox::Outbox;
@@ -238,7 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// The session is this connection's, but this node does not know it: the client must come again.
     fn abandon(&mut self, session: Jid, epoch: u64) -> Option<Opening> {
         let account = session.bare();
-        depart::insist(&self.app, account, Command::Lost { session, epoch });
+        let farewell = Farewell {
+            account,
+            acknowledge: None,
+            last: Command::Lost { session, epoch },
+        };
+        depart::insist(&self.app, farewell);
         self.undecided(None)
     }
 }

@@ -9,6 +9,7 @@ use proto::stanza::error::Condition as Refusal;
 use proto::stanza::{Kind, PresenceType};
 
 use super::actor::{Phase, SessionActor};
+use super::depart::depart;
 use super::inbox::{Job, Work};
 use super::pump::Order;
 use crate::clock;
@@ -160,14 +161,14 @@ impl SessionActor {
     /// The client ended its stream. We end ours once that is committed, with a last `<a/>` (SM-30).
     fn close(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Ending;
-        let (app, account) = (self.app.clone(), self.account.clone());
-        let (session, epoch) = (self.session.clone(), Some(self.epoch));
-        let command = Command::End {
-            session,
-            epoch,
+        self.outgoing.closed();
+        let farewell = self.farewell(Command::End {
+            session: self.session.clone(),
+            epoch: Some(self.epoch),
             reason: EndReason::Closed,
-        };
-        let job = async move { app.cluster.propose(&account, command).await };
+        });
+        let app = self.app.clone();
+        let job = async move { depart(&app, &farewell).await };
         ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
             act.answer();
             act.flush();
