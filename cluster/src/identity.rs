@@ -123,6 +123,10 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(IdentityError::LogWithoutIdentity { file });
             }
+            // Not even text.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(IdentityError::Damaged { file, line: 1 });
+            }
             Err(source) => return Err(io(source)),
         };
         if incarnation.seat != seat {
@@ -384,5 +388,11 @@ mod tests {
             assert!(parse(&text[..end]).is_err(), "cut at {end}");
         }
         assert_eq!(parse(&text.replace("seat 1", "seat x")), Err(3));
+        let dir = tempfile::tempdir().expect("makes");
+        fs::write(dir.path().join(FILE), b"\xff\0garbage").expect("writes");
+        assert!(matches!(
+            Identity::open(dir.path(), 1, false),
+            Err(IdentityError::Damaged { .. })
+        ));
     }
 }

@@ -61,6 +61,9 @@ pub enum ServeError {
     /// The cluster does not start.
     #[error(transparent)]
     Cluster(#[from] StartError),
+    /// The admin interface cannot be served.
+    #[error(transparent)]
+    Admin(#[from] http::AdminError),
     /// A port is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -89,7 +92,7 @@ async fn node(config: Config) -> Result<(), ServeError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
     let (stop, stopped) = watch::channel(false);
-    actix_rt::spawn(http::serve(app.clone(), admin.into_std()));
+    actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
     actix_rt::spawn(refresh(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();

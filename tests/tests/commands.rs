@@ -156,6 +156,45 @@ async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
 }
 
 #[tokio::test]
+async fn f_25_a_log_that_lost_its_end_is_refused() {
+    let mut cluster = Cluster::start(1, &["alice"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    for body in numbered("logged", 0..20) {
+        alice.say("alice@localhost", &body).await;
+        alice.settle().await.unwrap();
+    }
+    cluster.kill(0);
+    let segment = segments(&cluster).pop().unwrap();
+    let whole = std::fs::metadata(&segment).unwrap().len();
+    let file = std::fs::File::options().write(true).open(&segment).unwrap();
+    // Ends behind its first frames, as if nothing had ever come after them.
+    file.set_len(4096).unwrap();
+    file.set_len(whole).unwrap();
+    cluster.run(0);
+    let status = cluster.process(0).end().await;
+    assert_eq!(status.code(), Some(1), "{status}");
+    let said = tail(&cluster.log(0));
+    assert!(
+        said.contains(&*segment.to_string_lossy()) && said.contains("damaged at byte"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn t_73_an_empty_admin_token_is_refused() {
+    let cluster = Cluster::prepare(1, "").unwrap();
+    std::fs::create_dir_all(cluster.data_dir(0)).unwrap();
+    std::fs::write(cluster.data_dir(0).join("admin.token"), "").unwrap();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    check(
+        &["serve", "--config", &config],
+        1,
+        &["admin.token", "delete it"],
+    );
+    check(&["check", "--config", &config], 1, &[]);
+}
+
+#[tokio::test]
 async fn accounts_are_made_listed_and_removed() {
     let cluster = Cluster::prepare(1, "").unwrap();
     cluster.accounts(&["alice", "bob"]);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
+use super::token::{self, Token};
 use crate::config::{Cluster, Config, StorageUrl};
 use crate::storage::Storage;
 
@@ -51,6 +52,8 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
             )
         })
         .collect();
+    findings.push(writable("data_dir", config.data_dir()));
+    findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
     if let Some(certificate) = &config.tls.certificate {
         findings.extend(self::certificate(certificate, config.domains()));
@@ -73,6 +76,34 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
         writeln!(out, "{mark}  {text}")?;
     }
     Ok(works)
+}
+
+/// Whether files can be made in a directory, or in the one that it would be made in.
+fn writable(key: &str, dir: &Path) -> Finding {
+    let there = dir.ancestors().find(|path| path.exists());
+    let there = there.filter(|path| !path.as_os_str().is_empty());
+    let tried = there
+        .unwrap_or(Path::new("."))
+        .join(format!(".{key}.check"));
+    let made = std::fs::File::create(&tried).and_then(|_| std::fs::remove_file(&tried));
+    match made {
+        Ok(()) => finding(
+            Weight::Good,
+            format!("{key}: {} can be written", dir.display()),
+        ),
+        Err(error) => finding(
+            Weight::Bad,
+            format!("{key}: cannot write in {}: {error}", dir.display()),
+        ),
+    }
+}
+
+/// A node makes the token at its first start, and refuses to start with one that is none.
+fn token(file: &Path) -> Option<Finding> {
+    match Token::read(file) {
+        Err(error) if file.exists() => Some(finding(Weight::Bad, error.to_string())),
+        _ => None,
+    }
 }
 
 fn domains(config: &Config) -> Vec<Finding> {
@@ -152,10 +183,14 @@ async fn storage(url: &StorageUrl) -> Finding {
     if let StorageUrl::Sqlite(file) = url
         && !file.exists()
     {
-        return finding(
-            Weight::Good,
-            format!("{} will be made at the first start", file.display()),
-        );
+        let made = writable("storage.url", file.parent().unwrap_or(Path::new(".")));
+        return match made.weight {
+            Weight::Good => finding(
+                Weight::Good,
+                format!("{} will be made at the first start", file.display()),
+            ),
+            _ => made,
+        };
     }
     let opened = match Storage::connect(url).await {
         Ok(storage) => storage.ping().await.map(|()| storage.engine()),
@@ -241,6 +276,23 @@ mod tests {
         ] {
             assert!(out.contains(part), "{out} lacks {part}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_named() {
+        let (works, out) = check(&["storage.url=sqlite:/proc/holdfast.db"]).await;
+        assert!(!works && out.contains("BAD   storage.url: cannot write in /proc"));
+        let bad = writable("data_dir", Path::new("/proc/holdfast/data"));
+        assert_eq!(bad.weight, Weight::Bad);
+    }
+
+    #[test]
+    fn t_73_a_token_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(token::FILE);
+        assert_eq!(self::token(&file), None);
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(self::token(&file).unwrap().weight, Weight::Bad);
     }
 
     #[test]

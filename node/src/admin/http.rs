@@ -107,16 +107,18 @@ pub enum AdminError {
     Socket(#[from] io::Error),
 }
 
-/// Serves the interface until the process ends.
-pub async fn serve<N: Node>(node: Arc<N>, listener: TcpListener) -> Result<(), AdminError> {
-    let served = async {
-        let token = Token::open(&node.token_file())?;
-        let listener = Bounded::new(listener)?;
-        let service = router(node, token);
-        Ok(axum::serve(listener, service).into_future().await?)
-    };
-    served.await.inspect_err(|error| {
-        tracing::error!(%error, "there is no admin interface");
+/// Opens the interface; what is returned serves it until the process ends.
+pub fn open<N: Node>(
+    node: Arc<N>,
+    listener: TcpListener,
+) -> Result<impl Future<Output = ()>, AdminError> {
+    let token = Token::open(&node.token_file())?;
+    let listener = Bounded::new(listener)?;
+    let service = router(node, token);
+    Ok(async move {
+        if let Err(error) = axum::serve(listener, service).into_future().await {
+            tracing::error!(%error, "there is no admin interface any more");
+        }
     })
 }
 
@@ -343,7 +345,7 @@ pub(super) mod tests {
         let token = Token::open(&node.token_file()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(node.clone(), listener));
+        tokio::spawn(open(node.clone(), listener).unwrap());
         (address, node, token)
     }
 

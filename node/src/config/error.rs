@@ -112,6 +112,14 @@ pub enum Rule {
     /// The header's sender can be trusted only when it is known.
     #[error("`proxy_protocol` needs `trusted_proxies`, e.g. [\"10.0.0.0/8\"]")]
     ProxiesUnknown,
+    /// A time that leaves no time.
+    #[error("must be at least 1s")]
+    TooShort,
+    /// Not a level of the log, nor modules with levels.
+    #[error(
+        "{0:?} is not a level: off, error, warn, info, debug or trace, or e.g. info,node::session=debug"
+    )]
+    NotALevel(String),
     /// A bound on a number.
     #[error("must be between {0} and {1}")]
     Between(u64, u64),

@@ -168,6 +168,7 @@ impl Config {
         self.c2s.settle()?;
         self.auth.settle()?;
         self.sm.settle()?;
+        self.log.settle()?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;
             if !self.storage.is_postgres() && !cluster.is_loopback() {
@@ -330,6 +331,20 @@ mod tests {
             panic!("not SQLite")
         };
         assert!(file.is_absolute() && file.ends_with("d/holdfast.db"));
+    }
+
+    #[test]
+    fn what_would_end_every_connection_or_hide_the_log_is_refused() {
+        for (set, part) in [
+            ("c2s.idle_timeout=0s", "1s"),
+            ("c2s.ping_timeout=0s", "1s"),
+            ("sm.max_ack_delay=10ms", "1s"),
+            ("log.level=zzz", "zzz"),
+            ("log.level=node=loud", "loud"),
+        ] {
+            refused("", &[set], &[], &[part, set.split('=').next().unwrap()]);
+        }
+        assert!(load("", &["log.level=info,node::session=debug"], &[]).is_ok());
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl C2s {
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err(Rule::ProxiesUnknown.broken("c2s.proxy_protocol"));
         }
+        at_least_a_second(self.idle_timeout, "c2s.idle_timeout")?;
+        at_least_a_second(self.ping_timeout, "c2s.ping_timeout")?;
         // RFC 6120 §13.12: 10 000 bytes must be possible.
         let sizes = 10_000..=16 << 20;
         if !sizes.contains(&self.max_stanza_bytes) {
@@ -173,7 +175,15 @@ impl Sm {
         if !(1..=LONGEST).contains(&self.hibernation_time.as_secs()) {
             return Err(Rule::Between(1, LONGEST).broken("sm.hibernation_time"));
         }
-        Ok(())
+        at_least_a_second(self.max_ack_delay, "sm.max_ack_delay")
+    }
+}
+
+/// A shorter time would end every connection at once; none of these can be turned off.
+fn at_least_a_second(time: Duration, key: &'static str) -> Result<(), ConfigError> {
+    match time >= Duration::from_secs(1) {
+        true => Ok(()),
+        false => Err(Rule::TooShort.broken(key)),
     }
 }
 
@@ -270,6 +280,21 @@ impl Default for Log {
         Self {
             format: LogFormat::Text,
             level: "info".to_owned(),
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        // The library takes any word for the name of a module.
+        let known = |part: &str| match part.rsplit_once('=') {
+            Some((_, level)) => LEVELS.contains(&level),
+            None => LEVELS.contains(&part),
+        };
+        match self.level.split(',').all(|part| known(part.trim())) {
+            true => Ok(()),
+            false => Err(Rule::NotALevel(self.level.clone()).broken("log.level")),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, ShardState};
 use cluster::{SmId, Unavailable};
+use proto::Jid;
 use proto::stanza::error::Condition as Refusal;
-use proto::stanza::{Kind, PresenceType};
+use proto::stanza::{Header, Kind, PresenceType};
 
 use super::actor::{Phase, SessionActor};
 use super::depart::depart;
@@ -185,17 +186,26 @@ fn observe(metrics: &Metrics, took: Duration) {
     metrics.proposals.observe(took.as_secs_f64());
 }
 
+/// What was asked of the account is answered by the account (ST-68).
+fn address(header: &mut Header, context: &SessionContext) {
+    header
+        .from
+        .get_or_insert_with(|| Jid::from(context.account.clone()));
+    header.to.get_or_insert_with(|| context.session.clone());
+}
+
 /// Resolves stanzas in order. Each sees what those before it changed.
 async fn resolve(context: &mut SessionContext, stanzas: Vec<Work>) -> Vec<Vec<Action>> {
     let mut resolved = Vec::with_capacity(stanzas.len());
     for work in stanzas {
-        let actions = match work {
+        let mut actions = match work {
             Work::Stanza(stanza) => router::resolve(context, stanza).await,
             Work::Answer(Some(reply)) => vec![Action::Reply(reply)],
             _ => Vec::new(),
         };
-        for action in &actions {
+        for action in &mut actions {
             match action {
+                Action::Reply(packet) => address(&mut packet.header, context),
                 Action::Interested => context.interested = true,
                 Action::Presence(update) => {
                     let kind = update.packet.header.kind;

@@ -61,32 +61,14 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
         }
         reading.segment(*seq, path, &bytes, at + 1 == found.len())?;
     }
+    reading.is_whole(promised, &files)?;
     let Reading {
         groups,
-        live,
+        mut live,
         next,
         end,
-        previous,
+        ..
     } = reading;
-    if next < promised {
-        return Err(match live.is_empty() {
-            true => LogError::Missing {
-                file: files.path_of(1),
-            },
-            false => LogError::Damaged {
-                file: previous,
-                offset: end,
-            },
-        });
-    }
-    if let Some(oldest) = live.front()
-        && !groups.values().all(Group::is_whole)
-    {
-        return Err(LogError::Missing {
-            file: files.path_of(oldest.header.seq.saturating_sub(1)),
-        });
-    }
-    let mut live = live;
     let active = match live.back() {
         Some(last) => files.reopen(&last.header, end)?,
         None => {
@@ -130,6 +112,25 @@ struct Reading {
 }
 
 impl Reading {
+    /// Whether all is there that was promised, at the end and at the beginning.
+    fn is_whole(&self, promised: u64, files: &Files) -> Result<(), LogError> {
+        let oldest = self.live.front().map(|oldest| oldest.header.seq);
+        let missing = |seq| LogError::Missing {
+            file: files.path_of(seq),
+        };
+        match oldest {
+            None if self.next < promised => Err(missing(1)),
+            Some(_) if self.next < promised => Err(LogError::Damaged {
+                file: self.previous.clone(),
+                offset: self.end,
+            }),
+            Some(oldest) if !self.groups.values().all(Group::is_whole) => {
+                Err(missing(oldest.saturating_sub(1)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn segment(&mut self, seq: u64, path: &Path, bytes: &[u8], last: bool) -> Result<(), LogError> {
         let damaged = |offset: usize| LogError::Damaged {
             file: path.to_owned(),
