@@ -5,6 +5,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Completed;
+use super::quota::Limits;
 use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// One log entry: commands that were waiting together, with the leader's clock and settings.
@@ -113,6 +114,13 @@ pub enum Command {
         to: ShardId,
         /// The first number that is not confirmed.
         upto: u64,
+    },
+    /// An operator sets the limits of one account; `None` = as configured.
+    SetLimits {
+        /// The account.
+        account: BareJid,
+        /// Its limits.
+        limits: Option<Limits>,
     },
     /// Pending effects have been carried out.
     Done(Vec<Completed>),

@@ -41,20 +41,14 @@ impl ShardState {
             return;
         };
         let until = self.time + self.settings.old_session_ttl;
-        let limit = self.settings.max_old_sessions as usize;
-        if limit == 0 {
-            return;
-        }
         if let Some(user) = self.users.get_mut(account) {
             user.old.push_back(Old {
                 smid,
                 h: session.h(),
                 until,
             });
-            while user.old.len() > limit {
-                user.old.pop_front();
-            }
             self.forgets.insert((until, account.clone()));
+            self.enforce_old(account);
         }
     }
 

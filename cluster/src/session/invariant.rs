@@ -29,8 +29,13 @@ pub fn broken(state: &ShardState) -> Option<String> {
                 *holders.entry(item.mid.unwrap_or(Mid(0))).or_default() += 1;
             }
         }
-        if user.old.len() > state.settings.max_old_sessions as usize {
+        let (max_hibernated, max_old) = state.limits_of(account);
+        if user.old.len() > max_old as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
+        }
+        let hibernated = user.sessions.values().filter(|s| s.hibernation.is_some());
+        if hibernated.count() > max_hibernated as usize {
+            return Some(format!("{account} has too many hibernated sessions (I-12)"));
         }
         let counted: BTreeMap<Mid, u32> =
             user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();

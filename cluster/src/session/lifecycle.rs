@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{BareJid, Jid};
+use proto::Jid;
 
 use super::state::{Fetching, Hibernation, Session, ShardState, Sm};
 use super::*;
@@ -154,27 +154,6 @@ impl ShardState {
         self.deadlines.insert((until, jid.clone()));
         self.notice_sleep(jid);
         self.enforce_limit(&jid.bare(), out);
-    }
-
-    /// Ends the account's oldest hibernated sessions beyond the limit, in full.
-    fn enforce_limit(&mut self, account: &BareJid, out: &mut Vec<Output>) {
-        let limit = self.settings.max_hibernated_sessions as usize;
-        while let Some(user) = self.users.get(account) {
-            let sleeping = user
-                .sessions
-                .iter()
-                .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, r)));
-            if sleeping.clone().count() <= limit {
-                return;
-            }
-            let Some(jid) = sleeping
-                .min()
-                .map(|(_, _, r)| account.with_prepared_resource(r))
-            else {
-                return;
-            };
-            self.end(&jid, EndReason::Limit, out);
-        }
     }
 
     /// Forgets stanzas below `upto`, which the client has.

@@ -27,6 +27,7 @@ pub mod notice;
 mod outbox;
 pub mod output;
 mod presence;
+pub mod quota;
 mod resume;
 #[cfg(test)]
 mod simulation;
@@ -39,5 +40,6 @@ pub use command::*;
 pub use effect::*;
 pub use notice::{Notice, Occasion};
 pub use output::*;
+pub use quota::{Limits, Override, Quota};
 pub use state::{Applied, Session, ShardState, Sm};
 pub use view::SessionView;

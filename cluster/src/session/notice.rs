@@ -4,7 +4,7 @@
 //! one that is brought up to date by a snapshot does not hear of it. What must happen exactly once is an
 //! [`Effect`](super::Effect), not a notice.
 
-use proto::Jid;
+use proto::{BareJid, Jid};
 
 use super::command::EndReason;
 use super::state::ShardState;
@@ -97,6 +97,11 @@ impl ShardState {
         };
         let smid = sleeping.sm.as_ref().and_then(|sm| sm.smid.clone());
         self.notice(session, smid, Occasion::StanzaQueued { mid, important });
+    }
+
+    /// Tells of an account whose limits have changed.
+    pub(super) fn notice_limits(&mut self, account: &BareJid) {
+        self.notice(&account.into(), None, Occasion::LimitsSet);
     }
 }
 

@@ -37,6 +37,10 @@ pub struct ShardState {
     pub(super) next_effect: u64,
     pub(super) next_order: u64,
     pub(super) next_epoch: u64,
+    /// What operators have set for single accounts.
+    pub(super) limits: BTreeMap<BareJid, Override>,
+    /// The version of the last change to them.
+    pub(super) last_limits: u64,
     /// Of the entry that is being applied; empty between entries.
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
@@ -177,6 +181,8 @@ impl ShardState {
             next_effect: 1,
             next_order: 1,
             next_epoch: 1,
+            limits: BTreeMap::new(),
+            last_limits: 0,
             notices: Vec::new(),
         }
     }
@@ -188,7 +194,8 @@ impl ShardState {
             self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
         }
         self.now = batch.now;
-        self.settings = batch.settings;
+        let before = std::mem::replace(&mut self.settings, batch.settings);
+        self.settings_changed(&before, &mut out.outputs);
         self.expire(&mut out.outputs);
         for command in batch.commands {
             let outcome = self.command(command, &mut out.outputs);
@@ -213,6 +220,7 @@ impl ShardState {
             } => self.end_by(&session, epoch, reason, out),
             Command::NodeLost { node, alive } => self.node_lost(node, alive, out),
             Command::Relay { from, first, items } => self.relayed(from, first, items, out),
+            Command::SetLimits { account, limits } => self.set_limits(&account, limits, out),
             Command::Trim { to, upto } => self.trim(to, upto),
             Command::Done(completed) => {
                 for completed in completed {
