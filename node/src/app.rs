@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cluster::Cluster;
+use cluster::session::Effect;
 use cluster::status::NotReady;
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
@@ -109,5 +110,12 @@ impl Presences for LocalPresences {
         };
         let presences = cluster.read(account, |shard| shard.presences(account));
         presences.into_iter().map(|(session, _)| session).collect()
+    }
+
+    fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>) {
+        let cluster = self.cluster.get();
+        cluster.map_or_else(Default::default, |cluster| {
+            cluster.read(account, |shard| shard.archive_tail(account))
+        })
     }
 }

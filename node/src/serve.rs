@@ -25,6 +25,7 @@ use crate::listen::gate::Gate;
 use crate::listen::tls::{Certificates, TlsError};
 use crate::metrics::Metrics;
 use crate::router::Edge;
+use crate::services::Quota;
 use crate::session::Directory;
 use crate::session::vigil::Vigil;
 use crate::storage::{Storage, StorageError};
@@ -94,6 +95,7 @@ async fn node(config: Config) -> Result<(), ServeError> {
     let (stop, stopped) = watch::channel(false);
     actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
     actix_rt::spawn(refresh(app.clone()));
+    actix_rt::spawn(services::retention(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         actix_rt::spawn(c2s::accept(app.clone(), listener, handles, stopped.clone()));
@@ -144,6 +146,8 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         accounts,
         services: Registry::new(services::ALL)?,
         presences: presences.clone(),
+        archive: config.archive.clone(),
+        quota: Quota::default(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),

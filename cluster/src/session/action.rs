@@ -57,9 +57,9 @@ impl ShardState {
                     session.interested = true;
                 }
             }
-            Action::ArchiveAware => {
+            Action::ArchiveAware { upto } => {
                 if let Some(session) = self.session_mut(jid) {
-                    session.archive_aware = true;
+                    session.aware_upto = session.aware_upto.max(upto);
                 }
             }
         }
@@ -74,6 +74,7 @@ impl ShardState {
             }
             Relay::Push { account, .. }
             | Relay::Notice { account, .. }
+            | Relay::Hidden { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };
@@ -171,12 +172,20 @@ impl ShardState {
         let Some(fetching) = self.session_mut(jid).and_then(|s| s.fetching.take()) else {
             return;
         };
+        let aware_upto = self.session(jid).map_or(0, |s| s.aware_upto);
         for message in messages {
             let order = fetching
                 .waiting
                 .iter()
                 .find(|(_, w)| w.mid == message.mid)
                 .map(|(order, _)| *order);
+            // It was read back only because it might have been hidden.
+            if message.archived && order.is_some_and(|order| order < aware_upto) {
+                continue;
+            }
+            if let (Some(user), false) = (self.users.get_mut(&jid.bare()), message.archived) {
+                user.hidden.insert(message.mid);
+            }
             let item = Item {
                 packet: message.packet,
                 stamp: message.stamp,

@@ -228,8 +228,11 @@ pub enum Action {
     Carbons(bool),
     /// The client asked for its roster and gets pushes from now on.
     Interested,
-    /// The client fetches its archive by itself: no offline messages for it.
-    ArchiveAware,
+    /// The client has begun to read its archive by itself: no offline messages of below that order for it.
+    ArchiveAware {
+        /// See [`ShardState::archive_tail`](super::ShardState::archive_tail).
+        upto: u64,
+    },
 }
 
 /// A presence broadcast.
@@ -291,6 +294,13 @@ pub enum Relay {
         packet: Packet,
         /// To available sessions rather than interested ones (IM-29).
         available: bool,
+    },
+    /// Messages that the account's archive was to show, and whose rows are hidden.
+    Hidden {
+        /// The account.
+        account: BareJid,
+        /// The messages.
+        mids: Vec<Mid>,
     },
     /// An account's sessions end (its credentials changed, or it was removed).
     EndAll {

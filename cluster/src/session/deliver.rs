@@ -44,6 +44,7 @@ impl ShardState {
                     self.enqueue_plain(&jid, packet.clone(), out);
                 }
             }
+            Relay::Hidden { account, mids } => self.hide(&account, &mids),
             Relay::EndAll { account, reason } => {
                 for jid in self.sessions_where(&account, |_| true) {
                     self.end(&jid, reason, out);
@@ -187,8 +188,7 @@ impl ShardState {
         self.users
             .entry(account.clone())
             .or_default()
-            .undelivered
-            .insert(order, waiting);
+            .wait(order, waiting);
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: u64, must: bool) {

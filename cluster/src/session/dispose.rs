@@ -32,6 +32,7 @@ impl ShardState {
         self.remember(&account, &session);
         self.say_unavailable(jid, &session, out);
         self.dispose(&account, session, out);
+        self.forget_delivered(&account);
         self.tidy(&account);
     }
 
@@ -142,8 +143,7 @@ impl ShardState {
         self.users
             .entry(account.clone())
             .or_default()
-            .undelivered
-            .insert(item.order, waiting);
+            .wait(item.order, waiting);
     }
 
     /// One holder of a shared message lets go of it. True if it was the last and none has acknowledged.

@@ -167,27 +167,13 @@ impl ShardState {
                 break;
             };
             session.base += 1;
-            if item.mid.is_some() && (item.shared || (item.offline && !item.archived)) {
-                received.push(item);
-            }
+            received.extend(item.mid.filter(|_| item.shared));
         }
         let account = jid.bare();
-        let mut hidden = Vec::new();
-        for item in received {
-            let Some(mid) = item.mid else { continue };
-            if item.offline && !item.archived {
-                hidden.push(mid);
-            }
-            if item.shared {
-                self.release_shared(&account, mid, true);
-            }
+        for mid in received {
+            self.release_shared(&account, mid, true);
         }
-        if !hidden.is_empty() {
-            self.add_effect(Effect::Forget {
-                account,
-                mids: hidden,
-            });
-        }
+        self.forget_delivered(&account);
     }
 
     /// Starts reading back what waited for the account, for this session (IM-61).
@@ -196,13 +182,13 @@ impl ShardState {
         let Some(user) = self.users.get_mut(&account) else {
             return;
         };
-        let aware = jid
-            .resource()
-            .and_then(|r| user.sessions.get(r))
-            .is_some_and(|s| s.archive_aware);
+        let session = jid.resource().and_then(|r| user.sessions.get(r));
+        let upto = session.map_or(0, |s| s.aware_upto);
         let mut waiting: BTreeMap<u64, _> = std::mem::take(&mut user.undelivered);
-        if aware {
-            waiting.retain(|_, w| w.hidden);
+        if upto > 0 && !waiting.is_empty() {
+            // Of a row that is not yet written nobody knows whether the archive will show it.
+            let unwritten = self.unwritten(&account);
+            waiting.retain(|order, w| *order >= upto || w.hidden || unwritten.contains(&w.mid));
         }
         if waiting.is_empty() {
             return;

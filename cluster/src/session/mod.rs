@@ -21,6 +21,7 @@ pub mod command;
 mod deliver;
 mod dispose;
 pub mod effect;
+mod hidden;
 pub mod invariant;
 mod lifecycle;
 pub mod notice;

@@ -95,16 +95,21 @@ impl Stage {
             panic!("{session} is not bound");
         };
         if let Some(priority) = priority {
-            let update = PresenceUpdate {
-                packet: packet(Kind::Presence(PresenceType::Available), session, None),
-                priority,
-                subscribers: Vec::new(),
-                probes: Vec::new(),
-                requests: Vec::new(),
-            };
-            self.act(session, Action::Presence(update));
+            self.available(session, priority);
         }
         epoch
+    }
+
+    /// Sends presence.
+    pub(super) fn available(&mut self, session: &str, priority: i8) {
+        let update = PresenceUpdate {
+            packet: packet(Kind::Presence(PresenceType::Available), session, None),
+            priority,
+            subscribers: Vec::new(),
+            probes: Vec::new(),
+            requests: Vec::new(),
+        };
+        self.act(session, Action::Presence(update));
     }
 
     /// Binds with stream management that can be resumed as `session`.

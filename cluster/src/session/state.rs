@@ -57,6 +57,8 @@ pub(super) struct User {
     pub(super) undelivered: BTreeMap<u64, Waiting>,
     /// Messages that several sessions hold.
     pub(super) shared: BTreeMap<Mid, Shared>,
+    /// Messages that are out of the archive's sight and whose rows are to go once they are delivered.
+    pub(super) hidden: BTreeSet<Mid>,
 }
 
 impl User {
@@ -65,6 +67,7 @@ impl User {
             && self.old.is_empty()
             && self.undelivered.is_empty()
             && self.shared.is_empty()
+            && self.hidden.is_empty()
     }
 }
 
@@ -106,7 +109,8 @@ pub struct Session {
     pub(super) presence: Option<Available>,
     pub(super) carbons: bool,
     pub(super) interested: bool,
-    pub(super) archive_aware: bool,
+    /// Below this order the client has read its archive by itself.
+    pub(super) aware_upto: u64,
     /// To whom directed presence was sent (IM-46).
     pub(super) directed: BTreeSet<Jid>,
     pub(super) fetching: Option<Fetching>,
@@ -278,9 +282,11 @@ impl ShardState {
         id
     }
 
+    /// Orders follow the clock as far as they may, so that a shard which begins anew over an old database
+    /// puts its rows behind those that are there.
     pub(super) fn take_order(&mut self) -> u64 {
-        let order = self.next_order;
-        self.next_order += 1;
+        let order = self.next_order.max(self.now << 16);
+        self.next_order = order + 1;
         order
     }
 
@@ -311,7 +317,7 @@ impl Session {
             presence: None,
             carbons: false,
             interested: false,
-            archive_aware: false,
+            aware_upto: 0,
             directed: BTreeSet::new(),
             fetching: None,
             hibernation: None,

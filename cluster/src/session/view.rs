@@ -8,8 +8,8 @@ use proto::{BareJid, Jid};
 use serde::Serialize;
 
 use super::state::ShardState;
-use super::{Item, Pending};
-use crate::id::{BootId, EffectId, NodeId, Owner, ShardId};
+use super::{Effect, Item, Pending};
+use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId};
 
 /// A session as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -131,6 +131,25 @@ impl ShardState {
     /// The last broadcast of each available session of the account.
     pub fn presences(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
         self.available(account)
+    }
+
+    /// The order that the account's next message gets at the earliest, and the rows for its archive that
+    /// are not yet reported as written: all that it may have been told of and that cannot be read there.
+    pub fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>) {
+        let rows = self
+            .pending
+            .values()
+            .filter(|effect| matches!(&***effect, Effect::Archive(row) if row.owner == *account));
+        (self.next_order, rows.cloned().collect())
+    }
+
+    /// Those of the messages that nobody holds and that wait for nobody.
+    pub fn not_held(&self, account: &BareJid, mut mids: Vec<Mid>) -> Vec<Mid> {
+        if let Some(user) = self.users.get(account) {
+            let held = user.held();
+            mids.retain(|mid| !held.contains(mid));
+        }
+        mids
     }
 
     /// Messages that wait for the account.

@@ -2,6 +2,7 @@
 //! gets its archive id and its traits, and loses what only a server may say.
 
 use cluster::session::{Action, Message, Relay};
+use proto::BareJid;
 use proto::stanza::MessageType;
 use proto::stanza::Stanza;
 use proto::stanza::error::{Condition, StanzaError};
@@ -39,12 +40,33 @@ pub(super) async fn resolve(
         };
     }
     let traits = classify::traits(&stanza);
+    if traits.archive_sent || traits.archive_received {
+        check_quota(ctx, &account, &stanza).await?;
+    }
     let message = Message {
         packet: stanza.pack(),
         mid: ctx.edge.mid(),
         traits,
     };
     Ok(vec![Action::Send(Relay::Message(message))])
+}
+
+/// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).
+async fn check_quota(
+    ctx: &SessionContext,
+    account: &BareJid,
+    stanza: &Stanza,
+) -> Result<(), StanzaError> {
+    let quota = &ctx.edge.quota;
+    let to = stanza.header.to.clone();
+    let to = to.unwrap_or_else(|| account.clone().into());
+    if !quota.has_room(&ctx.edge, &ctx.account, &to).await {
+        return fail(Condition::ResourceConstraint);
+    }
+    if *account != ctx.account && !quota.has_room(&ctx.edge, account, &ctx.session).await {
+        return fail(Condition::ServiceUnavailable);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -31,13 +31,15 @@ pub(crate) mod testing;
 use std::sync::Arc;
 
 use cluster::Mid;
-use cluster::session::Action;
+use cluster::session::{Action, Effect};
 use proto::stanza::error::{self, Condition, ErrorType, StanzaError};
 use proto::stanza::{Header, Kind, Stanza};
 use proto::{BareJid, Jid};
 
 use crate::auth::Accounts;
+use crate::config::Archive;
 use crate::hooks::Registry;
+use crate::services::Quota;
 use crate::storage::{Storage, StorageError};
 
 /// What the sessions of a node share when they resolve stanzas.
@@ -50,8 +52,12 @@ pub struct Edge {
     pub accounts: Accounts,
     /// Who answers which iq.
     pub services: Registry,
-    /// Who is available.
+    /// What the shards hold.
     pub presences: Arc<dyn Presences>,
+    /// What is kept of messages.
+    pub archive: Archive,
+    /// How full archives are.
+    pub quota: Quota,
     /// The wall clock, in milliseconds since 1970.
     pub now: fn() -> u64,
     /// A source of random numbers that cannot be guessed.
@@ -64,6 +70,8 @@ pub struct Edge {
 pub trait Presences: Send + Sync {
     /// The account's available sessions.
     fn available(&self, account: &BareJid) -> Vec<Jid>;
+    /// See [`cluster::session::ShardState::archive_tail`].
+    fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>);
 }
 
 impl Edge {

@@ -11,12 +11,16 @@ use proto::{BareJid, Element, Jid, ns};
 
 use super::{Edge, Presences, SessionContext, resolve};
 use crate::auth::Accounts;
+use crate::config::Archive;
 use crate::hooks::Registry;
-use crate::services::{self, effects};
+use crate::services::{self, Quota, effects};
 use crate::storage::{AccountKeys, Storage};
 
 /// The time at which everything happens.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
+
+/// What the shard has counted to.
+pub(crate) const ORDER: u64 = 1 << 60;
 
 /// Accounts of the domain `example.org`.
 pub(crate) const ACCOUNTS: [&str; 3] =
@@ -28,6 +32,10 @@ struct AllOn;
 impl Presences for AllOn {
     fn available(&self, account: &BareJid) -> Vec<Jid> {
         vec![account.with_resource("on").unwrap()]
+    }
+
+    fn archive_tail(&self, _: &BareJid) -> (u64, Vec<Arc<Effect>>) {
+        (ORDER, Vec::new())
     }
 }
 
@@ -50,6 +58,8 @@ pub(crate) async fn edge() -> Arc<Edge> {
         storage,
         services: Registry::new(services::ALL).unwrap(),
         presences: Arc::new(AllOn),
+        archive: Archive::default(),
+        quota: Quota::default(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
@@ -143,7 +153,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Directed(packet) => format!("directed {}", xml(packet)),
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
-        Action::ArchiveAware => "archive aware".to_owned(),
+        Action::ArchiveAware { upto } => format!("archive aware upto {upto}"),
     }
 }
 
@@ -170,6 +180,7 @@ fn relay(relay: &Relay) -> String {
             };
             format!("notice to {whom} of {account}: {}", xml(packet))
         }
+        Relay::Hidden { account, mids } => format!("hidden of {account}: {}", list(mids)),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
     }
 }

@@ -4,8 +4,10 @@
 //! shard learns of it, and the next one starts again (design §4). Rows are keyed by owner and archive id;
 //! a roster remembers the last effect that changed a contact and what it found.
 
-use cluster::ShardId;
+use std::collections::HashSet;
+
 use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
+use cluster::{Mid, ShardId};
 use proto::stanza::{Kind, Packet, Stanza};
 use proto::{BareJid, Jid, ns};
 
@@ -78,23 +80,41 @@ async fn archive(
         return Ok(());
     }
     let all: Vec<&ArchiveRow> = rows.iter().map(|(_, row)| *row).collect();
-    match edge.storage.archive(&all).await {
-        Ok(()) => {
-            done.extend(rows.iter().map(|(effect, _)| nothing(effect)));
+    let fallback = edge.archive.default;
+    match edge.storage.archive(&all, fallback).await {
+        Ok(hidden) => {
+            done.extend(
+                rows.iter()
+                    .map(|(effect, row)| written(effect, row, &hidden)),
+            );
             return Ok(());
         }
         Err(error) if error.is_temporary() => return Err(error),
         Err(_) => {}
     }
     for (effect, row) in rows {
-        match edge.storage.archive(&[row]).await {
+        match edge.storage.archive(&[row], fallback).await {
             Err(error) if error.is_temporary() => return Err(error),
-            Err(error) => tracing::error!(mid = %row.mid, %error, "a message is not archived"),
-            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(mid = %row.mid, %error, "a message is not archived");
+                done.push(nothing(effect));
+            }
+            Ok(hidden) => done.push(written(effect, row, &hidden)),
         }
-        done.push(nothing(effect));
     }
     Ok(())
+}
+
+/// The shard believes that the archive shows what it was given to show, unless it is told otherwise.
+fn written(effect: &Pending, row: &ArchiveRow, hidden: &HashSet<(BareJid, Mid)>) -> Completed {
+    if !hidden.contains(&(row.owner.clone(), row.mid)) {
+        return nothing(effect);
+    }
+    let word = Relay::Hidden {
+        account: row.owner.clone(),
+        mids: vec![row.mid],
+    };
+    followed_by(effect, vec![word])
 }
 
 /// Messages that waited, in the order asked for. One that is gone meanwhile is left out.
@@ -102,7 +122,7 @@ async fn fetch(
     edge: &Edge,
     effect: &Pending,
     session: &Jid,
-    mids: &[cluster::Mid],
+    mids: &[Mid],
 ) -> Result<Completed, StorageError> {
     let mut found = edge.storage.fetch(&session.bare(), mids).await?;
     let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
@@ -209,7 +229,6 @@ mod tests {
 
     use super::*;
     use crate::router::testing::{bare, edge};
-    use cluster::Mid;
     use cluster::id::EffectId;
     use proto::Element;
     use proto::stanza::{MessageType, PresenceType};

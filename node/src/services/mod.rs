@@ -19,6 +19,8 @@ mod time;
 mod vcard;
 mod version;
 
+pub use mam::{Quota, retention};
+
 use crate::hooks::Service;
 
 /// Every service of this server.

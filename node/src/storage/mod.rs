@@ -20,7 +20,7 @@ mod schema;
 mod secret;
 
 pub use account::{Account, AccountKeys, StoredKeys};
-pub use archive::{Entry, Filter, Page, Place};
+pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
 pub use error::{Oversize, StorageError};
 pub use keepsake::LastActivity;
 pub use roster::{

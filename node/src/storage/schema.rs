@@ -7,10 +7,17 @@ use super::database::{Database, Transaction};
 use super::error::StorageError;
 
 /// The steps in order, for each engine. A step that has been released is never changed.
-const STEPS: &[Step] = &[Step {
-    sqlite: include_str!("schema/1.sqlite.sql"),
-    postgres: include_str!("schema/1.postgres.sql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        sqlite: include_str!("schema/1.sqlite.sql"),
+        postgres: include_str!("schema/1.postgres.sql"),
+    },
+    // The words of this one are the same in both.
+    Step {
+        sqlite: include_str!("schema/2.sql"),
+        postgres: include_str!("schema/2.sql"),
+    },
+];
 
 struct Step {
     sqlite: &'static str,

@@ -1,12 +1,20 @@
 //! XEP-0313: Message Archive Management, for the archive of one's own account.
 //!
-//! Rows are written as effects of the shard (`services::effects`); here they are only read. Results go
-//! out before the iq result that ends the page, as one entry of the log (IM-90).
+//! Rows are written as effects of the shard (`services::effects`), a little after the messages were
+//! delivered. Who asks must not miss those: what the shard still has to write for the account is written
+//! here first, as the effect will find it when its turn comes. Results go out before the iq result that
+//! ends the page, as one entry of the log (IM-90).
 
 mod page;
+mod preferences;
 mod query;
+mod quota;
+mod retention;
 
-use cluster::session::Action;
+pub use quota::Quota;
+pub use retention::run as retention;
+
+use cluster::session::{Action, ArchiveRow, Effect};
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
 use proto::stanza::error::{Condition, StanzaError};
@@ -27,14 +35,22 @@ fn register(setup: &mut Setup<'_>) {
     setup.iq_set(&OWN, find);
     setup.iq_get(&OWN, fields);
     setup.iq_get(&OWN, metadata);
-    setup.iq_get(&OWN, preferences);
-    setup.iq_set(&OWN, set_preferences);
+    setup.iq_get(&OWN, preferences::read);
+    setup.iq_set(&OWN, preferences::replace);
     for feature in [ns::MAM_EXTENDED, ns::SID, "urn:xmpp:mam:2#groupchat-field"] {
         setup.feature(&OWN, feature);
     }
 }
 
-async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
+async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
+    let upto = write_tail(&request)
+        .await
+        .map_err(|error| failure(&error))?;
+    // Who catches up with everything before becoming available wants no second copy of it, and of what
+    // comes after this moment the first one otherwise (IM-63).
+    let filter = &mut request.payload.filter;
+    let catches_up = !request.available && filter.with.is_none() && filter.ids.is_none();
+    filter.upto = catches_up.then_some(upto);
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
     let Some(found) = found else {
@@ -56,14 +72,27 @@ async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
         results.reverse();
     }
     let reply = Reply::new(page::fin(&found, count)).after_all(results);
-    // Who catches up with everything before becoming available wants no second copy of it (IM-63).
-    let catches_up =
-        !request.available && query.filter.with.is_none() && query.filter.ids.is_none();
-    Ok(if catches_up {
-        reply.after(Action::ArchiveAware)
-    } else {
-        reply
+    Ok(match query.filter.upto {
+        Some(upto) => reply.after(Action::ArchiveAware { upto }),
+        None => reply,
     })
+}
+
+/// Writes what the account's session may have been told of and what is not yet in the archive. Returns the
+/// order below which the archive is complete.
+async fn write_tail<P>(request: &Request<P>) -> Result<u64, StorageError> {
+    let (account, edge) = (&request.account, &request.edge);
+    let (upto, effects) = edge.presences.archive_tail(account);
+    let rows = effects.iter().filter_map(|effect| match &**effect {
+        Effect::Archive(row) => Some(row),
+        _ => None,
+    });
+    let rows: Vec<&ArchiveRow> = rows.collect();
+    if !rows.is_empty() {
+        let fallback = edge.archive.default;
+        edge.storage.archive_shown(&rows, fallback).await?;
+    }
+    Ok(upto)
 }
 
 /// The page, or nothing if the query names what is not there; the count if that is all that is wanted.
@@ -102,6 +131,8 @@ async fn fields(_: Request<Fields>) -> Result<Element, StanzaError> {
 
 /// The ends of the archive (IM-95).
 async fn metadata(request: Request<Metadata>) -> Result<Element, StanzaError> {
+    let tail = write_tail(&request).await;
+    tail.map_err(|error| failure(&error))?;
     let ends = request.edge.storage.archive_ends(&request.account).await;
     let mut metadata = Element::new("metadata", ns::MAM);
     if let Some([first, last]) = ends.map_err(|error| failure(&error))? {
@@ -111,18 +142,6 @@ async fn metadata(request: Request<Metadata>) -> Result<Element, StanzaError> {
         }
     }
     Ok(metadata)
-}
-
-/// Everything is kept: there are no other preferences yet (IM-86).
-async fn preferences(_: Request<Preferences>) -> Result<Element, StanzaError> {
-    let prefs = Element::new("prefs", ns::MAM).with_attr("default", "always");
-    Ok(prefs
-        .with_child(Element::new("always", ns::MAM))
-        .with_child(Element::new("never", ns::MAM)))
-}
-
-async fn set_preferences(_: Request<Preferences>) -> Result<Reply, StanzaError> {
-    fail(Condition::FeatureNotImplemented)
 }
 
 empty_payload! {
@@ -135,11 +154,6 @@ empty_payload! {
     Metadata, ns::MAM, "metadata"
 }
 
-empty_payload! {
-    /// Asks for preferences, or sets them.
-    Preferences, ns::MAM, "prefs"
-}
-
 #[cfg(test)]
 mod tests {
     use cluster::Mid;
@@ -147,7 +161,8 @@ mod tests {
     use proto::stanza::{Kind, MessageType, Stanza};
 
     use super::*;
-    use crate::router::testing::{bare, edge, says, session};
+    use crate::config::KeepByDefault;
+    use crate::router::testing::{ORDER, bare, edge, says, session};
     use crate::router::{Edge, SessionContext};
     use std::sync::Arc;
 
@@ -167,7 +182,10 @@ mod tests {
                 hidden: false,
                 packet: stanza.with_from(with).pack(),
             };
-            edge.storage.archive(&[&row]).await.unwrap();
+            edge.storage
+                .archive(&[&row], KeepByDefault::Always)
+                .await
+                .unwrap();
         }
         let ctx = session(&edge, "alice@example.org/desk");
         (edge, ctx)
@@ -229,16 +247,13 @@ mod tests {
     #[tokio::test]
     async fn im_63_who_catches_up_before_becoming_available_is_not_flooded() {
         let (_edge, mut ctx) = archive(1).await;
-        assert!(query(&ctx, "").await.contains(&"archive aware".to_owned()));
+        let aware = format!("archive aware upto {ORDER}");
+        assert!(query(&ctx, "").await.contains(&aware));
         let with = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
                     <value>urn:xmpp:mam:2</value></field><field var='with'><value>bob@example.org</value></field></x>";
-        assert!(
-            !query(&ctx, with)
-                .await
-                .contains(&"archive aware".to_owned())
-        );
+        assert!(!query(&ctx, with).await.contains(&aware));
         ctx.available = true;
-        assert!(!query(&ctx, "").await.contains(&"archive aware".to_owned()));
+        assert!(!query(&ctx, "").await.contains(&aware));
     }
 
     #[tokio::test]

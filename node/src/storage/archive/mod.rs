@@ -3,18 +3,26 @@
 //! A row is named by its owner and its archive id; its `place` is the order of delivery to the account,
 //! which pages follow whatever the stamps say (IM-83). A stanza is kept as the XML it is.
 
+mod expiry;
+mod preference;
 mod query;
 
+pub use expiry::Expired;
+pub use preference::Preferences;
 pub use query::{Entry, Filter, Page, Place};
+
+use std::collections::HashSet;
 
 use cluster::Mid;
 use cluster::session::{ArchiveRow, Fetched};
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
+use self::preference::{Fate, Judge, hidden_among};
 use super::Storage;
-use super::database::{Row, Value, assembled, placeholders};
+use super::database::{Row, Transaction, Value, assembled, placeholders};
 use super::error::StorageError;
+use crate::config::KeepByDefault;
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
 const MOST_ROWS: usize = 64;
@@ -22,25 +30,43 @@ const MOST_ROWS: usize = 64;
 const MOST_IDS: usize = 256;
 
 impl Storage {
-    /// Adds rows, all or none. Rows that are there already stay as they are.
-    pub async fn archive(&self, rows: &[&ArchiveRow]) -> Result<(), StorageError> {
+    /// Adds rows, all or none, as far as their owners want them kept. Rows that are there already stay as
+    /// they are. Returns those that were to be shown and are hidden.
+    pub async fn archive(
+        &self,
+        rows: &[&ArchiveRow],
+        fallback: KeepByDefault,
+    ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
+        let judge = Judge::read(&self.database, rows, fallback).await?;
+        let judged = rows.iter().map(|row| (*row, judge.fate(row)));
+        let wanted: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Dropped).collect();
         let mut transaction = self.database.begin().await?;
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let fits = rest.len().min(MOST_ROWS);
-            let (chunk, later) = rest.split_at(1 << fits.ilog2());
-            rest = later;
-            let sql = format!(
-                "INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) \
-                 VALUES {} ON CONFLICT (owner, mid) DO NOTHING",
-                placeholders(chunk.len(), 9)
-            );
-            let mut values = Vec::with_capacity(chunk.len() * 9);
-            for row in chunk {
-                values.extend(columns(row)?);
-            }
-            transaction.execute(assembled(sql), values).await?;
+        insert(&mut transaction, &wanted).await?;
+        let uncertain: Vec<&ArchiveRow> = wanted
+            .iter()
+            .map(|(row, _)| *row)
+            .filter(|row| judge.is_uncertain(row))
+            .collect();
+        let hidden = hidden_among(&mut transaction, &uncertain).await?;
+        transaction.commit().await?;
+        Ok(hidden)
+    }
+
+    /// Adds those of the rows that the archive is going to show. For who wants to read them before their
+    /// turn: a hidden one may have been delivered and deleted meanwhile.
+    pub async fn archive_shown(
+        &self,
+        rows: &[&ArchiveRow],
+        fallback: KeepByDefault,
+    ) -> Result<(), StorageError> {
+        let judge = Judge::read(&self.database, rows, fallback).await?;
+        let judged = rows.iter().map(|row| (*row, judge.fate(row)));
+        let shown: Vec<_> = judged.filter(|(_, fate)| *fate == Fate::Shown).collect();
+        if shown.is_empty() {
+            return Ok(());
         }
+        let mut transaction = self.database.begin().await?;
+        insert(&mut transaction, &shown).await?;
         transaction.commit().await
     }
 
@@ -81,13 +107,29 @@ impl Storage {
         }
         Ok(())
     }
+}
 
-    /// Deletes archived messages that are older than `before`, in milliseconds since 1970; says how many.
-    /// Hidden ones still wait for their user.
-    pub async fn expire_archive(&self, before: u64) -> Result<u64, StorageError> {
-        let sql = "DELETE FROM archive WHERE stamp < $1 AND hidden = 0";
-        self.database.execute(sql, vec![before.into()]).await
+async fn insert(
+    transaction: &mut Transaction,
+    rows: &[(&ArchiveRow, Fate)],
+) -> Result<(), StorageError> {
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let fits = rest.len().min(MOST_ROWS);
+        let (chunk, later) = rest.split_at(1 << fits.ilog2());
+        rest = later;
+        let sql = format!(
+            "INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) \
+             VALUES {} ON CONFLICT (owner, mid) DO NOTHING",
+            placeholders(chunk.len(), 9)
+        );
+        let mut values = Vec::with_capacity(chunk.len() * 9);
+        for (row, fate) in chunk {
+            values.extend(columns(row, *fate == Fate::Hidden)?);
+        }
+        transaction.execute(assembled(sql), values).await?;
     }
+    Ok(())
 }
 
 /// `$2, $3, …`
@@ -103,7 +145,7 @@ fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
     [owner.as_str().into()].into_iter().chain(mids).collect()
 }
 
-fn columns(row: &ArchiveRow) -> Result<[Value; 9], StorageError> {
+fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
     let mut stanza = Vec::new();
     row.packet.write(&[], &mut stanza);
     let stanza = String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?;
@@ -121,7 +163,7 @@ fn columns(row: &ArchiveRow) -> Result<[Value; 9], StorageError> {
         row.with.bare().as_str().into(),
         row.with.as_str().into(),
         sent.into(),
-        row.hidden.into(),
+        hidden.into(),
         stanza.into(),
     ])
 }
@@ -190,8 +232,11 @@ pub(super) mod tests {
         testing::each(async |storage| {
             let rows: Vec<_> = (1..=100).map(|n| row(n, "bob@example.org/x")).collect();
             let all: Vec<_> = rows.iter().collect();
-            storage.archive(&all).await.unwrap();
-            storage.archive(&all[50..]).await.unwrap();
+            storage.archive(&all, KeepByDefault::Always).await.unwrap();
+            storage
+                .archive(&all[50..], KeepByDefault::Always)
+                .await
+                .unwrap();
             let mids = [rows[98].mid, rows[3].mid, Mid(9)];
             let found = storage.fetch(&alice(), &mids).await.unwrap();
             let expect = [&rows[3], &rows[98]].map(|row| Fetched {
@@ -220,7 +265,10 @@ pub(super) mod tests {
                 ..row(1, "bob@example.org/x")
             };
             let shown = row(2, "bob@example.org/x");
-            storage.archive(&[&hidden, &shown]).await.unwrap();
+            storage
+                .archive(&[&hidden, &shown], KeepByDefault::Always)
+                .await
+                .unwrap();
             let mids = [hidden.mid, shown.mid];
             assert!(!storage.fetch(&alice(), &mids).await.unwrap()[0].archived);
             assert_eq!(
@@ -235,26 +283,6 @@ pub(super) mod tests {
             assert_eq!(
                 left.iter().map(|found| found.mid).collect::<Vec<_>>(),
                 [shown.mid]
-            );
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn retention_spares_what_is_still_to_be_delivered() {
-        testing::each(async |storage| {
-            let hidden = ArchiveRow {
-                hidden: true,
-                ..row(1, "bob@example.org/x")
-            };
-            storage
-                .archive(&[&hidden, &row(2, "bob@x"), &row(9, "bob@x")])
-                .await
-                .unwrap();
-            assert_eq!(storage.expire_archive(5000).await.unwrap(), 1);
-            assert_eq!(
-                storage.fetch(&alice(), &[hidden.mid]).await.unwrap().len(),
-                1
             );
         })
         .await;

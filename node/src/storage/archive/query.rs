@@ -25,6 +25,8 @@ pub struct Filter {
     pub before: Option<Mid>,
     /// One of these.
     pub ids: Option<Vec<Mid>>,
+    /// Only what the shard handled before it counted so far.
+    pub upto: Option<u64>,
 }
 
 /// Where a page lies among the messages that match.
@@ -187,6 +189,9 @@ impl Storage {
         if let Some(end) = filter.end {
             clause.and("stamp <=", end.into());
         }
+        if let Some(upto) = filter.upto {
+            clause.and("place <", upto.into());
+        }
         for (mid, comparison) in [(filter.after, "place >"), (filter.before, "place <")] {
             let Some(mid) = mid else { continue };
             let Some(place) = self.position(owner, mid).await? else {
@@ -234,6 +239,7 @@ impl Clause {
 mod tests {
     use super::super::tests::{alice, row};
     use super::*;
+    use crate::config::KeepByDefault;
     use crate::storage::testing;
     use cluster::session::ArchiveRow;
 
@@ -250,7 +256,7 @@ mod tests {
         };
         let rows: Vec<_> = (1..=9).map(|n| row(n, with(n))).collect();
         storage
-            .archive(&rows.iter().collect::<Vec<_>>())
+            .archive(&rows.iter().collect::<Vec<_>>(), KeepByDefault::Always)
             .await
             .unwrap();
         let hidden = ArchiveRow {
@@ -263,7 +269,10 @@ mod tests {
             mid: m(88),
             ..row(5, "bob@example.org/x")
         };
-        storage.archive(&[&hidden, &other]).await.unwrap();
+        storage
+            .archive(&[&hidden, &other], KeepByDefault::Always)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

@@ -1,0 +1,285 @@
+//! Messages that an account's archive does not show, and the moment from which it may forget them.
+//!
+//! What a user wants archived is decided when the row is written (the preferences are in the database);
+//! the shard learns of it afterwards, as [`Relay::Hidden`]. Until the message has been delivered, or is
+//! given up, a hidden row keeps it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::BareJid;
+
+use super::state::{ShardState, User, Waiting};
+use super::*;
+use crate::id::Mid;
+
+impl ShardState {
+    /// These messages were meant for the archive, and their rows are hidden.
+    pub(super) fn hide(&mut self, account: &BareJid, mids: &[Mid]) {
+        let user = self.users.entry(account.clone()).or_default();
+        let hidden = |mid: &Mid| mids.contains(mid);
+        for waiting in user.undelivered.values_mut() {
+            waiting.hidden |= hidden(&waiting.mid);
+        }
+        for session in user.sessions.values_mut() {
+            let held = session.fetching.as_mut();
+            let (waiting, held) = held.map(|f| (&mut f.waiting, &mut f.held)).unzip();
+            for waiting in waiting.into_iter().flat_map(|w| w.values_mut()) {
+                waiting.hidden |= hidden(&waiting.mid);
+            }
+            let held = held.into_iter().flatten();
+            for item in session.queue.iter_mut().chain(held) {
+                if item.archived && item.mid.as_ref().is_some_and(hidden) {
+                    Arc::make_mut(item).archived = false;
+                }
+            }
+        }
+        user.hidden.extend(mids.iter().copied());
+        self.forget_delivered(account);
+        self.tidy(account);
+    }
+
+    /// Has the hidden rows deleted whose messages nobody holds or waits for any more.
+    pub(super) fn forget_delivered(&mut self, account: &BareJid) {
+        let Some(user) = self.users.get_mut(account) else {
+            return;
+        };
+        if user.hidden.is_empty() {
+            return;
+        }
+        let held = user.held();
+        let mids: Vec<Mid> = user.hidden.difference(&held).copied().collect();
+        user.hidden.retain(|mid| held.contains(mid));
+        if !mids.is_empty() {
+            self.add_effect(Effect::Forget {
+                account: account.clone(),
+                mids,
+            });
+        }
+    }
+
+    /// Messages of the account whose rows are not yet reported as written.
+    pub(super) fn unwritten(&self, account: &BareJid) -> BTreeSet<Mid> {
+        let rows = self.pending.values().filter_map(|effect| match &**effect {
+            Effect::Archive(row) if row.owner == *account => Some(row.mid),
+            _ => None,
+        });
+        rows.collect()
+    }
+}
+
+impl User {
+    /// A message waits for the account's next session.
+    pub(super) fn wait(&mut self, order: u64, waiting: Waiting) {
+        if waiting.hidden {
+            self.hidden.insert(waiting.mid);
+        }
+        self.undelivered.insert(order, waiting);
+    }
+
+    /// Every message that somebody holds or that waits for somebody.
+    pub(super) fn held(&self) -> BTreeSet<Mid> {
+        let sessions = self.sessions.values();
+        let queues = sessions.flat_map(|s| {
+            let fetching = s.fetching.iter();
+            let held = fetching.clone().flat_map(|f| f.held.iter());
+            let queued = s.queue.iter().chain(held).filter_map(|item| item.mid);
+            queued.chain(fetching.flat_map(|f| f.waiting.values().map(|w| w.mid)))
+        });
+        let waiting = self.undelivered.values().map(|w| w.mid);
+        queues.chain(waiting).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stanza::MessageType;
+
+    use super::super::stage::{Stage, jid, message};
+    use super::*;
+    use crate::id::EffectId;
+
+    const ALICE: &str = "alice@example.org/a";
+    const BOB: &str = "bob@example.org/b";
+
+    fn bob() -> BareJid {
+        jid(BOB).bare()
+    }
+
+    fn m(n: u128) -> Mid {
+        Mid::new(1, n)
+    }
+
+    /// Alice sends message 1 to bob.
+    fn send(stage: &mut Stage) {
+        let sent = message(MessageType::Chat, ALICE, "bob@example.org", 1);
+        stage.act(ALICE, Action::Send(Relay::Message(sent)));
+    }
+
+    /// The host has written all rows; those of `hidden` are out of sight.
+    fn write_rows(stage: &mut Stage, hidden: &[Mid]) {
+        let all = stage.state.pending(EffectId(0), usize::MAX);
+        let done = all.iter().filter_map(|pending| {
+            let Effect::Archive(row) = &*pending.effect else {
+                return None;
+            };
+            let kept_out = row.owner == bob() && hidden.contains(&row.mid);
+            let word = Relay::Hidden {
+                account: bob(),
+                mids: vec![row.mid],
+            };
+            Some(Completed {
+                id: pending.id,
+                relays: kept_out.then_some(word).into_iter().collect(),
+                messages: Vec::new(),
+            })
+        });
+        let done = done.collect();
+        stage.apply(Command::Done(done));
+    }
+
+    fn forgotten(stage: &Stage) -> Vec<Mid> {
+        let all = stage.state.pending(EffectId(0), usize::MAX);
+        let mids = all.iter().filter_map(|pending| match &*pending.effect {
+            Effect::Forget { mids, .. } => Some(mids.clone()),
+            _ => None,
+        });
+        mids.flatten().collect()
+    }
+
+    fn acknowledge(stage: &mut Stage, session: &str, epoch: u64) {
+        let ack = Acknowledge {
+            session: jid(session),
+            epoch,
+            upto: u64::MAX,
+        };
+        stage.apply(Command::Acknowledge(ack));
+    }
+
+    #[test]
+    fn im_86_a_hidden_row_is_forgotten_once_its_message_is_delivered() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        let epoch = stage.resumable(BOB, Some(0));
+        send(&mut stage);
+        write_rows(&mut stage, &[m(1)]);
+        assert_eq!(forgotten(&stage), []);
+        acknowledge(&mut stage, BOB, epoch);
+        assert_eq!(forgotten(&stage), [m(1)]);
+    }
+
+    #[test]
+    fn im_86_a_message_that_was_delivered_before_its_row_is_forgotten_at_once() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        let epoch = stage.resumable(BOB, Some(0));
+        send(&mut stage);
+        acknowledge(&mut stage, BOB, epoch);
+        assert_eq!(forgotten(&stage), []);
+        write_rows(&mut stage, &[m(1)]);
+        assert_eq!(forgotten(&stage), [m(1)]);
+    }
+
+    #[test]
+    fn im_86_nobody_s_hidden_message_waits_until_one_of_two_sessions_has_it() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        let first = stage.resumable(BOB, Some(0));
+        stage.resumable("bob@example.org/c", Some(0));
+        send(&mut stage);
+        write_rows(&mut stage, &[m(1)]);
+        acknowledge(&mut stage, BOB, first);
+        assert_eq!(forgotten(&stage), [], "the other may yet need it");
+        stage.apply(Command::End {
+            session: jid("bob@example.org/c"),
+            epoch: None,
+            reason: EndReason::Admin,
+        });
+        assert_eq!(forgotten(&stage), [m(1)]);
+        assert_eq!(stage.undelivered("bob@example.org"), 0);
+    }
+
+    #[test]
+    fn im_86_a_hidden_message_survives_the_end_of_its_session() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.resumable(BOB, Some(0));
+        send(&mut stage);
+        write_rows(&mut stage, &[m(1)]);
+        stage.apply(Command::End {
+            session: jid(BOB),
+            epoch: None,
+            reason: EndReason::Admin,
+        });
+        assert_eq!(stage.undelivered("bob@example.org"), 1);
+        assert_eq!(forgotten(&stage), []);
+    }
+
+    /// Bob asks for his archive up to `upto`, then becomes available; what is read back for him.
+    fn fetched(stage: &mut Stage, upto: u64) -> Vec<Mid> {
+        stage.bind(BOB, None);
+        stage.act(BOB, Action::ArchiveAware { upto });
+        stage.available(BOB, 0);
+        let all = stage.state.pending(EffectId(0), usize::MAX);
+        let mids = all.iter().filter_map(|pending| match &*pending.effect {
+            Effect::Fetch { mids, .. } => Some(mids.clone()),
+            _ => None,
+        });
+        mids.flatten().collect()
+    }
+
+    #[test]
+    fn im_63_an_archive_aware_session_gets_only_what_its_archive_did_not_show() {
+        let all = |stage: &Stage| stage.state.archive_tail(&bob()).0;
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        send(&mut stage);
+        write_rows(&mut stage, &[]);
+        let upto = all(&stage);
+        assert_eq!(fetched(&mut stage, upto), []);
+
+        // What came after the archive was read is not in what was read.
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        let upto = all(&stage);
+        send(&mut stage);
+        write_rows(&mut stage, &[]);
+        assert_eq!(fetched(&mut stage, upto), [m(1)]);
+
+        // Preferences keep it out of sight.
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        send(&mut stage);
+        write_rows(&mut stage, &[m(1)]);
+        let upto = all(&stage);
+        assert_eq!(fetched(&mut stage, upto), [m(1)]);
+    }
+
+    #[test]
+    fn im_63_what_is_not_yet_known_to_be_hidden_is_read_back_and_shown_only_if_it_is() {
+        for (archived, shown) in [(true, 0), (false, 1)] {
+            let mut stage = Stage::new();
+            stage.bind(ALICE, None);
+            send(&mut stage);
+            let upto = stage.state.archive_tail(&bob()).0;
+            assert_eq!(fetched(&mut stage, upto), [m(1)]);
+            let all = stage.state.pending(EffectId(0), usize::MAX);
+            let fetch = all
+                .iter()
+                .find(|p| matches!(*p.effect, Effect::Fetch { .. }));
+            let message = Fetched {
+                mid: m(1),
+                stamp: 1,
+                archived,
+                packet: message(MessageType::Chat, ALICE, "bob@example.org", 1).packet,
+            };
+            let done = Completed {
+                id: fetch.expect("it is pending").id,
+                relays: Vec::new(),
+                messages: vec![message],
+            };
+            let (_, outputs) = stage.apply(Command::Done(vec![done]));
+            assert_eq!(super::super::stage::stanzas(&outputs).len(), shown);
+        }
+    }
+}
