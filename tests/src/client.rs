@@ -58,6 +58,19 @@ impl Client {
         resource: &str,
         first: u32,
     ) -> Result<Self, End> {
+        let mut client = Self::connected(address, tls, user, resource, first).await?;
+        client.become_available().await?;
+        Ok(client)
+    }
+
+    /// The same without becoming available.
+    pub async fn connected(
+        address: SocketAddr,
+        tls: &Arc<ClientConfig>,
+        user: &str,
+        resource: &str,
+        first: u32,
+    ) -> Result<Self, End> {
         let mut wire = Wire::direct(address, tls).await?;
         let features = wire.login(user, PASSWORD).await?;
         assert!(features.child("sm", ns::SM).is_some(), "SM-2: {features:?}");
@@ -69,7 +82,7 @@ impl Client {
             enabled.is("enabled", ns::SM) && enabled.attr("resume") == Some("true"),
             "{enabled:?}"
         );
-        let mut client = Self {
+        Ok(Self {
             wire,
             user: user.to_owned(),
             jid,
@@ -85,22 +98,25 @@ impl Client {
             presences: Vec::new(),
             messages: VecDeque::new(),
             returns: 0,
-        };
-        client.send("<presence/>").await;
-        client.own_presence().await?;
-        client.settle().await?;
-        Ok(client)
+        })
+    }
+
+    /// Sends initial presence.
+    pub async fn become_available(&mut self) -> Result<(), End> {
+        self.send("<presence/>").await;
+        self.own_presence().await?;
+        self.settle().await
     }
 
     /// Waits for our own presence, which comes back to us too (RFC 6121 §4.2.2).
     async fn own_presence(&mut self) -> Result<(), End> {
         loop {
             let presence = self.stanza().await?;
-            assert_eq!(presence.local(), "presence", "{presence:?}");
             if presence.attr("from") == Some(self.jid.as_str()) {
+                assert_eq!(presence.local(), "presence", "{presence:?}");
                 return Ok(());
             }
-            self.presences.push(presence);
+            self.keep(presence).await;
         }
     }
 
@@ -202,6 +218,21 @@ impl Client {
             self.keep(stanza).await;
         }
         Ok(self.messages.pop_front().expect("is not empty"))
+    }
+
+    /// Those of the messages that have come which are wanted, taken out.
+    pub fn take_messages(&mut self, wanted: impl Fn(&Element) -> bool) -> Vec<Element> {
+        let all = std::mem::take(&mut self.messages).into_iter();
+        let (taken, rest): (Vec<_>, Vec<_>) = all.partition(|message| wanted(message));
+        self.messages = rest.into();
+        taken
+    }
+
+    /// Says how much has come and closes the stream.
+    pub async fn close(mut self) -> Result<(), End> {
+        self.acknowledge().await?;
+        self.wire.close().await;
+        Ok(())
     }
 
     /// Puts a stanza where it belongs.

@@ -133,6 +133,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Has all nodes keep what they keep in this database.
+    pub fn store_in(&self, url: &str) {
+        for node in 0..self.count() {
+            let text = std::fs::read_to_string(self.config(node)).expect("was prepared");
+            let text = text.replace("sqlite:holdfast.db", url);
+            std::fs::write(self.config(node), text).expect("was prepared");
+        }
+    }
+
     /// Counters of clients start here; for `sm.first_count`.
     pub fn counting_from(mut self, first: u32) -> Self {
         self.first_count = first;

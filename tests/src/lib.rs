@@ -4,8 +4,10 @@
 //! What is here panics when something does not go as it must: that is how a test fails. Nothing waits
 //! for a time to pass, only for a condition, and every wait has an end.
 
+pub mod archive;
 pub mod client;
 pub mod cluster;
+pub mod postgres;
 pub mod process;
 pub mod wire;
 

@@ -20,6 +20,10 @@ const ITERATIONS: u32 = 10_000;
 const SALT: usize = 16;
 /// For how long an account that exists is not asked for again, in milliseconds.
 const FRESH: u64 = 60_000;
+/// How long the database may take to confirm what is known, before that is believed.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
+/// After how long, in milliseconds, it is asked again then.
+const RETRY: u64 = 5_000;
 /// Accounts that are remembered; when there are more, all are forgotten and asked for anew.
 const REMEMBERED: usize = 50_000;
 
@@ -92,7 +96,21 @@ impl Accounts {
         if seen.is_some_and(|seen| now.abs_diff(seen) < FRESH) {
             return Ok(true);
         }
-        match self.0.storage.account_exists(account).await {
+        let asked = self.0.storage.account_exists(account);
+        let answer = match seen {
+            // Chat goes on while the database is away: what is known serves for the time being.
+            Some(_) => match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Err(error)) if !error.is_temporary() => Err(error),
+                Ok(Ok(exists)) => Ok(exists),
+                Ok(Err(_)) | Err(_) => {
+                    let retry = now.saturating_sub(FRESH.saturating_sub(RETRY));
+                    remember(&self.0.known, account.clone(), retry);
+                    return Ok(true);
+                }
+            },
+            None => asked.await,
+        };
+        match answer {
             Ok(true) => {
                 remember(&self.0.known, account.clone(), now);
                 Ok(true)
@@ -101,7 +119,6 @@ impl Accounts {
                 lock(&self.0.known).remove(account);
                 Ok(false)
             }
-            Err(error) if error.is_temporary() && seen.is_some() => Ok(true),
             Err(error) => Err(error),
         }
     }

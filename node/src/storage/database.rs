@@ -11,19 +11,21 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, Row as _, SqlSafeStr,
-    Sqlite,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, SqlSafeStr, Sqlite,
 };
 
 use super::error::{Oversize, StorageError};
+pub(super) use super::row::Row;
 
 /// The largest value that is stored (T-72).
 const MAX_VALUE: usize = 1 << 20;
 /// How long a statement waits for a connection. Senders wait behind it, so it is short.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a server may take to answer. It gives up by itself before that.
+const ANSWER: Duration = Duration::from_secs(20);
 /// How long a statement of SQLite waits for another process's write.
 const BUSY: Duration = Duration::from_secs(10);
 /// Connections to PostgreSQL per node.
@@ -235,7 +237,7 @@ impl Database {
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(pool) => {
-                let rows = statement!(sql, values).fetch_all(pool).await?;
+                let rows = answered(statement!(sql, values).fetch_all(pool)).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -261,7 +263,9 @@ impl Database {
                 .execute(writer)
                 .await?
                 .rows_affected(),
-            Self::Postgres(pool) => statement!(sql, values).execute(pool).await?.rows_affected(),
+            Self::Postgres(pool) => answered(statement!(sql, values).execute(pool))
+                .await?
+                .rows_affected(),
         })
     }
 
@@ -271,7 +275,7 @@ impl Database {
             Self::Sqlite { writer, .. } => {
                 Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Transaction::Postgres(answered(pool.begin()).await?),
         })
     }
 
@@ -284,6 +288,12 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// What a server says, unless it is silent for too long: one that was paused says nothing at all.
+async fn answered<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let answer = tokio::time::timeout(ANSWER, work).await;
+    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {
@@ -327,7 +337,7 @@ impl Transaction {
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(inner) => {
-                let rows = statement!(sql, values).fetch_all(&mut **inner).await?;
+                let rows = answered(statement!(sql, values).fetch_all(&mut **inner)).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -353,8 +363,7 @@ impl Transaction {
                 .execute(&mut **inner)
                 .await?
                 .rows_affected(),
-            Self::Postgres(inner) => statement!(sql, values)
-                .execute(&mut **inner)
+            Self::Postgres(inner) => answered(statement!(sql, values).execute(&mut **inner))
                 .await?
                 .rows_affected(),
         })
@@ -373,63 +382,10 @@ impl Transaction {
     pub(super) async fn commit(self) -> Result<(), StorageError> {
         match self {
             Self::Sqlite(inner) => inner.commit().await?,
-            Self::Postgres(inner) => inner.commit().await?,
+            // Whether it was committed is open then; what is asked for again is there or is made.
+            Self::Postgres(inner) => answered(inner.commit()).await?,
         }
         Ok(())
-    }
-}
-
-/// A row of either engine; columns are counted from 0.
-pub(super) enum Row {
-    /// From SQLite.
-    Sqlite(SqliteRow),
-    /// From PostgreSQL.
-    Postgres(PgRow),
-}
-
-macro_rules! column {
-    ($row:expr, $index:expr) => {
-        match $row {
-            Row::Sqlite(row) => row.try_get($index)?,
-            Row::Postgres(row) => row.try_get($index)?,
-        }
-    };
-}
-
-impl Row {
-    /// A text.
-    pub(super) fn text(&self, index: usize) -> Result<String, StorageError> {
-        Ok(column!(self, index))
-    }
-
-    /// A text or nothing.
-    pub(super) fn text_or_none(&self, index: usize) -> Result<Option<String>, StorageError> {
-        Ok(column!(self, index))
-    }
-
-    /// A number.
-    pub(super) fn number(&self, index: usize) -> Result<i64, StorageError> {
-        Ok(column!(self, index))
-    }
-
-    /// A number or nothing.
-    pub(super) fn number_or_none(&self, index: usize) -> Result<Option<i64>, StorageError> {
-        Ok(column!(self, index))
-    }
-
-    /// A number that was stored as an unsigned one.
-    pub(super) fn count(&self, index: usize) -> Result<u64, StorageError> {
-        u64::try_from(self.number(index)?).map_err(|_| StorageError::Damaged("a count"))
-    }
-
-    /// Truth.
-    pub(super) fn truth(&self, index: usize) -> Result<bool, StorageError> {
-        Ok(self.number(index)? != 0)
-    }
-
-    /// Bytes or nothing.
-    pub(super) fn bytes_or_none(&self, index: usize) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(column!(self, index))
     }
 }
 

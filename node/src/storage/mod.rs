@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod keepsake;
 mod roster;
+mod row;
 mod schema;
 mod secret;
 
