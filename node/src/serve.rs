@@ -147,6 +147,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         services: Registry::new(services::ALL)?,
         presences: presences.clone(),
         archive: config.archive.clone(),
+        push: config.push.clone(),
         quota: Quota::default(),
         now: clock::now,
         random: clock::random,

@@ -224,7 +224,9 @@ fn action_size(action: &Action) -> usize {
                 + 32 * (update.subscribers.len() + update.probes.len())
                 + requests.sum::<usize>()
         }
-        Action::Carbons(_) | Action::Interested | Action::ArchiveAware { .. } => 8,
+        Action::Carbons(_) | Action::Interested | Action::Push(_) | Action::ArchiveAware { .. } => {
+            8
+        }
     }
 }
 

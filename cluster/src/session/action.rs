@@ -57,6 +57,7 @@ impl ShardState {
                     session.interested = true;
                 }
             }
+            Action::Push(on) => self.set_push(jid, on),
             Action::ArchiveAware { upto } => {
                 if let Some(session) = self.session_mut(jid) {
                     session.aware_upto = session.aware_upto.max(upto);
@@ -75,6 +76,7 @@ impl ShardState {
             Relay::Push { account, .. }
             | Relay::Notice { account, .. }
             | Relay::Hidden { account, .. }
+            | Relay::NoPush { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };

@@ -34,6 +34,8 @@ pub struct Settings {
     pub old_session_ttl: u64,
     /// Undelivered messages that one account may have waiting.
     pub max_undelivered: u32,
+    /// How long a session hibernates whose client can be woken, in milliseconds; less than without, none.
+    pub push_hibernation_time: u64,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             on_timeout: OnTimeout::Archive,
             old_session_ttl: 24 * 3600 * 1000,
             max_undelivered: 1000,
+            push_hibernation_time: 72 * 3600 * 1000,
         }
     }
 }
@@ -228,6 +231,8 @@ pub enum Action {
     Carbons(bool),
     /// The client asked for its roster and gets pushes from now on.
     Interested,
+    /// The client has registered a service that can wake it, or has none any more.
+    Push(bool),
     /// The client has begun to read its archive by itself: no offline messages of below that order for it.
     ArchiveAware {
         /// See [`ShardState::archive_tail`](super::ShardState::archive_tail).
@@ -301,6 +306,13 @@ pub enum Relay {
         account: BareJid,
         /// The messages.
         mids: Vec<Mid>,
+    },
+    /// No service is registered that would wake this client.
+    NoPush {
+        /// The account.
+        account: BareJid,
+        /// The client.
+        resource: Box<str>,
     },
     /// An account's sessions end (its credentials changed, or it was removed).
     EndAll {

@@ -45,6 +45,7 @@ impl ShardState {
                 }
             }
             Relay::Hidden { account, mids } => self.hide(&account, &mids),
+            Relay::NoPush { account, resource } => self.no_push(&account, &resource),
             Relay::EndAll { account, reason } => {
                 for jid in self.sessions_where(&account, |_| true) {
                     self.end(&jid, reason, out);
@@ -100,6 +101,7 @@ impl ShardState {
             }
             return;
         }
+        self.push_for(&account, &message);
         self.hand_out(&account, message, targets, out);
     }
 
@@ -178,6 +180,7 @@ impl ShardState {
             self.bounce(&message.packet, Condition::ServiceUnavailable, out);
             return;
         }
+        self.push_for(account, message);
         let order = self.take_order();
         self.archive_received(account, message, order, true);
         let hidden = !message.traits.archive_received;

@@ -31,6 +31,18 @@ pub enum Effect {
     },
     /// A subscription stanza has reached a local contact; completed with what follows from the roster.
     Subscription(Packet),
+    /// A client that is away is to be woken (XEP-0357). Completed with what the services are sent, or with
+    /// [`Relay::NoPush`].
+    Push {
+        /// The account.
+        account: BareJid,
+        /// The client.
+        resource: Box<str>,
+        /// How many important messages have come since it was last connected.
+        count: u32,
+        /// The last of them; none if it is woken only because its session is about to end.
+        message: Option<Packet>,
+    },
     /// A session is gone: its subscribers are to be told. Completed with [`Relay::Presence`] items.
     Unavailable {
         /// The stanza, `from` the full JID, without `to`.

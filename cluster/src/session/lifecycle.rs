@@ -28,6 +28,7 @@ impl ShardState {
         let user = self.users.entry(account).or_default();
         user.sessions
             .insert(resource.into(), Session::new(bind.owner, epoch));
+        self.note_here(&bind.session);
         out.push(Output {
             owner: bind.owner,
             session: bind.session,
@@ -145,12 +146,15 @@ impl ShardState {
             self.end(jid, EndReason::Lost, out);
             return;
         }
-        let until = time + seconds * 1000;
-        session.hibernation = Some(Hibernation {
-            since: time,
-            until,
-            node: owner.node,
-        });
+        let (until, patient) = self.bedtime(jid, seconds * 1000);
+        if let Some(session) = self.session_mut(jid) {
+            session.hibernation = Some(Hibernation {
+                since: time,
+                until,
+                patient,
+                node: owner.node,
+            });
+        }
         self.deadlines.insert((until, jid.clone()));
         self.notice_sleep(jid);
         self.enforce_limit(&jid.bare(), out);

@@ -28,6 +28,7 @@ pub mod notice;
 mod outbox;
 pub mod output;
 mod presence;
+mod push;
 pub mod quota;
 mod resume;
 #[cfg(test)]

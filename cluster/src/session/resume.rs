@@ -93,6 +93,7 @@ impl ShardState {
                 item: item.clone(),
             });
         }
+        self.note_here(jid);
         if let Some(slept) = slept {
             self.deadlines.remove(&(slept.until, jid.clone()));
         }

@@ -8,6 +8,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::outbox::Outbox;
+use super::push::Pushing;
 use super::*;
 use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
@@ -57,6 +58,8 @@ pub(super) struct User {
     pub(super) undelivered: BTreeMap<u64, Waiting>,
     /// Messages that several sessions hold.
     pub(super) shared: BTreeMap<Mid, Shared>,
+    /// Clients that can be woken, by resource, connected or not.
+    pub(super) push: BTreeMap<Box<str>, Pushing>,
     /// Messages that are out of the archive's sight and whose rows are to go once they are delivered.
     pub(super) hidden: BTreeSet<Mid>,
 }
@@ -68,6 +71,7 @@ impl User {
             && self.undelivered.is_empty()
             && self.shared.is_empty()
             && self.hidden.is_empty()
+            && self.push.is_empty()
     }
 }
 
@@ -150,6 +154,8 @@ pub(super) struct Fetching {
 /// Since and until when a session has no connection, on the shard's scale.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Hibernation {
+    /// Its client can be woken and has not been: it is at `until`, and the session sleeps on.
+    pub(super) patient: bool,
     pub(super) since: u64,
     pub(super) until: u64,
     /// Where its connection was.
@@ -241,6 +247,9 @@ impl ShardState {
         while let Some((until, jid)) = self.deadlines.first().cloned() {
             if until > self.time {
                 break;
+            }
+            if self.wake_patient(&jid) {
+                continue;
             }
             self.deadlines.remove(&(until, jid.clone()));
             self.end(&jid, EndReason::Expired, out);

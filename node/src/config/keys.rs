@@ -23,6 +23,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
         "sm",
         &[
             "hibernation_time",
+            "push_hibernation_time",
             "max_hibernated_sessions",
             "max_old_sessions",
             "max_unacked_stanzas",
@@ -34,6 +35,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("storage", &["url"]),
     ("archive", &["default", "retention", "quota_messages"]),
+    ("push", &["with_sender", "with_body"]),
     (
         "limits",
         &[

@@ -25,7 +25,7 @@ use serde::Deserialize;
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule};
 pub use section::{
-    Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Redis, Sm, Tls,
+    Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Push, Redis, Sm, Tls,
 };
 pub use storage::{Storage, StorageUrl};
 pub use value::{Network, NotADuration, Secret, parse_duration};
@@ -52,6 +52,8 @@ pub struct Config {
     pub storage: Storage,
     /// The message archive.
     pub archive: Archive,
+    /// What services learn that wake users' devices.
+    pub push: Push,
     /// Rates and counts.
     pub limits: Limits,
     /// Counts that the cluster shares. Absent: the shards hold them.
@@ -104,6 +106,8 @@ impl Config {
             max_old_sessions: self.sm.max_old_sessions,
             sessions_per_account: self.limits.sessions_per_account,
             on_timeout: self.sm.on_timeout,
+            push_hibernation_time: u64::try_from(self.sm.push_hibernation_time.as_millis())
+                .unwrap_or(u64::MAX),
             ..::cluster::session::Settings::default()
         }
     }

@@ -137,6 +137,9 @@ pub struct Sm {
     /// How long a session waits for its client to come back (`smacks_hibernation_time`).
     #[serde(deserialize_with = "value::duration")]
     pub hibernation_time: Duration,
+    /// How long one waits whose client can be woken (XEP-0357): until it is, and then as long as any other.
+    #[serde(deserialize_with = "value::duration")]
+    pub push_hibernation_time: Duration,
     /// How many sessions of one account may wait (`smacks_max_hibernated_sessions`).
     pub max_hibernated_sessions: u32,
     /// How many ended sessions of one account are remembered (`smacks_max_old_sessions`).
@@ -158,6 +161,7 @@ impl Default for Sm {
     fn default() -> Self {
         Self {
             hibernation_time: Duration::from_secs(300),
+            push_hibernation_time: Duration::from_secs(72 * 3600),
             max_hibernated_sessions: 10,
             max_old_sessions: 10,
             max_unacked_stanzas: 0,
@@ -174,6 +178,9 @@ impl Sm {
         const LONGEST: u64 = 30 * 86_400;
         if !(1..=LONGEST).contains(&self.hibernation_time.as_secs()) {
             return Err(Rule::Between(1, LONGEST).broken("sm.hibernation_time"));
+        }
+        if self.push_hibernation_time.as_secs() > LONGEST {
+            return Err(Rule::Between(0, LONGEST).broken("sm.push_hibernation_time"));
         }
         at_least_a_second(self.max_ack_delay, "sm.max_ack_delay")
     }
@@ -211,6 +218,16 @@ pub enum KeepByDefault {
     Roster,
     /// None: only what is undelivered is kept, hidden, until it is delivered.
     Never,
+}
+
+/// `[push]`: what a service learns that wakes a user's device (XEP-0357). It may be anybody's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Push {
+    /// Who wrote last.
+    pub with_sender: bool,
+    /// What was written.
+    pub with_body: bool,
 }
 
 /// `[limits]`: rates and counts; zero turns one off.

@@ -7,6 +7,7 @@ use proto::{BareJid, Jid};
 
 use super::{SessionContext, Target, contact, fail, target};
 use crate::hooks::{Scope, iq::dispatch};
+use crate::services::push;
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -16,6 +17,8 @@ pub(super) async fn resolve(
     match target(ctx, stanza.header.to.as_ref()) {
         Target::Remote if request => fail(Condition::RemoteServerNotFound),
         Target::Session(session) => relay(ctx, request, session, stanza).await,
+        Target::Own if !request => Ok(push::answered(ctx, &ctx.account, &stanza).await),
+        Target::Account(account) if !request => Ok(push::answered(ctx, &account, &stanza).await),
         // The answer to a roster push, or to nothing.
         _ if !request => Ok(Vec::new()),
         Target::Own => Ok(dispatch(ctx, Scope::Account, ctx.account.clone(), stanza).await),

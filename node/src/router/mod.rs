@@ -37,7 +37,7 @@ use proto::stanza::{Header, Kind, Stanza};
 use proto::{BareJid, Jid};
 
 use crate::auth::Accounts;
-use crate::config::Archive;
+use crate::config::{Archive, Push};
 use crate::hooks::Registry;
 use crate::services::Quota;
 use crate::storage::{Storage, StorageError};
@@ -56,6 +56,8 @@ pub struct Edge {
     pub presences: Arc<dyn Presences>,
     /// What is kept of messages.
     pub archive: Archive,
+    /// What services learn that wake users' devices.
+    pub push: Push,
     /// How full archives are.
     pub quota: Quota,
     /// The wall clock, in milliseconds since 1970.

@@ -11,7 +11,7 @@ use proto::{BareJid, Element, Jid, ns};
 
 use super::{Edge, Presences, SessionContext, resolve};
 use crate::auth::Accounts;
-use crate::config::Archive;
+use crate::config::{Archive, Push};
 use crate::hooks::Registry;
 use crate::services::{self, Quota, effects};
 use crate::storage::{AccountKeys, Storage};
@@ -59,6 +59,7 @@ pub(crate) async fn edge() -> Arc<Edge> {
         services: Registry::new(services::ALL).unwrap(),
         presences: Arc::new(AllOn),
         archive: Archive::default(),
+        push: Push::default(),
         quota: Quota::default(),
         now: || NOW,
         random: || 7,
@@ -153,6 +154,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Directed(packet) => format!("directed {}", xml(packet)),
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
+        Action::Push(on) => format!("push {on}"),
         Action::ArchiveAware { upto } => format!("archive aware upto {upto}"),
     }
 }
@@ -180,6 +182,7 @@ fn relay(relay: &Relay) -> String {
             };
             format!("notice to {whom} of {account}: {}", xml(packet))
         }
+        Relay::NoPush { account, resource } => format!("no push for {resource} of {account}"),
         Relay::Hidden { account, mids } => format!("hidden of {account}: {}", list(mids)),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
     }

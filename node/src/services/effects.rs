@@ -13,6 +13,7 @@ use proto::{BareJid, Jid, ns};
 
 use crate::router::subscription::Request;
 use crate::router::{Edge, contact, subscribe};
+use crate::services::push;
 use crate::storage::StorageError;
 
 /// Carries out effects and says which are done. Those that are missing are asked for again.
@@ -34,6 +35,14 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
             Effect::Fetch { session, mids } => fetch(edge, effect, session, mids).await,
             Effect::Subscription(packet) => subscription(edge, shard, effect, packet).await,
             Effect::Unavailable { packet } => unavailable(edge, effect, packet).await,
+            Effect::Push {
+                account,
+                resource,
+                count,
+                message,
+            } => push::publish(edge, account, resource, *count, message.as_ref())
+                .await
+                .map(|relays| followed_by(effect, relays)),
         };
         match outcome {
             Ok(completed) => done.push(completed),

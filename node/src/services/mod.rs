@@ -14,6 +14,7 @@ mod last;
 mod mam;
 mod ping;
 mod private;
+pub mod push;
 pub mod roster;
 mod time;
 mod vcard;
@@ -32,6 +33,7 @@ pub const ALL: &[Service] = &[
     mam::SERVICE,
     ping::SERVICE,
     private::SERVICE,
+    push::SERVICE,
     roster::SERVICE,
     time::SERVICE,
     vcard::SERVICE,

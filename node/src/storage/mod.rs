@@ -15,6 +15,7 @@ mod archive;
 mod database;
 mod error;
 mod keepsake;
+mod push;
 mod roster;
 mod row;
 mod schema;
@@ -24,6 +25,7 @@ pub use account::{Account, AccountKeys, StoredKeys};
 pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
 pub use error::{Oversize, StorageError};
 pub use keepsake::LastActivity;
+pub use push::Registration;
 pub use roster::{
     Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated,
 };

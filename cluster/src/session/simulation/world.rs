@@ -404,7 +404,7 @@ impl World {
                         .filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned())
                         .collect();
                 }
-                Effect::Subscription(_) | Effect::Unavailable { .. } => {}
+                Effect::Subscription(_) | Effect::Unavailable { .. } | Effect::Push { .. } => {}
             }
             done.push(Completed {
                 id: pending.id,

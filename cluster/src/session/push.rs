@@ -1,0 +1,296 @@
+//! Whom to wake when something important arrives (XEP-0357, IM-105).
+//!
+//! The registrations are in the database; a shard knows which clients, named by their resources, have
+//! some, and what it last did about them. A hint that is out of date costs one effect: who carries it out
+//! finds no registration and says so.
+//!
+//! ```text
+//!           lost, with push                 something important, or time is nearly up
+//!   attached ─────────────▶ hibernated, patient ─────────────────────────────▶ hibernated ──▶ over
+//!                           push_hibernation_time      (a push)                sm.max
+//! ```
+
+use proto::stanza::{Kind, MessageType};
+use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use super::state::{Hibernation, ShardState};
+use super::*;
+
+/// A client gets no second push within so many milliseconds.
+const PAUSE: u64 = 1_000;
+
+/// A client that can be woken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Pushing {
+    /// Important messages since the client was last connected.
+    count: u32,
+    /// When it was last woken since then, on the shard's scale.
+    last: Option<u64>,
+}
+
+impl ShardState {
+    /// A client has registered a service that wakes it, or taken the last one back.
+    pub(super) fn set_push(&mut self, jid: &Jid, on: bool) {
+        let (account, Some(resource)) = (jid.bare(), jid.resource()) else {
+            return;
+        };
+        if !on {
+            return self.no_push(&account, resource);
+        }
+        let user = self.users.entry(account).or_default();
+        user.push.entry(resource.into()).or_default();
+    }
+
+    /// Nothing is registered that would wake the client: a session that waited for that waits no longer
+    /// than any other.
+    pub(super) fn no_push(&mut self, account: &BareJid, resource: &str) {
+        if let Some(user) = self.users.get_mut(account) {
+            user.push.remove(resource);
+        }
+        self.end_patience(&account.with_prepared_resource(resource));
+        self.tidy(account);
+    }
+
+    /// The client is here: it needs no waking.
+    pub(super) fn note_here(&mut self, jid: &Jid) {
+        let user = self.users.get_mut(&jid.bare());
+        let pushing = user
+            .zip(jid.resource())
+            .and_then(|(u, r)| u.push.get_mut(r));
+        if let Some(pushing) = pushing {
+            *pushing = Pushing::default();
+        }
+    }
+
+    /// Until when a session sleeps that has just lost its connection, and whether it is patient: then that
+    /// is when it is to be woken, and it goes on sleeping after that.
+    pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (u64, bool) {
+        let most = self.settings.push_hibernation_time;
+        let user = self.users.get(&jid.bare()).zip(jid.resource());
+        let has_push = user.is_some_and(|(user, r)| user.push.contains_key(r));
+        match has_push && most > ordinary {
+            true => (self.time + most - ordinary, true),
+            false => (self.time + ordinary, false),
+        }
+    }
+
+    /// Wakes those of the account's clients that are not connected, for a message that has arrived.
+    pub(super) fn push_for(&mut self, account: &BareJid, message: &Message) {
+        let header = &message.packet.header;
+        let own = header
+            .from
+            .as_ref()
+            .is_some_and(|from| from.belongs_to(account));
+        let error = header.kind == Kind::Message(MessageType::Error);
+        if !message.traits.important || own || error {
+            return;
+        }
+        let Some(user) = self.users.get(account) else {
+            return;
+        };
+        let away = |r: &str| user.sessions.get(r).is_none_or(|s| s.owner.is_none());
+        let away: Vec<Box<str>> = user.push.keys().filter(|r| away(r)).cloned().collect();
+        for resource in away {
+            self.wake(account, &resource, Some(message));
+        }
+    }
+
+    /// A patient session's time is nearly up. Returns whether it was one.
+    pub(super) fn wake_patient(&mut self, jid: &Jid) -> bool {
+        let patient = self.session(jid).and_then(|s| s.hibernation);
+        let (true, Some(resource)) = (patient.is_some_and(|h| h.patient), jid.resource()) else {
+            return false;
+        };
+        self.wake(&jid.bare(), resource, None);
+        self.end_patience(jid);
+        true
+    }
+
+    fn wake(&mut self, account: &BareJid, resource: &str, message: Option<&Message>) {
+        let time = self.time;
+        let user = self.users.get_mut(account);
+        let Some(pushing) = user.and_then(|u| u.push.get_mut(resource)) else {
+            return;
+        };
+        pushing.count = pushing.count.saturating_add(u32::from(message.is_some()));
+        if pushing.last.is_some_and(|last| time < last + PAUSE) {
+            return;
+        }
+        pushing.last = Some(time);
+        let count = pushing.count;
+        self.add_effect(Effect::Push {
+            account: account.clone(),
+            resource: resource.into(),
+            count,
+            message: message.map(|message| message.packet.clone()),
+        });
+        self.end_patience(&account.with_prepared_resource(resource));
+    }
+
+    /// From now on the session sleeps as long as any other.
+    fn end_patience(&mut self, jid: &Jid) {
+        let time = self.time;
+        let Some(session) = self.session_mut(jid) else {
+            return;
+        };
+        let ordinary = session.sm.as_ref().map_or(0, |sm| u64::from(sm.max) * 1000);
+        let Some(sleep) = session.hibernation.filter(|sleep| sleep.patient) else {
+            return;
+        };
+        let until = time + ordinary;
+        session.hibernation = Some(Hibernation {
+            until,
+            patient: false,
+            ..sleep
+        });
+        self.deadlines.remove(&(sleep.until, jid.clone()));
+        self.deadlines.insert((until, jid.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, jid, message};
+    use super::*;
+    use crate::id::EffectId;
+
+    const ALICE: &str = "alice@example.org/a";
+    const BOB: &str = "bob@example.org/b";
+    const HOUR: u64 = 3_600_000;
+
+    /// Bob has a session with push that can be resumed, and may sleep for 72 hours then.
+    fn stage() -> Stage {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.resumable(BOB, Some(0));
+        stage.act(BOB, Action::Push(true));
+        stage
+    }
+
+    fn send(stage: &mut Stage, from: &str, mid: u128) {
+        let sent = message(MessageType::Chat, from, "bob@example.org", mid);
+        stage.act(from, Action::Send(Relay::Message(sent)));
+    }
+
+    /// The counts of all pushes so far, and whether they are for a message.
+    fn pushes(stage: &Stage) -> Vec<(u32, bool)> {
+        let all = stage.state.pending(EffectId(0), usize::MAX);
+        let pushes = all.iter().filter_map(|pending| match &*pending.effect {
+            Effect::Push { count, message, .. } => Some((*count, message.is_some())),
+            _ => None,
+        });
+        pushes.collect()
+    }
+
+    fn pass(stage: &mut Stage, millis: u64) {
+        for _ in 0..millis / 5_000 {
+            stage.now += 5_000;
+            stage.apply(Command::Tick);
+        }
+        stage.now += millis % 5_000;
+        stage.apply(Command::Tick);
+    }
+
+    #[test]
+    fn im_105_who_is_connected_is_not_woken_who_is_away_is() {
+        let mut stage = stage();
+        send(&mut stage, ALICE, 1);
+        assert_eq!(pushes(&stage), []);
+        stage.lose(BOB);
+        send(&mut stage, ALICE, 2);
+        assert_eq!(pushes(&stage), [(1, true)]);
+        pass(&mut stage, 2_000);
+        send(&mut stage, ALICE, 3);
+        assert_eq!(pushes(&stage), [(1, true), (2, true)]);
+        pass(&mut stage, 301_000);
+        assert!(stage.state.sessions(&jid(BOB).bare()).is_empty());
+        send(&mut stage, ALICE, 4);
+        assert_eq!(
+            pushes(&stage).last(),
+            Some(&(3, true)),
+            "also without a session"
+        );
+    }
+
+    #[test]
+    fn im_105_at_most_one_push_a_second() {
+        let mut stage = stage();
+        stage.lose(BOB);
+        for mid in 1..=5 {
+            send(&mut stage, ALICE, mid);
+        }
+        assert_eq!(pushes(&stage), [(1, true)]);
+        pass(&mut stage, 1_000);
+        send(&mut stage, ALICE, 6);
+        assert_eq!(pushes(&stage), [(1, true), (6, true)]);
+    }
+
+    #[test]
+    fn im_106_one_s_own_messages_and_unimportant_ones_wake_nobody() {
+        let mut stage = stage();
+        stage.bind("bob@example.org/other", Some(0));
+        stage.lose(BOB);
+        send(&mut stage, "bob@example.org/other", 1);
+        let mut typing = message(MessageType::Chat, ALICE, "bob@example.org", 2);
+        typing.traits = Traits::default();
+        stage.act(ALICE, Action::Send(Relay::Message(typing)));
+        assert_eq!(pushes(&stage), []);
+        send(&mut stage, ALICE, 3);
+        assert_eq!(pushes(&stage).len(), 1, "though another one is connected");
+    }
+
+    #[test]
+    fn a_session_with_push_sleeps_long_until_the_first_push_and_then_as_any_other() {
+        let mut stage = stage();
+        stage.lose(BOB);
+        pass(&mut stage, HOUR);
+        assert_eq!(stage.state.sessions(&jid(BOB).bare()).len(), 1);
+        send(&mut stage, ALICE, 1);
+        pass(&mut stage, 299_000);
+        assert_eq!(stage.state.sessions(&jid(BOB).bare()).len(), 1);
+        pass(&mut stage, 2_000);
+        assert!(stage.state.sessions(&jid(BOB).bare()).is_empty());
+    }
+
+    #[test]
+    fn a_session_that_nobody_wrote_to_is_woken_before_it_expires() {
+        let mut stage = stage();
+        stage.settings.push_hibernation_time = HOUR;
+        stage.lose(BOB);
+        pass(&mut stage, HOUR - 301_000);
+        assert_eq!(pushes(&stage), []);
+        pass(&mut stage, 2_000);
+        assert_eq!(pushes(&stage), [(0, false)]);
+        assert_eq!(stage.state.sessions(&jid(BOB).bare()).len(), 1);
+        pass(&mut stage, 301_000);
+        assert!(stage.state.sessions(&jid(BOB).bare()).is_empty());
+        assert_eq!(pushes(&stage).len(), 1);
+    }
+
+    #[test]
+    fn without_a_registration_a_session_sleeps_no_longer_than_any_other() {
+        let mut stage = stage();
+        stage.lose(BOB);
+        let word = Relay::NoPush {
+            account: jid(BOB).bare(),
+            resource: "b".into(),
+        };
+        stage.act(ALICE, Action::Send(word));
+        send(&mut stage, ALICE, 1);
+        assert_eq!(pushes(&stage), []);
+        pass(&mut stage, 301_000);
+        assert!(stage.state.sessions(&jid(BOB).bare()).is_empty());
+    }
+
+    #[test]
+    fn who_was_here_again_is_counted_anew() {
+        let mut stage = stage();
+        stage.lose(BOB);
+        send(&mut stage, ALICE, 1);
+        stage.resume(BOB, 0);
+        stage.lose(BOB);
+        send(&mut stage, ALICE, 2);
+        assert_eq!(pushes(&stage), [(1, true), (1, true)]);
+    }
+}
