@@ -24,6 +24,7 @@ use crate::id::Owner;
 use crate::lead::group::{LinkCourier, RaftGroup};
 use crate::lead::loss::Peers;
 use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
+use crate::limit::{LimitCounts, Tally};
 use crate::link::Links;
 use crate::session::{
     Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
@@ -65,6 +66,7 @@ struct Inner {
     peers: watch::Receiver<Peers>,
     /// Every shard has heard of this process, and its replica here is up to date.
     taken_part: Arc<AtomicBool>,
+    tally: Arc<Tally>,
     draining: AtomicBool,
     /// Ended by [`Cluster::shutdown`], from whichever clone.
     tasks: Mutex<JoinSet<()>>,
@@ -131,6 +133,7 @@ impl Cluster {
             settings: parts.settings,
             peers: parts.peers,
             taken_part: parts.taken_part,
+            tally: parts.tally,
             draining: AtomicBool::new(false),
             tasks: Mutex::new(parts.tasks),
             runtime,
@@ -218,6 +221,11 @@ impl Cluster {
     /// Entries that this node proposes from now on carry these.
     pub fn set_settings(&self, settings: Settings) {
         self.0.settings.send_replace(settings);
+    }
+
+    /// What this node, where it leads, has found out about limits.
+    pub fn limit_counts(&self) -> LimitCounts {
+        self.0.tally.counts()
     }
 
     /// The cluster as this node knows it.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::limit::Address;
 use crate::session::Settings;
 
 /// The fewest bytes of a shared secret that are not a guess away.
@@ -37,6 +38,8 @@ pub struct Config {
     pub log_segment_bytes: u64,
     /// Nodes of clusters with other names are refused.
     pub cluster_name: String,
+    /// Where hibernated sessions are counted for others to see; none: the shards alone know.
+    pub redis: Option<Address>,
 }
 
 /// A place in the cluster, filled by whichever node is configured with it.
@@ -108,6 +111,7 @@ impl Config {
             fsync: true,
             log_segment_bytes: 64 << 20,
             cluster_name: String::from("holdfast"),
+            redis: None,
         }
     }
 

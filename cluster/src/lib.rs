@@ -3,7 +3,7 @@
 //! Bare JIDs are hashed to slots and slots belong to shards; each shard is one Raft group whose state
 //! machine is [`session::ShardState`]. That machine is pure: time and ids arrive inside commands, and
 //! what follows from a command comes back as values. Around it stand the log on disk and the replication
-//! (`raft`), the connections between nodes (`link`) and the duties of a leader (`lead`).
+//! (`raft`), the connections between nodes (`link`) and the duties of a leader (`lead`), of which one shares counts with Redis (`limit`).
 //!
 //! # How a stanza travels
 //!
@@ -20,6 +20,7 @@ pub mod config;
 pub mod id;
 pub mod identity;
 pub mod lead;
+pub mod limit;
 pub mod link;
 pub mod raft;
 pub mod session;

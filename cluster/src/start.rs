@@ -18,8 +18,10 @@ use crate::lead::batch::Batcher;
 use crate::lead::duty::Duty;
 use crate::lead::group::{self, Desk, LinkCourier, RaftGroup};
 use crate::lead::junction::Junction;
+use crate::lead::limits::Ledger;
 use crate::lead::loss::Peers;
 use crate::lead::{Group, Queue};
+use crate::limit::Tally;
 use crate::raft::groups::{Group as Replicas, Groups};
 use crate::raft::machine::Sink;
 use crate::session::{Command, Settings};
@@ -48,6 +50,7 @@ pub struct Parts {
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) peers: watch::Receiver<Peers>,
     pub(crate) taken_part: Arc<AtomicBool>,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) tasks: JoinSet<()>,
 }
 
@@ -74,6 +77,10 @@ pub async fn start(
     let mut tasks = JoinSet::new();
     let (peers_in, peers) = watch::channel(Peers::default());
     let settings = watch::Sender::new(config.settings);
+    let ledger = Ledger {
+        address: config.redis.clone(),
+        tally: Arc::default(),
+    };
     let taken_part = Arc::new(AtomicBool::new(false));
     let (queues, inboxes): (Vec<_>, Vec<_>) = shards.iter().map(|_| Queue::new()).unzip();
     let queues: Arc<[Queue]> = queues.into();
@@ -83,7 +90,7 @@ pub async fn start(
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), settings, clock, inbox).run());
         let (group, queues, host) = (group.clone(), queues.clone(), host.clone());
         let peers = peers.clone();
-        tasks.spawn(Duty::new(group, queues, host, me, peers).run());
+        tasks.spawn(Duty::new(group, queues, host, me, peers, ledger.clone()).run());
     }
     if let Some(links) = &links {
         let (groups, queues) = (shards.clone(), queues.clone());
@@ -105,6 +112,7 @@ pub async fn start(
         settings,
         peers,
         taken_part,
+        tally: ledger.tally,
         tasks,
     })
 }

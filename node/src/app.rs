@@ -80,6 +80,7 @@ impl App {
         self.metrics
             .hibernated
             .set(i64::try_from(hibernated).unwrap_or(i64::MAX));
+        self.metrics.limits(self.cluster.limit_counts());
         self.metrics.text()
     }
 

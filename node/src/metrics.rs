@@ -1,5 +1,8 @@
 //! What is counted, in Prometheus' text format. No label carries a JID (T-64).
 
+use std::sync::atomic::Ordering;
+
+use cluster::limit::LimitCounts;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -89,6 +92,23 @@ pub struct SessionEventLabels {
     pub event: SessionEvent,
 }
 
+/// Who decided about a session that fell asleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "they are the values of the label")]
+pub enum DecidedBy {
+    /// The shard, with Redis' answer.
+    redis,
+    /// The shard alone.
+    shard,
+}
+
+/// Labels of [`Metrics::limit_decisions`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DecisionLabels {
+    /// Who.
+    pub source: DecidedBy,
+}
+
 /// Everything that this process counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -107,6 +127,12 @@ pub struct Metrics {
     pub resumes: Family<ResumeLabels, Counter>,
     /// What happened to sessions of shards that this node leads.
     pub session_events: Family<SessionEventLabels, Counter>,
+    /// Sessions that fell asleep in shards that this node leads.
+    pub limit_decisions: Family<DecisionLabels, Counter>,
+    /// Calls to Redis that came to nothing.
+    pub redis_errors: Counter,
+    /// 1 while Redis answers.
+    pub redis_up: Gauge,
     /// Stanzas by direction.
     pub stanzas: Family<StanzaLabels, Counter>,
     /// Seconds from a proposal to its outcome.
@@ -126,6 +152,9 @@ impl Default for Metrics {
             logins: Family::default(),
             resumes: Family::default(),
             session_events: Family::default(),
+            limit_decisions: Family::default(),
+            redis_errors: Counter::default(),
+            redis_up: Gauge::default(),
             stanzas: Family::default(),
             proposals: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             held_back: Counter::default(),
@@ -157,11 +186,6 @@ impl Default for Metrics {
             "Attempts to resume by result",
             metrics.resumes.clone(),
         );
-        registry.register(
-            "session_events",
-            "What happened to sessions of shards led here",
-            metrics.session_events.clone(),
-        );
         registry.register("stanzas", "Stanzas by direction", metrics.stanzas.clone());
         registry.register(
             "proposal_seconds",
@@ -173,6 +197,7 @@ impl Default for Metrics {
             "Times a slow reader was held back",
             metrics.held_back.clone(),
         );
+        metrics.register_sessions(&mut registry);
         Self {
             registry,
             ..metrics
@@ -181,6 +206,29 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_sessions(&self, registry: &mut Registry) {
+        registry.register(
+            "session_events",
+            "What happened to sessions of shards led here",
+            self.session_events.clone(),
+        );
+        registry.register(
+            "limit_decisions",
+            "Sessions that fell asleep in shards led here, by who decided",
+            self.limit_decisions.clone(),
+        );
+        registry.register(
+            "redis_errors",
+            "Calls to Redis that came to nothing",
+            self.redis_errors.clone(),
+        );
+        registry.register(
+            "redis_up",
+            "Whether Redis answers a node that leads",
+            self.redis_up.clone(),
+        );
+    }
+
     /// The text that a scrape gets.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -199,6 +247,20 @@ impl Metrics {
         self.session_events
             .get_or_create(&SessionEventLabels { event })
             .inc();
+    }
+
+    /// Takes over what the cluster has counted of limits.
+    pub fn limits(&self, counts: LimitCounts) {
+        let set = |counter: &Counter, to| counter.inner().store(to, Ordering::Relaxed);
+        for (source, count) in [
+            (DecidedBy::redis, counts.by_redis),
+            (DecidedBy::shard, counts.by_shard),
+        ] {
+            let labels = DecisionLabels { source };
+            set(&self.limit_decisions.get_or_create(&labels), count);
+        }
+        set(&self.redis_errors, counts.errors);
+        self.redis_up.set(i64::from(counts.up == Some(true)));
     }
 
     /// Counts one login.

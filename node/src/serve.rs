@@ -197,7 +197,10 @@ fn stream_settings(config: &Config) -> proto::stream::Settings {
 fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
     let data_dir = config.data_dir().to_path_buf();
     let Some(section) = &config.cluster else {
-        return Ok(cluster::Config::single(data_dir, config.settings()));
+        return Ok(cluster::Config {
+            redis: redis(config),
+            ..cluster::Config::single(data_dir, config.settings())
+        });
     };
     let auth = match (
         &section.secret_file,
@@ -227,8 +230,13 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
         peers: section.peers.iter().map(peer).collect(),
         auth,
         shards: section.shards,
+        redis: redis(config),
         ..cluster::Config::single(data_dir, config.settings())
     })
+}
+
+fn redis(config: &Config) -> Option<cluster::limit::Address> {
+    config.redis.as_ref().map(|redis| redis.url.clone())
 }
 
 fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {

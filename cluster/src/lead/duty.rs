@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::limits::{self, Ledger};
 use super::loss::Peers;
 use super::{Group, Queue, effects, loss, relay, tick, wait_applied};
 use crate::cluster::Host;
@@ -18,17 +19,20 @@ pub struct Duty<G> {
     host: Arc<dyn Host>,
     me: (NodeId, BootId),
     peers: watch::Receiver<Peers>,
+    ledger: Ledger,
 }
 
 impl<G: Group> Duty<G> {
     /// The duties of one shard's leader. `queues` are those of all shards, by number; `host` carries out
-    /// effects; `me` is this process, and `peers` the others.
+    /// effects; `me` is this process, and `peers` the others; `ledger` says where hibernated sessions
+    /// are counted.
     pub fn new(
         group: Arc<G>,
         queues: Arc<[Queue]>,
         host: Arc<dyn Host>,
         me: (NodeId, BootId),
         peers: watch::Receiver<Peers>,
+        ledger: Ledger,
     ) -> Self {
         Self {
             group,
@@ -36,6 +40,7 @@ impl<G: Group> Duty<G> {
             host,
             me,
             peers,
+            ledger,
         }
     }
 
@@ -73,6 +78,8 @@ impl<G: Group> Duty<G> {
         }
         tasks.spawn(effects::run(group.clone(), own.clone(), self.host.clone()));
         tasks.spawn(tick::run(group.clone(), own.clone()));
+        let ledger = self.ledger.clone();
+        tasks.spawn(limits::run(group.clone(), own.clone(), ledger));
         tasks.spawn(loss::run(group.clone(), own, self.me, self.peers.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::batch::{self, Batcher};
 use super::duty::Duty;
+use super::limits::Ledger;
 use super::loss::Peers;
 use super::{Courier, Group, Leadership, News, NotLeader, Question, Queue, Unreached};
 use crate::cluster::Host;
@@ -45,6 +46,8 @@ pub(super) struct World {
     /// Of so many answers one gets lost; 0 = none.
     pub(super) lossy: AtomicU32,
     answers: AtomicU32,
+    /// Where nodes that are started from now on count hibernated sessions.
+    pub(super) ledger: Mutex<Ledger>,
 }
 
 /// A node as tests see it.
@@ -129,6 +132,7 @@ impl World {
             nodes: Mutex::default(),
             lossy: AtomicU32::new(0),
             answers: AtomicU32::new(0),
+            ledger: Mutex::default(),
         })
     }
 
@@ -199,6 +203,7 @@ impl World {
                 host.clone(),
                 me,
                 peers.subscribe(),
+                self.ledger.lock().expect("whole").clone(),
             );
             tasks.spawn(duty.run());
         }

@@ -4,7 +4,8 @@
 //! - [`backlog`]: what waits for the next batch, pure; [`queue`]: the way into it; [`batch`]: the task
 //!   that turns it into entries, or into calls to the node that leads;
 //! - [`duty`]: starts and stops a leader's tasks: [`relay`] empties the outboxes, [`effects`] has pending
-//!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone;
+//!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone,
+//!   [`limits`] tells Redis who hibernates;
 //! - [`group`]: the replicas of a shard, as openraft gives them; [`junction`]: what applied entries set off.
 //!
 //! # Invariants
@@ -36,6 +37,7 @@ mod tests;
 
 pub mod group;
 pub mod junction;
+pub mod limits;
 pub mod loss;
 pub mod queue;
 pub mod relay;

@@ -188,7 +188,7 @@ impl ShardState {
                 .map(|(at, _, resource)| (since(at), resource))
                 .collect(),
             old: old.collect(),
-            set: self.limits.get(account).copied().unwrap_or_default(),
+            set: self.override_of(account),
             max_hibernated,
             max_old,
         }
@@ -227,6 +227,11 @@ impl ShardState {
             }
         }
         (page.into_values().collect(), last)
+    }
+
+    /// What was set for the account.
+    pub fn override_of(&self, account: &BareJid) -> Override {
+        self.limits.get(account).copied().unwrap_or_default()
     }
 
     /// The settings of the last entry.

@@ -5,6 +5,8 @@ use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::time::Duration;
 
+use cluster::limit::Address;
+use cluster::limit::store::Store;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
@@ -60,7 +62,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     }
     findings.push(storage(config.storage.url()).await);
     if let Some(redis) = &config.redis {
-        findings.push(self::redis(redis.url.reveal()).await);
+        findings.push(self::redis(&redis.url).await);
     }
     if let Some(cluster) = &config.cluster {
         findings.extend(peers(cluster).await);
@@ -202,18 +204,15 @@ async fn storage(url: &StorageUrl) -> Finding {
     }
 }
 
-async fn redis(url: &str) -> Finding {
-    let ask = async {
-        let client = ::redis::Client::open(url)?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        ::redis::cmd("PING")
-            .query_async::<String>(&mut connection)
-            .await
+async fn redis(address: &Address) -> Finding {
+    let works = async {
+        let mut store = Store::connect(address).await?;
+        let probe = store.scripts().probe();
+        store.ask(vec![probe]).await
     };
-    match tokio::time::timeout(PATIENCE, ask).await {
-        Ok(Ok(_)) => finding(Weight::Good, "Redis answers"),
-        Ok(Err(error)) => finding(Weight::Bad, format!("redis.url: {}", error.category())),
-        Err(_) => finding(Weight::Bad, "redis.url: no answer"),
+    match works.await {
+        Ok(_) => finding(Weight::Good, "Redis answers and takes changes"),
+        Err(error) => finding(Weight::Bad, format!("redis.url: {error}")),
     }
 }
 

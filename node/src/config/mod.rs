@@ -372,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn t_71_a_redis_that_anyone_could_change_is_refused_without_repeating_its_url() {
+        refused(
+            "",
+            &["redis.url=redis://far.example"],
+            &[],
+            &["redis.url", "password or TLS"],
+        );
+        let error = load("", &["redis.url=http://:hunter2@h"], &[]).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
     fn t_73_no_secret_is_printed() {
         let config = load(
             "",

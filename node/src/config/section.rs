@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
-use super::value::{self, Network, Secret};
+use super::value::{self, Network};
 
 /// `[c2s]`: clients' connections.
 #[derive(Clone, Debug, Deserialize)]
@@ -262,8 +262,16 @@ impl Default for Limits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Redis {
-    /// `redis://`, `rediss://`, also of a Sentinel or a Cluster.
-    pub url: Secret,
+    /// `redis://`, `rediss://`, also of Sentinels or a cluster.
+    #[serde(deserialize_with = "redis_url")]
+    pub url: cluster::limit::Address,
+}
+
+fn redis_url<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<cluster::limit::Address, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(de::Error::custom)
 }
 
 /// `[admin]`: the operator's interface.
