@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
+use crate::admin::limits::{Change, LimitsReport};
 use crate::admin::report::ClusterReport;
 use crate::admin::token;
 use crate::app::App;
@@ -58,6 +59,45 @@ impl Node for App {
                 Ok(outcome) => Ok(outcome == Outcome::Done),
                 Err(_) => Err(Unavailable),
             }
+        }
+        .boxed()
+    }
+
+    fn limits(&self, account: BareJid) -> BoxFuture<'static, Result<LimitsReport, Unavailable>> {
+        let cluster = self.cluster.clone();
+        async move {
+            let quota = cluster.read_latest(&account, |shard| shard.quota(&account));
+            Ok(quota.await.map_err(|_| Unavailable)?.into())
+        }
+        .boxed()
+    }
+
+    fn set_limits(
+        &self,
+        account: BareJid,
+        change: Change,
+    ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>> {
+        let (cluster, edge, report) = (
+            self.cluster.clone(),
+            self.edge.clone(),
+            self.limits(account.clone()),
+        );
+        async move {
+            // Limits may be taken back from an account that is gone, and from nobody else.
+            let known = cluster.read(&account, |shard| shard.override_of(&account).version > 0);
+            if !known && !edge.accounts.exists(&account).await.unwrap_or(true) {
+                return Ok(None);
+            }
+            let set = cluster.read_latest(&account, |shard| shard.override_of(&account));
+            let set = set.await.map_err(|_| Unavailable)?;
+            let limits = Some(change.applied_to(set.limits));
+            let command = Command::SetLimits {
+                account: account.clone(),
+                limits,
+            };
+            let done = cluster.propose(&account, command).await;
+            done.map_err(|_| Unavailable)?;
+            Ok(Some(report.await?))
         }
         .boxed()
     }

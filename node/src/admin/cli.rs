@@ -12,6 +12,7 @@ use proto::Jid;
 
 use super::check;
 use super::client::{self, Client, ClientError, Question};
+use super::limits::LimitsCommand;
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
 use crate::demo::{self, DemoError, DemoOptions};
@@ -54,6 +55,9 @@ enum Command {
     /// Live and hibernated sessions, as a running node sees them
     #[command(subcommand)]
     Session(SessionCommand),
+    /// How many sessions of an account may hibernate, and how many do
+    #[command(subcommand)]
+    Limits(LimitsCommand),
     /// Print a completion script, e.g. holdfast completions bash > /etc/bash_completion.d/holdfast
     Completions {
         /// The shell
@@ -177,6 +181,10 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let (target, question) = question(command)?;
             ask(&load(source)?, &target, &question)
         }
+        Command::Limits(command) => {
+            let (target, question) = command.question(address)?;
+            ask(&load(source)?, &target, &question)
+        }
         Command::Completions { shell } => {
             // Into memory first: the generator takes a closed pipe for a reason to panic.
             let mut script = Vec::new();
@@ -186,9 +194,12 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
     }
 }
 
+fn address(text: &str) -> Result<Jid, Failure> {
+    Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()))
+}
+
 /// What a session command asks, and whom.
 fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
-    let address = |text: &str| Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()));
     Ok(match command {
         SessionCommand::List { jid, target } => {
             let jid = jid.as_deref().map(address).transpose()?;
@@ -248,6 +259,8 @@ mod tests {
             "holdfast session list",
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",
+            "holdfast limits show a@x --json",
+            "holdfast limits set a@x --hibernated 3 --old default",
             "holdfast completions bash",
         ] {
             assert!(parse(line).is_ok(), "{line}");
@@ -260,6 +273,8 @@ mod tests {
             "holdfast",
             "holdfast serv",
             "holdfast user add",
+            "holdfast limits set a@x",
+            "holdfast limits set a@x --old many",
             "holdfast demo --duration soon",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

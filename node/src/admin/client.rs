@@ -7,6 +7,7 @@ use std::path::Path;
 use proto::Jid;
 use serde_json::Value;
 
+use super::limits::{self, Change};
 use super::request::{Answer, Method, encode, request};
 use super::table;
 use super::token::{self, Token, TokenError};
@@ -134,6 +135,10 @@ pub enum Question {
     SessionShow(Jid),
     /// `holdfast session end`: one session, or all of an account.
     SessionEnd(Jid),
+    /// `holdfast limits show`: an account's.
+    LimitsShow(Jid),
+    /// `holdfast limits set`: an account's.
+    LimitsSet(Jid, Change),
 }
 
 /// Asks, and returns what to print: JSON for programs, else text for people.
@@ -156,6 +161,11 @@ pub async fn answer(
             let ended = end(client, jid).await?;
             serde_json::json!({ "ended": ended })
         }
+        Question::LimitsShow(jid) => client.ask(Method::Get, &limits::path(jid)).await?,
+        Question::LimitsSet(jid, change) => {
+            let path = limits::path(jid) + &change.query();
+            client.ask(Method::Put, &path).await?
+        }
     };
     Ok(match (json, question) {
         (true, _) => format!("{value:#}\n"),
@@ -163,6 +173,9 @@ pub async fn answer(
         (false, Question::SessionList(_)) => table::rows(&value),
         (false, Question::SessionShow(_)) => table::records(&value),
         (false, Question::SessionEnd(_)) => table::sections(&value),
+        (false, Question::LimitsShow(_) | Question::LimitsSet(..)) => {
+            table::records(&Value::Array(vec![value]))
+        }
     })
 }
 

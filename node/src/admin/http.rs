@@ -8,6 +8,7 @@
 //! | `GET /api/v1/cluster` | nodes, shards, leaders |
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
+//! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
 //!
 //! Liveness asks for nothing but an answer: a node without a majority or a database must not be
 //! restarted for it. Errors are `{"error": "…"}`.
@@ -30,6 +31,7 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::limits::{self, Change, LimitsReport};
 use super::socket::Bounded;
 use super::token::{Token, TokenError};
 
@@ -54,6 +56,14 @@ pub trait Node: Send + Sync + 'static {
     fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport>;
     /// Ends a session. `false` if there is none.
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>>;
+    /// An account's sessions and limits.
+    fn limits(&self, account: BareJid) -> BoxFuture<'static, Result<LimitsReport, Unavailable>>;
+    /// Changes an account's limits. None if there is no such account.
+    fn set_limits(
+        &self,
+        account: BareJid,
+        change: Change,
+    ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>>;
 }
 
 /// The cluster did not decide in time.
@@ -127,6 +137,7 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/cluster", get(cluster::<N>))
         .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
+        .route("/limits", get(limits::show::<N>).put(limits::set::<N>))
         .fallback(nothing_here)
         .layer(from_fn_with_state(Arc::new(token), guard));
     Router::new()
@@ -141,13 +152,15 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
 
 /// Why a request is not answered as it wishes.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("this needs the token: Authorization: Bearer …, from data_dir/admin.token")]
     Unauthorized,
     #[error("there is nothing here")]
     NotFound,
     #[error("there is no session {0}")]
     NoSession(Jid),
+    #[error("there is no account {0}")]
+    NoAccount(String),
     #[error("{0:?} is not an address")]
     NotAnAddress(String),
     #[error("give the session's full address, jid=user@domain/resource")]
@@ -162,7 +175,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NotFound | Self::NoSession(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSession(_) | Self::NoAccount(_) => StatusCode::NOT_FOUND,
             Self::NotAnAddress(_) | Self::NotFull => StatusCode::BAD_REQUEST,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -281,6 +294,8 @@ async fn end_session<N: Node>(
 pub(super) mod tests {
     use super::*;
     use crate::admin::request::{Method, request};
+    use cluster::ShardId;
+    use cluster::session::ShardState;
     use std::net::SocketAddr;
 
     pub(in crate::admin) struct Fake {
@@ -320,6 +335,24 @@ pub(super) mod tests {
                     _ => Ok(false),
                 }
             })
+        }
+
+        fn limits(
+            &self,
+            account: BareJid,
+        ) -> BoxFuture<'static, Result<LimitsReport, Unavailable>> {
+            let shard = ShardState::new(ShardId(0), 1);
+            Box::pin(async move { Ok(shard.quota(&account).into()) })
+        }
+
+        fn set_limits(
+            &self,
+            account: BareJid,
+            _: Change,
+        ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>> {
+            let known = account.local() != Some("nobody");
+            let report = self.limits(account);
+            Box::pin(async move { Ok(Some(report.await?).filter(|_| known)) })
         }
     }
 

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod http;
 pub mod import;
+pub mod limits;
 pub mod report;
 pub mod request;
 mod socket;

@@ -24,6 +24,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub enum Method {
     /// Reads.
     Get,
+    /// Changes something.
+    Put,
     /// Ends something.
     Delete,
 }
@@ -32,6 +34,7 @@ impl Method {
     const fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
+            Self::Put => "PUT",
             Self::Delete => "DELETE",
         }
     }
