@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod wire;
 
 use std::time::Duration;

@@ -35,8 +35,8 @@ fn blocks(kind: &str) -> Vec<String> {
 fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = blocks("toml");
-    assert_eq!(blocks.len(), 2);
-    for (block, nodes) in blocks.iter().zip([0, 3]) {
+    assert_eq!(blocks.len(), 3);
+    for (block, nodes) in blocks.iter().zip([0, 3, 0]) {
         let file = dir.path().join("holdfast.toml");
         std::fs::write(&file, block).unwrap();
         let config =
