@@ -14,6 +14,7 @@ use crate::auth::Throttle;
 use crate::config::Config;
 use crate::listen::gate::Gate;
 use crate::listen::tls::Certificates;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::router::{Edge, Presences};
 use crate::session::Directory;
@@ -21,8 +22,10 @@ use crate::session::vigil::Vigil;
 
 /// Handles that every part of a node may use. What a part owns alone is not here.
 pub struct App {
-    /// What the operator decided.
+    /// What the operator decided, at the start.
     pub config: Config,
+    /// What is in force of it now.
+    pub live: Live,
     /// The replicated state.
     pub cluster: Cluster,
     /// What resolves stanzas: database, accounts, services.

@@ -22,6 +22,7 @@ pub mod drain;
 pub mod hooks;
 pub mod host;
 pub mod listen;
+pub mod live;
 pub mod metrics;
 pub mod router;
 pub mod serve;

@@ -75,6 +75,7 @@ pub enum SessionEvent {
     ResumedHere,
     ResumedElsewhere,
     StanzaQueued,
+    AckDelayed,
     EndedClosed,
     EndedLost,
     EndedExpired,
@@ -137,14 +138,15 @@ pub struct Metrics {
     pub stanzas: Family<StanzaLabels, Counter>,
     /// Seconds from a proposal to its outcome.
     pub proposals: Histogram,
+    /// Seconds from a question to the acknowledgement.
+    pub ack_delay: Histogram,
     /// Times that a slow reader's queue was held back.
     pub held_back: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("holdfast");
-        let metrics = Self {
+        let mut metrics = Self {
             connections: Gauge::default(),
             sessions: Gauge::default(),
             hibernated: Gauge::default(),
@@ -157,56 +159,67 @@ impl Default for Metrics {
             redis_up: Gauge::default(),
             stanzas: Family::default(),
             proposals: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            ack_delay: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             held_back: Counter::default(),
-            registry: Registry::default(),
+            registry: Registry::with_prefix("holdfast"),
         };
-        registry.register(
-            "c2s_connections",
-            "Open client sockets",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "sessions",
-            "Sessions with a connection here",
-            metrics.sessions.clone(),
-        );
-        registry.register(
-            "hibernated_sessions",
-            "Sessions without a connection",
-            metrics.hibernated.clone(),
-        );
-        registry.register(
-            "refused_connections",
-            "Connections refused by a limit",
-            metrics.refused.clone(),
-        );
-        registry.register("logins", "Logins by result", metrics.logins.clone());
-        registry.register(
-            "resumes",
-            "Attempts to resume by result",
-            metrics.resumes.clone(),
-        );
-        registry.register("stanzas", "Stanzas by direction", metrics.stanzas.clone());
-        registry.register(
-            "proposal_seconds",
-            "From a proposal to its outcome",
-            metrics.proposals.clone(),
-        );
-        registry.register(
-            "held_back",
-            "Times a slow reader was held back",
-            metrics.held_back.clone(),
-        );
-        metrics.register_sessions(&mut registry);
-        Self {
-            registry,
-            ..metrics
-        }
+        metrics.register();
+        metrics
     }
 }
 
 impl Metrics {
-    fn register_sessions(&self, registry: &mut Registry) {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "c2s_connections",
+            "Open client sockets",
+            self.connections.clone(),
+        );
+        r.register(
+            "sessions",
+            "Sessions with a connection here",
+            self.sessions.clone(),
+        );
+        r.register(
+            "hibernated_sessions",
+            "Sessions without a connection",
+            self.hibernated.clone(),
+        );
+        r.register(
+            "refused_connections",
+            "Connections refused by a limit",
+            self.refused.clone(),
+        );
+        r.register("logins", "Logins by result", self.logins.clone());
+        r.register(
+            "resumes",
+            "Attempts to resume by result",
+            self.resumes.clone(),
+        );
+        r.register("stanzas", "Stanzas by direction", self.stanzas.clone());
+        r.register(
+            "proposal_seconds",
+            "From a proposal to its outcome",
+            self.proposals.clone(),
+        );
+        r.register(
+            "ack_delay_seconds",
+            "From a question to the acknowledgement",
+            self.ack_delay.clone(),
+        );
+        r.register(
+            "held_back",
+            "Times a slow reader was held back",
+            self.held_back.clone(),
+        );
+        self.register_sessions();
+    }
+}
+
+impl Metrics {
+    fn register_sessions(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "session_events",
             "What happened to sessions of shards led here",

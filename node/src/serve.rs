@@ -17,12 +17,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
 use crate::auth::{Accounts, Throttle};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::hooks::{Clash, Registry};
 use crate::host::NodeHost;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
 use crate::listen::tls::{Certificates, TlsError};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::Quota;
@@ -76,14 +77,17 @@ pub enum ServeError {
     CutShort,
 }
 
-/// Runs a node until it is told to stop.
-pub fn run(config: Config) -> Result<(), ServeError> {
+/// Reads the configuration anew.
+pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
+
+/// Runs a node until it is told to stop; `reload` is called at SIGHUP.
+pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     telemetry::install(&config.log);
     raise_descriptors();
-    actix::System::new().block_on(node(config))
+    actix::System::new().block_on(node(config, reload))
 }
 
-async fn node(config: Config) -> Result<(), ServeError> {
+async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
     make_data_dir(config.data_dir())?;
     let listeners = bind(&config)?;
@@ -94,7 +98,7 @@ async fn node(config: Config) -> Result<(), ServeError> {
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
     let (stop, stopped) = watch::channel(false);
     actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
-    actix_rt::spawn(refresh(app.clone()));
+    actix_rt::spawn(refresh(app.clone(), reload));
     actix_rt::spawn(services::retention(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -180,6 +184,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         hashing: Semaphore::new(2),
         departures: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
+        live: Live::new(config.clone()),
         config,
     }))
 }
@@ -284,14 +289,14 @@ impl Addresses {
     }
 }
 
-/// Looks for a new certificate now and then, and at SIGHUP.
-async fn refresh(app: Arc<App>) {
+/// Looks for a new certificate now and then; for that and a new configuration at SIGHUP.
+async fn refresh(app: Arc<App>, reload: Reload) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return;
     };
     loop {
         tokio::select! {
-            _ = hangup.recv() => {}
+            _ = hangup.recv() => reconfigure(&app, &reload),
             () = tokio::time::sleep(CERTIFICATE) => {}
         }
         match app.certificates.refresh() {
@@ -299,6 +304,22 @@ async fn refresh(app: Arc<App>) {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the certificate in use stays"),
         }
+    }
+}
+
+/// A configuration that is refused changes nothing.
+fn reconfigure(app: &App, reload: &Reload) {
+    match reload() {
+        Ok(fresh) => {
+            let waiting = app.live.reload(&fresh);
+            app.cluster.set_settings(app.live.get().settings());
+            tracing::info!("the configuration was read again");
+            if !waiting.is_empty() {
+                let sections = waiting.join(", ");
+                tracing::warn!(%sections, "some of what changed needs a restart");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the configuration in force stays"),
     }
 }
 

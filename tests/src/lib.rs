@@ -16,3 +16,12 @@ use std::time::Duration;
 
 /// What the server must do comes within this time, even on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until something has become true. Looks again and again, for as long as [`PATIENCE`].
+pub async fn until(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_true().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

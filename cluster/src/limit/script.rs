@@ -128,7 +128,7 @@ impl Decision {
                 at: notice.at,
             },
             Occasion::LimitsSet => What::Set,
-            Occasion::StanzaQueued { .. } => return None,
+            Occasion::StanzaQueued { .. } | Occasion::AckDelayed { .. } => return None,
         };
         let account = notice.session.bare();
         Some(Self { account, what })

@@ -43,6 +43,12 @@ pub enum Occasion {
         /// It is worth a push notification (IM-105).
         important: bool,
     },
+    /// The client has not answered for long what it has of so many stanzas (`sm.max_ack_delay`). Only the node
+    /// of its connection tells of it.
+    AckDelayed {
+        /// How many are in flight.
+        stanzas: u32,
+    },
     /// The session is over.
     Ended(EndReason),
     /// The account has limits of its own from now on, or no longer.

@@ -39,7 +39,7 @@ impl ShardState {
         }
     }
 
-    fn resumable(&self, account: &BareJid, smid: &SmId) -> Option<Jid> {
+    pub(super) fn resumable(&self, account: &BareJid, smid: &SmId) -> Option<Jid> {
         let user = self.users.get(account)?;
         let (resource, _) = user
             .sessions
@@ -48,7 +48,7 @@ impl ShardState {
         Some(account.with_prepared_resource(resource))
     }
 
-    fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
+    pub(super) fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
         let user = self.users.get(account)?;
         user.old
             .iter()

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::state::ShardState;
 use super::{Effect, Item, Pending};
-use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId};
+use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// A session as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -96,6 +96,15 @@ impl ShardState {
                 .map(|(seq, item)| (seq, item.clone()))
                 .collect(),
         )
+    }
+
+    /// Whether there is nothing to resume under this identifier, and then the inbound count of the session that
+    /// was there (SM-47).
+    pub fn refuses(&self, account: &BareJid, smid: &SmId) -> Option<Option<u32>> {
+        match self.resumable(account, smid) {
+            Some(_) => None,
+            None => Some(self.old_h(account, smid)),
+        }
     }
 
     /// The account's sessions.

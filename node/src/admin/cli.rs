@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Source {
     /// The configuration; without one: a single node, SQLite, a self-signed certificate, localhost
     #[arg(long, global = true, env = "HOLDFAST_CONFIG", value_name = "FILE")]
@@ -159,7 +159,11 @@ pub fn main() -> ExitCode {
 
 fn run(source: &Source, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve => Ok(crate::serve::run(load(source)?)?),
+        Command::Serve => {
+            let again = source.clone();
+            let reload = Box::new(move || load(&again));
+            Ok(crate::serve::run(load(source)?, reload)?)
+        }
         Command::Demo(options) => match demo::run(&options)?.is_clean() {
             true => Ok(()),
             false => Err(Failure::Broken),

@@ -12,7 +12,7 @@ use super::error::{ConfigError, Rule};
 use super::value;
 
 /// `[cluster]`: which node this is, and how it finds and recognises the others.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
     /// The seat. Always set in a loaded configuration.

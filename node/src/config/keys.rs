@@ -28,6 +28,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "max_old_sessions",
             "max_unacked_stanzas",
             "max_ack_delay",
+            "ack_timeout",
             "s2s",
             "on_timeout",
             "first_count",

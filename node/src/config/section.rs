@@ -13,7 +13,7 @@ use super::error::{ConfigError, Rule};
 use super::value::{self, Network};
 
 /// `[c2s]`: clients' connections.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct C2s {
     /// Where clients connect and start TLS by themselves.
@@ -73,7 +73,7 @@ impl C2s {
 }
 
 /// `[tls]`: the certificate for clients.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// The chain, PEM; read again when it changes. Absent: a self-signed one is made, for localhost only.
@@ -92,7 +92,7 @@ impl Tls {
 }
 
 /// `[auth]`: how clients prove who they are.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// The mechanisms that are offered.
@@ -131,7 +131,7 @@ fn mechanisms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mechanis
 }
 
 /// `[sm]`: stream management. Each key continues an option of Prosody's mod_smacks, named beside it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sm {
     /// How long a session waits for its client to come back (`smacks_hibernation_time`).
@@ -149,6 +149,9 @@ pub struct Sm {
     /// How late one may be before the client counts as delayed (`smacks_max_ack_delay`).
     #[serde(deserialize_with = "value::duration")]
     pub max_ack_delay: Duration,
+    /// How long a question about what is in flight may stay unanswered before the connection counts as dead (SM-33).
+    #[serde(deserialize_with = "value::duration")]
+    pub ack_timeout: Duration,
     /// Between servers too (`smacks_enabled_s2s`).
     pub s2s: bool,
     /// What becomes of unacknowledged messages when a session ends.
@@ -166,6 +169,7 @@ impl Default for Sm {
             max_old_sessions: 10,
             max_unacked_stanzas: 0,
             max_ack_delay: Duration::from_secs(60),
+            ack_timeout: Duration::from_secs(90),
             s2s: false,
             on_timeout: OnTimeout::Archive,
             first_count: 0,
@@ -182,7 +186,8 @@ impl Sm {
         if self.push_hibernation_time.as_secs() > LONGEST {
             return Err(Rule::Between(0, LONGEST).broken("sm.push_hibernation_time"));
         }
-        at_least_a_second(self.max_ack_delay, "sm.max_ack_delay")
+        at_least_a_second(self.max_ack_delay, "sm.max_ack_delay")?;
+        at_least_a_second(self.ack_timeout, "sm.ack_timeout")
     }
 }
 
@@ -195,7 +200,7 @@ fn at_least_a_second(time: Duration, key: &'static str) -> Result<(), ConfigErro
 }
 
 /// `[archive]`: what is kept of messages.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Archive {
     /// For accounts that did not say what they prefer.
@@ -221,7 +226,7 @@ pub enum KeepByDefault {
 }
 
 /// `[push]`: what a service learns that wakes a user's device (XEP-0357). It may be anybody's.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Push {
     /// Who wrote last.
@@ -231,7 +236,7 @@ pub struct Push {
 }
 
 /// `[limits]`: rates and counts; zero turns one off.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Per session; bursts of five times as many pass (T-15, T-53).
@@ -275,7 +280,7 @@ fn redis_url<'de, D: Deserializer<'de>>(
 }
 
 /// `[admin]`: the operator's interface.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// Health, metrics and the API.
@@ -291,7 +296,7 @@ impl Default for Admin {
 }
 
 /// `[log]`: what is written to standard error.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// For people or for programs.

@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer};
 use super::value::Secret;
 
 /// `[storage]`: the database. Absent: SQLite in the data directory.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
     #[serde(deserialize_with = "url")]

@@ -19,7 +19,7 @@ pub trait SessionHook: Send + Sync + 'static {
 pub struct Heard<'a> {
     /// What happened, to which session, and when.
     pub notice: &'a Notice,
-    /// This node leads the session's shard.
+    /// This node leads the session's shard, or is the only one to hear of it.
     pub leads: bool,
     /// What this node counts.
     pub metrics: &'a Metrics,

@@ -33,6 +33,7 @@ fn event(what: Occasion) -> Option<SessionEvent> {
         Occasion::HibernationEnd { across: false } => SessionEvent::ResumedHere,
         Occasion::HibernationEnd { across: true } => SessionEvent::ResumedElsewhere,
         Occasion::StanzaQueued { .. } => SessionEvent::StanzaQueued,
+        Occasion::AckDelayed { .. } => SessionEvent::AckDelayed,
         Occasion::Ended(reason) => ended(reason),
         Occasion::LimitsSet => return None,
     })

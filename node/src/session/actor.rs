@@ -21,17 +21,19 @@ use proto::stanza::{Kind, Stanza};
 use proto::stream::{Condition, Input, StreamError};
 use proto::{BareJid, Jid};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::Mail;
 use super::inbox::{Inbox, Work};
 use super::outbox::Outbox;
-use super::pulse::{Beat, Pulse};
+use super::pulse::{Beat, Pulse, Times, millis};
 use super::pump::{FromPump, Order};
 use super::resume::Entered;
 use crate::app::App;
 use crate::clock;
+use crate::config::Config;
 use crate::metrics::Direction;
 use crate::router::SessionContext;
 
@@ -95,6 +97,7 @@ pub struct SessionActor {
     pub(super) outbox: Outbox,
     pub(super) late: u64,
     pub(super) pulse: Pulse,
+    pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) started: Instant,
     /// The ping that is not answered yet, and what it would acknowledge.
     pub(super) ping: Option<(String, u64)>,
@@ -111,8 +114,12 @@ pub struct SessionActor {
 impl SessionActor {
     /// The actor of a session; `orders` go to its pump.
     pub fn new(app: Arc<App>, opening: Opening, orders: UnboundedSender<Order>) -> Self {
-        let c2s = &app.config.c2s;
-        let pulse = Pulse::new(millis(c2s.idle_timeout), millis(c2s.ping_timeout));
+        let config = app.live.watch();
+        let counts = opening.outgoing.counts();
+        let times = {
+            let config = config.borrow();
+            Times::of(&config.c2s, &config.sm, counts)
+        };
         let account = opening.session.bare();
         let context = SessionContext {
             edge: app.edge.clone(),
@@ -140,7 +147,8 @@ impl SessionActor {
             orders,
             outbox: opening.outbox,
             late: opening.late,
-            pulse,
+            pulse: Pulse::new(times),
+            config,
             started: clock::instant(),
             ping: None,
             buffer: Vec::new(),
@@ -169,8 +177,10 @@ impl SessionActor {
             Input::Enable { resume, max } => self.inbox.push(Work::Enable { resume, max }),
             Input::AckRequest => self.inbox.push(Work::AckRequest(self.now())),
             Input::Ack(h) => self.acknowledged(h, ctx),
-            // Nothing is held back for an inactive client, so there is nothing to let go.
-            Input::Csi(_) => self.inbox.push(Work::Nothing),
+            Input::Csi(active) => {
+                self.pulse.set_inactive(!active);
+                self.inbox.push(Work::Nothing);
+            }
             Input::Closed => self.inbox.push(Work::Closed),
             Input::Failed(_) => self.inbox.push(Work::Violation),
             Input::StartTls
@@ -223,7 +233,11 @@ impl SessionActor {
     /// The client has everything below `upto`. A lost word costs nothing: the next one repeats it.
     fn tell(&mut self, upto: Option<u64>) {
         let (stanzas, bytes) = self.outgoing.in_flight();
-        self.pulse.answered(stanzas, bytes);
+        if let Some(asked) = self.pulse.asking_since() {
+            let delay = Duration::from_millis(self.now().saturating_sub(asked));
+            self.app.metrics.ack_delay.observe(delay.as_secs_f64());
+        }
+        self.pulse.answered(self.now(), stanzas, bytes);
         if upto.is_some() {
             let acknowledge = Command::Acknowledge(self.acknowledge());
             self.app.cluster.propose_lazily(&self.account, acknowledge);
@@ -317,12 +331,18 @@ impl SessionActor {
             return;
         }
         let now = self.now();
-        if self.pulse.next(now) == Beat::Ask || self.is_over_limit() {
+        if self.config.has_changed().unwrap_or(false) {
+            self.set_times();
+        }
+        if self.pulse.next(now) == Beat::Ask {
             self.ask(now);
+        }
+        if self.pulse.next(now) == Beat::Late {
+            self.late();
         }
         let next = match self.pulse.next(now) {
             Beat::At(at) => at,
-            Beat::Ask => now,
+            Beat::Ask | Beat::Late => now,
             Beat::Dead => {
                 let error = StreamError::new(Condition::ConnectionTimeout);
                 self.order(Order::Fail(Box::new(error)));
@@ -332,6 +352,14 @@ impl SessionActor {
         self.flush();
         let request = self.inbox.oldest_request().map(|at| at + REQUEST_PATIENCE);
         self.arm(request.map_or(next, |at| at.min(next)), now, ctx);
+    }
+
+    /// The operator's times, as they are now and as they are for this client.
+    pub(super) fn set_times(&mut self) {
+        let config = self.config.borrow_and_update();
+        let times = Times::of(&config.c2s, &config.sm, self.outgoing.counts());
+        drop(config);
+        self.pulse.set_times(times);
     }
 
     fn arm(&mut self, at: u64, now: u64, ctx: &mut Context<Self>) {
@@ -428,8 +456,4 @@ impl Drop for SessionActor {
                 .propose_lazily(&self.account, Command::Lost { session, epoch });
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
         let (orders, to_pump) = unbounded_channel();
-        let per_second = app.config.limits.stanzas_per_second;
+        let per_second = app.live.get().limits.stanzas_per_second;
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.
         drop(socket.write_all(&output).await);

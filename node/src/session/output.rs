@@ -1,7 +1,7 @@
 //! What a session's actor writes: outputs in their order, questions and answers about counts.
 
 use actix::Context;
-use cluster::session::{Detached, EndReason, Event, Output};
+use cluster::session::{Detached, EndReason, Event, Notice, Occasion, Output};
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 use proto::stream::Condition;
@@ -11,6 +11,7 @@ use super::outbox::{Entry, Pushed};
 use super::pump::Order;
 use super::write;
 use crate::clock;
+use crate::hooks::Heard;
 use crate::metrics::Direction;
 
 /// So many bytes may be on their way to the socket; more waits in the outbox (T-13).
@@ -59,13 +60,6 @@ impl SessionActor {
         }
     }
 
-    /// More is unacknowledged than the operator likes (`sm.max_unacked_stanzas`).
-    pub(super) fn is_over_limit(&self) -> bool {
-        let limit = self.app.config.sm.max_unacked_stanzas;
-        let in_flight = self.outgoing.in_flight().0;
-        limit > 0 && in_flight > limit as usize && self.outgoing.counts() && !self.pulse.is_asking()
-    }
-
     pub(super) fn ask(&mut self, now: u64) {
         if self.outgoing.counts() {
             write_request(&mut self.buffer);
@@ -75,6 +69,23 @@ impl SessionActor {
             self.ping = Some((id, self.outgoing.written()));
         }
         self.pulse.asked(now);
+    }
+
+    /// The client has not answered for long: services may want to know.
+    pub(super) fn late(&mut self) {
+        self.pulse.said_late();
+        let stanzas = u32::try_from(self.outgoing.in_flight().0).unwrap_or(u32::MAX);
+        let notice = Notice {
+            session: self.session.clone(),
+            smid: None,
+            at: clock::now(),
+            what: Occasion::AckDelayed { stanzas },
+        };
+        self.app.edge.services.heard(&Heard {
+            notice: &notice,
+            leads: true,
+            metrics: &self.app.metrics,
+        });
     }
 
     /// Whether the session is known to be ours. After a pause of the process it is only known again when
@@ -113,7 +124,8 @@ impl SessionActor {
                     let max = id.as_ref().map(|_| max);
                     SmElement::Enabled(Enabled { id, max }).write(&mut self.buffer);
                     self.outgoing.enable(seed);
-                    self.pulse.answered(0, 0);
+                    self.pulse.answered(self.now(), 0, 0);
+                    self.set_times();
                     (stanzas, bytes, self.ping) = (0, 0, None);
                     self.enabled(seed, ctx);
                 }

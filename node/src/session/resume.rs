@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::session::{Bind, Command, Event, Outcome, Output, Resume, Resumed};
+use cluster::session::{Bind, Command, Event, Outcome, Output, Resume, Resumed, ShardState};
 use cluster::{ConnId, SmId, Unavailable};
 use proto::sm::{CountTooHigh, Failed};
 use proto::stanza::error::{Condition as Refusal, StanzaError};
@@ -153,9 +153,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 .fail(StreamError::new(Condition::ResourceConstraint));
             return None;
         }
+        let smid = SmId(previd.as_str().into());
+        match self.refused(&account, &smid).await {
+            Ok(None) => {}
+            Ok(Some(h)) => return self.not_resumed(&account, h),
+            Err(error) => return self.undecided(Some(error)),
+        }
         let mut entered = Entered::new(&self.app, &account);
         let owner = self.app.cluster.owner(entered.conn);
-        let smid = SmId(previd.as_str().into());
         let command = Command::Resume(Resume {
             account: account.clone(),
             smid,
@@ -165,15 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let outcome = self.app.cluster.propose(&account, command).await;
         let (session, epoch) = match outcome {
             Ok(Outcome::Resumed { session, epoch }) => (session, epoch),
-            Ok(Outcome::NotResumed { h }) => {
-                self.app.metrics.resume(ResumeResult::NotFound);
-                throttle.failed(Some(&account), address, clock::instant());
-                self.machine.resume_failed(Failed {
-                    condition: Refusal::ItemNotFound,
-                    h,
-                });
-                return None;
-            }
+            Ok(Outcome::NotResumed { h }) => return self.not_resumed(&account, h),
             Ok(Outcome::CountTooHigh { h, sent }) => {
                 self.app.metrics.resume(ResumeResult::CountTooHigh);
                 self.machine.fail(CountTooHigh { h, sent }.into());
@@ -197,6 +194,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         self.app.metrics.resume(ResumeResult::Resumed);
         self.machine.resumed(previd, resumed.h);
         Some(self.resumed(&account, entered, session, epoch, &resumed))
+    }
+
+    /// Whether there is nothing to resume. What this node has applied may be old: only what the leader
+    /// confirms is a refusal, and it costs no entry in the log (T-40).
+    async fn refused(
+        &self,
+        account: &BareJid,
+        smid: &SmId,
+    ) -> Result<Option<Option<u32>>, Unavailable> {
+        let cluster = &self.app.cluster;
+        match cluster.read(account, |shard| shard.refuses(account, smid)) {
+            None => Ok(None),
+            Some(_) => {
+                let (of, smid) = (account.clone(), smid.clone());
+                let look = move |shard: &ShardState| shard.refuses(&of, &smid);
+                cluster.read_latest(account, look).await
+            }
+        }
+    }
+
+    fn not_resumed(&mut self, account: &BareJid, h: Option<u32>) -> Option<Opening> {
+        self.app.metrics.resume(ResumeResult::NotFound);
+        let (throttle, address) = (&self.app.resumes, Some(self.address));
+        throttle.failed(Some(account), address, clock::instant());
+        self.machine.resume_failed(Failed {
+            condition: Refusal::ItemNotFound,
+            h,
+        });
+        None
     }
 
     fn resumed(

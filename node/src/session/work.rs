@@ -108,7 +108,7 @@ impl SessionActor {
 
     fn enable(&mut self, resume: bool, max: Option<u32>, ctx: &mut Context<Self>) {
         self.busy = true;
-        let sm = &self.app.config.sm;
+        let sm = &self.config.borrow().sm.clone();
         let cap = u32::try_from(sm.hibernation_time.as_secs()).unwrap_or(u32::MAX);
         let after = self.incoming.next() - 1;
         self.enabling = Some(after);

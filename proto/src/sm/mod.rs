@@ -11,4 +11,4 @@ pub mod pace;
 pub use elements::{Enabled, Failed, Malformed, SmElement};
 pub use inbound::Inbound;
 pub use outbound::{CountTooHigh, Outbound, newly_acked};
-pub use pace::{Next, Pace};
+pub use pace::{Next, Pace, Terms};

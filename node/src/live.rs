@@ -1,0 +1,89 @@
+//! The configuration in force: what may change while the node runs.
+//!
+//! At SIGHUP the configuration is read anew. Stream management, the archive's rules, timeouts of connections and
+//! limits of sessions and stanzas take effect at once, for sessions that exist too; whatever else has
+//! changed waits for a restart, and is named.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+
+/// Holds the configuration in force. Readers keep what they have read until they look again.
+#[derive(Debug)]
+pub struct Live(watch::Sender<Arc<Config>>);
+
+impl Live {
+    /// Begins with what the node was started with.
+    pub fn new(config: Config) -> Self {
+        Self(watch::Sender::new(Arc::new(config)))
+    }
+
+    /// The configuration, now.
+    pub fn get(&self) -> Arc<Config> {
+        self.0.borrow().clone()
+    }
+
+    /// The configuration, and its changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Config>> {
+        self.0.subscribe()
+    }
+
+    /// Takes over what may change. Returns the sections in which something else has changed.
+    pub fn reload(&self, fresh: &Config) -> Vec<&'static str> {
+        let mut next = Config::clone(&self.0.borrow());
+        next.sm = fresh.sm.clone();
+        next.archive = fresh.archive.clone();
+        next.c2s.idle_timeout = fresh.c2s.idle_timeout;
+        next.c2s.ping_timeout = fresh.c2s.ping_timeout;
+        next.limits.sessions_per_account = fresh.limits.sessions_per_account;
+        next.limits.stanzas_per_second = fresh.limits.stanzas_per_second;
+        let fixed = [
+            ("domain", next.domains() == fresh.domains()),
+            ("data_dir", next.data_dir() == fresh.data_dir()),
+            ("c2s", next.c2s == fresh.c2s),
+            ("tls", next.tls == fresh.tls),
+            ("auth", next.auth == fresh.auth),
+            ("storage", next.storage == fresh.storage),
+            ("limits", next.limits == fresh.limits),
+            ("push", next.push == fresh.push),
+            ("redis", next.redis.is_some() == fresh.redis.is_some()),
+            ("cluster", next.cluster == fresh.cluster),
+            ("admin", next.admin == fresh.admin),
+            ("log", next.log == fresh.log),
+        ];
+        self.0.send_replace(Arc::new(next));
+        fixed
+            .into_iter()
+            .filter_map(|(section, same)| (!same).then_some(section))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(sets: &[&str]) -> Config {
+        let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
+        Config::load(None, &sets, []).unwrap()
+    }
+
+    #[test]
+    fn what_may_change_does_and_the_rest_is_named() {
+        let live = Live::new(config(&[]));
+        let fresh = config(&[
+            "sm.hibernation_time=7s",
+            "c2s.ping_timeout=9s",
+            "admin.listen=127.0.0.1:1",
+            "limits.logins_per_minute=1",
+        ]);
+        assert_eq!(live.reload(&fresh), ["limits", "admin"]);
+        let now = live.get();
+        assert_eq!(now.sm.hibernation_time.as_secs(), 7);
+        assert_eq!(now.c2s.ping_timeout.as_secs(), 9);
+        assert_eq!(now.admin.listen.port(), 9090);
+        assert_eq!(live.reload(&config(&[])), [""; 0]);
+    }
+}
