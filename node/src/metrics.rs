@@ -84,7 +84,6 @@ pub enum SessionEvent {
     EndedAdmin,
     EndedViolation,
     EndedCredentials,
-    EndedOverflow,
 }
 
 /// Labels of [`Metrics::session_events`].

@@ -3,6 +3,7 @@
 //! What fails is not tried again here: the connection is given up, the shard decides by itself, and after
 //! the next connection everything is compared anyway.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -11,7 +12,7 @@ use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, TlsMode, Value,
+    Arg, AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, TlsMode, Value,
 };
 use tokio::time::timeout;
 
@@ -92,20 +93,42 @@ impl Store {
                     .map_err(|_| StoreError::Late)??
             }
             Link::Cluster(link) => {
-                let one = |call: Cmd| {
-                    let mut link = link.clone();
-                    async move {
-                        let answer = timeout(CALL, call.query_async::<Value>(&mut link)).await;
-                        answer.map_err(|_| StoreError::Late)
-                    }
-                };
-                // Those of one account go to one server, in this order.
-                let answers = stream::iter(calls).map(one).buffered(CALLS);
-                answers.try_collect().await?
+                // The link may send what it is given at one time in any order.
+                let one = |calls: Vec<(usize, Cmd)>| one_by_one(link.clone(), calls);
+                let parts = stream::iter(by_account(calls)).map(one);
+                let answers: Vec<_> = parts.buffer_unordered(CALLS).try_concat().await?;
+                let answers: BTreeMap<usize, _> = answers.into_iter().collect();
+                answers.into_values().collect()
             }
         };
         answers.into_iter().map(read).collect()
     }
+}
+
+/// Numbered calls, those of one account together in their order.
+fn by_account(calls: Vec<Cmd>) -> Vec<Vec<(usize, Cmd)>> {
+    let mut parts: BTreeMap<Vec<u8>, Vec<_>> = BTreeMap::new();
+    for (number, call) in calls.into_iter().enumerate() {
+        // EVALSHA, the script, the number of keys, the first key.
+        let key = match call.args_iter().nth(3) {
+            Some(Arg::Simple(key)) => key.to_vec(),
+            _ => Vec::new(),
+        };
+        parts.entry(key).or_default().push((number, call));
+    }
+    parts.into_values().collect()
+}
+
+async fn one_by_one(
+    mut link: ClusterConnection,
+    calls: Vec<(usize, Cmd)>,
+) -> Result<Vec<(usize, RedisResult<Value>)>, StoreError> {
+    let mut answers = Vec::with_capacity(calls.len());
+    for (number, call) in calls {
+        let answer = timeout(CALL, call.query_async::<Value>(&mut link)).await;
+        answers.push((number, answer.map_err(|_| StoreError::Late)?));
+    }
+    Ok(answers)
 }
 
 /// A key of another type concerns one account, any other refusal all of them.

@@ -5,7 +5,6 @@
 //!
 //! A session's outbound stanzas have absolute numbers from 1. Numbers below `base` are acknowledged;
 //! those below `sent` belong to an owner who may have written them; the rest waits for the next owner.
-//! A queue that is full, or that something must be read back for, goes on without numbers behind them.
 //!
 //! ```text
 //!            Bind                     Lost, NodeLost (resumable)
@@ -30,8 +29,6 @@ mod outbox;
 pub mod output;
 mod presence;
 mod push;
-mod question;
-mod queue;
 pub mod quota;
 mod resume;
 #[cfg(test)]
@@ -39,7 +36,6 @@ mod simulation;
 #[cfg(test)]
 mod stage;
 pub mod state;
-mod ticket;
 mod view;
 
 pub use command::*;

@@ -49,7 +49,6 @@ fn ended(reason: EndReason) -> SessionEvent {
         EndReason::Admin => SessionEvent::EndedAdmin,
         EndReason::Violation => SessionEvent::EndedViolation,
         EndReason::Credentials => SessionEvent::EndedCredentials,
-        EndReason::Overflow => SessionEvent::EndedOverflow,
     }
 }
 
