@@ -17,6 +17,7 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod fail;
 pub mod id;
 pub mod identity;
 pub mod lead;

@@ -348,6 +348,16 @@ impl Cluster {
         self.dir.path().join(format!("{node}.log"))
     }
 
+    /// The next process that reaches this point dies there (`cluster::fail`).
+    pub fn arm(&self, point: &str) {
+        std::fs::write(self.dir.path().join("fail-point"), point).expect("its directory");
+    }
+
+    /// Whether nobody has reached the point yet.
+    pub fn is_armed(&self) -> bool {
+        self.dir.path().join("fail-point").exists()
+    }
+
     /// The directory of all this.
     pub fn path(&self) -> &Path {
         self.dir.path()

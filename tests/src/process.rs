@@ -80,6 +80,7 @@ impl Process {
             OsStr::new("--config"),
             config.as_os_str(),
         ]);
+        command.env("HF_FAIL_POINT", log.with_file_name("fail-point"));
         let child = command.stdout(out.try_clone()?).stderr(out).spawn()?;
         Ok(Self {
             child,

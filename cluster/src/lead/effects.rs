@@ -14,6 +14,7 @@ use super::backlog::completed_size;
 use super::{Group, MAX_BYTES, MAX_COMMANDS, Queue};
 use crate::EffectId;
 use crate::cluster::Host;
+use crate::fail;
 use crate::session::{Command, Completed, Effect, Pending};
 
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -41,6 +42,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>) {
             }
             continue;
         }
+        fail::point("effects-begun");
         // In a task of its own: if it panics, this one goes on.
         let performing = tokio::spawn(host.perform(shard, chunk.clone()));
         let performing = AbortOnDrop(performing);
@@ -48,6 +50,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>) {
             tracing::error!(%shard, %error, "carrying out effects failed");
             Vec::new()
         });
+        fail::point("effects-done");
         let (done, all) = progress.record(&chunk, done);
         for (completed, lazy) in commands(&chunk, done) {
             let queue = queue.clone();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Group, Queue};
+use crate::fail;
 use crate::session::Command;
 
 /// The longest silence while something hibernates.
@@ -33,6 +34,9 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue) {
                 }
             }
             () = tokio::time::sleep(wait) => {
+                if left < wait.as_millis() as u64 {
+                    fail::point("expiry-proposed");
+                }
                 let _ = queue.propose(Command::Tick).await;
             }
         }

@@ -44,6 +44,9 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
                 .await
                 .map(|relays| followed_by(effect, relays)),
         };
+        if effect.id != pending[pending.len() - 1].id {
+            cluster::fail::point("effects-halfway");
+        }
         match outcome {
             Ok(completed) => done.push(completed),
             Err(error) if error.is_temporary() => {
