@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::ask;
 use crate::bootstrap::Replication;
 use crate::config::Config;
 use crate::id::Owner;
@@ -50,6 +51,8 @@ pub trait Host: Send + Sync + 'static {
     /// This node leads the shard: carry out effects, in order. Returns those that are done; the rest is
     /// asked for again later. May be dropped when this node no longer leads.
     fn perform(&self, shard: ShardId, effects: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>>;
+    /// Another node's host asks ([`Cluster::ask_others`]).
+    fn answer(&self, question: Bytes) -> Bytes;
 }
 
 /// This node's part of the cluster. Clones share it; it stops when the last one is gone.
@@ -210,6 +213,15 @@ impl Cluster {
         };
         timeout(DEADLINE, latest).await.map_err(|_| Unavailable)?;
         Ok(group.read(look))
+    }
+
+    /// Asks the hosts of all other nodes that are connected; those that do not answer within two seconds are left
+    /// out.
+    pub async fn ask_others(&self, question: &Bytes) -> Vec<Bytes> {
+        match &self.0.replication.links {
+            Some(links) => ask::ask(links, question).await,
+            None => Vec::new(),
+        }
     }
 
     /// What the owner of a session with this epoch is to write, from number `from` on; none if it no

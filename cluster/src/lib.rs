@@ -13,6 +13,7 @@
 //! entry; the one on the node that owns a receiving session hands the output to its connection. So
 //! nothing is written to a socket before the commit that numbered it.
 
+mod ask;
 pub mod bootstrap;
 pub mod cluster;
 pub mod codec;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::ask::Inquiries;
 use crate::bootstrap::{self, Replication};
 use crate::cluster::{Host, catch_up};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::lead::limits::Ledger;
 use crate::lead::loss::Peers;
 use crate::lead::{Group, Queue};
 use crate::limit::Tally;
+use crate::link::Kind;
 use crate::raft::groups::{Group as Replicas, Groups};
 use crate::raft::machine::Sink;
 use crate::session::{Command, Settings};
@@ -96,6 +98,7 @@ pub async fn start(
         let (groups, queues) = (shards.clone(), queues.clone());
         let desk = Desk { groups, queues };
         links.serve(&group::KINDS, Arc::new(desk));
+        links.serve(&[Kind::Ask], Arc::new(Inquiries(host.clone())));
         tasks.spawn(group::watch_peers(links.clone(), peers_in));
     }
     let news = announce(me, shards.clone(), queues.clone(), courier);

@@ -22,6 +22,10 @@ struct Edge {
 }
 
 impl Host for Edge {
+    fn answer(&self, question: bytes::Bytes) -> bytes::Bytes {
+        question
+    }
+
     fn outputs(&self, outputs: Vec<Output>) {
         self.outputs.lock().expect("whole").extend(outputs);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cluster::session::{Completed, Notice, Output, Pending};
 use cluster::shard::map::shard_of;
 use cluster::{Host, ShardId};
@@ -39,6 +40,10 @@ impl Host for NodeHost {
                 metrics: &self.metrics,
             });
         }
+    }
+
+    fn answer(&self, question: Bytes) -> Bytes {
+        self.edge.trail.answer(&question).into()
     }
 
     fn resync(&self, shard: ShardId) {

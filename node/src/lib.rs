@@ -30,4 +30,5 @@ pub mod services;
 pub mod session;
 pub mod storage;
 pub mod telemetry;
+pub mod trace;
 mod view;

@@ -30,6 +30,7 @@ use crate::services::Quota;
 use crate::session::Directory;
 use crate::session::vigil::Vigil;
 use crate::storage::{Storage, StorageError};
+use crate::trace::Trail;
 use crate::{clock, drain, services, telemetry};
 
 /// How often per minute an account's sessions may take a resource from each other.
@@ -144,7 +145,9 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let storage = Storage::open(config.storage.url()).await?;
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
+    let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
     let edge = Arc::new(Edge {
+        trail: Trail::new(seat, clock::now),
         domains: config.domains().to_vec(),
         storage,
         accounts,

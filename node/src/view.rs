@@ -3,15 +3,19 @@
 use std::path::PathBuf;
 
 use cluster::session::{Command, EndReason, Outcome, SessionView};
+use cluster::{Cluster, Mid};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
+use serde::de::DeserializeOwned;
 
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
 use crate::admin::limits::{Change, LimitsReport};
 use crate::admin::report::ClusterReport;
 use crate::admin::token;
 use crate::app::App;
+use crate::router::Edge;
+use crate::trace::{Inquiry, Mark};
 
 impl Node for App {
     fn token_file(&self) -> PathBuf {
@@ -63,6 +67,11 @@ impl Node for App {
         .boxed()
     }
 
+    fn trace(&self, id: String) -> BoxFuture<'static, Vec<Mark>> {
+        let (cluster, edge) = (self.cluster.clone(), self.edge.clone());
+        async move { trail(&cluster, &edge, id).await }.boxed()
+    }
+
     fn limits(&self, account: BareJid) -> BoxFuture<'static, Result<LimitsReport, Unavailable>> {
         let cluster = self.cluster.clone();
         async move {
@@ -101,6 +110,33 @@ impl Node for App {
         }
         .boxed()
     }
+}
+
+/// What all nodes saw of the message with this archive id, or of those that their senders called so.
+async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
+    let mids: Vec<Mid> = match id.parse() {
+        Ok(mid) => vec![mid],
+        Err(_) => {
+            let told: Vec<String> = ask(cluster, &Inquiry::Called(id.clone())).await;
+            let told = told.iter().filter_map(|id| id.parse().ok());
+            edge.trail.called(&id).into_iter().chain(told).collect()
+        }
+    };
+    let ids = mids.iter().map(Mid::to_string).collect();
+    let mut marks: Vec<Mark> = ask(cluster, &Inquiry::Of(ids)).await;
+    marks.extend(edge.trail.of(&mids));
+    marks.sort();
+    marks
+}
+
+/// The answers of all other nodes, in one.
+async fn ask<T: DeserializeOwned>(cluster: &Cluster, inquiry: &Inquiry) -> Vec<T> {
+    let question = serde_json::to_vec(inquiry).unwrap_or_default();
+    let answers = cluster.ask_others(&question.into()).await;
+    let answers = answers
+        .iter()
+        .filter_map(|answer| serde_json::from_slice(answer).ok());
+    answers.flat_map(|some: Vec<T>| some).collect()
 }
 
 /// The first `max` sessions behind `after`, by address.

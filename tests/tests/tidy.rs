@@ -121,3 +121,32 @@ fn dependencies_point_one_way() {
     check_independent("cluster", &["node", "tests", "actix", "sqlx"]);
     check_independent("node", &["tests"]);
 }
+
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("## Stream Management, row by row").nth(1);
+    let table = table
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("the table");
+    let sources = sources();
+    let is_there = |name: &str| {
+        let (file, test) = name.rsplit_once("::").unwrap_or(("", name));
+        let test = format!("fn {test}(");
+        let mut named = sources
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains(file));
+        named.any(|(_, text)| text.contains(&test))
+    };
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named = rows.flat_map(|row| {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next();
+        tests
+            .into_iter()
+            .flat_map(|tests| tests.split('`').skip(1).step_by(2))
+    });
+    let named: Vec<&str> = named.collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<&str> = named.into_iter().filter(|name| !is_there(name)).collect();
+    assert_eq!(missing, [""; 0]);
+}

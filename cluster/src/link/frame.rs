@@ -49,10 +49,12 @@ pub enum Kind {
     Propose = 12,
     /// How far a shard must be applied for a read to be current.
     ReadIndex = 13,
+    /// What one host asks the others'.
+    Ask = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Hello,
         Self::Ping,
         Self::Append,
@@ -66,6 +68,7 @@ impl Kind {
         Self::Draining,
         Self::Propose,
         Self::ReadIndex,
+        Self::Ask,
     ];
 
     /// Whether such frames overtake others: those by which a failure is found and ended.
@@ -78,7 +81,7 @@ impl Kind {
             | Self::Transfer
             | Self::Tails => true,
             Self::Append | Self::Snapshot | Self::Standing | Self::Found => false,
-            Self::Draining | Self::Propose | Self::ReadIndex => false,
+            Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask => false,
         }
     }
 

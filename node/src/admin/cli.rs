@@ -58,6 +58,14 @@ enum Command {
     /// How many sessions of an account may hibernate, and how many do
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// What became of a message: accepted, committed, archived, written, acknowledged; when and where
+    Trace {
+        /// Its archive id (the stanza-id), or the id that its sender gave it
+        id: String,
+        /// The node
+        #[command(flatten)]
+        target: Target,
+    },
     /// Print a completion script, e.g. holdfast completions bash > /etc/bash_completion.d/holdfast
     Completions {
         /// The shell
@@ -189,6 +197,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let (target, question) = command.question(address)?;
             ask(&load(source)?, &target, &question)
         }
+        Command::Trace { id, target } => ask(&load(source)?, &target, &Question::Trace(id)),
         Command::Completions { shell } => {
             // Into memory first: the generator takes a closed pipe for a reason to panic.
             let mut script = Vec::new();
@@ -264,6 +273,7 @@ mod tests {
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",
             "holdfast limits show a@x --json",
+            "holdfast trace 0190 --json",
             "holdfast limits set a@x --hibernated 3 --old default",
             "holdfast completions bash",
         ] {

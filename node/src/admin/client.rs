@@ -11,6 +11,7 @@ use super::limits::{self, Change};
 use super::request::{Answer, Method, encode, request};
 use super::table;
 use super::token::{self, Token, TokenError};
+use super::trace;
 use crate::config::Config;
 
 /// Pages of sessions that are fetched; more than a person or a shell can use.
@@ -135,6 +136,8 @@ pub enum Question {
     SessionShow(Jid),
     /// `holdfast session end`: one session, or all of an account.
     SessionEnd(Jid),
+    /// `holdfast trace`: a message's steps, by either id.
+    Trace(String),
     /// `holdfast limits show`: an account's.
     LimitsShow(Jid),
     /// `holdfast limits set`: an account's.
@@ -161,6 +164,7 @@ pub async fn answer(
             let ended = end(client, jid).await?;
             serde_json::json!({ "ended": ended })
         }
+        Question::Trace(id) => client.ask(Method::Get, &trace::path(id)).await?,
         Question::LimitsShow(jid) => client.ask(Method::Get, &limits::path(jid)).await?,
         Question::LimitsSet(jid, change) => {
             let path = limits::path(jid) + &change.query();
@@ -170,7 +174,7 @@ pub async fn answer(
     Ok(match (json, question) {
         (true, _) => format!("{value:#}\n"),
         (false, Question::ClusterStatus) => table::sections(&value),
-        (false, Question::SessionList(_)) => table::rows(&value),
+        (false, Question::SessionList(_) | Question::Trace(_)) => table::rows(&value),
         (false, Question::SessionShow(_)) => table::records(&value),
         (false, Question::SessionEnd(_)) => table::sections(&value),
         (false, Question::LimitsShow(_) | Question::LimitsSet(..)) => {

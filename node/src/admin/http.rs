@@ -9,6 +9,7 @@
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
 //! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
+//! | `GET /api/v1/trace?id=…` | see [`trace`] |
 //!
 //! Liveness asks for nothing but an answer: a node without a majority or a database must not be
 //! restarted for it. Errors are `{"error": "…"}`.
@@ -34,6 +35,8 @@ use serde::{Deserialize, Serialize};
 use super::limits::{self, Change, LimitsReport};
 use super::socket::Bounded;
 use super::token::{Token, TokenError};
+use super::trace;
+use crate::trace::Mark;
 
 /// Sessions on a page, unless fewer are asked for.
 const PAGE: usize = 1000;
@@ -58,6 +61,8 @@ pub trait Node: Send + Sync + 'static {
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>>;
     /// An account's sessions and limits.
     fn limits(&self, account: BareJid) -> BoxFuture<'static, Result<LimitsReport, Unavailable>>;
+    /// What the nodes saw of a message, oldest first.
+    fn trace(&self, id: String) -> BoxFuture<'static, Vec<Mark>>;
     /// Changes an account's limits. None if there is no such account.
     fn set_limits(
         &self,
@@ -137,6 +142,7 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/cluster", get(cluster::<N>))
         .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
+        .route("/trace", get(trace::show::<N>))
         .route("/limits", get(limits::show::<N>).put(limits::set::<N>))
         .fallback(nothing_here)
         .layer(from_fn_with_state(Arc::new(token), guard));
@@ -157,6 +163,8 @@ pub(super) enum Refusal {
     Unauthorized,
     #[error("there is nothing here")]
     NotFound,
+    #[error("no node remembers a message {0}")]
+    NoTrace(String),
     #[error("there is no session {0}")]
     NoSession(Jid),
     #[error("there is no account {0}")]
@@ -175,7 +183,9 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NotFound | Self::NoSession(_) | Self::NoAccount(_) => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoTrace(_) | Self::NoSession(_) | Self::NoAccount(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::NotAnAddress(_) | Self::NotFull => StatusCode::BAD_REQUEST,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -335,6 +345,10 @@ pub(super) mod tests {
                     _ => Ok(false),
                 }
             })
+        }
+
+        fn trace(&self, _: String) -> BoxFuture<'static, Vec<Mark>> {
+            Box::pin(async { Vec::new() })
         }
 
         fn limits(

@@ -11,4 +11,5 @@ pub mod request;
 mod socket;
 mod table;
 pub mod token;
+mod trace;
 pub mod user;

@@ -28,6 +28,7 @@ pub mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use crate::trace::Trail;
 use std::sync::Arc;
 
 use cluster::Mid;
@@ -60,6 +61,8 @@ pub struct Edge {
     pub push: Push,
     /// How full archives are.
     pub quota: Quota,
+    /// What became of messages.
+    pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.
     pub now: fn() -> u64,
     /// A source of random numbers that cannot be guessed.

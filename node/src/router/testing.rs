@@ -53,6 +53,7 @@ pub(crate) async fn edge() -> Arc<Edge> {
             .unwrap();
     }
     Arc::new(Edge {
+        trail: crate::trace::Trail::new(1, || 0),
         domains: vec!["example.org".to_owned()],
         accounts: Accounts::new(storage.clone(), || NOW),
         storage,

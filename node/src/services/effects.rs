@@ -15,6 +15,7 @@ use crate::router::subscription::Request;
 use crate::router::{Edge, contact, subscribe};
 use crate::services::push;
 use crate::storage::StorageError;
+use crate::trace::Step;
 
 /// Carries out effects and says which are done. Those that are missing are asked for again.
 pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<Completed> {
@@ -97,7 +98,7 @@ async fn archive(
         Ok(hidden) => {
             done.extend(
                 rows.iter()
-                    .map(|(effect, row)| written(effect, row, &hidden)),
+                    .map(|(effect, row)| written(edge, effect, row, &hidden)),
             );
             return Ok(());
         }
@@ -111,14 +112,20 @@ async fn archive(
                 tracing::error!(mid = %row.mid, %error, "a message is not archived");
                 done.push(nothing(effect));
             }
-            Ok(hidden) => done.push(written(effect, row, &hidden)),
+            Ok(hidden) => done.push(written(edge, effect, row, &hidden)),
         }
     }
     Ok(())
 }
 
 /// The shard believes that the archive shows what it was given to show, unless it is told otherwise.
-fn written(effect: &Pending, row: &ArchiveRow, hidden: &HashSet<(BareJid, Mid)>) -> Completed {
+fn written(
+    edge: &Edge,
+    effect: &Pending,
+    row: &ArchiveRow,
+    hidden: &HashSet<(BareJid, Mid)>,
+) -> Completed {
+    edge.trail.mark(row.mid, Step::Archived);
     if !hidden.contains(&(row.owner.clone(), row.mid)) {
         return nothing(effect);
     }

@@ -11,10 +11,12 @@
 //! 2. `<a/>` says what an outcome said before it (P1); a stanza is written when its output came (P2).
 //! 3. Once the epoch is known to be over, nothing more is written (P3).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
+use cluster::Mid;
 use cluster::session::{Acknowledge, Command, EndReason, Event, Output};
 use futures_util::stream;
 use proto::stanza::{Kind, Stanza};
@@ -36,6 +38,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::metrics::Direction;
 use crate::router::SessionContext;
+use crate::trace::Step;
 
 /// So long, in milliseconds, an `<r/>` waits for the stanzas before it (SM-24).
 pub(super) const REQUEST_PATIENCE: u64 = 5_000;
@@ -102,6 +105,8 @@ pub struct SessionActor {
     /// The ping that is not answered yet, and what it would acknowledge.
     pub(super) ping: Option<(String, u64)>,
     pub(super) buffer: Vec<u8>,
+    /// Messages in flight, by their numbers.
+    pub(super) traced: VecDeque<(u64, Mid)>,
     /// Bytes given to the pump since it last said that they are written.
     pub(super) unwritten: usize,
     pub(super) held_back: bool,
@@ -151,6 +156,7 @@ impl SessionActor {
             config,
             started: clock::instant(),
             ping: None,
+            traced: VecDeque::new(),
             buffer: Vec::new(),
             unwritten: 0,
             held_back: false,
@@ -239,8 +245,16 @@ impl SessionActor {
         }
         self.pulse.answered(self.now(), stanzas, bytes);
         if upto.is_some() {
+            self.trace_acknowledged();
             let acknowledge = Command::Acknowledge(self.acknowledge());
             self.app.cluster.propose_lazily(&self.account, acknowledge);
+        }
+    }
+
+    fn trace_acknowledged(&mut self) {
+        let acked = self.outgoing.acked();
+        while let Some((_, mid)) = self.traced.pop_front_if(|(seq, _)| *seq < acked) {
+            self.app.edge.trail.mark(mid, Step::Acknowledged);
         }
     }
 

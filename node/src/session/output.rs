@@ -13,6 +13,7 @@ use super::write;
 use crate::clock;
 use crate::hooks::Heard;
 use crate::metrics::Direction;
+use crate::trace::Step;
 
 /// So many bytes may be on their way to the socket; more waits in the outbox (T-13).
 const HIGH: usize = 64 * 1024;
@@ -133,6 +134,10 @@ impl SessionActor {
                     let late = seq < self.late;
                     let size = write::stanza(&item, &self.account, late, &mut self.buffer);
                     self.outgoing.wrote(size);
+                    if let Some(mid) = item.mid {
+                        self.app.edge.trail.mark(mid, Step::Written);
+                        self.traced.push_back((seq, mid));
+                    }
                     stanzas += 1;
                     bytes += size;
                 }

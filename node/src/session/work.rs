@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, ShardState};
-use cluster::{SmId, Unavailable};
+use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, Relay, ShardState};
+use cluster::{Mid, SmId, Unavailable};
 use proto::Jid;
 use proto::stanza::error::Condition as Refusal;
 use proto::stanza::{Header, Kind, PresenceType};
@@ -16,6 +16,7 @@ use super::pump::Order;
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::router::{self, SessionContext};
+use crate::trace::Step;
 
 /// How often a proposal is made before the connection is given up; each try waits as long as it may.
 const TRIES: usize = 3;
@@ -61,6 +62,10 @@ impl SessionActor {
         let mut context = self.context.clone();
         let job = async move {
             let stanzas = resolve(&mut context, stanzas).await;
+            let messages = messages(&stanzas);
+            for (mid, id) in &messages {
+                app.edge.trail.accepted(*mid, id.as_deref());
+            }
             let command = Command::Inbound(Inbound {
                 session,
                 epoch,
@@ -74,6 +79,10 @@ impl SessionActor {
                     break;
                 }
                 outcome = app.cluster.propose(&account, command.clone()).await;
+            }
+            if let Ok(Outcome::Handled { .. }) = outcome {
+                let mids = messages.iter().map(|(mid, _)| *mid);
+                mids.for_each(|mid| app.edge.trail.mark(mid, Step::Committed));
             }
             observe(
                 &app.metrics,
@@ -180,6 +189,17 @@ impl SessionActor {
             }
         }));
     }
+}
+
+/// The messages among what stanzas amount to, with what their sender calls them.
+fn messages(stanzas: &[Vec<Action>]) -> Vec<(Mid, Option<Box<str>>)> {
+    let messages = stanzas.iter().flatten().filter_map(|action| match action {
+        Action::Send(Relay::Message(message)) => Some(message),
+        _ => None,
+    });
+    messages
+        .map(|message| (message.mid, message.packet.header.id.clone()))
+        .collect()
 }
 
 fn observe(metrics: &Metrics, took: Duration) {

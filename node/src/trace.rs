@@ -1,0 +1,179 @@
+//! The fate of messages, by their ids: what this process saw of each (`holdfast trace`).
+//!
+//! The last steps are kept in memory, a fixed number of them. No address is kept, and no text.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cluster::Mid;
+use serde::{Deserialize, Serialize};
+
+/// So many steps are kept: 48 bytes each.
+const STEPS: usize = 1 << 16;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Its sender's node has read and resolved it.
+    Accepted,
+    /// It is on the disks of a majority; its sender may be told.
+    Committed,
+    /// An archive holds it.
+    Archived,
+    /// It was written to a recipient's connection.
+    Written,
+    /// A recipient's client has acknowledged it.
+    Acknowledged,
+}
+
+/// A step as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, in milliseconds since 1970 by the clock of that node.
+    pub at_ms: u64,
+    /// What.
+    pub step: Step,
+    /// The seat of the node that saw it.
+    pub node: u64,
+    /// The archive id.
+    pub id: String,
+}
+
+struct Kept {
+    mid: Mid,
+    at: u64,
+    /// Of the sender's own id, where it was seen.
+    id: u64,
+    step: Step,
+}
+
+/// The steps that this process saw last.
+pub struct Trail {
+    seat: u64,
+    now: fn() -> u64,
+    // Held for one push, or for one look through it when an operator asks.
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+impl Trail {
+    /// An empty trail of the node in this seat.
+    pub fn new(seat: u64, now: fn() -> u64) -> Self {
+        Self {
+            seat,
+            now,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// A message has taken a step.
+    pub fn mark(&self, mid: Mid, step: Step) {
+        self.push(mid, step, 0);
+    }
+
+    /// A message was accepted that its sender calls `id`.
+    pub fn accepted(&self, mid: Mid, id: Option<&str>) {
+        self.push(mid, Step::Accepted, id.map_or(0, digest));
+    }
+
+    fn push(&self, mid: Mid, step: Step, id: u64) {
+        let at = (self.now)();
+        let mut kept = self.kept();
+        if kept.len() == STEPS {
+            kept.pop_front();
+        }
+        kept.push_back(Kept { mid, at, id, step });
+    }
+
+    /// What was seen of a message, by its archive id (the `stanza-id`).
+    pub fn of(&self, mids: &[Mid]) -> Vec<Mark> {
+        let kept = self.kept();
+        let of = kept.iter().filter(|kept| mids.contains(&kept.mid));
+        of.map(|kept| Mark {
+            at_ms: kept.at,
+            step: kept.step,
+            node: self.seat,
+            id: kept.mid.to_string(),
+        })
+        .collect()
+    }
+
+    /// The archive ids of messages accepted here that their senders called so.
+    pub fn called(&self, id: &str) -> Vec<Mid> {
+        let wanted = digest(id);
+        let kept = self.kept();
+        let called = kept.iter().filter(|kept| kept.id == wanted);
+        called.map(|kept| kept.mid).collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one node asks another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Inquiry {
+    /// See [`Trail::called`].
+    Called(String),
+    /// See [`Trail::of`].
+    Of(Vec<String>),
+}
+
+impl Trail {
+    /// Answers another node, or nothing if it makes no sense.
+    pub fn answer(&self, question: &[u8]) -> Vec<u8> {
+        let answer = match serde_json::from_slice(question) {
+            Ok(Inquiry::Called(id)) => {
+                let ids = self.called(&id).iter().map(Mid::to_string).collect();
+                serde_json::to_vec::<Vec<String>>(&ids)
+            }
+            Ok(Inquiry::Of(ids)) => {
+                let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+                serde_json::to_vec(&self.of(&mids))
+            }
+            Err(_) => return Vec::new(),
+        };
+        answer.unwrap_or_default()
+    }
+}
+
+/// Never 0, which stands for none. The same in all processes of one build.
+fn digest(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_found_by_either_id_with_all_its_steps() {
+        let trail = Trail::new(2, || 7);
+        let (one, two) = (Mid::new(1, 1), Mid::new(1, 2));
+        trail.accepted(one, Some("m1"));
+        trail.accepted(two, None);
+        trail.mark(one, Step::Committed);
+        assert_eq!(trail.called("m1"), [one]);
+        assert_eq!(trail.called("m2"), []);
+        let steps: Vec<Step> = trail.of(&[one]).iter().map(|mark| mark.step).collect();
+        assert_eq!(steps, [Step::Accepted, Step::Committed]);
+        let question = serde_json::to_vec(&Inquiry::Of(vec![two.to_string()])).unwrap();
+        let answer: Vec<Mark> = serde_json::from_slice(&trail.answer(&question)).unwrap();
+        assert_eq!((answer[0].node, answer[0].at_ms), (2, 7));
+        assert!(trail.answer(b"nonsense").is_empty());
+    }
+
+    #[test]
+    fn only_the_last_steps_are_kept() {
+        let trail = Trail::new(1, || 0);
+        for n in 0..=STEPS as u128 {
+            trail.mark(Mid::new(0, n), Step::Written);
+        }
+        assert_eq!(trail.kept().len(), STEPS);
+        assert_eq!(trail.of(&[Mid::new(0, 0)]), []);
+    }
+}
