@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use cluster::Cluster;
 use cluster::session::Effect;
+use cluster::session::Totals;
 use cluster::status::NotReady;
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
@@ -78,11 +79,9 @@ impl App {
 
     /// The metrics page, with what is counted only when asked for.
     pub fn metrics_text(&self) -> String {
-        let counts = self.cluster.read_all(|_, shard| shard.counts());
-        let hibernated: usize = counts.iter().map(|(_, hibernated)| hibernated).sum();
-        self.metrics
-            .hibernated
-            .set(i64::try_from(hibernated).unwrap_or(i64::MAX));
+        let totals = self.cluster.read_all(|_, shard| shard.totals());
+        let totals = totals.into_iter().fold(Totals::default(), Totals::and);
+        self.metrics.set_totals(totals);
         self.metrics.limits(self.cluster.limit_counts());
         self.metrics.text()
     }

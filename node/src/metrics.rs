@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use cluster::limit::LimitCounts;
+use cluster::session::Totals;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -76,6 +77,8 @@ pub enum SessionEvent {
     ResumedElsewhere,
     StanzaQueued,
     AckDelayed,
+    MarkerBack,
+    MarkerForward,
     EndedClosed,
     EndedLost,
     EndedExpired,
@@ -120,6 +123,16 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Resumable sessions without a connection, in the shards that this node holds.
     pub hibernated: Gauge,
+    /// Ended sessions whose counts are kept, in the shards that this node holds.
+    pub old: Gauge,
+    /// Stanzas in queues of sessions, likewise.
+    pub queued: Gauge,
+    /// Their payload in bytes.
+    pub queued_bytes: Gauge,
+    /// Messages that wait for users, likewise.
+    pub undelivered: Gauge,
+    /// Work for the database that is not confirmed, likewise.
+    pub effects: Gauge,
     /// Connections refused by a limit.
     pub refused: Counter,
     /// Logins by result.
@@ -150,6 +163,11 @@ impl Default for Metrics {
             connections: Gauge::default(),
             sessions: Gauge::default(),
             hibernated: Gauge::default(),
+            old: Gauge::default(),
+            queued: Gauge::default(),
+            queued_bytes: Gauge::default(),
+            undelivered: Gauge::default(),
+            effects: Gauge::default(),
             refused: Counter::default(),
             logins: Family::default(),
             resumes: Family::default(),
@@ -214,6 +232,7 @@ impl Metrics {
             self.held_back.clone(),
         );
         self.register_sessions();
+        self.register_totals();
     }
 }
 
@@ -240,6 +259,34 @@ impl Metrics {
             "Whether Redis answers a node that leads",
             self.redis_up.clone(),
         );
+    }
+
+    /// What is counted only when it is asked for.
+    fn register_totals(&mut self) {
+        let r = &mut self.registry;
+        let kept = "Ended sessions whose counts are kept";
+        r.register("old_sessions", kept, self.old.clone());
+        let queued = "Unacknowledged stanzas of all sessions";
+        r.register("queue_stanzas", queued, self.queued.clone());
+        let bytes = "Their payload in bytes";
+        r.register("queue_bytes", bytes, self.queued_bytes.clone());
+        let waiting = "Messages that wait for users";
+        r.register("undelivered_messages", waiting, self.undelivered.clone());
+        let effects = "Work for the database that is not confirmed";
+        r.register("pending_effects", effects, self.effects.clone());
+    }
+
+    /// Takes what the shards hold.
+    pub fn set_totals(&self, totals: Totals) {
+        let set = |gauge: &Gauge, count: usize| {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set(&self.hibernated, totals.hibernated);
+        set(&self.old, totals.old);
+        set(&self.queued, totals.queued);
+        set(&self.queued_bytes, totals.queued_bytes);
+        set(&self.undelivered, totals.undelivered);
+        set(&self.effects, totals.effects);
     }
 
     /// The text that a scrape gets.

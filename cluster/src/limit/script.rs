@@ -128,7 +128,9 @@ impl Decision {
                 at: notice.at,
             },
             Occasion::LimitsSet => What::Set,
-            Occasion::StanzaQueued { .. } | Occasion::AckDelayed { .. } => return None,
+            Occasion::StanzaQueued { .. }
+            | Occasion::AckDelayed { .. }
+            | Occasion::MarkerMoved { .. } => return None,
         };
         let account = notice.session.bare();
         Some(Self { account, what })

@@ -31,7 +31,10 @@ impl ShardState {
         self.notice(jid, smid, Occasion::Ended(reason));
         self.remember(&account, &session);
         self.say_unavailable(jid, &session, out);
+        let waited = self.undelivered(&account);
         self.dispose(&account, session, out);
+        let wait = self.undelivered(&account).saturating_sub(waited);
+        self.notice_marker(jid, true, wait);
         self.forget_delivered(&account);
         self.tidy(&account);
     }

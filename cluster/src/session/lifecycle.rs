@@ -197,6 +197,7 @@ impl ShardState {
         if waiting.is_empty() {
             return;
         }
+        self.notice_marker(jid, false, waiting.len());
         let mids = waiting.values().map(|w| w.mid).collect();
         let effect = self.add_effect(Effect::Fetch {
             session: jid.clone(),

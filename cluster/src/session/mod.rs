@@ -36,6 +36,7 @@ mod simulation;
 #[cfg(test)]
 mod stage;
 pub mod state;
+mod totals;
 mod view;
 
 pub use command::*;
@@ -44,4 +45,5 @@ pub use notice::{Notice, Occasion};
 pub use output::*;
 pub use quota::{Limits, Override, Quota};
 pub use state::{Applied, Session, ShardState, Sm};
+pub use totals::Totals;
 pub use view::SessionView;

@@ -51,6 +51,14 @@ pub enum Occasion {
     },
     /// The session is over.
     Ended(EndReason),
+    /// Messages wait for the account's next session that did not before, or a session has begun to read those that
+    /// waited. The notice's session is the one that ended, or reads.
+    MarkerMoved {
+        /// Messages wait again.
+        back: bool,
+        /// How many.
+        messages: u32,
+    },
     /// The account has limits of its own from now on, or no longer.
     LimitsSet,
 }
@@ -64,6 +72,14 @@ impl ShardState {
             at: self.now,
             what,
         });
+    }
+
+    /// Tells of a marker that has moved by so many messages, if it has.
+    pub(super) fn notice_marker(&mut self, session: &Jid, back: bool, messages: usize) {
+        if messages > 0 {
+            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+            self.notice(session, None, Occasion::MarkerMoved { back, messages });
+        }
     }
 
     /// Tells of a session that has just lost its connection.

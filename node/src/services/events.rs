@@ -34,6 +34,8 @@ fn event(what: Occasion) -> Option<SessionEvent> {
         Occasion::HibernationEnd { across: true } => SessionEvent::ResumedElsewhere,
         Occasion::StanzaQueued { .. } => SessionEvent::StanzaQueued,
         Occasion::AckDelayed { .. } => SessionEvent::AckDelayed,
+        Occasion::MarkerMoved { back: true, .. } => SessionEvent::MarkerBack,
+        Occasion::MarkerMoved { back: false, .. } => SessionEvent::MarkerForward,
         Occasion::Ended(reason) => ended(reason),
         Occasion::LimitsSet => return None,
     })

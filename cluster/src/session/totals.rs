@@ -1,0 +1,62 @@
+//! What a shard holds, counted, for operators.
+
+use super::state::ShardState;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sessions, with and without connections.
+    pub sessions: usize,
+    /// Sessions without a connection.
+    pub hibernated: usize,
+    /// Ended sessions whose inbound count is kept.
+    pub old: usize,
+    /// Stanzas in the queues of sessions.
+    pub queued: usize,
+    /// Their payload, in bytes.
+    pub queued_bytes: usize,
+    /// Messages that wait for a user's next session, behind the markers.
+    pub undelivered: usize,
+    /// Work outside of the shard that is not confirmed.
+    pub effects: usize,
+}
+
+impl Totals {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sessions: self.sessions + other.sessions,
+            hibernated: self.hibernated + other.hibernated,
+            old: self.old + other.old,
+            queued: self.queued + other.queued,
+            queued_bytes: self.queued_bytes + other.queued_bytes,
+            undelivered: self.undelivered + other.undelivered,
+            effects: self.effects + other.effects,
+        }
+    }
+}
+
+impl ShardState {
+    /// Counts everything once; takes time in proportion to what there is.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            hibernated: self.deadlines.len(),
+            effects: self.pending.len(),
+            ..Totals::default()
+        };
+        for user in self.users.values() {
+            totals.sessions += user.sessions.len();
+            totals.old += user.old.len();
+            totals.undelivered += user.undelivered.len();
+            for session in user.sessions.values() {
+                totals.queued += session.queue.len();
+                totals.queued_bytes += session
+                    .queue
+                    .iter()
+                    .map(|item| item.packet.payload.len())
+                    .sum::<usize>();
+            }
+        }
+        totals
+    }
+}
