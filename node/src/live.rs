@@ -1,6 +1,6 @@
 //! The configuration in force: what may change while the node runs.
 //!
-//! At SIGHUP the configuration is read anew. Stream management, the archive's rules, timeouts of connections and
+//! At SIGHUP the configuration is read anew. Stream management, timeouts of connections and
 //! limits of sessions and stanzas take effect at once, for sessions that exist too; whatever else has
 //! changed waits for a restart, and is named.
 
@@ -34,7 +34,6 @@ impl Live {
     pub fn reload(&self, fresh: &Config) -> Vec<&'static str> {
         let mut next = Config::clone(&self.0.borrow());
         next.sm = fresh.sm.clone();
-        next.archive = fresh.archive.clone();
         next.c2s.idle_timeout = fresh.c2s.idle_timeout;
         next.c2s.ping_timeout = fresh.c2s.ping_timeout;
         next.limits.sessions_per_account = fresh.limits.sessions_per_account;
@@ -46,6 +45,7 @@ impl Live {
             ("tls", next.tls == fresh.tls),
             ("auth", next.auth == fresh.auth),
             ("storage", next.storage == fresh.storage),
+            ("archive", next.archive == fresh.archive),
             ("limits", next.limits == fresh.limits),
             ("push", next.push == fresh.push),
             ("redis", next.redis.is_some() == fresh.redis.is_some()),

@@ -195,6 +195,32 @@ async fn t_73_an_empty_admin_token_is_refused() {
 }
 
 #[tokio::test]
+async fn sm_42_a_new_password_ends_what_the_old_one_opened() {
+    let cluster = Cluster::start(1, &["alice"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut asleep = cluster.client_with(0, "alice", "asleep").await;
+    asleep.wire.cut();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let arguments = [
+        "user",
+        "passwd",
+        "alice@localhost",
+        "--password-stdin",
+        "--config",
+        &config,
+    ];
+    let output = process::run(arguments, "correct horse\n");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let end = alice.wire.end().await;
+    assert!(!end.is_passing(), "{end}");
+    let answer = asleep.try_resume(cluster.address(0)).await.unwrap();
+    assert_eq!(answer.local(), "failed");
+}
+
+#[tokio::test]
 async fn accounts_are_made_listed_and_removed() {
     let cluster = Cluster::prepare(1, "").unwrap();
     cluster.accounts(&["alice", "bob"]);

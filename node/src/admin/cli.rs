@@ -184,7 +184,9 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
         Command::User(command) => {
             let config = load(source)?;
             let now = crate::clock::now();
-            Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
+            let affected = command.unsettles().map(address).transpose()?;
+            runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?;
+            affected.map_or(Ok(()), |account| end_sessions(&config, account))
         }
         Command::Cluster(ClusterCommand::Status(target)) => {
             ask(&load(source)?, &target, &Question::ClusterStatus)
@@ -221,6 +223,24 @@ fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
         SessionCommand::Show { jid, target } => (target, Question::SessionShow(address(&jid)?)),
         SessionCommand::End { jid, target } => (target, Question::SessionEnd(address(&jid)?)),
     })
+}
+
+/// Whoever is logged in with credentials that no longer hold is so no longer (SM-42). Without a node that
+/// answers the command has done what it could, and says so.
+fn end_sessions(config: &Config, account: Jid) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let ended = Client::choose(config, None, None).and_then(|client| {
+        let question = Question::SessionEnd(account.clone());
+        runtime.block_on(client::answer(&client, &question, false))
+    });
+    match ended {
+        // A node that has none of its sessions says so.
+        Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
+        Err(error) => Ok(writeln!(
+            io::stderr(),
+            "note: sessions of {account} that are open go on: {error}"
+        )?),
+    }
 }
 
 /// Asks a running node and prints its answer.

@@ -56,6 +56,16 @@ pub enum UserCommand {
     },
 }
 
+impl UserCommand {
+    /// The account whose open sessions no longer stand on valid credentials once this is done.
+    pub fn unsettles(&self) -> Option<&str> {
+        match self {
+            Self::Passwd { jid, .. } | Self::Remove { jid } => Some(jid),
+            Self::Add { .. } | Self::List { .. } | Self::Import { .. } => None,
+        }
+    }
+}
+
 /// Why a command about accounts failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
