@@ -87,6 +87,7 @@ pub enum SessionEvent {
     EndedAdmin,
     EndedViolation,
     EndedCredentials,
+    EndedOverflow,
 }
 
 /// Labels of [`Metrics::session_events`].

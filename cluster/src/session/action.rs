@@ -1,11 +1,10 @@
 //! What a client's stanzas do, and what completed effects bring back.
 
-use std::sync::Arc;
-
 use proto::Jid;
+use proto::stanza::error::Condition;
 use proto::stanza::{Kind, Packet, PresenceType};
 
-use super::carbon::{self, Direction};
+use super::carbon::Direction;
 use super::state::ShardState;
 use super::*;
 
@@ -44,6 +43,11 @@ impl ShardState {
         match action {
             Action::Reply(packet) => self.enqueue_plain(jid, packet, out),
             Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
+            Action::Send(Relay::Iq { packet, permitted }) => {
+                if self.note_answer(jid, &packet.header) {
+                    self.send(Relay::Iq { packet, permitted }, out);
+                }
+            }
             Action::Send(relay) => self.send(relay, out),
             Action::Presence(update) => self.presence(jid, update, out),
             Action::Directed(packet) => self.directed(jid, packet, out),
@@ -94,6 +98,10 @@ impl ShardState {
         let Some(to) = message.packet.header.to.clone() else {
             return;
         };
+        if self.is_backed_up() && message.is_refusable() {
+            self.bounce(&message.packet, Condition::ResourceConstraint, out);
+            return;
+        }
         if to.bare() != account {
             let archived = message.traits.archive_sent.then_some(message.mid);
             if message.traits.archive_sent {
@@ -110,9 +118,7 @@ impl ShardState {
             }
             if message.traits.carbon {
                 for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
-                    let copy =
-                        carbon::wrap(&message.packet, archived, Direction::Sent, &account, &other);
-                    self.enqueue_plain(&other, copy, out);
+                    self.enqueue_carbon(&other, &message.packet, archived, Direction::Sent, out);
                 }
             }
         }
@@ -148,11 +154,19 @@ impl ShardState {
 
     /// An effect is done, by whichever leader: its results count once.
     pub(super) fn completed(&mut self, completed: Completed, out: &mut Vec<Output>) {
-        let Some(effect) = self.pending.remove(&completed.id) else {
+        let Some(effect) = self.remove_effect(completed.id) else {
             return;
         };
-        if let Effect::Fetch { session, .. } = &*effect {
-            self.fetched(session, completed.messages, out);
+        match &*effect {
+            Effect::Fetch { session, .. } => {
+                self.fetched(session, completed.id, completed.messages, out);
+            }
+            Effect::Return { .. } => {
+                for message in &completed.messages {
+                    self.bounce(&message.packet, Condition::RecipientUnavailable, out);
+                }
+            }
+            _ => {}
         }
         if let Effect::Unavailable { packet } = &*effect {
             // Back before the contacts were told: they have seen no gap.
@@ -167,80 +181,6 @@ impl ShardState {
         }
         for relay in completed.relays {
             self.send(relay, out);
-        }
-    }
-
-    fn fetched(&mut self, jid: &Jid, messages: Vec<Fetched>, out: &mut Vec<Output>) {
-        let Some(fetching) = self.session_mut(jid).and_then(|s| s.fetching.take()) else {
-            return;
-        };
-        let aware_upto = self.session(jid).map_or(0, |s| s.aware_upto);
-        for message in messages {
-            let order = fetching
-                .waiting
-                .iter()
-                .find(|(_, w)| w.mid == message.mid)
-                .map(|(order, _)| *order);
-            // It was read back only because it might have been hidden.
-            if message.archived && order.is_some_and(|order| order < aware_upto) {
-                continue;
-            }
-            if let (Some(user), false) = (self.users.get_mut(&jid.bare()), message.archived) {
-                user.hidden.insert(message.mid);
-            }
-            let item = Item {
-                packet: message.packet,
-                stamp: message.stamp,
-                mid: Some(message.mid),
-                archived: message.archived,
-                offline: true,
-                keep: true,
-                shared: false,
-                order: order.unwrap_or_default(),
-            };
-            self.enqueue(jid, Arc::new(item), out);
-        }
-        for item in fetching.held {
-            self.enqueue(jid, item, out);
-        }
-    }
-
-    /// Queues a stanza that nobody keeps: an answer, a push, presence, a carbon.
-    pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
-        let item = Item {
-            packet,
-            stamp: self.now,
-            mid: None,
-            archived: false,
-            offline: false,
-            keep: false,
-            shared: false,
-            order: 0,
-        };
-        self.enqueue(jid, Arc::new(item), out);
-        self.notice_queued(jid, None, false);
-    }
-
-    /// Appends to a session's queue; if somebody owns it the stanza gets its number and leaves.
-    pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
-        let Some(session) = self.session_mut(jid) else {
-            return;
-        };
-        if let Some(fetching) = &mut session.fetching {
-            fetching.held.push_back(item);
-            return;
-        }
-        let seq = session.next_out();
-        session.queue.push_back(item.clone());
-        if let Some(owner) = session.owner {
-            session.sent = seq + 1;
-            let epoch = session.epoch;
-            out.push(Output {
-                owner,
-                session: jid.clone(),
-                epoch,
-                event: Event::Stanza { seq, item },
-            });
         }
     }
 }

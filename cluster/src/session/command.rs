@@ -1,6 +1,6 @@
 //! What may be proposed to a shard, and what comes back.
 
-use proto::stanza::Packet;
+use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,14 @@ pub struct Settings {
     pub max_undelivered: u32,
     /// How long a session hibernates whose client can be woken, in milliseconds; less than without, none.
     pub push_hibernation_time: u64,
+    /// Stanzas that a session holds in full; of more only what is needed to read them back. 0 = no limit.
+    pub max_queue_stanzas: u32,
+    /// The same in bytes.
+    pub max_queue_bytes: u64,
+    /// Stanzas that a session holds in any form; with more it ends. 0 = no limit.
+    pub max_queue_ids: u32,
+    /// Bytes that may wait for the database and for other shards before senders are refused. 0 = no limit.
+    pub max_backlog_bytes: u64,
 }
 
 impl Default for Settings {
@@ -48,6 +56,10 @@ impl Default for Settings {
             old_session_ttl: 24 * 3600 * 1000,
             max_undelivered: 1000,
             push_hibernation_time: 72 * 3600 * 1000,
+            max_queue_stanzas: 2000,
+            max_queue_bytes: 8 << 20,
+            max_queue_ids: 50_000,
+            max_backlog_bytes: 64 << 20,
         }
     }
 }
@@ -214,6 +226,8 @@ pub enum EndReason {
     Violation,
     /// The account's credentials changed or it is gone.
     Credentials,
+    /// More was queued for it than can be kept in any form.
+    Overflow,
 }
 
 /// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.
@@ -332,6 +346,14 @@ pub struct Message {
     pub mid: Mid,
     /// What may be kept and copied.
     pub traits: Traits,
+}
+
+impl Message {
+    /// It would add to what waits for the database, and its sender can be told that it may not.
+    pub(super) fn is_refusable(&self) -> bool {
+        let kept = self.traits.archive_sent || self.traits.archive_received || self.traits.offline;
+        kept && self.packet.header.kind != Kind::Message(MessageType::Error)
+    }
 }
 
 /// What may be done with a message besides delivering it.

@@ -6,7 +6,7 @@ use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
-use super::carbon::{self, Direction};
+use super::carbon::Direction;
 use super::state::{ShardState, Shared, Waiting};
 use super::*;
 
@@ -44,7 +44,7 @@ impl ShardState {
                     self.enqueue_plain(&jid, packet.clone(), out);
                 }
             }
-            Relay::Hidden { account, mids } => self.hide(&account, &mids),
+            Relay::Hidden { account, mids } => self.hidden(&account, &mids),
             Relay::NoPush { account, resource } => self.no_push(&account, &resource),
             Relay::EndAll { account, reason } => {
                 for jid in self.sessions_where(&account, |_| true) {
@@ -81,6 +81,10 @@ impl ShardState {
         else {
             return;
         };
+        if self.is_backed_up() && message.is_refusable() {
+            self.bounce(&message.packet, Condition::ResourceConstraint, out);
+            return;
+        }
         let account = to.bare();
         let exact = to.resource().is_some() && self.session(&to).is_some();
         let targets = match kind {
@@ -165,9 +169,7 @@ impl ShardState {
             let mut except = targets;
             except.extend(item.packet.header.from.clone());
             for other in self.carbon_sessions(account, &except) {
-                let copy =
-                    carbon::wrap(&item.packet, archived, Direction::Received, account, &other);
-                self.enqueue_plain(&other, copy, out);
+                self.enqueue_carbon(&other, &item.packet, archived, Direction::Received, out);
             }
         }
     }
@@ -187,6 +189,7 @@ impl ShardState {
         let waiting = Waiting {
             mid: message.mid,
             hidden,
+            size: u32::try_from(message.packet.size()).unwrap_or(u32::MAX),
         };
         self.users
             .entry(account.clone())
@@ -225,10 +228,20 @@ impl ShardState {
             });
             !request || permitted || known
         });
-        if open {
-            self.enqueue_plain(&to, packet, out);
-        } else if request {
-            self.bounce(&packet, Condition::ServiceUnavailable, out);
+        if !open {
+            if request {
+                self.bounce(&packet, Condition::ServiceUnavailable, out);
+            }
+            return;
+        }
+        if request && self.is_over(&to) {
+            self.bounce(&packet, Condition::ResourceConstraint, out);
+            return;
+        }
+        let header = request.then(|| packet.header.clone());
+        self.enqueue_plain(&to, packet, out);
+        if let Some(header) = header {
+            self.note_question(&to, &header, out);
         }
     }
 }

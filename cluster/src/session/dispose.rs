@@ -1,12 +1,16 @@
 //! The end of a session: contacts are told once, what it did not get finds another way (SM-62…65).
 
 use proto::stanza::error::{Condition, StanzaError, reply};
-use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::state::{Old, Session, ShardState, Waiting};
+use super::ticket::{Body, Later, Ticket};
 use super::*;
 use crate::id::Mid;
+
+/// Messages read back at a time to be returned.
+const CHUNK: usize = 128;
 
 impl ShardState {
     /// Ends a session in full. Does nothing if there is none.
@@ -31,11 +35,16 @@ impl ShardState {
         self.notice(jid, smid, Occasion::Ended(reason));
         self.remember(&account, &session);
         self.say_unavailable(jid, &session, out);
+        // Who binds the same name again is the same user: what the old session did not get is theirs.
+        let fate = match reason {
+            EndReason::Conflict => OnTimeout::Archive,
+            _ => self.settings.on_timeout,
+        };
         let waited = self.undelivered(&account);
-        self.dispose(&account, session, out);
+        self.dispose(jid, session, fate, out);
         let wait = self.undelivered(&account).saturating_sub(waited);
         self.notice_marker(jid, true, wait);
-        self.forget_delivered(&account);
+        self.forget_delivered(&account, None);
         self.tidy(&account);
     }
 
@@ -83,70 +92,111 @@ impl ShardState {
         }
     }
 
-    fn dispose(&mut self, account: &BareJid, session: Session, out: &mut Vec<Output>) {
-        let mut held = session.queue;
-        if let Some(fetching) = session.fetching {
-            // Its effect completes into nothing; the messages wait again.
-            self.pending.remove(&fetching.effect);
-            let user = self.users.entry(account.clone()).or_default();
-            user.undelivered.extend(fetching.waiting);
-            held.extend(fetching.held);
+    /// What a session did not acknowledge finds another way, kind by kind (SM-63).
+    fn dispose(&mut self, jid: &Jid, session: Session, fate: OnTimeout, out: &mut Vec<Output>) {
+        let account = jid.bare();
+        self.answer_all(jid, &session, out);
+        if let Some(fetching) = &session.fetching {
+            self.remove_effect(fetching.effect);
         }
-        for item in held {
-            match item.packet.header.kind {
-                Kind::Message(MessageType::Normal | MessageType::Chat) if item.keep => {
-                    self.dispose_message(account, &item, out);
+        let mut returned = Vec::new();
+        for item in session.queue {
+            self.dispose_item(&account, &item, fate, out);
+        }
+        for later in session.later {
+            match later {
+                Later::Whole(item) => self.dispose_item(&account, &item, fate, out),
+                Later::Ticket(ticket) => {
+                    returned.extend(self.dispose_ticket(&account, ticket, fate));
                 }
-                Kind::Message(MessageType::Groupchat) => {
-                    self.bounce(&item.packet, Condition::RecipientUnavailable, out);
-                }
-                Kind::Iq(IqType::Get | IqType::Set) => {
-                    self.bounce(&item.packet, Condition::ServiceUnavailable, out);
-                }
-                Kind::Message(_) | Kind::Presence(_) | Kind::Iq(_) => {}
             }
+        }
+        for mids in returned.chunks(CHUNK) {
+            self.add_effect(Effect::Return {
+                account: account.clone(),
+                mids: mids.to_vec(),
+            });
         }
     }
 
-    fn dispose_message(&mut self, account: &BareJid, item: &Item, out: &mut Vec<Output>) {
-        let Some(mid) = item.mid else { return };
+    pub(super) fn dispose_item(
+        &mut self,
+        account: &BareJid,
+        item: &Item,
+        fate: OnTimeout,
+        out: &mut Vec<Output>,
+    ) {
+        match (item.packet.header.kind, item.mid) {
+            (Kind::Message(MessageType::Normal | MessageType::Chat), Some(mid)) => {
+                self.dispose_message(account, item, mid, fate, out);
+            }
+            // A room learns that its occupant is gone (IM-7).
+            (Kind::Message(MessageType::Groupchat), Some(_)) => {
+                self.bounce(&item.packet, Condition::RecipientUnavailable, out);
+            }
+            // Carbons, headlines, errors and presence had their time. Requests are answered by themselves.
+            (Kind::Message(_) | Kind::Presence(_) | Kind::Iq(_), _) => {}
+        }
+    }
+
+    fn dispose_message(
+        &mut self,
+        account: &BareJid,
+        item: &Item,
+        mid: Mid,
+        fate: OnTimeout,
+        out: &mut Vec<Output>,
+    ) {
         if item.shared && !self.release_shared(account, mid, false) {
             return;
         }
-        match self.settings.on_timeout {
-            OnTimeout::Archive => self.keep(account, item, mid),
-            OnTimeout::Bounce => self.bounce(&item.packet, Condition::RecipientUnavailable, out),
-            OnTimeout::Silent => {}
+        if fate == OnTimeout::Archive && item.keep {
+            if !item.archived && !item.offline {
+                self.write_hidden(account, item);
+            }
+            self.put_aside(account, mid, item.order, item.size());
+            return;
+        }
+        let told = match fate {
+            OnTimeout::Bounce => true,
+            // What the archive must not hold is returned, but for what says nothing.
+            OnTimeout::Archive => !item.archived && has_body(&item.packet),
+            OnTimeout::Silent => false,
+        };
+        if told {
+            self.bounce(&item.packet, Condition::RecipientUnavailable, out);
         }
     }
 
-    /// The message waits for the account's next session: the marker moves back to it if need be.
-    fn keep(&mut self, account: &BareJid, item: &Item, mid: Mid) {
-        if !item.archived && !item.offline {
-            let row = ArchiveRow {
-                owner: account.clone(),
-                mid,
-                order: item.order,
-                with: item
-                    .packet
-                    .header
-                    .from
-                    .clone()
-                    .unwrap_or_else(|| account.into()),
-                stamp: item.stamp,
-                hidden: true,
-                packet: item.packet.clone(),
-            };
-            self.add_effect(Effect::Archive(row));
+    /// The message, if it is to be read back and returned.
+    fn dispose_ticket(
+        &mut self,
+        account: &BareJid,
+        ticket: Ticket,
+        fate: OnTimeout,
+    ) -> Option<Mid> {
+        let (mid, body) = (ticket.mid(), ticket.body());
+        if matches!(body, Body::Carbon(_))
+            || (body == Body::Shared && !self.release_shared(account, mid, false))
+        {
+            return None;
         }
+        if body == Body::Waited || (body.keep() && fate == OnTimeout::Archive) {
+            self.put_aside(account, mid, ticket.order(), ticket.size());
+            return None;
+        }
+        (fate == OnTimeout::Bounce).then_some(mid)
+    }
+
+    /// The message waits for the account's next session: the marker moves back to it if need be.
+    fn put_aside(&mut self, account: &BareJid, mid: Mid, order: u64, size: u64) {
+        let user = self.users.entry(account.clone()).or_default();
         let waiting = Waiting {
             mid,
-            hidden: !item.archived,
+            hidden: user.hidden.contains(&mid),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
         };
-        self.users
-            .entry(account.clone())
-            .or_default()
-            .wait(item.order, waiting);
+        user.wait(order, waiting);
     }
 
     /// One holder of a shared message lets go of it. True if it was the last and none has acknowledged.
@@ -196,4 +246,10 @@ impl ShardState {
         };
         self.dispatch(&to.bare(), relay, out);
     }
+}
+
+/// Something is said to somebody, rather than signalled.
+fn has_body(packet: &Packet) -> bool {
+    // Our own writer made the payload, and in it no other element of a message begins like this.
+    packet.payload.windows(5).any(|bytes| bytes == b"<body")
 }

@@ -29,6 +29,14 @@ pub enum Effect {
         /// Which, oldest first.
         mids: Vec<Mid>,
     },
+    /// Messages are to be read back and returned to their senders, because the session that was to get
+    /// them is over. Completed with [`Completed::messages`].
+    Return {
+        /// The account that they were for.
+        account: BareJid,
+        /// Which.
+        mids: Vec<Mid>,
+    },
     /// A subscription stanza has reached a local contact; completed with what follows from the roster.
     Subscription(Packet),
     /// A client that is away is to be woken (XEP-0357). Completed with what the services are sent, or with
@@ -48,6 +56,21 @@ pub enum Effect {
         /// The stanza, `from` the full JID, without `to`.
         packet: Packet,
     },
+}
+
+impl Effect {
+    /// Bytes that it takes while it is pending, about.
+    pub(super) fn size(&self) -> u64 {
+        let size = match self {
+            Self::Archive(row) => row.packet.size(),
+            Self::Forget { mids, .. } | Self::Fetch { mids, .. } | Self::Return { mids, .. } => {
+                size_of_val(mids.as_slice())
+            }
+            Self::Subscription(packet) | Self::Unavailable { packet } => packet.size(),
+            Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
+        };
+        128 + size as u64
+    }
 }
 
 /// A message for an account's archive.

@@ -10,50 +10,78 @@ use std::sync::Arc;
 use proto::BareJid;
 
 use super::state::{ShardState, User, Waiting};
+use super::ticket::Later;
 use super::*;
 use crate::id::Mid;
 
 impl ShardState {
     /// These messages were meant for the archive, and their rows are hidden.
-    pub(super) fn hide(&mut self, account: &BareJid, mids: &[Mid]) {
+    pub(super) fn hidden(&mut self, account: &BareJid, mids: &[Mid]) {
         let user = self.users.entry(account.clone()).or_default();
         let hidden = |mid: &Mid| mids.contains(mid);
         for waiting in user.undelivered.values_mut() {
             waiting.hidden |= hidden(&waiting.mid);
         }
         for session in user.sessions.values_mut() {
-            let held = session.fetching.as_mut();
-            let (waiting, held) = held.map(|f| (&mut f.waiting, &mut f.held)).unzip();
-            for waiting in waiting.into_iter().flat_map(|w| w.values_mut()) {
-                waiting.hidden |= hidden(&waiting.mid);
-            }
-            let held = held.into_iter().flatten();
-            for item in session.queue.iter_mut().chain(held) {
+            let later = session.later.iter_mut().filter_map(|later| match later {
+                Later::Whole(item) => Some(item),
+                // When it is read back, or put aside, more will be known.
+                Later::Ticket(_) => None,
+            });
+            for item in session.queue.iter_mut().chain(later) {
                 if item.archived && item.mid.as_ref().is_some_and(hidden) {
                     Arc::make_mut(item).archived = false;
                 }
             }
         }
         user.hidden.extend(mids.iter().copied());
-        self.forget_delivered(account);
+        self.forget_delivered(account, Some(mids.to_vec()));
         self.tidy(account);
     }
 
-    /// Has the hidden rows deleted whose messages nobody holds or waits for any more.
-    pub(super) fn forget_delivered(&mut self, account: &BareJid) {
+    /// Writes the row that keeps a message which the archive does not show.
+    pub(super) fn write_hidden(&mut self, account: &BareJid, item: &Item) {
+        let Some(mid) = item.mid else { return };
+        let user = self.users.entry(account.clone()).or_default();
+        if !user.hidden.insert(mid) {
+            return;
+        }
+        let from = item.packet.header.from.clone();
+        self.add_effect(Effect::Archive(ArchiveRow {
+            owner: account.clone(),
+            mid,
+            order: item.order,
+            with: from.unwrap_or_else(|| account.into()),
+            stamp: item.stamp,
+            hidden: true,
+            packet: item.packet.clone(),
+        }));
+    }
+
+    /// Has the hidden rows deleted whose messages nobody holds or waits for any more. Only of `gone`, if
+    /// it is known what may have become free.
+    pub(super) fn forget_delivered(&mut self, account: &BareJid, gone: Option<Vec<Mid>>) {
         let Some(user) = self.users.get_mut(account) else {
             return;
         };
-        if user.hidden.is_empty() {
+        let mut free: BTreeSet<Mid> = match gone {
+            Some(gone) => gone
+                .into_iter()
+                .filter(|m| user.hidden.contains(m))
+                .collect(),
+            None => user.hidden.clone(),
+        };
+        if free.is_empty() {
             return;
         }
-        let held = user.held();
-        let mids: Vec<Mid> = user.hidden.difference(&held).copied().collect();
-        user.hidden.retain(|mid| held.contains(mid));
-        if !mids.is_empty() {
+        user.each_held(|mid| {
+            free.remove(&mid);
+        });
+        user.hidden.retain(|mid| !free.contains(mid));
+        if !free.is_empty() {
             self.add_effect(Effect::Forget {
                 account: account.clone(),
-                mids,
+                mids: free.into_iter().collect(),
             });
         }
     }
@@ -77,17 +105,14 @@ impl User {
         self.undelivered.insert(order, waiting);
     }
 
-    /// Every message that somebody holds or that waits for somebody.
-    pub(super) fn held(&self) -> BTreeSet<Mid> {
-        let sessions = self.sessions.values();
-        let queues = sessions.flat_map(|s| {
-            let fetching = s.fetching.iter();
-            let held = fetching.clone().flat_map(|f| f.held.iter());
-            let queued = s.queue.iter().chain(held).filter_map(|item| item.mid);
-            queued.chain(fetching.flat_map(|f| f.waiting.values().map(|w| w.mid)))
-        });
-        let waiting = self.undelivered.values().map(|w| w.mid);
-        queues.chain(waiting).collect()
+    /// Tells of every message that somebody holds or that waits for somebody.
+    pub(super) fn each_held(&self, mut tell: impl FnMut(Mid)) {
+        for session in self.sessions.values() {
+            let queue = session.queue.iter().filter_map(|item| item.mid);
+            let later = session.later.iter().filter_map(Later::mid);
+            queue.chain(later).for_each(&mut tell);
+        }
+        self.undelivered.values().for_each(|w| tell(w.mid));
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::Jid;
 
 use super::state::{Session, ShardState};
+use super::ticket::Later;
 use crate::id::Mid;
 
 /// The first thing found broken, in words.
@@ -17,16 +18,18 @@ pub fn broken(state: &ShardState) -> Option<String> {
         let mut holders: BTreeMap<Mid, u32> = BTreeMap::new();
         for (resource, session) in &user.sessions {
             let jid = account.with_prepared_resource(resource);
-            if let Some(what) = broken_session(session) {
+            if let Some(what) = broken_session(state, session) {
                 return Some(format!("{jid}: {what}"));
             }
             sleeping += u32::from(session.owner.is_none());
             if let Some(what) = broken_sleep(state, &jid, session) {
                 return Some(format!("{jid}: {what}"));
             }
-            let fetching = session.fetching.iter().flat_map(|f| &f.held);
-            for item in session.queue.iter().chain(fetching).filter(|i| i.shared) {
-                *holders.entry(item.mid.unwrap_or(Mid(0))).or_default() += 1;
+            let queue = session.queue.iter().filter(|i| i.shared);
+            let queue = queue.filter_map(|i| i.mid);
+            let later = session.later.iter().filter(|l| l.is_shared());
+            for mid in queue.chain(later.filter_map(Later::mid)) {
+                *holders.entry(mid).or_default() += 1;
             }
         }
         let (max_hibernated, max_old) = state.limits_of(account);
@@ -43,10 +46,15 @@ pub fn broken(state: &ShardState) -> Option<String> {
             return Some(format!("{account} miscounts who holds shared messages"));
         }
     }
+    let pending: u64 = state.pending.values().map(|e| e.size()).sum();
+    let outboxes = state.outboxes.values().flat_map(|o| &o.items);
+    if pending + outboxes.map(|r| r.size() as u64).sum::<u64>() != state.backlog {
+        return Some(String::from("the backlog is miscounted"));
+    }
     (state.deadlines.len() != sleeping as usize).then(|| String::from("a deadline has no session"))
 }
 
-fn broken_session(session: &Session) -> Option<&'static str> {
+fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str> {
     let next = session.next_out();
     if session.base > session.sent || session.sent > next {
         return Some("numbers of its queue are out of order");
@@ -54,12 +62,18 @@ fn broken_session(session: &Session) -> Option<&'static str> {
     if session.owner.is_some() && session.sent != next {
         return Some("an owned session has stanzas without a number");
     }
-    if session
-        .fetching
-        .as_ref()
-        .is_some_and(|f| f.waiting.is_empty())
+    if session.is_stuck(&state.settings) {
+        return Some("it has room, and what waits behind its queue does not move");
+    }
+    if let Some(fetching) = &session.fetching
+        && (fetching.count > session.later.len() || !state.pending.contains_key(&fetching.effect))
     {
         return Some("it waits for nothing");
+    }
+    let queue: u64 = session.queue.iter().map(|i| i.size()).sum();
+    let later: u64 = session.later.iter().map(Later::size).sum();
+    if (queue, later) != (session.queue_bytes, session.later_bytes) {
+        return Some("the bytes of its queue are miscounted");
     }
     None
 }

@@ -1,10 +1,8 @@
 //! How sessions begin, change hands, sleep and end.
 
-use std::collections::BTreeMap;
-
 use proto::Jid;
 
-use super::state::{Fetching, Hibernation, Session, ShardState, Sm};
+use super::state::{Hibernation, Session, ShardState, Sm};
 use super::*;
 use crate::id::{BootId, NodeId, Owner};
 
@@ -68,12 +66,13 @@ impl ShardState {
         Outcome::Done
     }
 
-    pub(super) fn acknowledge(&mut self, ack: &Acknowledge) -> Outcome {
+    pub(super) fn acknowledge(&mut self, ack: &Acknowledge, out: &mut Vec<Output>) -> Outcome {
         let Some(session) = self.owned(&ack.session, ack.epoch) else {
             return Outcome::Stale;
         };
         let upto = ack.upto.min(session.sent);
         self.trim_queue(&ack.session, upto);
+        self.refill(&ack.session, out);
         Outcome::Done
     }
 
@@ -158,58 +157,6 @@ impl ShardState {
         self.deadlines.insert((until, jid.clone()));
         self.notice_sleep(jid);
         self.enforce_limit(&jid.bare(), out);
-    }
-
-    /// Forgets stanzas below `upto`, which the client has.
-    pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64) {
-        let Some(session) = self.session_mut(jid) else {
-            return;
-        };
-        let mut received = Vec::new();
-        while session.base < upto {
-            let Some(item) = session.queue.pop_front() else {
-                break;
-            };
-            session.base += 1;
-            received.extend(item.mid.filter(|_| item.shared));
-        }
-        let account = jid.bare();
-        for mid in received {
-            self.release_shared(&account, mid, true);
-        }
-        self.forget_delivered(&account);
-    }
-
-    /// Starts reading back what waited for the account, for this session (IM-61).
-    pub(super) fn fetch_undelivered(&mut self, jid: &Jid) {
-        let account = jid.bare();
-        let Some(user) = self.users.get_mut(&account) else {
-            return;
-        };
-        let session = jid.resource().and_then(|r| user.sessions.get(r));
-        let upto = session.map_or(0, |s| s.aware_upto);
-        let mut waiting: BTreeMap<u64, _> = std::mem::take(&mut user.undelivered);
-        if upto > 0 && !waiting.is_empty() {
-            // Of a row that is not yet written nobody knows whether the archive will show it.
-            let unwritten = self.unwritten(&account);
-            waiting.retain(|order, w| *order >= upto || w.hidden || unwritten.contains(&w.mid));
-        }
-        if waiting.is_empty() {
-            return;
-        }
-        self.notice_marker(jid, false, waiting.len());
-        let mids = waiting.values().map(|w| w.mid).collect();
-        let effect = self.add_effect(Effect::Fetch {
-            session: jid.clone(),
-            mids,
-        });
-        if let Some(session) = self.session_mut(jid) {
-            session.fetching = Some(Fetching {
-                effect,
-                waiting,
-                held: Default::default(),
-            });
-        }
     }
 }
 

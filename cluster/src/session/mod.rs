@@ -5,6 +5,7 @@
 //!
 //! A session's outbound stanzas have absolute numbers from 1. Numbers below `base` are acknowledged;
 //! those below `sent` belong to an owner who may have written them; the rest waits for the next owner.
+//! A queue that is full, or that something must be read back for, goes on without numbers behind them.
 //!
 //! ```text
 //!            Bind                     Lost, NodeLost (resumable)
@@ -29,6 +30,8 @@ mod outbox;
 pub mod output;
 mod presence;
 mod push;
+mod question;
+mod queue;
 pub mod quota;
 mod resume;
 #[cfg(test)]
@@ -36,6 +39,7 @@ mod simulation;
 #[cfg(test)]
 mod stage;
 pub mod state;
+mod ticket;
 mod totals;
 mod view;
 

@@ -34,6 +34,7 @@ impl ShardState {
     }
 
     pub(super) fn post(&mut self, shard: ShardId, relay: Relay) {
+        self.backlog += relay.size() as u64;
         let outbox = self.outboxes.entry(shard).or_insert(Outbox {
             first: 1,
             items: VecDeque::new(),
@@ -63,8 +64,11 @@ impl ShardState {
 
     pub(super) fn trim(&mut self, to: ShardId, upto: u64) -> Outcome {
         if let Some(outbox) = self.outboxes.get_mut(&to) {
-            while outbox.first < upto && outbox.items.pop_front().is_some() {
+            while outbox.first < upto
+                && let Some(relay) = outbox.items.pop_front()
+            {
                 outbox.first += 1;
+                self.backlog -= relay.size() as u64;
             }
         }
         Outcome::Done

@@ -20,7 +20,8 @@ pub struct Item {
     pub mid: Option<Mid>,
     /// The account's archive holds it under `mid`.
     pub archived: bool,
-    /// It was kept while the user was away: it carries a delay (IM-61).
+    /// It was read back from the archive, where it was kept while the user was away or busy: it carries
+    /// a delay (IM-61).
     pub offline: bool,
     /// It waits for the user's next session if this one ends without it (IM-60).
     pub keep: bool,
@@ -28,6 +29,22 @@ pub struct Item {
     pub shared: bool,
     /// Its place among the account's messages.
     pub order: u64,
+}
+
+impl Item {
+    /// A stanza that nobody keeps.
+    pub(super) fn plain(packet: Packet, stamp: u64) -> Self {
+        Self {
+            packet,
+            stamp,
+            mid: None,
+            archived: false,
+            offline: false,
+            keep: false,
+            shared: false,
+            order: 0,
+        }
+    }
 }
 
 /// What the owner of a session is told, by the replica on its own node, in order.

@@ -50,7 +50,7 @@ impl ShardState {
             self.welcome(jid, &update, out);
         }
         if update.priority >= 0 && was.is_none_or(|p| p < 0) {
-            self.fetch_undelivered(jid);
+            self.take_undelivered(jid, out);
         }
     }
 

@@ -33,6 +33,7 @@ impl ShardState {
         self.trim_queue(&jid, upto);
         let epoch = self.take_epoch();
         self.take_over(&jid, epoch, &resume, out);
+        self.refill(&jid, out);
         Outcome::Resumed {
             session: jid,
             epoch,

@@ -1,11 +1,13 @@
 //! A stage for tests of one shard: sessions of a few accounts, and what their owners are told.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::*;
-use crate::id::{BootId, ConnId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// One shard, alone.
 pub(super) struct Stage {
@@ -14,6 +16,8 @@ pub(super) struct Stage {
     pub(super) settings: Settings,
     /// All that was told of, until a test takes it.
     pub(super) notices: Vec<Notice>,
+    /// Rows by account and id.
+    pub(super) archive: BTreeMap<(BareJid, Mid), Fetched>,
     conns: u64,
 }
 
@@ -67,6 +71,7 @@ impl Stage {
             now: 1_000_000,
             settings: Settings::default(),
             notices: Vec::new(),
+            archive: BTreeMap::new(),
             conns: 0,
         }
     }
@@ -101,7 +106,7 @@ impl Stage {
     }
 
     /// Sends presence.
-    pub(super) fn available(&mut self, session: &str, priority: i8) {
+    pub(super) fn available(&mut self, session: &str, priority: i8) -> Vec<Output> {
         let update = PresenceUpdate {
             packet: packet(Kind::Presence(PresenceType::Available), session, None),
             priority,
@@ -109,7 +114,7 @@ impl Stage {
             probes: Vec::new(),
             requests: Vec::new(),
         };
-        self.act(session, Action::Presence(update));
+        self.act(session, Action::Presence(update))
     }
 
     /// Binds with stream management that can be resumed as `session`.
@@ -163,6 +168,87 @@ impl Stage {
             owner: owner(self.conns),
         };
         self.apply(Command::Resume(resume))
+    }
+
+    /// Clients send these in one entry.
+    pub(super) fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Vec<Output> {
+        let mut stanzas: BTreeMap<Jid, Vec<Vec<Action>>> = BTreeMap::new();
+        for message in messages {
+            let from = message.packet.header.from.clone().expect("a sender");
+            let action = Action::Send(Relay::Message(message));
+            stanzas.entry(from).or_default().push(vec![action]);
+        }
+        let mut outputs = Vec::new();
+        for (session, stanzas) in stanzas {
+            let bound = self.state.session(&session).expect("bound");
+            let inbound = Inbound {
+                epoch: bound.epoch,
+                first: bound.next_in,
+                session,
+                stanzas,
+            };
+            outputs.extend(self.apply(Command::Inbound(inbound)).1);
+        }
+        outputs
+    }
+
+    /// The client of this session has everything below `upto`.
+    pub(super) fn acknowledge(&mut self, session: &str, upto: u64) -> Vec<Output> {
+        let session = jid(session);
+        let epoch = self.state.session(&session).expect("bound").epoch;
+        let ack = Acknowledge {
+            session,
+            epoch,
+            upto,
+        };
+        self.apply(Command::Acknowledge(ack)).1
+    }
+
+    /// Carries out one effect after the other until none is left.
+    pub(super) fn work(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(pending) = self.state.pending(EffectId(0), 1).pop() {
+            let messages = match &*pending.effect {
+                Effect::Archive(row) => {
+                    let fetched = Fetched {
+                        mid: row.mid,
+                        stamp: row.stamp,
+                        archived: !row.hidden,
+                        packet: row.packet.clone(),
+                    };
+                    self.archive.insert((row.owner.clone(), row.mid), fetched);
+                    Vec::new()
+                }
+                Effect::Forget { account, mids } => {
+                    for mid in mids {
+                        let row = self.archive.remove(&(account.clone(), *mid));
+                        assert!(row.is_some_and(|row| !row.archived), "not a hidden row");
+                    }
+                    Vec::new()
+                }
+                Effect::Fetch { session, mids } => self.rows(&session.bare(), mids),
+                Effect::Return { account, mids } => self.rows(account, mids),
+                _ => Vec::new(),
+            };
+            let done = Completed {
+                id: pending.id,
+                relays: Vec::new(),
+                messages,
+            };
+            outputs.extend(self.apply(Command::Done(vec![done])).1);
+        }
+        outputs
+    }
+
+    fn rows(&self, account: &BareJid, mids: &[Mid]) -> Vec<Fetched> {
+        let rows = mids.iter();
+        rows.filter_map(|mid| self.archive.get(&(account.clone(), *mid)).cloned())
+            .collect()
+    }
+
+    /// Hidden rows of all accounts.
+    pub(super) fn hidden(&self) -> usize {
+        self.archive.values().filter(|row| !row.archived).count()
     }
 
     pub(super) fn undelivered(&self, account: &str) -> usize {

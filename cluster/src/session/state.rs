@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::outbox::Outbox;
 use super::push::Pushing;
+use super::question::Question;
+use super::ticket::Later;
 use super::*;
 use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
@@ -35,6 +37,8 @@ pub struct ShardState {
     /// The next item expected from each shard.
     pub(super) cursors: BTreeMap<ShardId, u64>,
     pub(super) pending: BTreeMap<EffectId, Arc<Effect>>,
+    /// Bytes of `pending` and `outboxes`, about.
+    pub(super) backlog: u64,
     pub(super) next_effect: u64,
     pub(super) next_order: u64,
     pub(super) next_epoch: u64,
@@ -42,6 +46,9 @@ pub struct ShardState {
     pub(super) limits: BTreeMap<BareJid, Override>,
     /// The version of the last change to them.
     pub(super) last_limits: u64,
+    /// Sessions that the command which is being applied has given too much; empty between commands.
+    #[serde(skip)]
+    pub(super) overflown: Vec<Jid>,
     /// Of the entry that is being applied; empty between entries.
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
@@ -88,6 +95,8 @@ pub(super) struct Old {
 pub(super) struct Waiting {
     pub(super) mid: Mid,
     pub(super) hidden: bool,
+    /// Of the stanza, in bytes.
+    pub(super) size: u32,
 }
 
 /// How many sessions hold a message, and whether one of them has acknowledged it.
@@ -109,6 +118,15 @@ pub struct Session {
     /// Stanzas with lower numbers may have been written.
     pub(super) sent: u64,
     pub(super) queue: VecDeque<Arc<Item>>,
+    /// Bytes of `queue`.
+    pub(super) queue_bytes: u64,
+    /// What has no number yet, because the queue is full or something before it is being read back.
+    pub(super) later: VecDeque<Later>,
+    /// Bytes of whole stanzas in `later`.
+    pub(super) later_bytes: u64,
+    pub(super) fetching: Option<Fetching>,
+    /// Requests that the client has not answered yet.
+    pub(super) questions: VecDeque<Question>,
     pub(super) sm: Option<Sm>,
     pub(super) presence: Option<Available>,
     pub(super) carbons: bool,
@@ -117,7 +135,6 @@ pub struct Session {
     pub(super) aware_upto: u64,
     /// To whom directed presence was sent (IM-46).
     pub(super) directed: BTreeSet<Jid>,
-    pub(super) fetching: Option<Fetching>,
     pub(super) hibernation: Option<Hibernation>,
 }
 
@@ -143,12 +160,11 @@ pub(super) struct Available {
     pub(super) priority: i8,
 }
 
-/// Messages that waited are being read back; what arrives meanwhile stands behind them.
+/// The first `count` of what stands behind a queue are being read back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fetching {
     pub(super) effect: EffectId,
-    pub(super) waiting: BTreeMap<u64, Waiting>,
-    pub(super) held: VecDeque<Arc<Item>>,
+    pub(super) count: usize,
 }
 
 /// Since and until when a session has no connection, on the shard's scale.
@@ -188,11 +204,13 @@ impl ShardState {
             outboxes: BTreeMap::new(),
             cursors: BTreeMap::new(),
             pending: BTreeMap::new(),
+            backlog: 0,
             next_effect: 1,
             next_order: 1,
             next_epoch: 1,
             limits: BTreeMap::new(),
             last_limits: 0,
+            overflown: Vec::new(),
             notices: Vec::new(),
         }
     }
@@ -206,9 +224,14 @@ impl ShardState {
         self.now = batch.now;
         let before = std::mem::replace(&mut self.settings, batch.settings);
         self.settings_changed(&before, &mut out.outputs);
+        if before != self.settings {
+            self.refill_all(&mut out.outputs);
+        }
         self.expire(&mut out.outputs);
+        self.end_overflown(&mut out.outputs);
         for command in batch.commands {
             let outcome = self.command(command, &mut out.outputs);
+            self.end_overflown(&mut out.outputs);
             out.outcomes.push(outcome);
         }
         out.notices = std::mem::take(&mut self.notices);
@@ -221,7 +244,7 @@ impl ShardState {
             Command::Enable(enable) => self.enable(enable, out),
             Command::Resume(resume) => self.resume(resume, out),
             Command::Inbound(inbound) => self.inbound(inbound, out),
-            Command::Acknowledge(ack) => self.acknowledge(&ack),
+            Command::Acknowledge(ack) => self.acknowledge(&ack, out),
             Command::Lost { session, epoch } => self.lost(&session, epoch, out),
             Command::End {
                 session,
@@ -287,8 +310,22 @@ impl ShardState {
     pub(super) fn add_effect(&mut self, effect: Effect) -> EffectId {
         let id = EffectId(self.next_effect);
         self.next_effect += 1;
+        self.backlog += effect.size();
         self.pending.insert(id, Arc::new(effect));
         id
+    }
+
+    /// An effect is done, or nobody wants it any more.
+    pub(super) fn remove_effect(&mut self, id: EffectId) -> Option<Arc<Effect>> {
+        let effect = self.pending.remove(&id)?;
+        self.backlog -= effect.size();
+        Some(effect)
+    }
+
+    /// More waits for the database or for other shards than may: messages are refused.
+    pub(super) fn is_backed_up(&self) -> bool {
+        let most = self.settings.max_backlog_bytes;
+        most != 0 && self.backlog >= most
     }
 
     /// Orders follow the clock as far as they may, so that a shard which begins anew over an old database
@@ -322,13 +359,17 @@ impl Session {
             base: 1,
             sent: 1,
             queue: VecDeque::new(),
+            queue_bytes: 0,
+            later: VecDeque::new(),
+            later_bytes: 0,
+            fetching: None,
+            questions: VecDeque::new(),
             sm: None,
             presence: None,
             carbons: false,
             interested: false,
             aware_upto: 0,
             directed: BTreeSet::new(),
-            fetching: None,
             hibernation: None,
         }
     }

@@ -24,7 +24,7 @@ pub struct SessionView {
     pub resumable: bool,
     /// Stanzas that the client has not acknowledged.
     pub queue: usize,
-    /// Their payload, in bytes.
+    /// Their bytes in memory, about.
     pub queue_bytes: usize,
     /// How old the first of them is, in milliseconds of the leader's clock.
     pub oldest: u64,
@@ -78,6 +78,11 @@ impl ShardState {
             .collect()
     }
 
+    /// Bytes of pending effects and of what waits for other shards, about.
+    pub fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
     /// How many effects are pending.
     pub fn pending_count(&self) -> usize {
         self.pending.len()
@@ -117,8 +122,8 @@ impl ShardState {
             owner: s.owner,
             epoch: s.epoch,
             resumable: s.is_resumable(),
-            queue: s.queue.len(),
-            queue_bytes: s.queue.iter().map(|i| i.packet.payload.len()).sum(),
+            queue: s.load().0,
+            queue_bytes: usize::try_from(s.load().1).unwrap_or(usize::MAX),
             oldest: s
                 .queue
                 .front()
@@ -155,8 +160,7 @@ impl ShardState {
     /// Those of the messages that nobody holds and that wait for nobody.
     pub fn not_held(&self, account: &BareJid, mut mids: Vec<Mid>) -> Vec<Mid> {
         if let Some(user) = self.users.get(account) {
-            let held = user.held();
-            mids.retain(|mid| !held.contains(mid));
+            user.each_held(|held| mids.retain(|mid| *mid != held));
         }
         mids
     }

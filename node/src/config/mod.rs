@@ -108,6 +108,10 @@ impl Config {
             on_timeout: self.sm.on_timeout,
             push_hibernation_time: u64::try_from(self.sm.push_hibernation_time.as_millis())
                 .unwrap_or(u64::MAX),
+            max_queue_stanzas: self.sm.max_queue_stanzas,
+            max_queue_bytes: self.sm.max_queue_bytes,
+            max_queue_ids: self.sm.max_queue_ids,
+            max_backlog_bytes: self.limits.backlog_bytes,
             ..::cluster::session::Settings::default()
         }
     }

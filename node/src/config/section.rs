@@ -156,6 +156,13 @@ pub struct Sm {
     pub s2s: bool,
     /// What becomes of unacknowledged messages when a session ends.
     pub on_timeout: OnTimeout,
+    /// How many stanzas of one session are held in full. Of more only the ids are; they are read back when
+    /// the client has caught up.
+    pub max_queue_stanzas: u32,
+    /// The same in bytes.
+    pub max_queue_bytes: u64,
+    /// How many stanzas of one session are held in any form. With more it ends.
+    pub max_queue_ids: u32,
     /// Where both counters start. Only for tests of their wrap-around: clients expect 0.
     pub first_count: u32,
 }
@@ -172,6 +179,9 @@ impl Default for Sm {
             ack_timeout: Duration::from_secs(90),
             s2s: false,
             on_timeout: OnTimeout::Archive,
+            max_queue_stanzas: 2000,
+            max_queue_bytes: 8 << 20,
+            max_queue_ids: 50_000,
             first_count: 0,
         }
     }
@@ -249,6 +259,8 @@ pub struct Limits {
     pub failed_resumes_per_minute: u32,
     /// Bound at a time (T-44).
     pub sessions_per_account: u32,
+    /// Per shard, waiting for the database and for other shards; with more, senders of messages get an error.
+    pub backlog_bytes: u64,
 }
 
 impl Default for Limits {
@@ -259,6 +271,7 @@ impl Default for Limits {
             connections_per_address: 64,
             failed_resumes_per_minute: 30,
             sessions_per_account: 20,
+            backlog_bytes: 64 << 20,
         }
     }
 }

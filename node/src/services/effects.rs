@@ -33,7 +33,8 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
                 .forget(account, mids)
                 .await
                 .map(|()| nothing(effect)),
-            Effect::Fetch { session, mids } => fetch(edge, effect, session, mids).await,
+            Effect::Fetch { session, mids } => fetch(edge, effect, &session.bare(), mids).await,
+            Effect::Return { account, mids } => fetch(edge, effect, account, mids).await,
             Effect::Subscription(packet) => subscription(edge, shard, effect, packet).await,
             Effect::Unavailable { packet } => unavailable(edge, effect, packet).await,
             Effect::Push {
@@ -140,10 +141,10 @@ fn written(
 async fn fetch(
     edge: &Edge,
     effect: &Pending,
-    session: &Jid,
+    account: &BareJid,
     mids: &[Mid],
 ) -> Result<Completed, StorageError> {
-    let mut found = edge.storage.fetch(&session.bare(), mids).await?;
+    let mut found = edge.storage.fetch(account, mids).await?;
     let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
     found.sort_by_key(place);
     Ok(Completed {

@@ -51,6 +51,7 @@ fn ended(reason: EndReason) -> SessionEvent {
         EndReason::Admin => SessionEvent::EndedAdmin,
         EndReason::Violation => SessionEvent::EndedViolation,
         EndReason::Credentials => SessionEvent::EndedCredentials,
+        EndReason::Overflow => SessionEvent::EndedOverflow,
     }
 }
 

@@ -173,7 +173,7 @@ fn condition(reason: EndReason) -> Option<Condition> {
         EndReason::Closed => None,
         EndReason::Lost | EndReason::Expired => Some(Condition::ConnectionTimeout),
         EndReason::Conflict => Some(Condition::Conflict),
-        EndReason::Limit => Some(Condition::ResourceConstraint),
+        EndReason::Limit | EndReason::Overflow => Some(Condition::ResourceConstraint),
         EndReason::Admin | EndReason::Violation => Some(Condition::PolicyViolation),
         EndReason::Credentials => Some(Condition::NotAuthorized),
     }

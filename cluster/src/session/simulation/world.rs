@@ -404,6 +404,12 @@ impl World {
                         .filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned())
                         .collect();
                 }
+                Effect::Return { account, mids } => {
+                    messages = mids
+                        .iter()
+                        .filter_map(|m| self.archive.get(&(account.clone(), *m)).cloned())
+                        .collect();
+                }
                 Effect::Subscription(_) | Effect::Unavailable { .. } | Effect::Push { .. } => {}
             }
             done.push(Completed {

@@ -1,0 +1,406 @@
+//! A session's queue: what is numbered, and behind it what is not yet.
+//!
+//! The first part is what the client may have been sent: whole stanzas, each with a number that never
+//! changes. It holds no more than `max_queue_stanzas` and `max_queue_bytes`. What comes beyond that stands
+//! behind it without a number ([`Later`]), and moves up when acknowledgements have made room:
+//!
+//! - a message that the archive shows, or that is to be kept for the user (then a hidden row is written),
+//!   gives way to a [`Ticket`] and is read back when its turn comes;
+//! - of presence that nobody has seen yet the newest of each contact is enough (SM-40);
+//! - whoever asks something with an IQ is told that it is not possible now;
+//! - the rest stays whole, within `max_queue_bytes` more.
+//!
+//! Only more than `max_queue_ids` stanzas, or more bytes that nothing can stand for, end the session.
+//! What waited for an absent user goes the same way to the session that gets it, so that there is one
+//! order and one bound for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proto::Jid;
+use proto::stanza::error::Condition;
+use proto::stanza::{Kind, MessageType, Packet, PresenceType};
+
+use super::carbon::{self, Direction};
+use super::state::{Fetching, Session, ShardState};
+use super::ticket::{Body, Later, Ticket};
+use super::*;
+use crate::id::{EffectId, Mid};
+
+/// Stanzas read back at a time.
+const CHUNK: usize = 128;
+/// Their bytes, about, if it is more than one.
+const CHUNK_BYTES: u64 = 128 << 10;
+
+/// What is queued.
+enum Entrant {
+    /// A stanza by itself.
+    Original(Arc<Item>),
+    /// A carbon copy, and what may stand for it.
+    Carbon(Arc<Item>, Option<Ticket>),
+}
+
+impl Session {
+    /// Stanzas and bytes that it holds.
+    pub(super) fn load(&self) -> (usize, u64) {
+        (
+            self.queue.len() + self.later.len(),
+            self.queue_bytes + self.later_bytes,
+        )
+    }
+
+    /// Something stands behind the queue that could move up, and nobody is at it.
+    pub(super) fn is_stuck(&self, settings: &Settings) -> bool {
+        self.owner.is_some()
+            && self.fetching.is_none()
+            && !self.later.is_empty()
+            && settings.has_room(self.queue.len(), self.queue_bytes)
+    }
+
+    /// Appends to the numbered part; if somebody owns the session the stanza leaves.
+    fn number(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+        let seq = self.next_out();
+        self.queue_bytes += item.size();
+        self.queue.push_back(item.clone());
+        if let Some(owner) = self.owner {
+            self.sent = seq + 1;
+            out.push(Output {
+                owner,
+                session: jid.clone(),
+                epoch: self.epoch,
+                event: Event::Stanza { seq, item },
+            });
+        }
+    }
+
+    /// Takes the first numbered stanza.
+    pub(super) fn pop(&mut self) -> Option<Arc<Item>> {
+        let item = self.queue.pop_front()?;
+        self.base += 1;
+        self.queue_bytes -= item.size();
+        Some(item)
+    }
+
+    pub(super) fn postpone(&mut self, later: Later) {
+        self.later_bytes += later.size();
+        self.later.push_back(later);
+    }
+
+    fn advance(&mut self) -> Option<Later> {
+        let later = self.later.pop_front()?;
+        self.later_bytes -= later.size();
+        Some(later)
+    }
+
+    /// The client has read the archive up to behind this one, where it was if it is there.
+    fn has_read(&self, ticket: Ticket) -> bool {
+        ticket.body() == Body::Waited && ticket.order() < self.aware_upto
+    }
+
+    /// Takes away presence of this contact that nobody has seen yet and that is not on its way.
+    fn forget_presence(&mut self, from: Option<&Jid>) {
+        let busy = self.fetching.as_ref().map_or(0, |f| f.count);
+        let same = |later: &Later| match later {
+            Later::Whole(item) => {
+                is_state(&item.packet) && item.packet.header.from.as_ref() == from
+            }
+            Later::Ticket(_) => false,
+        };
+        // At most one, because each that came was looked for.
+        let place = self.later.iter().skip(busy).position(same);
+        let found = place.and_then(|place| self.later.remove(busy + place));
+        self.later_bytes -= found.map_or(0, |later| later.size());
+    }
+}
+
+/// Availability, of which the newest is all there is to know.
+fn is_state(packet: &Packet) -> bool {
+    matches!(
+        packet.header.kind,
+        Kind::Presence(PresenceType::Available | PresenceType::Unavailable)
+    )
+}
+
+/// Somebody sent it who would want to know that it did not arrive.
+fn is_answerable(packet: &Packet) -> bool {
+    matches!(
+        packet.header.kind,
+        Kind::Message(MessageType::Chat | MessageType::Normal | MessageType::Groupchat)
+    )
+}
+
+impl ShardState {
+    /// Queues a stanza that nobody keeps: an answer, a push, presence.
+    pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
+        let item = Item::plain(packet, self.now);
+        self.line_up(jid, Entrant::Original(Arc::new(item)), out);
+        self.notice_queued(jid, None, false);
+    }
+
+    /// Queues a stanza.
+    pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+        self.line_up(jid, Entrant::Original(item), out);
+    }
+
+    /// Queues a carbon copy of `original`, which the account's archive shows as `archived`.
+    pub(super) fn enqueue_carbon(
+        &mut self,
+        jid: &Jid,
+        original: &Packet,
+        archived: Option<Mid>,
+        direction: Direction,
+        out: &mut Vec<Output>,
+    ) {
+        let copy = carbon::wrap(original, archived, direction, &jid.bare(), jid);
+        let item = Item::plain(copy, self.now);
+        let body = Body::Carbon(direction);
+        let ticket = archived.map(|mid| Ticket::new(mid, 0, item.size(), body));
+        self.line_up(jid, Entrant::Carbon(Arc::new(item), ticket), out);
+        self.notice_queued(jid, None, false);
+    }
+
+    fn line_up(&mut self, jid: &Jid, entrant: Entrant, out: &mut Vec<Output>) {
+        let settings = self.settings;
+        let (Entrant::Original(item) | Entrant::Carbon(item, _)) = &entrant;
+        let Some(session) = self.session_mut(jid) else {
+            // It ended since it was chosen: what goes for its queue goes for this.
+            let item = item.clone();
+            return self.dispose_item(&jid.bare(), &item, settings.on_timeout, out);
+        };
+        let (stanzas, bytes) = session.load();
+        if settings.is_over(stanzas, bytes) {
+            self.line_up_behind(jid, entrant, out);
+        } else if session.later.is_empty() {
+            session.number(jid, item.clone(), out);
+        } else {
+            session.postpone(Later::Whole(item.clone()));
+        }
+    }
+
+    /// The queue is over its bounds (SM-34, SM-40).
+    fn line_up_behind(&mut self, jid: &Jid, entrant: Entrant, out: &mut Vec<Output>) {
+        let (item, ticket, copy) = match entrant {
+            Entrant::Original(item) => {
+                let ticket = item.ticket();
+                if ticket.is_some() && !item.archived && !item.offline {
+                    self.write_hidden(&jid.bare(), &item);
+                }
+                (item, ticket, false)
+            }
+            Entrant::Carbon(item, ticket) => (item, ticket, true),
+        };
+        // Answers to the session's own messages and requests are never refused; results have no id.
+        let foreign = copy || item.mid.is_some();
+        let refusable = match item.packet.header.kind {
+            Kind::Message(kind) => kind != MessageType::Error && foreign,
+            _ => false,
+        };
+        if refusable && ticket.is_none() && self.is_full(jid) {
+            if !copy && is_answerable(&item.packet) {
+                self.bounce(&item.packet, Condition::ResourceConstraint, out);
+            }
+            return;
+        }
+        let Some(session) = self.session_mut(jid) else {
+            return;
+        };
+        if is_state(&item.packet) {
+            session.forget_presence(item.packet.header.from.as_ref());
+        }
+        session.postpone(ticket.map_or(Later::Whole(item), Later::Ticket));
+        self.note_overflow(jid);
+    }
+
+    /// The session's queue has reached its bounds.
+    pub(super) fn is_over(&self, jid: &Jid) -> bool {
+        let load = self.session(jid).map(Session::load);
+        load.is_some_and(|(stanzas, bytes)| self.settings.is_over(stanzas, bytes))
+    }
+
+    /// There is no room for stanzas that nothing can stand for.
+    fn is_full(&self, jid: &Jid) -> bool {
+        let most = self.settings.max_queue_bytes;
+        most != 0 && self.session(jid).is_some_and(|s| s.later_bytes >= most)
+    }
+
+    /// A session that holds more than anything can stand for ends, after the command that is being applied:
+    /// others are in the middle of it.
+    fn note_overflow(&mut self, jid: &Jid) {
+        let settings = self.settings;
+        let Some(session) = self.session(jid) else {
+            return;
+        };
+        let ids = settings.max_queue_ids as usize;
+        // What came before the queue was full may be as much again.
+        let bytes = settings.max_queue_bytes.saturating_mul(2);
+        let over =
+            (ids != 0 && session.load().0 > ids) || (bytes != 0 && session.later_bytes > bytes);
+        if over && !self.overflown.contains(jid) {
+            self.overflown.push(jid.clone());
+        }
+    }
+
+    /// Ends the sessions that [`Self::note_overflow`] found.
+    pub(super) fn end_overflown(&mut self, out: &mut Vec<Output>) {
+        while let Some(jid) = self.overflown.pop() {
+            self.end(&jid, EndReason::Overflow, out);
+        }
+    }
+
+    /// Forgets stanzas below `upto`, which the client has.
+    pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64) {
+        let account = jid.bare();
+        let mut received = Vec::new();
+        while let Some(session) = self.session_mut(jid).filter(|s| s.base < upto) {
+            let Some(item) = session.pop() else { break };
+            received.extend(item.mid);
+            if let Some(mid) = item.mid.filter(|_| item.shared) {
+                self.release_shared(&account, mid, true);
+            }
+        }
+        self.forget_delivered(&account, Some(received));
+    }
+
+    /// Moves up what stands behind the queue, as far as there is room.
+    pub(super) fn refill(&mut self, jid: &Jid, out: &mut Vec<Output>) {
+        let settings = self.settings;
+        while let Some(session) = self.session_mut(jid).filter(|s| s.is_stuck(&settings)) {
+            if let Some(Later::Ticket(_)) = session.later.front() {
+                return self.read_back(jid);
+            }
+            if let Some(Later::Whole(item)) = session.advance() {
+                session.number(jid, item, out);
+            }
+        }
+    }
+
+    /// Other bounds may leave more room.
+    pub(super) fn refill_all(&mut self, out: &mut Vec<Output>) {
+        let mut stuck = Vec::new();
+        for (account, user) in &self.users {
+            let sessions = user.sessions.iter();
+            let sessions = sessions.filter(|(_, s)| s.is_stuck(&self.settings));
+            stuck.extend(sessions.map(|(r, _)| account.with_prepared_resource(r)));
+        }
+        for jid in stuck {
+            self.refill(&jid, out);
+        }
+    }
+
+    /// Has the bodies of the next few read.
+    fn read_back(&mut self, jid: &Jid) {
+        let Some(session) = self.session(jid) else {
+            return;
+        };
+        let (mut mids, mut count, mut bytes) = (Vec::new(), 0, 0);
+        for later in session.later.iter().take(CHUNK) {
+            if let Later::Ticket(ticket) = later {
+                bytes += ticket.size();
+                if !mids.is_empty() && bytes > CHUNK_BYTES {
+                    break;
+                }
+                mids.push(ticket.mid());
+            }
+            count += 1;
+        }
+        let effect = self.add_effect(Effect::Fetch {
+            session: jid.clone(),
+            mids,
+        });
+        if let Some(session) = self.session_mut(jid) {
+            session.fetching = Some(Fetching { effect, count });
+        }
+    }
+
+    /// Bodies have been read: their stanzas move up, in order. What is gone from the archive is left out.
+    pub(super) fn fetched(
+        &mut self,
+        jid: &Jid,
+        effect: EffectId,
+        messages: Vec<Fetched>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.session_mut(jid) else {
+            return;
+        };
+        let Some(fetching) = session.fetching.take_if(|f| f.effect == effect) else {
+            return;
+        };
+        let found: BTreeMap<Mid, Fetched> = messages.into_iter().map(|m| (m.mid, m)).collect();
+        let (mut gone, mut hidden) = (Vec::new(), Vec::new());
+        for _ in 0..fetching.count {
+            match session.advance() {
+                None => break,
+                Some(Later::Whole(item)) => session.number(jid, item, out),
+                // Two tickets may be of one message: its original and a carbon.
+                Some(Later::Ticket(ticket)) => match found.get(&ticket.mid()) {
+                    // It was read back only because it might have been hidden.
+                    Some(message) if message.archived && session.has_read(ticket) => {}
+                    Some(message) => {
+                        hidden.extend((!message.archived).then_some(message.mid));
+                        session.number(jid, Arc::new(read(ticket, message, jid)), out);
+                    }
+                    None => gone.push(ticket),
+                },
+            }
+        }
+        let account = jid.bare();
+        if let Some(user) = self.users.get_mut(&account) {
+            user.hidden.extend(hidden);
+        }
+        for ticket in gone.into_iter().filter(|t| t.body() == Body::Shared) {
+            self.release_shared(&account, ticket.mid(), true);
+        }
+        self.refill(jid, out);
+    }
+
+    /// What waited for the account stands behind this session's queue from now on (IM-61).
+    pub(super) fn take_undelivered(&mut self, jid: &Jid, out: &mut Vec<Output>) {
+        let account = jid.bare();
+        let upto = self.session(jid).map_or(0, |s| s.aware_upto);
+        // Of a row that is not yet written nobody knows whether the archive will show it.
+        let unwritten = if upto > 0 {
+            self.unwritten(&account)
+        } else {
+            BTreeSet::new()
+        };
+        let Some(user) = self.users.get_mut(&account) else {
+            return;
+        };
+        let session = jid.resource().and_then(|r| user.sessions.get_mut(r));
+        let Some(session) = session else { return };
+        for (order, waiting) in std::mem::take(&mut user.undelivered) {
+            if order >= upto || waiting.hidden || unwritten.contains(&waiting.mid) {
+                let size = u64::from(waiting.size);
+                let ticket = Ticket::new(waiting.mid, order, size, Body::Waited);
+                session.postpone(Later::Ticket(ticket));
+            }
+        }
+        self.refill(jid, out);
+    }
+}
+
+/// The stanza that a ticket stood for.
+fn read(ticket: Ticket, message: &Fetched, jid: &Jid) -> Item {
+    if let Body::Carbon(direction) = ticket.body() {
+        let archived = Some(message.mid);
+        let copy = carbon::wrap(&message.packet, archived, direction, &jid.bare(), jid);
+        return Item {
+            offline: true,
+            ..Item::plain(copy, message.stamp)
+        };
+    }
+    Item {
+        packet: message.packet.clone(),
+        stamp: message.stamp,
+        mid: Some(message.mid),
+        archived: message.archived,
+        offline: true,
+        keep: ticket.body().keep(),
+        shared: ticket.body() == Body::Shared,
+        order: ticket.order(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What stands for a stanza whose body the archive holds: 24 bytes instead of all of it (SM-34).
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use proto::stanza::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::carbon::Direction;
+use super::{Item, Settings};
+use crate::id::Mid;
+
+/// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
+const ORDER_BITS: u32 = 58;
+const SIZE_SHIFT: u32 = ORDER_BITS;
+const BODY_SHIFT: u32 = ORDER_BITS + 3;
+
+/// What is known of a stanza without its body.
+///
+/// Packed, because a session may hold tens of thousands: the archive id in two halves (the upper one
+/// inverted, so that it is never zero and [`Later`] needs no word for telling its variants apart), and in
+/// the third word 58 bits of order, 3 of size and 3 of [`Body`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ticket {
+    high: NonZeroU64,
+    low: u64,
+    rest: u64,
+}
+
+/// What the stanza is that a [`Ticket`] stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// A message of which the archive has all that is to be kept.
+    Shown,
+    /// One that waits for the user's next session if this one ends without it.
+    Kept,
+    /// The same, and other sessions of the account got it too.
+    Shared,
+    /// One that was stored while nobody was there, and goes back there whatever `on_timeout` says.
+    Waited,
+    /// A carbon copy of what the account sent or received.
+    Carbon(Direction),
+}
+
+impl Body {
+    const ALL: [Self; 6] = [
+        Self::Shown,
+        Self::Kept,
+        Self::Shared,
+        Self::Waited,
+        Self::Carbon(Direction::Sent),
+        Self::Carbon(Direction::Received),
+    ];
+
+    /// See [`Item::keep`].
+    pub(super) fn keep(self) -> bool {
+        matches!(self, Self::Kept | Self::Shared | Self::Waited)
+    }
+}
+
+impl Ticket {
+    /// For the stanza with this id and place; `size` in bytes, or less if it is not known.
+    pub(super) fn new(mid: Mid, order: u64, size: u64, body: Body) -> Self {
+        // Quarters of magnitudes: enough to know how many fit into an entry.
+        let class = (0..7).find(|class| size <= 256 << (2 * class)).unwrap_or(7);
+        let body = Body::ALL
+            .iter()
+            .position(|b| *b == body)
+            .unwrap_or_default() as u64;
+        let order = order & ((1 << ORDER_BITS) - 1);
+        Self {
+            // Zero would be an id of the year 10889.
+            high: NonZeroU64::new(!((mid.0 >> 64) as u64)).unwrap_or(NonZeroU64::MIN),
+            low: mid.0 as u64,
+            rest: order | class << SIZE_SHIFT | body << BODY_SHIFT,
+        }
+    }
+
+    pub(super) fn mid(self) -> Mid {
+        Mid(u128::from(!self.high.get()) << 64 | u128::from(self.low))
+    }
+
+    pub(super) fn order(self) -> u64 {
+        self.rest & ((1 << ORDER_BITS) - 1)
+    }
+
+    /// No less than the size of the stanza, if that is within what a client may send.
+    pub(super) fn size(self) -> u64 {
+        256 << (2 * ((self.rest >> SIZE_SHIFT) & 7))
+    }
+
+    pub(super) fn body(self) -> Body {
+        let index = (self.rest >> BODY_SHIFT) as usize;
+        *Body::ALL.get(index).unwrap_or(&Body::Shown)
+    }
+}
+
+impl Item {
+    /// What may stand for it, if the archive shows it or is to keep it for the user.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        let mid = self.mid?;
+        let message = matches!(self.packet.header.kind, Kind::Message(_));
+        let body = match (self.keep, self.shared) {
+            (true, true) => Body::Shared,
+            (true, false) => Body::Kept,
+            (false, _) if self.archived => Body::Shown,
+            (false, _) => return None,
+        };
+        message.then(|| Ticket::new(mid, self.order, self.size(), body))
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn size(&self) -> u64 {
+        self.packet.size() as u64
+    }
+}
+
+/// Something behind the numbered part of a session's queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Later {
+    /// With its body.
+    Whole(Arc<Item>),
+    /// The body is to be read back.
+    Ticket(Ticket),
+}
+
+impl Later {
+    pub(super) fn mid(&self) -> Option<Mid> {
+        match self {
+            Self::Whole(item) => item.mid,
+            Self::Ticket(ticket) => Some(ticket.mid()),
+        }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Whole(item) => item.shared,
+            Self::Ticket(ticket) => ticket.body() == Body::Shared,
+        }
+    }
+
+    /// Bytes that it takes beside its place.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Whole(item) => item.size(),
+            Self::Ticket(_) => 0,
+        }
+    }
+}
+
+impl Settings {
+    /// So much is more than a queue is to hold in full.
+    pub(super) fn is_over(&self, stanzas: usize, bytes: u64) -> bool {
+        let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
+        (most != 0 && stanzas >= most) || (most_bytes != 0 && bytes >= most_bytes)
+    }
+
+    /// So little leaves room for what waits behind a queue.
+    pub(super) fn has_room(&self, stanzas: usize, bytes: u64) -> bool {
+        let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
+        (most == 0 || stanzas <= most / 2) && (most_bytes == 0 || bytes <= most_bytes / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_keeps_what_it_was_made_of_in_24_bytes() {
+        assert_eq!(std::mem::size_of::<Later>(), 24);
+        for body in Body::ALL {
+            let mid = Mid::new(1_700_000_000_000, 77 << 60);
+            let order = 1_795_000_000_000 << 16 | 3;
+            for (size, least) in [(0, 256), (300, 1024), (262_144, 262_144)] {
+                let ticket = Ticket::new(mid, order, size, body);
+                assert_eq!((ticket.mid(), ticket.order()), (mid, order));
+                assert_eq!((ticket.body(), ticket.size()), (body, least));
+            }
+        }
+    }
+}
