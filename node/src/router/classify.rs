@@ -201,81 +201,184 @@ mod tests {
 
     const BODY: &str = "<body>hi</body>";
 
+    /// Every kind of content, by type, and every hint: what becomes of each.
     #[test]
-    fn im_75_and_im_85_by_type_and_content() {
-        use MessageType::*;
-        check(Chat, BODY, "aoci");
-        check(Normal, BODY, "aoci");
-        check(Groupchat, BODY, "");
-        check(Headline, BODY, "");
-        check(Error, BODY, "c");
-        check(Chat, "<encrypted xmlns='urn:xmpp:omemo:2'/>", "aoci");
-        check(
-            Chat,
-            "<active xmlns='http://jabber.org/protocol/chatstates'/>",
-            "c",
-        );
-        check(
-            Normal,
-            "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread>",
-            "c",
-        );
-        check(
-            Normal,
-            "<received xmlns='urn:xmpp:receipts' id='1'/>",
-            "aoc",
-        );
-        check(
-            Normal,
-            "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
-            "aoc",
-        );
-        check(Normal, "<x xmlns='jabber:x:conference' jid='r@m'/>", "aoci");
-        check(
-            Normal,
-            "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='a@b'/></x>",
-            "aoci",
-        );
-        check(
-            Chat,
-            "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
-            "aoci",
-        );
-        check(
-            Chat,
-            "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
-            "aoc",
-        );
-        check(Normal, "<data xmlns='urn:example'/>", "o");
-        check(
-            Normal,
-            "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
-            "",
-        );
-        check(Normal, "<forwarded xmlns='urn:xmpp:forward:0'/>", "");
-        check(Normal, "", "");
+    fn im_52_im_60_im_75_im_78_im_85_im_105_what_is_kept_copied_and_told() {
+        use MessageType::{Chat, Error, Groupchat, Headline, Normal};
+        let rows: &[(&[MessageType], &str, &str)] = &[
+            // Text of any kind.
+            (&[Chat, Normal], "BODY", "aoci"),
+            (
+                &[Chat, Normal],
+                "<encrypted xmlns='urn:xmpp:omemo:2'/>",
+                "aoci",
+            ),
+            (
+                &[Chat, Normal],
+                "<encrypted xmlns='eu.siacs.conversations.axolotl'/>",
+                "aoci",
+            ),
+            (
+                &[Chat, Normal],
+                "<openpgp xmlns='urn:xmpp:openpgp:0'/>",
+                "aoci",
+            ),
+            (
+                &[Chat, Normal],
+                "<x xmlns='jabber:x:encrypted'>k</x>",
+                "aoci",
+            ),
+            (
+                &[Chat, Normal],
+                "<encryption xmlns='urn:xmpp:eme:0'/>",
+                "aoci",
+            ),
+            (
+                &[Chat],
+                "BODY<x xmlns='http://jabber.org/protocol/muc#user'/>",
+                "aoci",
+            ),
+            // Types that are never kept, whatever they say.
+            (&[Groupchat, Headline], "BODY", ""),
+            (&[Groupchat, Headline], "BODY STORE", ""),
+            (&[Error], "BODY", "c"),
+            (&[Error], "BODY STORE", "c"),
+            // Somebody types.
+            (
+                &[Chat, Normal],
+                "<active xmlns='http://jabber.org/protocol/chatstates'/>",
+                "c",
+            ),
+            (
+                &[Chat, Normal],
+                "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread>",
+                "c",
+            ),
+            (
+                &[Chat, Normal],
+                "BODY<active xmlns='http://jabber.org/protocol/chatstates'/>",
+                "aoci",
+            ),
+            // Receipts and markers; wishes for them say nothing alone.
+            (
+                &[Chat, Normal],
+                "<received xmlns='urn:xmpp:receipts' id='1'/>",
+                "aoc",
+            ),
+            (
+                &[Chat, Normal],
+                "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
+                "aoc",
+            ),
+            (&[Normal], "<request xmlns='urn:xmpp:receipts'/>", ""),
+            (&[Normal], "<markable xmlns='urn:xmpp:chat-markers:0'/>", ""),
+            // What refers to other messages.
+            (
+                &[Chat],
+                "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
+                "aoc",
+            ),
+            (
+                &[Chat],
+                "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
+                "aoc",
+            ),
+            (
+                &[Chat],
+                "<replace xmlns='urn:xmpp:message-correct:0' id='1'/>",
+                "aoc",
+            ),
+            (&[Chat], "<reply xmlns='urn:xmpp:reply:0' id='1'/>", "aoc"),
+            (
+                &[Chat],
+                "<attach-to xmlns='urn:xmpp:message-attaching:1' id='1'/>",
+                "aoc",
+            ),
+            // Invitations and calls.
+            (
+                &[Normal],
+                "<x xmlns='jabber:x:conference' jid='r@m'/>",
+                "aoci",
+            ),
+            (
+                &[Normal],
+                "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='a@b'/></x>",
+                "aoci",
+            ),
+            (
+                &[Chat, Normal],
+                "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
+                "aoci",
+            ),
+            // Events, wrapped messages, the unknown, nothing.
+            (
+                &[Chat],
+                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
+                "",
+            ),
+            (
+                &[Normal, Headline],
+                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
+                "",
+            ),
+            (
+                &[Normal],
+                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>STORE",
+                "",
+            ),
+            (
+                &[Chat, Normal],
+                "<forwarded xmlns='urn:xmpp:forward:0'/>",
+                "",
+            ),
+            (&[Normal], "<data xmlns='urn:example'/>", "o"),
+            (&[Chat], "<data xmlns='urn:example'/>", "oc"),
+            (&[Normal], "", ""),
+            // Hints.
+            (&[Chat, Normal], "BODY NO-STORE", "c"),
+            (&[Chat, Normal], "BODY NO-PERMANENT-STORE", "oci"),
+            (&[Chat, Normal], "BODY NO-COPY", "aoi"),
+            (&[Chat, Normal], "BODY STORE", "aoci"),
+            (&[Chat, Normal], "BODY STORE NO-STORE", "c"),
+            (&[Chat, Normal], "BODY STORE NO-PERMANENT-STORE", "oci"),
+            (&[Chat, Normal], "BODY NO-STORE NO-COPY", ""),
+            (&[Chat, Normal], "BODY UNHEARD-OF", "aoci"),
+            (&[Normal], "STORE", "ao"),
+            (&[Error], "NO-COPY", "c"),
+            (
+                &[Chat],
+                "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>NO-STORE",
+                "c",
+            ),
+            // Private.
+            (
+                &[Chat, Normal],
+                "BODY<private xmlns='urn:xmpp:carbons:2'/>",
+                "aoi",
+            ),
+            (&[Error], "<private xmlns='urn:xmpp:carbons:2'/>", ""),
+        ];
+        for (kinds, children, expect) in rows {
+            for kind in *kinds {
+                check(*kind, &written(children), expect);
+            }
+        }
     }
 
-    #[test]
-    fn im_52_hints_change_what_is_kept_and_copied() {
-        let hinted = |hint: &str| format!("{BODY}<{hint} xmlns='urn:xmpp:hints'/>");
-        check(MessageType::Chat, &hinted("no-store"), "c");
-        check(MessageType::Chat, &hinted("no-permanent-store"), "oci");
-        check(MessageType::Chat, &hinted("no-copy"), "aoi");
-        check(MessageType::Chat, &hinted("unheard-of"), "aoci");
-        check(MessageType::Normal, "<store xmlns='urn:xmpp:hints'/>", "ao");
-        let both = format!("{}<store xmlns='urn:xmpp:hints'/>", hinted("no-store"));
-        check(MessageType::Chat, &both, "c");
-        check(MessageType::Error, &hinted("no-copy"), "c");
-    }
-
-    #[test]
-    fn im_78_private_messages_are_not_copied() {
-        check(
-            MessageType::Chat,
-            &format!("{BODY}<private xmlns='urn:xmpp:carbons:2'/>"),
-            "aoi",
-        );
+    /// `BODY` and the names of hints stand for their elements.
+    fn written(children: &str) -> String {
+        let mut xml = children.replace("BODY", BODY);
+        for hint in [
+            "NO-PERMANENT-STORE",
+            "NO-STORE",
+            "NO-COPY",
+            "UNHEARD-OF",
+            "STORE",
+        ] {
+            let element = format!("<{} xmlns='urn:xmpp:hints'/>", hint.to_lowercase());
+            xml = xml.replace(hint, &element);
+        }
+        xml
     }
 
     #[track_caller]

@@ -168,8 +168,12 @@ async fn preferences(
     database: &Database,
     accounts: &[&BareJid],
 ) -> Result<HashMap<BareJid, Preferences>, StorageError> {
-    let names = || accounts.iter().map(|a| Value::from(a.as_str())).collect();
-    let ids = id_list(accounts.len(), 1);
+    // As long as a power of two, so that few statements are prepared.
+    let length = accounts.len().next_power_of_two();
+    let padding = accounts.last().into_iter().cycle();
+    let padded: Vec<_> = accounts.iter().chain(padding).take(length).collect();
+    let names = || padded.iter().map(|a| Value::from(a.as_str())).collect();
+    let ids = id_list(padded.len(), 1);
     let sql = format!("SELECT account, fallback FROM archive_preference WHERE account IN ({ids})");
     let mut found = HashMap::new();
     for row in database.rows(assembled(sql), names()).await? {
