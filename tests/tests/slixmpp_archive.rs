@@ -1,0 +1,59 @@
+//! The archive as a client sees it that others wrote: slixmpp, with its plugins for XEP-0313 and XEP-0441.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+
+use tests::client::PASSWORD;
+use tests::cluster::Cluster;
+
+/// More than two of its pages.
+const MESSAGES: usize = 25;
+
+#[tokio::test]
+async fn slixmpp_reads_its_archive_both_ways_and_sets_its_preferences() {
+    let cluster = Cluster::start(1, &["alice", "bob", "carol"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut carol = cluster.client(0, "carol").await;
+    for number in 0..MESSAGES {
+        alice.say("bob@localhost", &number.to_string()).await;
+    }
+    carol.say("bob@localhost", "not wanted").await;
+    alice.settle().await.unwrap();
+    carol.settle().await.unwrap();
+
+    let python = std::env::var("HOLDFAST_TEST_PYTHON");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("slixmpp/archive.py");
+    let address = cluster.address(0);
+    let mut command = Command::new(python.unwrap_or_else(|_| "python3".to_owned()));
+    command
+        .arg(script)
+        .arg(address.ip().to_string())
+        .arg(address.port().to_string())
+        .arg(cluster.certificate())
+        .args(["bob@localhost", PASSWORD, "alice@localhost"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = |name: &str| -> Vec<Vec<&str>> {
+        let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines
+            .filter(|words| words[0] == name)
+            .map(|words| words[1..].to_vec())
+            .collect()
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(text.ends_with("done\n"), "{text}\n{errors}");
+    let mut bodies: Vec<Vec<String>> = (0..MESSAGES).map(|n| vec![n.to_string()]).collect();
+    assert_eq!(said("forwards"), bodies);
+    bodies.reverse();
+    assert_eq!(said("backwards"), bodies);
+    let fields = &said("fields")[0];
+    for field in ["with", "start", "end", "before-id", "after-id", "ids"] {
+        assert!(fields.contains(&field), "IM-87: {fields:?}");
+    }
+    let ends = &said("ends")[0];
+    assert!(ends.len() == 2 && ends[0] < ends[1], "IM-95: {ends:?}");
+    assert_eq!(said("prefs"), [["roster", "alice@localhost"]]);
+}
