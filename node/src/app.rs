@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use cluster::Cluster;
-use cluster::session::Effect;
 use cluster::session::Totals;
 use cluster::status::NotReady;
+use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 
@@ -17,9 +18,12 @@ use crate::listen::gate::Gate;
 use crate::listen::tls::Certificates;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::router::{Edge, Presences};
+use crate::router::{ArchiveTail, Edge, Presences};
 use crate::session::Directory;
 use crate::session::vigil::Vigil;
+
+/// How long a query of an archive waits to know the latest state of its shard.
+const LATEST: Duration = Duration::from_secs(2);
 
 /// Handles that every part of a node may use. What a part owns alone is not here.
 pub struct App {
@@ -115,10 +119,26 @@ impl Presences for LocalPresences {
         presences.into_iter().map(|(session, _)| session).collect()
     }
 
-    fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>) {
-        let cluster = self.cluster.get();
-        cluster.map_or_else(Default::default, |cluster| {
-            cluster.read(account, |shard| shard.archive_tail(account))
+    /// What was committed before the question is in the answer, whichever node it was committed from.
+    fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail> {
+        Box::pin(async move {
+            let Some(cluster) = self.cluster.get() else {
+                return ArchiveTail::default();
+            };
+            let latest = cluster.read_latest(account, |shard| shard.archive_tail(account));
+            let latest = tokio::time::timeout(LATEST, latest).await;
+            let (current, (upto, rows)) = match latest {
+                Ok(Ok(tail)) => (true, tail),
+                Ok(Err(_)) | Err(_) => {
+                    let known = cluster.read(account, |shard| shard.archive_tail(account));
+                    (false, known)
+                }
+            };
+            ArchiveTail {
+                upto,
+                rows,
+                current,
+            }
         })
     }
 }

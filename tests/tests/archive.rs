@@ -54,6 +54,10 @@ async fn im_86_im_97_what_was_delivered_is_found_at_once_unless_it_is_not_wanted
     for number in 0..30 {
         let text = format!("kept {number}");
         alice.say(BOB, &text).await;
+        // Right behind it, before anything is acknowledged.
+        let last = "<max>1</max><before/>";
+        let own = archive::page(&mut alice, &[], last).await.unwrap();
+        assert_eq!(bodies(&own.entries), [&text]);
         let message = bob.message_element().await.unwrap();
         assert_eq!(body(&message), text);
         let id = archive::stanza_id(&message, BOB).expect("IM-84");

@@ -224,9 +224,8 @@ fn action_size(action: &Action) -> usize {
                 + 32 * (update.subscribers.len() + update.probes.len())
                 + requests.sum::<usize>()
         }
-        Action::Carbons(_) | Action::Interested | Action::Push(_) | Action::ArchiveAware { .. } => {
-            8
-        }
+        Action::Carbons(_) | Action::Interested | Action::Push(_) => 8,
+        Action::ArchiveAware { hidden, .. } => 16 + 16 * hidden.len(),
     }
 }
 

@@ -62,7 +62,8 @@ impl ShardState {
                 }
             }
             Action::Push(on) => self.set_push(jid, on),
-            Action::ArchiveAware { upto } => {
+            Action::ArchiveAware { upto, hidden } => {
+                self.hidden(&jid.bare(), &hidden);
                 if let Some(session) = self.session_mut(jid) {
                     session.aware_upto = session.aware_upto.max(upto);
                 }

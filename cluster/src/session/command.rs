@@ -251,6 +251,9 @@ pub enum Action {
     ArchiveAware {
         /// See [`ShardState::archive_tail`](super::ShardState::archive_tail).
         upto: u64,
+        /// Those of the messages before that which the archive does not show, as far as the shard may not
+        /// yet know it.
+        hidden: Vec<Mid>,
     },
 }
 

@@ -14,7 +14,7 @@
 //! What waited for an absent user goes the same way to the session that gets it, so that there is one
 //! order and one bound for both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::Jid;
@@ -90,11 +90,6 @@ impl Session {
         let later = self.later.pop_front()?;
         self.later_bytes -= later.size();
         Some(later)
-    }
-
-    /// The client has read the archive up to behind this one, where it was if it is there.
-    fn has_read(&self, ticket: Ticket) -> bool {
-        ticket.body() == Body::Waited && ticket.order() < self.aware_upto
     }
 
     /// Takes away presence of this contact that nobody has seen yet and that is not on its way.
@@ -334,8 +329,6 @@ impl ShardState {
                 Some(Later::Whole(item)) => session.number(jid, item, out),
                 // Two tickets may be of one message: its original and a carbon.
                 Some(Later::Ticket(ticket)) => match found.get(&ticket.mid()) {
-                    // It was read back only because it might have been hidden.
-                    Some(message) if message.archived && session.has_read(ticket) => {}
                     Some(message) => {
                         hidden.extend((!message.archived).then_some(message.mid));
                         session.number(jid, Arc::new(read(ticket, message, jid)), out);
@@ -358,24 +351,22 @@ impl ShardState {
     pub(super) fn take_undelivered(&mut self, jid: &Jid, out: &mut Vec<Output>) {
         let account = jid.bare();
         let upto = self.session(jid).map_or(0, |s| s.aware_upto);
-        // Of a row that is not yet written nobody knows whether the archive will show it.
-        let unwritten = if upto > 0 {
-            self.unwritten(&account)
-        } else {
-            BTreeSet::new()
-        };
         let Some(user) = self.users.get_mut(&account) else {
             return;
         };
         let session = jid.resource().and_then(|r| user.sessions.get_mut(r));
         let Some(session) = session else { return };
+        let mut moved = 0;
         for (order, waiting) in std::mem::take(&mut user.undelivered) {
-            if order >= upto || waiting.hidden || unwritten.contains(&waiting.mid) {
+            // Else the client has read it in its archive.
+            if order >= upto || waiting.hidden {
+                moved += 1;
                 let size = u64::from(waiting.size);
                 let ticket = Ticket::new(waiting.mid, order, size, Body::Waited);
                 session.postpone(Later::Ticket(ticket));
             }
         }
+        self.notice_marker(jid, false, moved);
         self.refill(jid, out);
     }
 }

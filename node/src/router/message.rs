@@ -8,6 +8,7 @@ use proto::stanza::Stanza;
 use proto::stanza::error::{Condition, StanzaError};
 
 use super::{SessionContext, Target, classify, fail, target};
+use crate::services::push;
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -43,12 +44,14 @@ pub(super) async fn resolve(
     if traits.archive_sent || traits.archive_received {
         check_quota(ctx, &account, &stanza).await?;
     }
+    let mut actions = push::revoked(ctx, &account, &stanza).await;
     let message = Message {
         packet: stanza.pack(),
         mid: ctx.edge.mid(),
         traits,
     };
-    Ok(vec![Action::Send(Relay::Message(message))])
+    actions.push(Action::Send(Relay::Message(message)));
+    Ok(actions)
 }
 
 /// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use cluster::Mid;
 use cluster::session::{Action, Effect};
+use futures_util::future::BoxFuture;
 use proto::stanza::error::{self, Condition, ErrorType, StanzaError};
 use proto::stanza::{Header, Kind, Stanza};
 use proto::{BareJid, Jid};
@@ -75,8 +76,19 @@ pub struct Edge {
 pub trait Presences: Send + Sync {
     /// The account's available sessions.
     fn available(&self, account: &BareJid) -> Vec<Jid>;
-    /// See [`cluster::session::ShardState::archive_tail`].
-    fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>);
+    /// What belongs to the account's archive and may not be there yet.
+    fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail>;
+}
+
+/// See [`Presences::archive_tail`] and [`cluster::session::ShardState::archive_tail`].
+#[derive(Default)]
+pub struct ArchiveTail {
+    /// The order that the account's next message gets at the earliest.
+    pub upto: u64,
+    /// Rows that are still to be written.
+    pub rows: Vec<Arc<Effect>>,
+    /// The shard could be asked; else this is what this node knew of it, and messages may be missing.
+    pub current: bool,
 }
 
 impl Edge {

@@ -9,7 +9,9 @@ use cluster::{Mid, ShardId};
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, Jid, ns};
 
-use super::{Edge, Presences, SessionContext, resolve};
+use futures_util::future::BoxFuture;
+
+use super::{ArchiveTail, Edge, Presences, SessionContext, resolve};
 use crate::auth::Accounts;
 use crate::config::{Archive, Push};
 use crate::hooks::Registry;
@@ -34,8 +36,14 @@ impl Presences for AllOn {
         vec![account.with_resource("on").unwrap()]
     }
 
-    fn archive_tail(&self, _: &BareJid) -> (u64, Vec<Arc<Effect>>) {
-        (ORDER, Vec::new())
+    fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail> {
+        let tail = ArchiveTail {
+            upto: ORDER,
+            rows: Vec::new(),
+            // Of one account nothing new is known.
+            current: account.local() != Some("carol"),
+        };
+        Box::pin(std::future::ready(tail))
     }
 }
 
@@ -156,7 +164,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
         Action::Push(on) => format!("push {on}"),
-        Action::ArchiveAware { upto } => format!("archive aware upto {upto}"),
+        Action::ArchiveAware { upto, .. } => format!("archive aware upto {upto}"),
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use proto::stanza::{Packet, Stanza};
+use proto::ns;
+use proto::stanza::{Kind, Packet, Stanza};
 
 /// So many stanzas are proposed at a time, at most.
 pub const BATCH: usize = 64;
@@ -63,13 +64,15 @@ impl Inbox {
         }
     }
 
-    /// The next job: a run of stanzas, or one thing of another kind.
+    /// The next job: a run of stanzas, or one thing of another kind. What reads the archive begins a new
+    /// one, as it has to find there what was sent before it.
     pub fn job(&mut self) -> Option<Job> {
         let run = self
             .queue
             .iter()
             .take(BATCH)
-            .take_while(|w| w.is_stanza())
+            .enumerate()
+            .take_while(|(n, w)| w.is_stanza() && (*n == 0 || !w.reads_archive()))
             .count();
         self.taken += run.max(1).min(self.queue.len());
         match run {
@@ -112,6 +115,14 @@ impl Work {
     fn is_stanza(&self) -> bool {
         matches!(self, Self::Stanza(_) | Self::Answer(_))
     }
+
+    fn reads_archive(&self) -> bool {
+        let Self::Stanza(stanza) = self else {
+            return false;
+        };
+        let is_iq = matches!(stanza.header.kind, Kind::Iq(_));
+        is_iq && stanza.payload.iter().any(|child| child.ns() == ns::MAM)
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +147,22 @@ mod tests {
         assert!(inbox.job().is_none());
         assert_eq!(inbox.taken(), BATCH + 5);
         assert_eq!(inbox.taken(), 0);
+    }
+
+    #[test]
+    fn im_97_what_was_sent_is_handled_before_the_archive_is_read() {
+        use proto::stanza::IqType;
+        let mut inbox = Inbox::default();
+        for child in [None, Some(ns::PING), Some(ns::MAM), None] {
+            let mut stanza = Stanza::new(Kind::Iq(IqType::Set));
+            let child = child.map(|ns| proto::Element::new("query", ns));
+            stanza.payload = child.into_iter().collect();
+            inbox.push(Work::Stanza(stanza));
+        }
+        for run in [2, 2] {
+            assert!(matches!(inbox.job(), Some(Job::Stanzas(s)) if s.len() == run));
+        }
+        assert!(inbox.job().is_none());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod retention;
 pub use quota::Quota;
 pub use retention::run as retention;
 
+use cluster::Mid;
 use cluster::session::{Action, ArchiveRow, Effect};
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
@@ -23,7 +24,7 @@ use proto::{Element, ns};
 use self::query::Query;
 use crate::empty_payload;
 use crate::hooks::{Reply, Request, Scope, Service, Setup, Xep};
-use crate::router::{fail, failure};
+use crate::router::{ArchiveTail, fail, failure};
 use crate::storage::{Page, Place, StorageError};
 
 /// The service.
@@ -43,14 +44,13 @@ fn register(setup: &mut Setup<'_>) {
 }
 
 async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
-    let upto = write_tail(&request)
-        .await
-        .map_err(|error| failure(&error))?;
+    let written = write_tail(&request).await;
+    let (tail, hidden) = written.map_err(|error| failure(&error))?;
     // Who catches up with everything before becoming available wants no second copy of it, and of what
     // comes after this moment the first one otherwise (IM-63).
     let filter = &mut request.payload.filter;
     let catches_up = !request.available && filter.with.is_none() && filter.ids.is_none();
-    filter.upto = catches_up.then_some(upto);
+    filter.upto = catches_up.then_some(tail.upto);
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
     let Some(found) = found else {
@@ -71,28 +71,30 @@ async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
     if query.flip {
         results.reverse();
     }
-    let reply = Reply::new(page::fin(&found, count)).after_all(results);
+    let reply = Reply::new(page::fin(&found, count, tail.current)).after_all(results);
     Ok(match query.filter.upto {
-        Some(upto) => reply.after(Action::ArchiveAware { upto }),
+        Some(upto) => reply.after(Action::ArchiveAware { upto, hidden }),
         None => reply,
     })
 }
 
-/// Writes what the account's session may have been told of and what is not yet in the archive. Returns the
-/// order below which the archive is complete.
-async fn write_tail<P>(request: &Request<P>) -> Result<u64, StorageError> {
+/// Writes what the account's sessions may know of and what is not yet in the archive, which is complete
+/// then up to the order that is returned. Also returns which messages of those it does not show.
+async fn write_tail<P>(request: &Request<P>) -> Result<(ArchiveTail, Vec<Mid>), StorageError> {
     let (account, edge) = (&request.account, &request.edge);
-    let (upto, effects) = edge.presences.archive_tail(account);
-    let rows = effects.iter().filter_map(|effect| match &**effect {
+    let tail = edge.presences.archive_tail(account).await;
+    let rows = tail.rows.iter().filter_map(|effect| match &**effect {
         Effect::Archive(row) => Some(row),
         _ => None,
     });
     let rows: Vec<&ArchiveRow> = rows.collect();
+    let mut hidden = Vec::new();
     if !rows.is_empty() {
         let fallback = edge.archive.default;
-        edge.storage.archive_shown(&rows, fallback).await?;
+        let missing = edge.storage.archive_shown(&rows, fallback).await?;
+        hidden.extend(missing.into_iter().map(|(_, mid)| mid));
     }
-    Ok(upto)
+    Ok((tail, hidden))
 }
 
 /// The page, or nothing if the query names what is not there; the count if that is all that is wanted.
@@ -156,7 +158,6 @@ empty_payload! {
 
 #[cfg(test)]
 mod tests {
-    use cluster::Mid;
     use cluster::session::ArchiveRow;
     use proto::stanza::{Kind, MessageType, Stanza};
 
@@ -262,6 +263,16 @@ mod tests {
         let lines = query(&ctx, &set(&format!("<after>{}</after>", Mid(9)))).await;
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("<item-not-found"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn im_91_what_may_be_missing_is_not_stable() {
+        let edge = edge().await;
+        for (account, stable) in [("alice", true), ("carol", false)] {
+            let ctx = session(&edge, &format!("{account}@example.org/desk"));
+            let end = query(&ctx, "").await.pop().unwrap();
+            assert_eq!(!end.contains("stable='false'"), stable, "{end}");
+        }
     }
 
     #[tokio::test]

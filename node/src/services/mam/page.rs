@@ -33,8 +33,8 @@ pub fn bounded(mut page: Page, backwards: bool) -> Page {
     page
 }
 
-/// The `<fin/>` that ends a page (IM-91).
-pub fn fin(page: &Page, count: Option<u64>) -> Element {
+/// The `<fin/>` that ends a page (IM-91). Unless it is `stable`, messages may yet appear within it.
+pub fn fin(page: &Page, count: Option<u64>, stable: bool) -> Element {
     let ends = page.entries.first().zip(page.entries.last());
     let range = ends.map(|(first, last)| (first.mid.to_string(), last.mid.to_string()));
     let set = rsm::Page {
@@ -45,6 +45,9 @@ pub fn fin(page: &Page, count: Option<u64>) -> Element {
     let mut fin = Element::new("fin", ns::MAM);
     if page.complete {
         fin.set_attr("complete", "true");
+    }
+    if !stable {
+        fin.set_attr("stable", "false");
     }
     fin.with_child(set.to_element())
 }
@@ -124,11 +127,11 @@ mod tests {
             entries: vec![entry(1, 1), entry(2, 1)],
             complete: true,
         };
-        let xml = fin(&page, None).to_xml(ns::CLIENT);
+        let xml = fin(&page, None, true).to_xml(ns::CLIENT);
         assert!(xml.contains("complete='true'"), "{xml}");
         assert!(xml.contains(&format!("<first>{}</first>", Mid(1))), "{xml}");
         assert!(xml.contains(&format!("<last>{}</last>", Mid(2))), "{xml}");
-        let xml = fin(&Page::default(), Some(7)).to_xml(ns::CLIENT);
+        let xml = fin(&Page::default(), Some(7), true).to_xml(ns::CLIENT);
         assert!(
             xml.contains("<count>7</count>") && !xml.contains("first") && !xml.contains("complete"),
             "{xml}"

@@ -3,11 +3,11 @@
 use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{IqType, Kind, Stanza};
-use proto::{BareJid, ns};
+use proto::{BareJid, Element, ns};
 
 use super::publish::id;
 use crate::router::SessionContext;
-use crate::storage::StorageError;
+use crate::storage::{Registration, StorageError};
 
 /// An iq without a question has come for an account. If it is a service's word that a node of the
 /// account's is gone for good, the registration goes too.
@@ -19,13 +19,26 @@ pub async fn answered(ctx: &SessionContext, account: &BareJid, stanza: &Stanza) 
     if !error.is_some_and(|error| is_final(error.condition)) {
         return Vec::new();
     }
-    match withdraw(ctx, account, stanza).await {
-        Ok(actions) => actions,
-        Err(error) => {
-            // It will say so again at the next push.
-            tracing::warn!(%account, %error, "a push registration stays for now");
-            Vec::new()
+    let named = stanza.header.id.as_deref().unwrap_or_default();
+    withdraw(ctx, account, |registration| id(registration) == named).await
+}
+
+/// A message has come for an account. If it is a service's word that the account has nothing to do with a
+/// node any more, the registration goes.
+pub async fn revoked(ctx: &SessionContext, account: &BareJid, stanza: &Stanza) -> Vec<Action> {
+    let Some(pubsub) = stanza.child("pubsub", ns::PUBSUB) else {
+        return Vec::new();
+    };
+    let none = |e: &Element| {
+        e.is("affiliation", ns::PUBSUB)
+            && e.attr("affiliation") == Some("none")
+            && e.attr("jid").is_none_or(|jid| jid == account.as_str())
+    };
+    match pubsub.attr("node") {
+        Some(node) if pubsub.elements().any(none) => {
+            withdraw(ctx, account, |registration| registration.node == node).await
         }
+        _ => Vec::new(),
     }
 }
 
@@ -41,18 +54,33 @@ fn is_final(condition: Condition) -> bool {
     )
 }
 
+/// Ends the registration that is meant, if it is one of the service that speaks.
 async fn withdraw(
     ctx: &SessionContext,
     account: &BareJid,
-    stanza: &Stanza,
+    meant: impl Fn(&Registration) -> bool,
+) -> Vec<Action> {
+    match try_withdraw(ctx, account, meant).await {
+        Ok(actions) => actions,
+        Err(error) => {
+            // It will say so again at the next push.
+            tracing::warn!(%account, %error, "a push registration stays for now");
+            Vec::new()
+        }
+    }
+}
+
+async fn try_withdraw(
+    ctx: &SessionContext,
+    account: &BareJid,
+    meant: impl Fn(&Registration) -> bool,
 ) -> Result<Vec<Action>, StorageError> {
     let storage = &ctx.edge.storage;
-    let named = stanza.header.id.as_deref().unwrap_or_default();
     let mut registrations = storage.push_registrations(account).await?;
     let found = registrations.iter().position(|registration| {
         let service = &registration.service;
         let speaks = [&ctx.session, &ctx.session.bare().into()].contains(&service);
-        speaks && id(registration) == named
+        speaks && meant(registration)
     });
     let Some(found) = found.map(|found| registrations.remove(found)) else {
         return Ok(Vec::new());
@@ -102,6 +130,27 @@ mod tests {
         let account = bare("alice@example.org");
         let all = edge.storage.push_registrations(&account);
         assert_eq!(all.await.unwrap().len(), left, "{from} {condition}");
+    }
+
+    #[tokio::test]
+    async fn im_104_who_has_no_part_in_a_node_any_more_is_not_woken_through_it() {
+        for (from, node, affiliation, left) in [
+            ("bob@example.org/push", "n", "none", 0),
+            ("bob@example.org/push", "n", "publish-only", 1),
+            ("bob@example.org/push", "m", "none", 1),
+            ("carol@example.org/push", "n", "none", 1),
+        ] {
+            let (edge, _) = enabled().await;
+            let message = format!(
+                "<message to='alice@example.org'><pubsub xmlns='http://jabber.org/protocol/pubsub' node='{node}'>\
+                 <affiliation jid='alice@example.org' affiliation='{affiliation}'/></pubsub></message>"
+            );
+            let actions = says(&session(&edge, from), &message).await;
+            let account = bare("alice@example.org");
+            let all = edge.storage.push_registrations(&account).await.unwrap();
+            assert_eq!(all.len(), left, "{from} {node} {affiliation}");
+            assert_eq!(actions.len(), 2 - left, "{actions:?}");
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@
 mod answer;
 mod publish;
 
-pub use answer::answered;
+pub use answer::{answered, revoked};
 pub use publish::publish;
 
 use cluster::session::Action;

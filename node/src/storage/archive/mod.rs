@@ -52,22 +52,29 @@ impl Storage {
         Ok(hidden)
     }
 
-    /// Adds those of the rows that the archive is going to show. For who wants to read them before their
-    /// turn: a hidden one may have been delivered and deleted meanwhile.
+    /// Adds those of the rows that the archive is going to show, and returns those that were meant to be and
+    /// are not. For who wants to read them before their turn: a hidden one may have been delivered and
+    /// deleted meanwhile.
     pub async fn archive_shown(
         &self,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
-    ) -> Result<(), StorageError> {
+    ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
         let judge = Judge::read(&self.database, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
-        let shown: Vec<_> = judged.filter(|(_, fate)| *fate == Fate::Shown).collect();
-        if shown.is_empty() {
-            return Ok(());
+        let wanted = judged.filter(|(_, fate)| *fate != Fate::Dropped);
+        let (shown, hidden): (Vec<_>, Vec<_>) = wanted.partition(|(_, fate)| *fate == Fate::Shown);
+        let mut missing = HashSet::new();
+        if !shown.is_empty() {
+            let mut transaction = self.database.begin().await?;
+            insert(&mut transaction, &shown).await?;
+            let rows: Vec<_> = shown.iter().map(|(row, _)| *row).collect();
+            missing = hidden_among(&mut transaction, &rows).await?;
+            transaction.commit().await?;
         }
-        let mut transaction = self.database.begin().await?;
-        insert(&mut transaction, &shown).await?;
-        transaction.commit().await
+        let hidden = hidden.into_iter().filter(|(row, _)| !row.hidden);
+        missing.extend(hidden.map(|(row, _)| (row.owner.clone(), row.mid)));
+        Ok(missing)
     }
 
     /// Reads messages of an account back, hidden ones too. What is gone is left out.

@@ -429,7 +429,8 @@ mod tests {
             set.unwrap();
             let rows = [row(1, "bob@x/r"), row(2, "carol@x/r")];
             let rows: Vec<_> = rows.iter().collect();
-            storage.archive_shown(&rows, ALWAYS).await.unwrap();
+            let hidden = storage.archive_shown(&rows, ALWAYS).await.unwrap();
+            assert_eq!(hidden, HashSet::from([(alice(), rows[1].mid)]));
             assert_eq!(shown(&storage).await, 1);
             let mids = [rows[0].mid, rows[1].mid];
             assert_eq!(storage.fetch(&alice(), &mids).await.unwrap().len(), 1);
