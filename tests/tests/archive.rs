@@ -289,6 +289,69 @@ async fn f_27_without_the_database_chat_goes_on_and_the_archive_is_complete_afte
     }
 }
 
+/// Says something to bob; the error, if it is refused.
+async fn offer(alice: &mut Client, text: &str) -> Option<Element> {
+    alice.say(BOB, text).await;
+    // What follows from a message comes before the answer to what was sent behind it.
+    let ping = format!(
+        "<iq type='get' id='ping' to='{DOMAIN}'><ping xmlns='{}'/></iq>",
+        ns::PING
+    );
+    alice.request(&ping, "ping").await.unwrap();
+    let refused = alice.take_messages(|message| message.attr("type") == Some("error"));
+    refused.into_iter().next()
+}
+
+#[tokio::test]
+async fn f_27_when_too_much_waits_for_the_database_senders_are_told() {
+    let postgres = Postgres::start();
+    let extra = format!("{UNLIMITED}backlog_bytes = 20000\n");
+    let cluster = Cluster::prepare(1, &extra).unwrap();
+    cluster.store_in(&postgres.url());
+    let cluster = cluster.started(&["alice", "bob"]).await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(0, "bob").await;
+    alice.say(BOB, "before").await;
+    bob.expect(["before".to_owned()]).await;
+    postgres.stop();
+    let mut accepted = 0;
+    let refused = loop {
+        if let Some(refused) = offer(&mut alice, &accepted.to_string()).await {
+            break refused;
+        }
+        bob.expect([accepted.to_string()]).await;
+        accepted += 1;
+        assert!(accepted < 1000, "nothing bounds what waits");
+    };
+    let error = refused.child("error", ns::CLIENT).expect("an error");
+    let condition = error.child("resource-constraint", ns::STANZAS);
+    assert!(
+        condition.is_some() && error.attr("type") == Some("wait"),
+        "{refused:?}"
+    );
+    postgres.run();
+    let deadline = Instant::now() + PATIENCE;
+    // What was accepted is kept, what was refused is not, and in the end there is room again.
+    while archive_of(&mut bob)
+        .await
+        .is_none_or(|all| all.len() < accepted + 1)
+    {
+        assert!(
+            Instant::now() < deadline,
+            "what was accepted is not archived"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    let all = all_behind(&mut bob, None).await.unwrap();
+    assert_eq!(all.len(), accepted + 1);
+    while offer(&mut alice, "after").await.is_some() {
+        assert!(Instant::now() < deadline, "there is no room again");
+        sleep(Duration::from_millis(100)).await;
+    }
+    bob.expect(["after".to_owned()]).await;
+    bob.check_nothing_more().await;
+}
+
 /// Everything was sent and received once: two rows for each number, in order of either direction.
 async fn check_archive(person: &mut Client, count: usize) {
     let deadline = Instant::now() + PATIENCE;

@@ -201,164 +201,166 @@ mod tests {
 
     const BODY: &str = "<body>hi</body>";
 
-    /// Every kind of content, by type, and every hint: what becomes of each.
+    use MessageType::{Chat, Error, Groupchat, Headline, Normal};
+
+    /// Every kind of content, by type, and every hint, with what becomes of it.
+    const TABLE: &[(&[MessageType], &str, &str)] = &[
+        // Text of any kind.
+        (&[Chat, Normal], "BODY", "aoci"),
+        (
+            &[Chat, Normal],
+            "<encrypted xmlns='urn:xmpp:omemo:2'/>",
+            "aoci",
+        ),
+        (
+            &[Chat, Normal],
+            "<encrypted xmlns='eu.siacs.conversations.axolotl'/>",
+            "aoci",
+        ),
+        (
+            &[Chat, Normal],
+            "<openpgp xmlns='urn:xmpp:openpgp:0'/>",
+            "aoci",
+        ),
+        (
+            &[Chat, Normal],
+            "<x xmlns='jabber:x:encrypted'>k</x>",
+            "aoci",
+        ),
+        (
+            &[Chat, Normal],
+            "<encryption xmlns='urn:xmpp:eme:0'/>",
+            "aoci",
+        ),
+        (
+            &[Chat],
+            "BODY<x xmlns='http://jabber.org/protocol/muc#user'/>",
+            "aoci",
+        ),
+        // Types that are never kept, whatever they say.
+        (&[Groupchat, Headline], "BODY", ""),
+        (&[Groupchat, Headline], "BODY STORE", ""),
+        (&[Error], "BODY", "c"),
+        (&[Error], "BODY STORE", "c"),
+        // Somebody types.
+        (
+            &[Chat, Normal],
+            "<active xmlns='http://jabber.org/protocol/chatstates'/>",
+            "c",
+        ),
+        (
+            &[Chat, Normal],
+            "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread>",
+            "c",
+        ),
+        (
+            &[Chat, Normal],
+            "BODY<active xmlns='http://jabber.org/protocol/chatstates'/>",
+            "aoci",
+        ),
+        // Receipts and markers; wishes for them say nothing alone.
+        (
+            &[Chat, Normal],
+            "<received xmlns='urn:xmpp:receipts' id='1'/>",
+            "aoc",
+        ),
+        (
+            &[Chat, Normal],
+            "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
+            "aoc",
+        ),
+        (&[Normal], "<request xmlns='urn:xmpp:receipts'/>", ""),
+        (&[Normal], "<markable xmlns='urn:xmpp:chat-markers:0'/>", ""),
+        // What refers to other messages.
+        (
+            &[Chat],
+            "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
+            "aoc",
+        ),
+        (
+            &[Chat],
+            "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
+            "aoc",
+        ),
+        (
+            &[Chat],
+            "<replace xmlns='urn:xmpp:message-correct:0' id='1'/>",
+            "aoc",
+        ),
+        (&[Chat], "<reply xmlns='urn:xmpp:reply:0' id='1'/>", "aoc"),
+        (
+            &[Chat],
+            "<attach-to xmlns='urn:xmpp:message-attaching:1' id='1'/>",
+            "aoc",
+        ),
+        // Invitations and calls.
+        (
+            &[Normal],
+            "<x xmlns='jabber:x:conference' jid='r@m'/>",
+            "aoci",
+        ),
+        (
+            &[Normal],
+            "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='a@b'/></x>",
+            "aoci",
+        ),
+        (
+            &[Chat, Normal],
+            "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
+            "aoci",
+        ),
+        // Events, wrapped messages, the unknown, nothing.
+        (
+            &[Chat],
+            "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
+            "",
+        ),
+        (
+            &[Normal, Headline],
+            "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
+            "",
+        ),
+        (
+            &[Normal],
+            "<event xmlns='http://jabber.org/protocol/pubsub#event'/>STORE",
+            "",
+        ),
+        (
+            &[Chat, Normal],
+            "<forwarded xmlns='urn:xmpp:forward:0'/>",
+            "",
+        ),
+        (&[Normal], "<data xmlns='urn:example'/>", "o"),
+        (&[Chat], "<data xmlns='urn:example'/>", "oc"),
+        (&[Normal], "", ""),
+        // Hints.
+        (&[Chat, Normal], "BODY NO-STORE", "c"),
+        (&[Chat, Normal], "BODY NO-PERMANENT-STORE", "oci"),
+        (&[Chat, Normal], "BODY NO-COPY", "aoi"),
+        (&[Chat, Normal], "BODY STORE", "aoci"),
+        (&[Chat, Normal], "BODY STORE NO-STORE", "c"),
+        (&[Chat, Normal], "BODY STORE NO-PERMANENT-STORE", "oci"),
+        (&[Chat, Normal], "BODY NO-STORE NO-COPY", ""),
+        (&[Chat, Normal], "BODY UNHEARD-OF", "aoci"),
+        (&[Normal], "STORE", "ao"),
+        (&[Error], "NO-COPY", "c"),
+        (
+            &[Chat],
+            "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>NO-STORE",
+            "c",
+        ),
+        // Private.
+        (
+            &[Chat, Normal],
+            "BODY<private xmlns='urn:xmpp:carbons:2'/>",
+            "aoi",
+        ),
+        (&[Error], "<private xmlns='urn:xmpp:carbons:2'/>", ""),
+    ];
+
     #[test]
     fn im_52_im_60_im_75_im_78_im_85_im_105_what_is_kept_copied_and_told() {
-        use MessageType::{Chat, Error, Groupchat, Headline, Normal};
-        let rows: &[(&[MessageType], &str, &str)] = &[
-            // Text of any kind.
-            (&[Chat, Normal], "BODY", "aoci"),
-            (
-                &[Chat, Normal],
-                "<encrypted xmlns='urn:xmpp:omemo:2'/>",
-                "aoci",
-            ),
-            (
-                &[Chat, Normal],
-                "<encrypted xmlns='eu.siacs.conversations.axolotl'/>",
-                "aoci",
-            ),
-            (
-                &[Chat, Normal],
-                "<openpgp xmlns='urn:xmpp:openpgp:0'/>",
-                "aoci",
-            ),
-            (
-                &[Chat, Normal],
-                "<x xmlns='jabber:x:encrypted'>k</x>",
-                "aoci",
-            ),
-            (
-                &[Chat, Normal],
-                "<encryption xmlns='urn:xmpp:eme:0'/>",
-                "aoci",
-            ),
-            (
-                &[Chat],
-                "BODY<x xmlns='http://jabber.org/protocol/muc#user'/>",
-                "aoci",
-            ),
-            // Types that are never kept, whatever they say.
-            (&[Groupchat, Headline], "BODY", ""),
-            (&[Groupchat, Headline], "BODY STORE", ""),
-            (&[Error], "BODY", "c"),
-            (&[Error], "BODY STORE", "c"),
-            // Somebody types.
-            (
-                &[Chat, Normal],
-                "<active xmlns='http://jabber.org/protocol/chatstates'/>",
-                "c",
-            ),
-            (
-                &[Chat, Normal],
-                "<composing xmlns='http://jabber.org/protocol/chatstates'/><thread>t</thread>",
-                "c",
-            ),
-            (
-                &[Chat, Normal],
-                "BODY<active xmlns='http://jabber.org/protocol/chatstates'/>",
-                "aoci",
-            ),
-            // Receipts and markers; wishes for them say nothing alone.
-            (
-                &[Chat, Normal],
-                "<received xmlns='urn:xmpp:receipts' id='1'/>",
-                "aoc",
-            ),
-            (
-                &[Chat, Normal],
-                "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
-                "aoc",
-            ),
-            (&[Normal], "<request xmlns='urn:xmpp:receipts'/>", ""),
-            (&[Normal], "<markable xmlns='urn:xmpp:chat-markers:0'/>", ""),
-            // What refers to other messages.
-            (
-                &[Chat],
-                "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
-                "aoc",
-            ),
-            (
-                &[Chat],
-                "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
-                "aoc",
-            ),
-            (
-                &[Chat],
-                "<replace xmlns='urn:xmpp:message-correct:0' id='1'/>",
-                "aoc",
-            ),
-            (&[Chat], "<reply xmlns='urn:xmpp:reply:0' id='1'/>", "aoc"),
-            (
-                &[Chat],
-                "<attach-to xmlns='urn:xmpp:message-attaching:1' id='1'/>",
-                "aoc",
-            ),
-            // Invitations and calls.
-            (
-                &[Normal],
-                "<x xmlns='jabber:x:conference' jid='r@m'/>",
-                "aoci",
-            ),
-            (
-                &[Normal],
-                "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='a@b'/></x>",
-                "aoci",
-            ),
-            (
-                &[Chat, Normal],
-                "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
-                "aoci",
-            ),
-            // Events, wrapped messages, the unknown, nothing.
-            (
-                &[Chat],
-                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
-                "",
-            ),
-            (
-                &[Normal, Headline],
-                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>",
-                "",
-            ),
-            (
-                &[Normal],
-                "<event xmlns='http://jabber.org/protocol/pubsub#event'/>STORE",
-                "",
-            ),
-            (
-                &[Chat, Normal],
-                "<forwarded xmlns='urn:xmpp:forward:0'/>",
-                "",
-            ),
-            (&[Normal], "<data xmlns='urn:example'/>", "o"),
-            (&[Chat], "<data xmlns='urn:example'/>", "oc"),
-            (&[Normal], "", ""),
-            // Hints.
-            (&[Chat, Normal], "BODY NO-STORE", "c"),
-            (&[Chat, Normal], "BODY NO-PERMANENT-STORE", "oci"),
-            (&[Chat, Normal], "BODY NO-COPY", "aoi"),
-            (&[Chat, Normal], "BODY STORE", "aoci"),
-            (&[Chat, Normal], "BODY STORE NO-STORE", "c"),
-            (&[Chat, Normal], "BODY STORE NO-PERMANENT-STORE", "oci"),
-            (&[Chat, Normal], "BODY NO-STORE NO-COPY", ""),
-            (&[Chat, Normal], "BODY UNHEARD-OF", "aoci"),
-            (&[Normal], "STORE", "ao"),
-            (&[Error], "NO-COPY", "c"),
-            (
-                &[Chat],
-                "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>NO-STORE",
-                "c",
-            ),
-            // Private.
-            (
-                &[Chat, Normal],
-                "BODY<private xmlns='urn:xmpp:carbons:2'/>",
-                "aoi",
-            ),
-            (&[Error], "<private xmlns='urn:xmpp:carbons:2'/>", ""),
-        ];
-        for (kinds, children, expect) in rows {
+        for (kinds, children, expect) in TABLE {
             for kind in *kinds {
                 check(*kind, &written(children), expect);
             }
