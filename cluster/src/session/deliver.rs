@@ -118,9 +118,9 @@ impl ShardState {
         let ready = || user.sessions.values().filter(|s| s.is_non_negative());
         let live = ready()
             .filter(|s| s.owner.is_some())
-            .map(super::Session::priority)
+            .map(|s| s.priority())
             .max();
-        let Some(highest) = live.or_else(|| ready().map(super::Session::priority).max()) else {
+        let Some(highest) = live.or_else(|| ready().map(|s| s.priority()).max()) else {
             return Vec::new();
         };
         self.sessions_where(account, |s| {

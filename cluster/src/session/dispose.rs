@@ -41,7 +41,7 @@ impl ShardState {
             _ => self.settings.on_timeout,
         };
         let waited = self.undelivered(&account);
-        self.dispose(jid, session, fate, out);
+        self.dispose(jid, *session, fate, out);
         let wait = self.undelivered(&account).saturating_sub(waited);
         self.notice_marker(jid, true, wait);
         self.forget_delivered(&account, None);
@@ -253,3 +253,6 @@ fn has_body(packet: &Packet) -> bool {
     // Our own writer made the payload, and in it no other element of a message begins like this.
     packet.payload.windows(5).any(|bytes| bytes == b"<body")
 }
+
+#[cfg(test)]
+mod tests;

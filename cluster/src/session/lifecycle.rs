@@ -25,7 +25,7 @@ impl ShardState {
         let epoch = self.take_epoch();
         let user = self.users.entry(account).or_default();
         user.sessions
-            .insert(resource.into(), Session::new(bind.owner, epoch));
+            .insert(resource.into(), Box::new(Session::new(bind.owner, epoch)));
         self.note_here(&bind.session);
         out.push(Output {
             owner: bind.owner,

@@ -123,3 +123,105 @@ impl ShardState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, jid, packet, stanzas};
+    use super::*;
+
+    const ALICE: &str = "alice@example.org/a";
+    const BOB: &str = "bob@example.org/b";
+
+    fn iq(kind: IqType, from: &str, to: &str, id: usize) -> Action {
+        let mut packet = packet(Kind::Iq(kind), from, Some(to));
+        packet.header.id = Some(id.to_string().into());
+        Action::Send(Relay::Iq {
+            packet,
+            permitted: true,
+        })
+    }
+
+    /// Ends bob's session; ids of the errors that alice gets.
+    fn end(stage: &mut Stage) -> Vec<String> {
+        let end = Command::End {
+            session: jid(BOB),
+            epoch: None,
+            reason: EndReason::Admin,
+        };
+        errors(&stage.apply(end).1)
+    }
+
+    fn errors(outputs: &[Output]) -> Vec<String> {
+        let errors = outputs.iter().filter_map(|o| match &o.event {
+            Event::Stanza { item, .. } if item.packet.header.kind == Kind::Iq(IqType::Error) => {
+                assert_eq!(
+                    (o.session.as_str(), item.packet.header.from.clone()),
+                    (ALICE, Some(jid(BOB)))
+                );
+                item.packet.header.id.as_deref().map(str::to_owned)
+            }
+            _ => None,
+        });
+        errors.collect()
+    }
+
+    /// Alice asks while bob's session is awake or asleep, and he has acknowledged the question or not; then
+    /// the session ends.
+    #[test]
+    fn im_16_a_question_that_a_session_takes_with_it_is_answered_once() {
+        for (asleep, acknowledged) in [(false, false), (false, true), (true, false)] {
+            let mut stage = Stage::new();
+            stage.bind(ALICE, None);
+            stage.resumable(BOB, None);
+            if asleep {
+                stage.lose(BOB);
+            }
+            stage.act(ALICE, iq(IqType::Get, ALICE, BOB, 7));
+            if acknowledged {
+                stage.acknowledge(BOB, 2);
+            }
+            if !asleep {
+                stage.lose(BOB);
+            }
+            assert_eq!(
+                end(&mut stage),
+                ["7"],
+                "asleep {asleep}, acknowledged {acknowledged}"
+            );
+        }
+    }
+
+    #[test]
+    fn im_16_an_answered_question_is_not_answered_again() {
+        for kind in [IqType::Result, IqType::Error] {
+            let mut stage = Stage::new();
+            stage.bind(ALICE, None);
+            stage.resumable(BOB, None);
+            stage.act(ALICE, iq(IqType::Set, ALICE, BOB, 7));
+            let outputs = stage.act(BOB, iq(kind, BOB, ALICE, 7));
+            assert_eq!(stanzas(&outputs), [(ALICE.into(), Kind::Iq(kind))]);
+            assert!(end(&mut stage).is_empty());
+        }
+    }
+
+    #[test]
+    fn im_16_too_many_open_questions_are_answered_oldest_first_and_still_once() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        stage.resumable(BOB, None);
+        let mut answered = Vec::new();
+        for id in 0..OPEN + 2 {
+            answered.extend(errors(&stage.act(ALICE, iq(IqType::Get, ALICE, BOB, id))));
+        }
+        assert_eq!(answered, ["0", "1"]);
+        // Too late for the first, in time for the last.
+        assert!(stage.act(BOB, iq(IqType::Result, BOB, ALICE, 0)).is_empty());
+        let outputs = stage.act(BOB, iq(IqType::Result, BOB, ALICE, OPEN + 1));
+        assert_eq!(outputs.len(), 1);
+        let rest = end(&mut stage);
+        assert_eq!(
+            (rest.len(), &*rest[0], &*rest[OPEN - 2]),
+            (OPEN - 1, "2", "256")
+        );
+    }
+}

@@ -57,8 +57,8 @@ pub struct ShardState {
 /// What the shard knows of one account. Exists only while there is something to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct User {
-    /// By resource.
-    pub(super) sessions: BTreeMap<Box<str>, Session>,
+    /// By resource. Boxed: a node of the tree has room for eleven, and most accounts have one.
+    pub(super) sessions: BTreeMap<Box<str>, Box<Session>>,
     /// Sessions that are over, oldest first.
     pub(super) old: VecDeque<Old>,
     /// Messages not yet delivered to anyone, by their order. The first is the marker.
@@ -291,14 +291,15 @@ impl ShardState {
     }
 
     pub(super) fn session(&self, jid: &Jid) -> Option<&Session> {
-        self.users.get(&jid.bare())?.sessions.get(jid.resource()?)
+        let user = self.users.get(&jid.bare())?;
+        user.sessions.get(jid.resource()?).map(|session| &**session)
     }
 
     pub(super) fn session_mut(&mut self, jid: &Jid) -> Option<&mut Session> {
-        self.users
-            .get_mut(&jid.bare())?
-            .sessions
+        let user = self.users.get_mut(&jid.bare())?;
+        user.sessions
             .get_mut(jid.resource()?)
+            .map(|session| &mut **session)
     }
 
     /// The session, if this epoch's owner still acts for it.

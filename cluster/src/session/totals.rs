@@ -13,7 +13,7 @@ pub struct Totals {
     pub old: usize,
     /// Stanzas in the queues of sessions.
     pub queued: usize,
-    /// Their payload, in bytes.
+    /// Their bytes in memory, about.
     pub queued_bytes: usize,
     /// Messages that wait for a user's next session, behind the markers.
     pub undelivered: usize,
@@ -49,12 +49,9 @@ impl ShardState {
             totals.old += user.old.len();
             totals.undelivered += user.undelivered.len();
             for session in user.sessions.values() {
-                totals.queued += session.queue.len();
-                totals.queued_bytes += session
-                    .queue
-                    .iter()
-                    .map(|item| item.packet.payload.len())
-                    .sum::<usize>();
+                let (stanzas, bytes) = session.load();
+                totals.queued += stanzas;
+                totals.queued_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
             }
         }
         totals

@@ -22,7 +22,7 @@ fn pair(stanzas: u32) -> Stage {
 fn chat(mids: std::ops::Range<u128>) -> impl Iterator<Item = Message> {
     mids.map(|mid| {
         let mut sent = message(MessageType::Chat, ALICE, "bob@example.org", mid);
-        sent.traits.archive_received = mid % 3 != 0;
+        sent.traits.archive_received = !mid.is_multiple_of(3);
         sent.traits.carbon = true;
         sent
     })

@@ -14,6 +14,8 @@ pub(super) enum Up {
     Resume { smid: SmId, h: u32 },
     Available,
     Send { uid: u64, to: BareJid },
+    Ask { uid: u64, to: Jid },
+    Answer { uid: u64, to: Jid },
     Ack(u32),
 }
 
@@ -25,6 +27,8 @@ pub(super) enum Down {
     Resumed { h: u32 },
     Failed { h: Option<u32> },
     Message { uid: u64 },
+    Question { uid: u64, from: Jid },
+    Answer { uid: u64 },
     Other,
     Ack(u32),
 }
@@ -40,16 +44,24 @@ pub(super) struct Management {
     pub(super) h: u32,
     /// The server's last count.
     pub(super) acked: u32,
-    /// Sent and not acknowledged; none for what is not a message.
-    pub(super) unacked: VecDeque<Option<(u64, BareJid)>>,
+    /// Sent and not acknowledged.
+    pub(super) unacked: VecDeque<Up>,
 }
 
 /// One client.
 pub(super) struct Client {
     pub(super) account: BareJid,
+    /// Its full JID, in every session.
+    pub(super) jid: Jid,
+    /// It uses stream management.
+    managed: bool,
     pub(super) conn: Option<ConnId>,
     pub(super) ready: bool,
+    /// Stanzas received since it was bound; what a client without stream management acknowledges.
+    read: u32,
     pub(super) sm: Option<Management>,
+    /// Questions that came before stream management was on; answers would count or not.
+    early: Vec<Up>,
     /// Counts this client's sessions: a uid may come again in another one.
     pub(super) session: u32,
     /// (session, uid), as received.
@@ -58,22 +70,32 @@ pub(super) struct Client {
     pub(super) sent: Vec<(u32, u64, BareJid)>,
     /// Uids that the server has acknowledged.
     pub(super) acknowledged: Vec<u64>,
+    /// (session, uid) of questions.
+    pub(super) asked: Vec<(u32, u64)>,
+    /// (session, uid) of their answers, by whomever.
+    pub(super) answers: Vec<(u32, u64)>,
     pub(super) resumes: u32,
     /// When its last connection was cut.
     pub(super) cut_at: u64,
 }
 
 impl Client {
-    pub(super) fn new(account: BareJid) -> Self {
+    pub(super) fn new(account: BareJid, resource: &str, managed: bool) -> Self {
         Self {
+            jid: account.with_resource(resource).expect("valid"),
             account,
+            managed,
             conn: None,
             ready: false,
+            read: 0,
             sm: None,
+            early: Vec::new(),
             session: 0,
             received: Vec::new(),
             sent: Vec::new(),
             acknowledged: Vec::new(),
+            asked: Vec::new(),
+            answers: Vec::new(),
             resumes: 0,
             cut_at: 0,
         }
@@ -94,44 +116,64 @@ impl Client {
 
     fn bind(&mut self) -> Up {
         self.session += 1;
-        Up::Bind(self.account.with_resource("sim").expect("valid"))
+        self.read = 0;
+        self.early.clear();
+        Up::Bind(self.jid.clone())
     }
 
     pub(super) fn send(&mut self, uid: u64, to: BareJid) -> Up {
         self.sent.push((self.session, uid, to.clone()));
+        self.say(Up::Send { uid, to })
+    }
+
+    /// Asks another client, if it will know whether the server has the question.
+    pub(super) fn ask(&mut self, uid: u64, to: Jid) -> Option<Up> {
+        self.sm.as_ref()?;
+        self.asked.push((self.session, uid));
+        Some(self.say(Up::Ask { uid, to }))
+    }
+
+    fn say(&mut self, up: Up) -> Up {
         if let Some(sm) = &mut self.sm {
-            sm.unacked.push_back(Some((uid, to.clone())));
+            sm.unacked.push_back(up.clone());
         }
-        Up::Send { uid, to }
+        up
+    }
+
+    /// What it acknowledges, if anything.
+    pub(super) fn count_read(&self) -> Option<u32> {
+        match &self.sm {
+            Some(sm) => Some(sm.h),
+            None => (!self.managed).then_some(self.read),
+        }
     }
 
     /// Handles what the server says; the error names a broken promise.
     pub(super) fn receive(&mut self, down: Down) -> Result<Vec<Up>, String> {
         match down {
-            Down::Bound => return Ok(vec![Up::Enable]),
+            Down::Bound if self.managed => return Ok(vec![Up::Enable]),
+            Down::Bound => {
+                self.ready = true;
+                return Ok(vec![Up::Available]);
+            }
             Down::Enabled { smid } => {
                 self.sm = Some(Management {
                     smid,
                     h: SEED,
                     acked: SEED,
-                    unacked: VecDeque::from([None]),
+                    unacked: VecDeque::new(),
                 });
                 self.ready = true;
-                return Ok(vec![Up::Available]);
+                let early = std::mem::take(&mut self.early).into_iter();
+                let ups = [Up::Available].into_iter().chain(early);
+                return Ok(ups.map(|up| self.say(up)).collect());
             }
             Down::Resumed { h } => {
                 self.resumes += 1;
                 self.acknowledged_up_to(h)?;
                 self.ready = true;
                 let sm = self.sm.as_ref().ok_or("resumed without having asked")?;
-                let again = sm.unacked.iter().map(|sent| match sent {
-                    Some((uid, to)) => Up::Send {
-                        uid: *uid,
-                        to: to.clone(),
-                    },
-                    None => Up::Available,
-                });
-                return Ok(again.collect());
+                return Ok(sm.unacked.iter().cloned().collect());
             }
             Down::Failed { h } => {
                 if let Some(h) = h {
@@ -144,6 +186,20 @@ impl Client {
                 self.received.push((self.session, uid));
                 self.count();
             }
+            Down::Question { uid, from } => {
+                self.count();
+                let answer = Up::Answer { uid, to: from };
+                match (uid.is_multiple_of(4), self.ready) {
+                    // Some questions are never answered.
+                    (true, _) => {}
+                    (false, true) => return Ok(vec![self.say(answer)]),
+                    (false, false) => self.early.push(answer),
+                }
+            }
+            Down::Answer { uid } => {
+                self.answers.push((self.session, uid));
+                self.count();
+            }
             Down::Other => self.count(),
             Down::Ack(h) => self.acknowledged_up_to(h)?,
         }
@@ -151,6 +207,7 @@ impl Client {
     }
 
     fn count(&mut self) {
+        self.read += 1;
         if let Some(sm) = &mut self.sm {
             sm.h = sm.h.wrapping_add(1);
         }
@@ -170,8 +227,11 @@ impl Client {
             ));
         }
         sm.acked = h;
-        self.acknowledged
-            .extend(sm.unacked.drain(..new).flatten().map(|(uid, _)| uid));
+        let uids = sm.unacked.drain(..new).filter_map(|up| match up {
+            Up::Send { uid, .. } | Up::Ask { uid, .. } => Some(uid),
+            _ => None,
+        });
+        self.acknowledged.extend(uids);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::client::{Down, SEED, Up};
@@ -107,7 +107,9 @@ impl Conn {
                     upto,
                 }));
             }
-            Up::Available | Up::Send { .. } => Command::Inbound(self.inbound(early_ack)?),
+            Up::Available | Up::Send { .. } | Up::Ask { .. } | Up::Answer { .. } => {
+                Command::Inbound(self.inbound(early_ack)?)
+            }
         };
         self.in_flight = true;
         Some(command)
@@ -132,6 +134,10 @@ impl Conn {
                 }),
                 Some(Up::Send { uid, to }) => {
                     Action::Send(Relay::Message(message(*uid, &session, to)))
+                }
+                Some(Up::Ask { uid, to }) => Action::Send(iq(IqType::Get, *uid, &session, to)),
+                Some(Up::Answer { uid, to }) => {
+                    Action::Send(iq(IqType::Result, *uid, &session, to))
                 }
                 _ => break,
             };
@@ -191,6 +197,8 @@ impl Conn {
         match output.event {
             Event::Bound => {
                 self.epoch = output.epoch;
+                // Without stream management a client acknowledges all that it has read.
+                self.outbound_base = Some((1, 0));
                 self.down.push_back(Down::Bound);
             }
             Event::Enabled {
@@ -241,6 +249,16 @@ fn packet(kind: Kind, from: &Jid, to: Option<&BareJid>, payload: Bytes) -> Packe
     }
 }
 
+fn iq(kind: IqType, uid: u64, from: &Jid, to: &Jid) -> Relay {
+    let mut packet = packet(Kind::Iq(kind), from, None, Bytes::new());
+    packet.header.to = Some(to.clone());
+    packet.header.id = Some(uid.to_string().into());
+    Relay::Iq {
+        packet,
+        permitted: true,
+    }
+}
+
 fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
     let payload = Bytes::from(uid.to_string());
     Message {
@@ -258,11 +276,16 @@ fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
 }
 
 fn read(packet: &Packet) -> Down {
-    let uid = std::str::from_utf8(&packet.payload)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    match (packet.header.kind, uid) {
-        (Kind::Message(MessageType::Chat), Some(uid)) => Down::Message { uid },
+    let number = |text: &str| text.parse().ok();
+    let uid = std::str::from_utf8(&packet.payload).ok().and_then(number);
+    let id = packet.header.id.as_deref().and_then(number);
+    match (packet.header.kind, uid, id, &packet.header.from) {
+        (Kind::Message(MessageType::Chat), Some(uid), ..) => Down::Message { uid },
+        (Kind::Iq(IqType::Get), _, Some(uid), Some(from)) => Down::Question {
+            uid,
+            from: from.clone(),
+        },
+        (Kind::Iq(_), _, Some(uid), _) => Down::Answer { uid },
         _ => Down::Other,
     }
 }

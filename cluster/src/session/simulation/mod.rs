@@ -16,8 +16,16 @@ mod world;
 use mutant::Mutant;
 use world::World;
 
-/// Seeds that every run of the tests covers.
-const SEEDS: u64 = 1_000;
+/// Seeds that every run of the tests covers; `HOLDFAST_SEEDS` asks for others, as `FIRST..END`.
+const SEEDS: std::ops::Range<u64> = 0..1_500;
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(asked) = std::env::var("HOLDFAST_SEEDS") else {
+        return SEEDS;
+    };
+    let (first, end) = asked.split_once("..").expect("FIRST..END");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
 
 fn verdict(seed: u64, mutant: Mutant) -> Result<World, String> {
     let mut world = World::new(seed, mutant);
@@ -29,7 +37,9 @@ fn verdict(seed: u64, mutant: Mutant) -> Result<World, String> {
 #[test]
 fn every_invariant_holds_for_every_seed() {
     let (mut received, mut resumes, mut sessions) = (0, 0, 0);
-    for seed in 0..SEEDS {
+    let seeds = seeds();
+    let all = seeds == SEEDS;
+    for seed in seeds {
         match verdict(seed, Mutant::None) {
             Ok(world) => {
                 let sum = world.coverage();
@@ -41,7 +51,7 @@ fn every_invariant_holds_for_every_seed() {
         }
     }
     println!("{received} messages received, {resumes} sessions resumed, {sessions} begun");
-    assert!(received > 20_000 && resumes > 5_000 && sessions > 5_000);
+    assert!(!all || (received > 20_000 && resumes > 5_000 && sessions > 5_000));
 }
 
 #[test]
@@ -53,12 +63,17 @@ fn a_seed_replays_to_the_same_trace() {
 }
 
 #[test]
-fn each_broken_build_is_caught() {
-    for mutant in Mutant::BROKEN {
+fn each_broken_build_is_caught_by_the_invariant_that_it_breaks() {
+    for (mutant, invariants) in Mutant::BROKEN {
         let caught = (0..10_000).find_map(|seed| Some((seed, verdict(seed, mutant).err()?)));
         let Some((seed, what)) = caught else {
             panic!("{mutant:?} was not caught");
         };
         println!("{mutant:?}: seed {seed}: {what}");
+        let named = |invariant: &&str| what.contains(&format!("({invariant})"));
+        assert!(
+            invariants.iter().any(named),
+            "{mutant:?} was caught by {what}"
+        );
     }
 }

@@ -7,6 +7,8 @@ pub(super) enum Mutant {
     None,
     /// B-1: the edge acknowledges before the commit.
     EarlyAck,
+    /// B-4: that there is nothing to resume is read from the nearest replica, however late it is.
+    ResumeFromLocalRead,
     /// B-5: commands of an older epoch are taken.
     EpochUnchecked,
     /// B-6: a repeated stanza counts as a new one.
@@ -17,10 +19,16 @@ pub(super) enum Mutant {
     ReplayReversed,
     /// B-10: a snapshot lacks the queues.
     SnapshotWithoutQueue,
+    /// B-11: an archive row that is written again is there twice.
+    ArchiveTwice,
     /// B-12: what waits for the user counts as delivered before it is read back.
     MarkerEarly,
     /// B-13: an ended session's queue is dropped.
     EndDropsQueue,
+    /// B-14: a flush of what is counted outside lifts the limits.
+    LimitsLifted,
+    /// Questions to a session end with it.
+    EndDropsQuestions,
     /// B-18: an SM-ID opens sessions of any account.
     IdentifierForAll,
     /// B-20: a snapshot lacks the counts of old sessions.
@@ -28,17 +36,21 @@ pub(super) enum Mutant {
 }
 
 impl Mutant {
-    /// All that must be caught.
-    pub(super) const BROKEN: [Self; 10] = [
-        Self::EarlyAck,
-        Self::EpochUnchecked,
-        Self::PositionUnchecked,
-        Self::ResumeOffByOne,
-        Self::ReplayReversed,
-        Self::SnapshotWithoutQueue,
-        Self::MarkerEarly,
-        Self::EndDropsQueue,
-        Self::IdentifierForAll,
-        Self::SnapshotWithoutOld,
+    /// All that must be caught, each with the invariants that may say so.
+    pub(super) const BROKEN: [(Self, &[&str]); 14] = [
+        (Self::EarlyAck, &["I-1", "I-6"]),
+        (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
+        (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
+        (Self::PositionUnchecked, &["I-3", "I-5", "I-6", "IM-16"]),
+        (Self::ResumeOffByOne, &["I-1", "IM-16"]),
+        (Self::ReplayReversed, &["I-5", "I-3", "I-1", "I-2", "IM-16"]),
+        (Self::SnapshotWithoutQueue, &["I-16"]),
+        (Self::ArchiveTwice, &["I-13"]),
+        (Self::MarkerEarly, &["I-1", "I-14"]),
+        (Self::EndDropsQueue, &["I-1", "I-14"]),
+        (Self::LimitsLifted, &["I-12"]),
+        (Self::EndDropsQuestions, &["IM-16"]),
+        (Self::IdentifierForAll, &["I-9"]),
+        (Self::SnapshotWithoutOld, &["I-16"]),
     ];
 }

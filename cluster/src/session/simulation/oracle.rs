@@ -18,12 +18,32 @@ pub(super) fn judge(clients: &[Client]) -> Result<(), String> {
         judge_receiver(client, &sent)?;
     }
     for client in clients {
+        judge_answers(client)?;
         for uid in &client.acknowledged {
-            let (_, to) = sent[uid];
-            let mut receivers = clients.iter().filter(|c| c.account == *to);
+            let Some((_, to)) = sent.get(uid) else {
+                continue;
+            };
+            let mut receivers = clients.iter().filter(|c| c.account == **to);
             if !receivers.any(|c| c.received.iter().any(|(_, received)| received == uid)) {
                 return Err(format!("{uid} to {to} was acknowledged and is lost (I-1)"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Every question gets one answer, from whoever was asked or from the server in its stead. Who ends a
+/// session before the answer comes, or asks somebody who is there and silent, gets none.
+fn judge_answers(client: &Client) -> Result<(), String> {
+    for asked in &client.asked {
+        let (session, uid) = *asked;
+        let answers = client.answers.iter().filter(|a| *a == asked).count();
+        let due = client.acknowledged.contains(&uid)
+            && session == client.session
+            && !uid.is_multiple_of(4);
+        if answers > 1 || (due && answers == 0) {
+            let who = &client.jid;
+            return Err(format!("{uid} of {who} got {answers} answers (IM-16)"));
         }
     }
     Ok(())
@@ -69,10 +89,10 @@ mod tests {
     /// One message 1, 2 from a to b, acknowledged; b received what is given.
     #[track_caller]
     fn check(received: &[(u32, u64)], expect: &str) {
-        let mut a = Client::new(account("a"));
+        let mut a = Client::new(account("a"), "sim", true);
         a.sent = vec![(1, 1, account("b")), (1, 2, account("b"))];
         a.acknowledged = vec![1, 2];
-        let mut b = Client::new(account("b"));
+        let mut b = Client::new(account("b"), "sim", true);
         b.received = received.to_vec();
         let verdict = judge(&[a, b]).err().unwrap_or_default();
         assert!(
@@ -89,5 +109,18 @@ mod tests {
         check(&[(1, 1), (1, 2), (1, 3)], "I-2");
         check(&[(1, 1), (1, 1), (1, 2)], "I-3");
         check(&[(1, 2), (1, 1)], "I-5");
+    }
+
+    #[test]
+    fn a_question_with_two_answers_or_none_is_refused() {
+        for (answers, broken) in [(0, true), (1, false), (2, true)] {
+            let mut a = Client::new(account("a"), "sim", true);
+            a.session = 1;
+            a.asked = vec![(1, 5)];
+            a.acknowledged = vec![5];
+            a.answers = vec![(1, 5); answers];
+            let verdict = judge(&[a]).err().unwrap_or_default();
+            assert_eq!(verdict.contains("IM-16"), broken, "{verdict}");
+        }
     }
 }

@@ -1,15 +1,36 @@
 //! Shards in the simulation: one log each, three replicas that apply it late, one of them the leader.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Jid;
 
 use super::mutant::Mutant;
 use crate::codec;
-use crate::id::{Mid, ShardId};
+use crate::id::{Mid, ShardId, SmId};
 use crate::session::state::ShardState;
-use crate::session::{Batch, Command, Event, Outcome, Output, Settings, invariant};
+use crate::session::{
+    Batch, Command, EndReason, Event, Notice, Occasion, OnTimeout, Outcome, Output, Resume,
+    Settings, invariant,
+};
+
+/// Narrow, so that every bound is met: one of an account's two sessions makes room for the other, and a
+/// queue holds little in full.
+const SETTINGS: Settings = Settings {
+    max_hibernated_sessions: 1,
+    max_old_sessions: 1_000,
+    sessions_per_account: 20,
+    on_timeout: OnTimeout::Archive,
+    old_session_ttl: 24 * 3600 * 1000,
+    max_undelivered: 1_000,
+    push_hibernation_time: 0,
+    max_queue_stanzas: 5,
+    max_queue_bytes: 8 << 20,
+    max_queue_ids: 50_000,
+    max_backlog_bytes: 0,
+};
+
+/// After every so many entries the replicas' states are compared.
+const COMPARED: usize = 8;
 
 /// One shard with its replicas.
 pub(super) struct Shard {
@@ -17,9 +38,14 @@ pub(super) struct Shard {
     log: Vec<Vec<u8>>,
     replicas: Vec<Replica>,
     pub(super) leader: usize,
-    hashes: BTreeMap<usize, Vec<u8>>,
+    /// What the state was after some entries.
+    states: BTreeMap<usize, Vec<u8>>,
+    /// Entries that some replica has applied.
+    seen: usize,
     mutant: Mutant,
     epochs: BTreeMap<Jid, u64>,
+    /// Sessions that were ended to make room for others.
+    pub(super) limited: BTreeSet<SmId>,
 }
 
 struct Replica {
@@ -41,10 +67,23 @@ impl Shard {
             log: Vec::new(),
             replicas: (0..replicas).map(|_| replica()).collect(),
             leader: 0,
-            hashes: BTreeMap::new(),
+            states: BTreeMap::new(),
+            seen: 0,
             mutant,
             epochs: BTreeMap::new(),
+            limited: BTreeSet::new(),
         }
+    }
+
+    /// What a client would be answered by this replica alone.
+    pub(super) fn local_read(&self, replica: usize, resume: &Resume) -> Option<Outcome> {
+        let mut state = self.replicas[replica].state.clone();
+        let mut applied = state.apply(Batch {
+            now: 0,
+            settings: SETTINGS,
+            commands: vec![Command::Resume(resume.clone())],
+        });
+        applied.outcomes.pop()
     }
 
     /// The leader's state; a leader has applied everything.
@@ -55,10 +94,10 @@ impl Shard {
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
         let commands = commands.into_iter().map(|c| self.mutate(c)).collect();
-        let settings = Settings {
-            max_hibernated_sessions: 2,
-            ..Settings::default()
-        };
+        let mut settings = SETTINGS;
+        if self.mutant == Mutant::LimitsLifted {
+            settings.max_hibernated_sessions = u32::MAX;
+        }
         self.log.push(encode(&Batch {
             now,
             settings,
@@ -68,6 +107,13 @@ impl Shard {
         committed.outputs = self.catch_up(self.leader, usize::MAX, &mut committed.outcomes)?;
         if let Some(what) = invariant::broken(self.state()) {
             return Err(format!("shard {}: {what}", self.id));
+        }
+        let most = SETTINGS.max_hibernated_sessions as usize;
+        for (account, user) in &self.state().users {
+            let sleeping = user.sessions.values().filter(|s| s.hibernation.is_some());
+            if sleeping.count() > most {
+                return Err(format!("{account} has more than {most} hibernated (I-12)"));
+            }
         }
         Ok(committed)
     }
@@ -87,6 +133,13 @@ impl Shard {
             };
             let batch = codec::decode(entry).expect("own entry");
             let before = (self.mutant == Mutant::EndDropsQueue).then(|| r.state.clone());
+            if self.mutant == Mutant::EndDropsQuestions {
+                for user in r.state.users.values_mut() {
+                    for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
+                        session.questions.clear();
+                    }
+                }
+            }
             let mut applied = r.state.apply(batch);
             r.applied += 1;
             if let Some(before) = before {
@@ -95,19 +148,22 @@ impl Shard {
             if self.mutant == Mutant::ReplayReversed {
                 reverse_replay(&mut applied.outputs);
             }
-            let hash = encode(&r.state);
-            match self.hashes.entry(r.applied) {
-                Entry::Vacant(first) => {
-                    first.insert(hash);
-                    grown(&mut self.epochs, &applied.outputs)?;
-                }
-                Entry::Occupied(known) if *known.get() == hash => {}
-                Entry::Occupied(known) => {
-                    let at = known.key();
-                    return Err(format!(
-                        "replicas of shard {} differ at {at} (I-16)",
-                        self.id
-                    ));
+            if r.applied > self.seen {
+                self.seen = r.applied;
+                let made_room = |n: &&Notice| n.what == Occasion::Ended(EndReason::Limit);
+                let limited = applied.notices.iter().filter(made_room);
+                self.limited.extend(limited.filter_map(|n| n.smid.clone()));
+                grown(&mut self.epochs, &applied.outputs)?;
+            }
+            if r.applied.is_multiple_of(COMPARED) {
+                let whole = encode(&r.state);
+                let known = self
+                    .states
+                    .entry(r.applied)
+                    .or_insert_with(|| whole.clone());
+                if *known != whole {
+                    let (id, at) = (self.id, r.applied);
+                    return Err(format!("replicas of shard {id} differ at {at} (I-16)"));
                 }
             }
             *outcomes = applied.outcomes;
@@ -173,10 +229,10 @@ impl Shard {
             }
             (Mutant::ResumeOffByOne, Command::Resume(mut resume)) => {
                 let covered = resume.h.wrapping_add(1);
-                let session = state
-                    .users
-                    .get(&resume.account)
-                    .and_then(|u| u.sessions.values().next());
+                let mut sessions = state.users.values().flat_map(|u| u.sessions.values());
+                let smid = Some(&resume.smid);
+                let session =
+                    sessions.find(|s| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == smid);
                 if session.is_some_and(|s| s.covered(covered).is_ok()) {
                     resume.h = covered;
                 }

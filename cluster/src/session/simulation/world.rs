@@ -1,18 +1,21 @@
 //! The simulated world: every choice comes from one seed.
 
+mod archive;
 mod heal;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use proto::BareJid;
 
+use archive::Archive;
+
 use super::client::{Client, Down, Up};
 use super::edge::{Conn, MAX};
 use super::mutant::Mutant;
 use super::oracle;
 use super::shards::Shard;
-use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId};
-use crate::session::{Command, Completed, Effect, Fetched, Outcome, Output, Resume};
+use crate::id::{BootId, ConnId, NodeId, Owner, ShardId};
+use crate::session::{Command, Outcome, Output, Resume};
 use crate::shard::map::shard_of;
 
 const SHARDS: u16 = 2;
@@ -38,7 +41,7 @@ pub(super) struct World {
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, Conn>,
     proposals: VecDeque<Proposal>,
-    archive: BTreeMap<(BareJid, Mid), Fetched>,
+    archive: Archive,
     next_conn: u64,
     next_uid: u64,
     trace: u64,
@@ -55,10 +58,17 @@ impl World {
                 .map(|n| Shard::new(ShardId(n), SHARDS, NODES, mutant))
                 .collect(),
             boots: (1..=NODES as u64).collect(),
-            clients: (0..4).map(|n| Client::new(account(n))).collect(),
+            // Two devices of one user, one without stream management, and two more.
+            clients: vec![
+                Client::new(account(0), "one", true),
+                Client::new(account(0), "two", true),
+                Client::new(account(1), "sim", true),
+                Client::new(account(2), "plain", false),
+                Client::new(account(3), "sim", true),
+            ],
             conns: BTreeMap::new(),
             proposals: VecDeque::new(),
-            archive: BTreeMap::new(),
+            archive: Archive::default(),
             next_conn: 1,
             next_uid: 1,
             trace: 0,
@@ -98,7 +108,8 @@ impl World {
             self.step()?;
         }
         self.heal()?;
-        oracle::judge(&self.clients)
+        oracle::judge(&self.clients)?;
+        self.judge_archive()
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -107,7 +118,8 @@ impl World {
         let shard = self.below(SHARDS as usize);
         match self.below(100) {
             0..=9 => self.connect(client, node),
-            10..=27 => self.send(client),
+            10..=24 => self.send(client),
+            25..=27 => self.ask(client),
             28..=31 => self.acknowledge(client),
             32..=49 => self.edges_work(),
             50..=65 => self.serve(true)?,
@@ -180,10 +192,23 @@ impl World {
         self.say(conn, [up]);
     }
 
+    /// One client asks another one, at home or not.
+    fn ask(&mut self, client: usize) {
+        let to = self.below(self.clients.len());
+        let to = self.clients[to].jid.clone();
+        let uid = self.next_uid;
+        let asker = &mut self.clients[client];
+        if let Some(conn) = asker.conn.filter(|_| asker.ready && asker.jid != to)
+            && let Some(up) = asker.ask(uid, to)
+        {
+            self.next_uid += 1;
+            self.say(conn, [up]);
+        }
+    }
+
     fn acknowledge(&mut self, client: usize) {
         let client = &self.clients[client];
-        if let (Some(conn), Some(sm), true) = (client.conn, &client.sm, client.ready) {
-            let h = sm.h;
+        if let (Some(conn), Some(h), true) = (client.conn, client.count_read(), client.ready) {
             self.say(conn, [Up::Ack(h)]);
         }
     }
@@ -197,9 +222,18 @@ impl World {
     /// Every edge proposes what it can.
     fn edges_work(&mut self) {
         let early = self.mutant == Mutant::EarlyAck;
+        let local = self.mutant == Mutant::ResumeFromLocalRead;
         for (id, conn) in &mut self.conns {
             while let Some(command) = conn.work(early) {
                 let shard = shard_of(&conn.account, SHARDS);
+                if let (true, Command::Resume(resume)) = (local, &command) {
+                    let node = conn.owner.node.0 as usize;
+                    let outcome = self.shards[usize::from(shard.0)].local_read(node, resume);
+                    if let Some(refused @ Outcome::NotResumed { .. }) = outcome {
+                        conn.outcome(refused).expect("a refusal is expected");
+                        continue;
+                    }
+                }
                 self.proposals.push_back(Proposal {
                     shard,
                     conn: Some(*id),
@@ -301,7 +335,10 @@ impl World {
         for down in downs {
             if let Down::Failed { h } = &down {
                 let slept = self.now - self.clients[client].cut_at;
-                if slept < u64::from(MAX) * 1000 {
+                let sm = self.clients[client].sm.as_ref();
+                let made_room =
+                    sm.is_some_and(|sm| self.shards.iter().any(|s| s.limited.contains(&sm.smid)));
+                if slept < u64::from(MAX) * 1000 && !made_room {
                     return Err(format!("a session that slept {slept} ms is refused (I-10)"));
                 }
                 if h.is_none() {
@@ -376,53 +413,6 @@ impl World {
         }
     }
 
-    fn effects(&mut self, shard: usize) {
-        let mut done = Vec::new();
-        for pending in self.shards[shard].state().pending(EffectId(0), 5) {
-            let mut messages = Vec::new();
-            match &*pending.effect {
-                Effect::Archive(row) => {
-                    let fetched = Fetched {
-                        mid: row.mid,
-                        stamp: row.stamp,
-                        archived: !row.hidden,
-                        packet: row.packet.clone(),
-                    };
-                    self.archive
-                        .entry((row.owner.clone(), row.mid))
-                        .or_insert(fetched);
-                }
-                Effect::Forget { account, mids } => {
-                    for mid in mids {
-                        self.archive.remove(&(account.clone(), *mid));
-                    }
-                }
-                Effect::Fetch { session, mids } => {
-                    let owner = session.bare();
-                    messages = mids
-                        .iter()
-                        .filter_map(|m| self.archive.get(&(owner.clone(), *m)).cloned())
-                        .collect();
-                }
-                Effect::Return { account, mids } => {
-                    messages = mids
-                        .iter()
-                        .filter_map(|m| self.archive.get(&(account.clone(), *m)).cloned())
-                        .collect();
-                }
-                Effect::Subscription(_) | Effect::Unavailable { .. } | Effect::Push { .. } => {}
-            }
-            done.push(Completed {
-                id: pending.id,
-                relays: Vec::new(),
-                messages,
-            });
-        }
-        if !done.is_empty() {
-            self.propose(ShardId(shard as u16), Command::Done(done));
-        }
-    }
-
     fn change_leader(&mut self, shard: usize, node: usize) -> Result<(), String> {
         let outputs = self.shards[shard].lead(node)?;
         self.route(node, outputs)
@@ -458,7 +448,7 @@ impl World {
 
     /// Somebody tries another client's identifier.
     fn steal(&mut self, victim: usize) {
-        let thief = (victim + 1) % self.clients.len();
+        let thief = (victim + 2) % self.clients.len();
         let Some(sm) = &self.clients[victim].sm else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use super::{NODES, SHARDS, World};
 use crate::id::ShardId;
+use crate::session::simulation::oracle;
 use crate::session::simulation::shards::Shard;
 
 impl World {
@@ -14,6 +15,7 @@ impl World {
             for client in 0..self.clients.len() {
                 self.connect(client, client % NODES);
                 self.listen(client)?;
+                self.acknowledge(client);
             }
             self.edges_work();
             while !self.proposals.is_empty() {
@@ -29,6 +31,8 @@ impl World {
             }
             self.now += 10;
         }
+        // What the clients saw says more, if it says anything.
+        oracle::judge(&self.clients)?;
         Err(String::from("it does not settle (I-22)"))
     }
 
@@ -41,7 +45,13 @@ impl World {
             });
             sent && s.state().pending_count() == 0
         };
+        let idle = |s: &Shard| {
+            let users = s.state().users.values();
+            let mut sessions = users.flat_map(|u| u.sessions.values());
+            sessions.all(|s| s.load().0 == 0)
+        };
         self.proposals.is_empty()
+            && self.shards.iter().all(idle)
             && self.shards.iter().all(quiet)
             && self.clients.iter().all(|c| c.ready && c.conn.is_some())
             && self

@@ -1,0 +1,108 @@
+//! The database of the simulation, and what must be true of it in the end (I-13, I-14).
+
+use std::collections::BTreeMap;
+
+use proto::BareJid;
+
+use super::World;
+use crate::id::{EffectId, Mid, ShardId};
+use crate::session::simulation::mutant::Mutant;
+use crate::session::simulation::shards::mid;
+use crate::session::{Command, Completed, Effect, Fetched};
+
+/// Rows by account and id; more than one of a kind only if something is broken.
+#[derive(Default)]
+pub(super) struct Archive {
+    rows: BTreeMap<(BareJid, Mid), Vec<Fetched>>,
+}
+
+impl Archive {
+    fn find(&self, account: &BareJid, mids: &[Mid]) -> Vec<Fetched> {
+        let rows = mids.iter();
+        let rows = rows.filter_map(|mid| self.rows.get(&(account.clone(), *mid))?.first());
+        rows.cloned().collect()
+    }
+}
+
+impl World {
+    /// A leader carries out a few effects, and again until it hears that they are done.
+    pub(super) fn effects(&mut self, shard: usize) {
+        let twice = self.mutant == Mutant::ArchiveTwice;
+        let mut done = Vec::new();
+        for pending in self.shards[shard].state().pending(EffectId(0), 5) {
+            let mut messages = Vec::new();
+            match &*pending.effect {
+                Effect::Archive(row) => {
+                    let fetched = Fetched {
+                        mid: row.mid,
+                        stamp: row.stamp,
+                        archived: !row.hidden,
+                        packet: row.packet.clone(),
+                    };
+                    let key = (row.owner.clone(), row.mid);
+                    let rows = self.archive.rows.entry(key).or_default();
+                    if twice || rows.is_empty() {
+                        rows.push(fetched);
+                    }
+                }
+                Effect::Forget { account, mids } => {
+                    for mid in mids {
+                        self.archive.rows.remove(&(account.clone(), *mid));
+                    }
+                }
+                Effect::Fetch { session, mids } => {
+                    messages = self.archive.find(&session.bare(), mids);
+                }
+                Effect::Return { account, mids } => messages = self.archive.find(account, mids),
+                Effect::Subscription(_) | Effect::Unavailable { .. } | Effect::Push { .. } => {}
+            }
+            done.push(Completed {
+                id: pending.id,
+                relays: Vec::new(),
+                messages,
+            });
+        }
+        if !done.is_empty() {
+            self.propose(ShardId(shard as u16), Command::Done(done));
+        }
+    }
+
+    /// Everybody has got everything: one row of each message that is to stay, none that was only kept,
+    /// and nothing behind the marker.
+    pub(super) fn judge_archive(&self) -> Result<(), String> {
+        for ((account, mid), rows) in &self.archive.rows {
+            if rows.len() > 1 {
+                return Err(format!("{mid} is in the archive of {account} twice (I-13)"));
+            }
+            if rows.iter().any(|row| !row.archived) {
+                return Err(format!("{mid} stays hidden for {account} (I-14)"));
+            }
+        }
+        for client in &self.clients {
+            let waiting: usize = self
+                .shards
+                .iter()
+                .map(|s| s.state().undelivered(&client.account))
+                .sum();
+            if waiting > 0 {
+                return Err(format!("{waiting} wait for {} (I-14)", client.jid));
+            }
+            for (_, uid, to) in client
+                .sent
+                .iter()
+                .filter(|s| client.acknowledged.contains(&s.1))
+            {
+                let shown = |account: &BareJid| {
+                    self.archive
+                        .rows
+                        .contains_key(&(account.clone(), mid(*uid)))
+                };
+                let kept = shown(&client.account) || client.account == *to;
+                if !kept || (!shown(to) && !uid.is_multiple_of(3)) {
+                    return Err(format!("{uid} to {to} is not in the archives (I-13)"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
