@@ -1,7 +1,7 @@
 //! The life of a node's process: from a configuration to the last connection.
 
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -286,7 +286,12 @@ impl Addresses {
         )?;
         std::fs::rename(partial, app.file("addresses.json"))?;
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
-        println!("ready c2s={c2s} c2s_tls={tls} admin={}", self.admin);
+        // Nobody may be listening, which does not matter to the node.
+        drop(writeln!(
+            io::stdout(),
+            "ready c2s={c2s} c2s_tls={tls} admin={}",
+            self.admin
+        ));
         tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "ready");
         Ok(())
     }

@@ -13,6 +13,8 @@ pub fn install(log: &Log) {
         EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Told to standard error, which is what cannot be written then: that would end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Json => builder.json().finish().try_init(),

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use proto::ns;
-use tests::client::{Client, numbered};
+use tests::client::{Client, PASSWORD, numbered};
 use tests::cluster::Cluster;
 use tests::wire::{End, Wire};
 
@@ -98,6 +100,48 @@ async fn a_short_pause_changes_nothing() {
     bob.expect(numbered("round", 0..5)).await;
     alice.check_nothing_more().await;
     bob.check_nothing_more().await;
+}
+
+/// Sessions that nobody may cut: without stream management they would be over.
+async fn plain(cluster: &Cluster, node: usize, user: &str) -> Wire {
+    let mut wire = Wire::direct(cluster.address(node), cluster.tls())
+        .await
+        .unwrap();
+    wire.login(user, PASSWORD).await.unwrap();
+    wire.bind("plain").await.unwrap();
+    wire
+}
+
+async fn check_alive(wire: &mut Wire, id: &str) {
+    let ping = format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>");
+    wire.send(&ping).await.unwrap();
+    while wire.next().await.unwrap().attr("id") != Some(id) {}
+}
+
+#[tokio::test]
+async fn f_5_a_leader_that_was_paused_takes_nobody_else_for_gone() {
+    let users = ["alice", "bob", "carol", "dave"];
+    let mut cluster = Cluster::start(3, &users, "").await;
+    for round in 0..3 {
+        let paused = round % 3;
+        let mut wires = Vec::new();
+        for (n, user) in users.iter().enumerate() {
+            let node = (paused + 1 + n % 2) % 3;
+            wires.push(plain(&cluster, node, user).await);
+        }
+        cluster.process(paused).pause();
+        // Longer than its peers wait for it; what they do meanwhile is theirs.
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        cluster.signal(paused, Signal::SIGCONT);
+        cluster.ready(paused).await;
+        // What it believes it may yet say; so look for a while.
+        for turn in 0..10 {
+            for (wire, user) in wires.iter_mut().zip(users) {
+                check_alive(wire, &format!("{user}-{round}-{turn}")).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
 //! Tells a shard of processes that are gone, so that their sessions hibernate.
+//!
+//! A leader that stood still for a while finds all others gone when it wakes, although it was itself that
+//! was. So only a leader that a majority confirms may say who is gone, and no other node says it for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use crate::{BootId, NodeId};
 
 /// How long a node that was never connected may take.
 const GRACE: Duration = Duration::from_secs(1);
+/// How soon a leader that was not confirmed asks again.
+const SOON: Duration = Duration::from_millis(50);
 /// How often owners are compared with processes while anything is unsettled.
 const OFTEN: Duration = Duration::from_secs(2);
 /// For so long after a change, proposals of a process that is gone may still be committed.
@@ -40,29 +45,32 @@ pub async fn run<G: Group>(
     loop {
         let now = peers.borrow_and_update().clone();
         let patient = started.elapsed() < GRACE;
-        let commands = {
+        let gone = |up: &BTreeMap<NodeId, BootId>| {
             let owners = group.read(|state| state.owners());
-            lost(&owners, me, &now.up, |node| {
-                patient && !known.contains(&node)
-            })
+            lost(&owners, me, up, |node| patient && !known.contains(&node))
         };
-        known.extend(now.up.keys().copied());
-        for command in commands {
-            tracing::info!(shard = %group.shard(), ?command, "sessions of a process that is gone");
-            queue.insist(command, false).await;
+        let mut unsaid = false;
+        if !gone(&now.up).is_empty() {
+            unsaid = group.read_index().await.is_err();
+            let up = peers.borrow().up.clone();
+            for command in gone(&up).into_iter().filter(|_| !unsaid) {
+                tracing::info!(shard = %group.shard(), ?command, "sessions of a process that is gone");
+                queue.propose_as_leader(command).await;
+            }
         }
+        known.extend(now.up.keys().copied());
         let settled = changed.elapsed() > UNSETTLED && now.up.len() >= now.expected;
-        let pause = if started.elapsed() < GRACE {
-            GRACE
-        } else {
-            OFTEN
+        let pause = match () {
+            () if unsaid => SOON,
+            () if started.elapsed() < GRACE => GRACE,
+            () => OFTEN,
         };
         tokio::select! {
             event = peers.changed() => match event {
                 Ok(()) => changed = Instant::now(),
                 Err(_) => return,
             },
-            () = tokio::time::sleep(pause), if !settled => {}
+            () = tokio::time::sleep(pause), if !settled || unsaid => {}
         }
     }
 }

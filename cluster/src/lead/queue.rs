@@ -56,6 +56,12 @@ impl Queue {
             .map_err(|_| Unavailable)
     }
 
+    /// Proposes what only the leader may say. If this node does not lead, or no longer, it is dropped.
+    pub async fn propose_as_leader(&self, command: Command) {
+        // Whoever leads next comes to its own conclusions.
+        let _ = self.submit(command, false, true).await;
+    }
+
     /// Proposes on behalf of another node, if this one leads; in order. None: to be proposed elsewhere.
     pub async fn propose_here(&self, commands: Vec<Command>) -> Vec<Option<Outcome>> {
         let mut answers = Vec::with_capacity(commands.len());

@@ -11,6 +11,7 @@
 //!    ([`Fatal`]), and the other replicas carry on.
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 pub mod failover;
@@ -40,7 +41,7 @@ impl Fatal {
         Self::new(|why| {
             tracing::error!("{why}; the node stops");
             // The log of a stopped process may be a pipe that nobody reads any more.
-            eprintln!("holdfast: {why}; the node stops");
+            drop(writeln!(io::stderr(), "holdfast: {why}; the node stops"));
             std::process::abort();
         })
     }

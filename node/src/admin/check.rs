@@ -57,6 +57,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     findings.push(writable("data_dir", config.data_dir()));
     findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
+    findings.extend(listeners(config));
     if let Some(certificate) = &config.tls.certificate {
         findings.extend(self::certificate(certificate, config.domains()));
     }
@@ -98,6 +99,33 @@ fn writable(key: &str, dir: &Path) -> Finding {
             format!("{key}: cannot write in {}: {error}", dir.display()),
         ),
     }
+}
+
+/// Whether a node could listen where it is to. One that runs does already.
+fn listeners(config: &Config) -> Vec<Finding> {
+    let c2s = &config.c2s;
+    let plain = c2s.listen.iter().map(|address| ("c2s.listen", *address));
+    let tls = c2s
+        .listen_tls
+        .iter()
+        .map(|address| ("c2s.listen_tls", *address));
+    let cluster = config
+        .cluster
+        .iter()
+        .map(|cluster| ("cluster.listen", cluster.listen));
+    let all = plain
+        .chain(tls)
+        .chain([("admin.listen", config.admin.listen)])
+        .chain(cluster);
+    let tried = all.filter_map(|(key, address)| {
+        let error = std::net::TcpListener::bind(address).err()?;
+        let weight = match error.kind() {
+            io::ErrorKind::AddrInUse => Weight::Notice,
+            _ => Weight::Bad,
+        };
+        Some(finding(weight, format!("{key}: {address}: {error}")))
+    });
+    tried.collect()
 }
 
 /// A node makes the token at its first start, and refuses to start with one that is none.
@@ -279,6 +307,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_written_is_named() {
+        let (works, out) = check(&["admin.listen=192.0.2.1:9"]).await;
+        assert!(
+            !works && out.contains("BAD   admin.listen: 192.0.2.1:9"),
+            "{out}"
+        );
         let (works, out) = check(&["storage.url=sqlite:/proc/holdfast.db"]).await;
         assert!(!works && out.contains("BAD   storage.url: cannot write in /proc"));
         let bad = writable("data_dir", Path::new("/proc/holdfast/data"));

@@ -349,10 +349,24 @@ mod tests {
             ("sm.max_ack_delay=10ms", "1s"),
             ("log.level=zzz", "zzz"),
             ("log.level=node=loud", "loud"),
+            ("log.level==info", "=info"),
+            ("log.level=[=info", "[=info"),
+            ("log.level=foo bar=info", "foo bar"),
         ] {
             refused("", &[set], &[], &[part, set.split('=').next().unwrap()]);
         }
         assert!(load("", &["log.level=info,node::session=debug"], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_relative_file_leads_to_the_same_places_as_an_absolute_one() {
+        let mut storage = Storage::default();
+        storage.anchor(Path::new("conf"), Path::new("conf/data"));
+        let at = |path: &str| StorageUrl::Sqlite(path.into());
+        assert_eq!(storage.url(), &at("conf/data/holdfast.db"));
+        let mut storage = Storage::at(at("own.db"));
+        storage.anchor(Path::new("conf"), Path::new("conf/data"));
+        assert_eq!(storage.url(), &at("conf/own.db"));
     }
 
     #[test]

@@ -331,8 +331,12 @@ impl Log {
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         // The library takes any word for the name of a module.
+        let is_path = |module: &str| {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+            !module.is_empty() && module.chars().all(word)
+        };
         let known = |part: &str| match part.rsplit_once('=') {
-            Some((_, level)) => LEVELS.contains(&level),
+            Some((module, level)) => is_path(module) && LEVELS.contains(&level),
             None => LEVELS.contains(&part),
         };
         match self.level.split(',').all(|part| known(part.trim())) {

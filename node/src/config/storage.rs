@@ -42,11 +42,10 @@ impl Storage {
     }
 
     pub(super) fn anchor(&mut self, base: &Path, data_dir: &Path) {
-        let url = self
-            .url
-            .get_or_insert_with(|| StorageUrl::Sqlite(data_dir.join("holdfast.db")));
-        if let StorageUrl::Sqlite(file) = url {
-            *file = base.join(&*file);
+        match &mut self.url {
+            Some(StorageUrl::Sqlite(file)) => *file = base.join(&*file),
+            Some(StorageUrl::Postgres(_)) => {}
+            None => self.url = Some(StorageUrl::Sqlite(data_dir.join("holdfast.db"))),
         }
     }
 }
