@@ -41,7 +41,7 @@ impl ShardState {
             _ => self.settings.on_timeout,
         };
         let waited = self.undelivered(&account);
-        self.dispose(jid, *session, fate, out);
+        self.dispose(jid, session, fate, out);
         let wait = self.undelivered(&account).saturating_sub(waited);
         self.notice_marker(jid, true, wait);
         self.forget_delivered(&account, None);
@@ -96,18 +96,18 @@ impl ShardState {
     fn dispose(&mut self, jid: &Jid, session: Session, fate: OnTimeout, out: &mut Vec<Output>) {
         let account = jid.bare();
         self.answer_all(jid, &session, out);
-        if let Some(fetching) = &session.fetching {
+        if let Some(fetching) = &session.behind.fetching {
             self.remove_effect(fetching.effect);
         }
         let mut returned = Vec::new();
         for item in session.queue {
             self.dispose_item(&account, &item, fate, out);
         }
-        for later in session.later {
+        for later in &session.behind.later {
             match later {
-                Later::Whole(item) => self.dispose_item(&account, &item, fate, out),
+                Later::Whole(item) => self.dispose_item(&account, item, fate, out),
                 Later::Ticket(ticket) => {
-                    returned.extend(self.dispose_ticket(&account, ticket, fate));
+                    returned.extend(self.dispose_ticket(&account, *ticket, fate));
                 }
             }
         }

@@ -23,11 +23,15 @@ impl ShardState {
             waiting.hidden |= hidden(&waiting.mid);
         }
         for session in user.sessions.values_mut() {
-            let later = session.later.iter_mut().filter_map(|later| match later {
-                Later::Whole(item) => Some(item),
-                // When it is read back, or put aside, more will be known.
-                Later::Ticket(_) => None,
-            });
+            let later = session
+                .behind
+                .later
+                .iter_mut()
+                .filter_map(|later| match later {
+                    Later::Whole(item) => Some(item),
+                    // When it is read back, or put aside, more will be known.
+                    Later::Ticket(_) => None,
+                });
             for item in session.queue.iter_mut().chain(later) {
                 if item.archived && item.mid.as_ref().is_some_and(hidden) {
                     Arc::make_mut(item).archived = false;
@@ -100,7 +104,7 @@ impl User {
     pub(super) fn each_held(&self, mut tell: impl FnMut(Mid)) {
         for session in self.sessions.values() {
             let queue = session.queue.iter().filter_map(|item| item.mid);
-            let later = session.later.iter().filter_map(Later::mid);
+            let later = session.behind.later.iter().filter_map(Later::mid);
             queue.chain(later).for_each(&mut tell);
         }
         self.undelivered.values().for_each(|w| tell(w.mid));

@@ -16,7 +16,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
             return Some(format!("{account} is kept without need"));
         }
         let mut holders: BTreeMap<Mid, u32> = BTreeMap::new();
-        for (resource, session) in &user.sessions {
+        for (resource, session) in user.sessions.iter() {
             let jid = account.with_prepared_resource(resource);
             if let Some(what) = broken_session(state, session) {
                 return Some(format!("{jid}: {what}"));
@@ -27,7 +27,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
             }
             let queue = session.queue.iter().filter(|i| i.shared);
             let queue = queue.filter_map(|i| i.mid);
-            let later = session.later.iter().filter(|l| l.is_shared());
+            let later = session.behind.later.iter().filter(|l| l.is_shared());
             for mid in queue.chain(later.filter_map(Later::mid)) {
                 *holders.entry(mid).or_default() += 1;
             }
@@ -65,14 +65,15 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
     if session.is_stuck(&state.settings) {
         return Some("it has room, and what waits behind its queue does not move");
     }
-    if let Some(fetching) = &session.fetching
-        && (fetching.count > session.later.len() || !state.pending.contains_key(&fetching.effect))
+    if let Some(fetching) = &session.behind.fetching
+        && (fetching.count > session.behind.later.len()
+            || !state.pending.contains_key(&fetching.effect))
     {
         return Some("it waits for nothing");
     }
     let queue: u64 = session.queue.iter().map(|i| i.size()).sum();
-    let later: u64 = session.later.iter().map(Later::size).sum();
-    if (queue, later) != (session.queue_bytes, session.later_bytes) {
+    let later: u64 = session.behind.later.iter().map(Later::size).sum();
+    if (queue, later) != (session.queue_bytes, session.behind.later_bytes) {
         return Some("the bytes of its queue are miscounted");
     }
     None

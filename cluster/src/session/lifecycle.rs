@@ -25,7 +25,7 @@ impl ShardState {
         let epoch = self.take_epoch();
         let user = self.users.entry(account).or_default();
         user.sessions
-            .insert(resource.into(), Box::new(Session::new(bind.owner, epoch)));
+            .insert(resource, Session::new(bind.owner, epoch));
         self.note_here(&bind.session);
         out.push(Output {
             owner: bind.owner,
@@ -109,7 +109,7 @@ impl ShardState {
         let gone = |owner: Owner| owner.node == node && Some(owner.boot) != alive;
         let mut lost = Vec::new();
         for (account, user) in &self.users {
-            for (resource, session) in &user.sessions {
+            for (resource, session) in user.sessions.iter() {
                 if session.owner.is_some_and(gone) {
                     lost.push(account.with_prepared_resource(resource));
                 }
@@ -140,6 +140,8 @@ impl ShardState {
             return;
         };
         session.epoch = epoch;
+        session.queue.shrink_to_fit();
+        session.behind.shrink();
         let seconds = session.sm.as_ref().map_or(0, |sm| u64::from(sm.max));
         if !session.is_resumable() {
             self.end(jid, EndReason::Lost, out);
@@ -154,7 +156,8 @@ impl ShardState {
                 node: owner.node,
             });
         }
-        self.deadlines.insert((until, jid.clone()));
+        let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
+        self.deadlines.insert((until, name));
         self.notice_sleep(jid);
         self.enforce_limit(&jid.bare(), out);
     }

@@ -17,6 +17,7 @@
 //! ```
 
 mod action;
+mod behind;
 mod carbon;
 pub mod command;
 mod deliver;
@@ -33,6 +34,7 @@ mod push;
 mod question;
 mod queue;
 pub mod quota;
+mod resources;
 mod resume;
 #[cfg(test)]
 mod simulation;

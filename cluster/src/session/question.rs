@@ -70,7 +70,7 @@ impl Question {
 impl Session {
     /// Requests that nobody has answered.
     pub(super) fn open_questions(&self) -> usize {
-        self.questions.iter().filter(|q| !q.answered).count()
+        self.behind.questions.iter().filter(|q| !q.answered).count()
     }
 }
 
@@ -80,18 +80,21 @@ impl ShardState {
         let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) else {
             return;
         };
-        session.questions.push_back(question);
+        session.behind.questions.push_back(question);
         let mut given_up = None;
         if session.open_questions() > OPEN {
-            let oldest = session.questions.iter_mut().find(|q| !q.answered);
+            let oldest = session.behind.questions.iter_mut().find(|q| !q.answered);
             given_up = oldest.map(|question| {
                 question.answered = true;
                 question.packet(jid)
             });
         }
-        while session.questions.len() > KNOWN {
-            let answered = session.questions.iter().position(|q| q.answered);
-            session.questions.remove(answered.unwrap_or_default());
+        while session.behind.questions.len() > KNOWN {
+            let answered = session.behind.questions.iter().position(|q| q.answered);
+            session
+                .behind
+                .questions
+                .remove(answered.unwrap_or_default());
         }
         if let Some(request) = given_up {
             self.bounce(&request, Condition::ServiceUnavailable, out);
@@ -109,16 +112,17 @@ impl ShardState {
             return true;
         };
         let place = session
+            .behind
             .questions
             .iter()
             .position(|q| q.from == *to && *q.id == *id);
-        let question = place.and_then(|place| session.questions.remove(place));
+        let question = place.and_then(|place| session.behind.questions.remove(place));
         question.is_none_or(|question| !question.answered)
     }
 
     /// The session is over: whoever still waits for its answer gets one from the server.
     pub(super) fn answer_all(&mut self, jid: &Jid, session: &Session, out: &mut Vec<Output>) {
-        for question in session.questions.iter().filter(|q| !q.answered) {
+        for question in session.behind.questions.iter().filter(|q| !q.answered) {
             self.bounce(&question.packet(jid), Condition::ServiceUnavailable, out);
         }
     }

@@ -44,16 +44,16 @@ impl Session {
     /// Stanzas and bytes that it holds.
     pub(super) fn load(&self) -> (usize, u64) {
         (
-            self.queue.len() + self.later.len(),
-            self.queue_bytes + self.later_bytes,
+            self.queue.len() + self.behind.later.len(),
+            self.queue_bytes + self.behind.later_bytes,
         )
     }
 
     /// Something stands behind the queue that could move up, and nobody is at it.
     pub(super) fn is_stuck(&self, settings: &Settings) -> bool {
         self.owner.is_some()
-            && self.fetching.is_none()
-            && !self.later.is_empty()
+            && self.behind.fetching.is_none()
+            && !self.behind.later.is_empty()
             && settings.has_room(self.queue.len(), self.queue_bytes)
     }
 
@@ -82,19 +82,19 @@ impl Session {
     }
 
     pub(super) fn postpone(&mut self, later: Later) {
-        self.later_bytes += later.size();
-        self.later.push_back(later);
+        self.behind.later_bytes += later.size();
+        self.behind.later.push_back(later);
     }
 
     fn advance(&mut self) -> Option<Later> {
-        let later = self.later.pop_front()?;
-        self.later_bytes -= later.size();
+        let later = self.behind.later.pop_front()?;
+        self.behind.later_bytes -= later.size();
         Some(later)
     }
 
     /// Takes away presence of this contact that nobody has seen yet and that is not on its way.
     fn forget_presence(&mut self, from: Option<&Jid>) {
-        let busy = self.fetching.as_ref().map_or(0, |f| f.count);
+        let busy = self.behind.fetching.as_ref().map_or(0, |f| f.count);
         let same = |later: &Later| match later {
             Later::Whole(item) => {
                 is_state(&item.packet) && item.packet.header.from.as_ref() == from
@@ -102,9 +102,9 @@ impl Session {
             Later::Ticket(_) => false,
         };
         // At most one, because each that came was looked for.
-        let place = self.later.iter().skip(busy).position(same);
-        let found = place.and_then(|place| self.later.remove(busy + place));
-        self.later_bytes -= found.map_or(0, |later| later.size());
+        let place = self.behind.later.iter().skip(busy).position(same);
+        let found = place.and_then(|place| self.behind.later.remove(busy + place));
+        self.behind.later_bytes -= found.map_or(0, |later| later.size());
     }
 }
 
@@ -165,7 +165,7 @@ impl ShardState {
         let (stanzas, bytes) = session.load();
         if settings.is_over(stanzas, bytes) {
             self.line_up_behind(jid, entrant, out);
-        } else if session.later.is_empty() {
+        } else if session.behind.later.is_empty() {
             session.number(jid, item.clone(), out);
         } else {
             session.postpone(Later::Whole(item.clone()));
@@ -215,7 +215,10 @@ impl ShardState {
     /// There is no room for stanzas that nothing can stand for.
     fn is_full(&self, jid: &Jid) -> bool {
         let most = self.settings.max_queue_bytes;
-        most != 0 && self.session(jid).is_some_and(|s| s.later_bytes >= most)
+        most != 0
+            && self
+                .session(jid)
+                .is_some_and(|s| s.behind.later_bytes >= most)
     }
 
     /// A session that holds more than anything can stand for ends, after the command that is being applied:
@@ -228,8 +231,8 @@ impl ShardState {
         let ids = settings.max_queue_ids as usize;
         // What came before the queue was full may be as much again.
         let bytes = settings.max_queue_bytes.saturating_mul(2);
-        let over =
-            (ids != 0 && session.load().0 > ids) || (bytes != 0 && session.later_bytes > bytes);
+        let over = (ids != 0 && session.load().0 > ids)
+            || (bytes != 0 && session.behind.later_bytes > bytes);
         if over && !self.overflown.contains(jid) {
             self.overflown.push(jid.clone());
         }
@@ -260,7 +263,7 @@ impl ShardState {
     pub(super) fn refill(&mut self, jid: &Jid, out: &mut Vec<Output>) {
         let settings = self.settings;
         while let Some(session) = self.session_mut(jid).filter(|s| s.is_stuck(&settings)) {
-            if let Some(Later::Ticket(_)) = session.later.front() {
+            if let Some(Later::Ticket(_)) = session.behind.later.front() {
                 return self.read_back(jid);
             }
             if let Some(Later::Whole(item)) = session.advance() {
@@ -288,7 +291,7 @@ impl ShardState {
             return;
         };
         let (mut mids, mut count, mut bytes) = (Vec::new(), 0, 0);
-        for later in session.later.iter().take(CHUNK) {
+        for later in session.behind.later.iter().take(CHUNK) {
             if let Later::Ticket(ticket) = later {
                 bytes += ticket.size();
                 if !mids.is_empty() && bytes > CHUNK_BYTES {
@@ -303,7 +306,7 @@ impl ShardState {
             mids,
         });
         if let Some(session) = self.session_mut(jid) {
-            session.fetching = Some(Fetching { effect, count });
+            session.behind.fetching = Some(Fetching { effect, count });
         }
     }
 
@@ -318,7 +321,7 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let Some(fetching) = session.fetching.take_if(|f| f.effect == effect) else {
+        let Some(fetching) = session.behind.fetching.take_if(|f| f.effect == effect) else {
             return;
         };
         let found: BTreeMap<Mid, Fetched> = messages.into_iter().map(|m| (m.mid, m)).collect();

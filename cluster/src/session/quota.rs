@@ -164,14 +164,17 @@ impl ShardState {
     /// The account as limits see it.
     pub fn quota(&self, account: &BareJid) -> Quota {
         static NOBODY: std::sync::LazyLock<User> = std::sync::LazyLock::new(User::default);
-        self.quota_of(account, self.users.get(account).unwrap_or(&NOBODY))
+        self.quota_of(
+            account,
+            self.users.get(account).map_or(&*NOBODY, |user| user),
+        )
     }
 
     fn quota_of(&self, account: &BareJid, user: &User) -> Quota {
         let since = |since: u64| self.now.saturating_sub(self.time.saturating_sub(since));
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping
-            .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, r.clone())))
+            .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, Box::from(r))))
             .collect();
         sleeping.sort();
         let old = user.old.iter();

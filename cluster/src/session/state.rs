@@ -7,10 +7,10 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::behind::Behind;
 use super::outbox::Outbox;
 use super::push::Pushing;
-use super::question::Question;
-use super::ticket::Later;
+use super::resources::Resources;
 use super::*;
 use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
@@ -28,7 +28,8 @@ pub struct ShardState {
     /// The last leader's clock.
     pub(super) now: u64,
     pub(super) settings: Settings,
-    pub(super) users: BTreeMap<BareJid, User>,
+    /// Boxed: the nodes of the tree are half empty.
+    pub(super) users: BTreeMap<BareJid, Box<User>>,
     /// When hibernated sessions end.
     pub(super) deadlines: BTreeSet<(u64, Jid)>,
     /// When accounts have old sessions to forget.
@@ -57,8 +58,7 @@ pub struct ShardState {
 /// What the shard knows of one account. Exists only while there is something to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct User {
-    /// By resource. Boxed: a node of the tree has room for eleven, and most accounts have one.
-    pub(super) sessions: BTreeMap<Box<str>, Box<Session>>,
+    pub(super) sessions: Resources,
     /// Sessions that are over, oldest first.
     pub(super) old: VecDeque<Old>,
     /// Messages not yet delivered to anyone, by their order. The first is the marker.
@@ -120,13 +120,7 @@ pub struct Session {
     pub(super) queue: VecDeque<Arc<Item>>,
     /// Bytes of `queue`.
     pub(super) queue_bytes: u64,
-    /// What has no number yet, because the queue is full or something before it is being read back.
-    pub(super) later: VecDeque<Later>,
-    /// Bytes of whole stanzas in `later`.
-    pub(super) later_bytes: u64,
-    pub(super) fetching: Option<Fetching>,
-    /// Requests that the client has not answered yet.
-    pub(super) questions: VecDeque<Question>,
+    pub(super) behind: Behind,
     pub(super) sm: Option<Sm>,
     pub(super) presence: Option<Available>,
     pub(super) carbons: bool,
@@ -292,14 +286,12 @@ impl ShardState {
 
     pub(super) fn session(&self, jid: &Jid) -> Option<&Session> {
         let user = self.users.get(&jid.bare())?;
-        user.sessions.get(jid.resource()?).map(|session| &**session)
+        user.sessions.get(jid.resource()?)
     }
 
     pub(super) fn session_mut(&mut self, jid: &Jid) -> Option<&mut Session> {
         let user = self.users.get_mut(&jid.bare())?;
-        user.sessions
-            .get_mut(jid.resource()?)
-            .map(|session| &mut **session)
+        user.sessions.get_mut(jid.resource()?)
     }
 
     /// The session, if this epoch's owner still acts for it.
@@ -345,7 +337,7 @@ impl ShardState {
 
     /// Forgets an account of which nothing is left.
     pub(super) fn tidy(&mut self, account: &BareJid) {
-        if self.users.get(account).is_some_and(User::is_empty) {
+        if self.users.get(account).is_some_and(|user| user.is_empty()) {
             self.users.remove(account);
         }
     }
@@ -361,10 +353,7 @@ impl Session {
             sent: 1,
             queue: VecDeque::new(),
             queue_bytes: 0,
-            later: VecDeque::new(),
-            later_bytes: 0,
-            fetching: None,
-            questions: VecDeque::new(),
+            behind: Behind::default(),
             sm: None,
             presence: None,
             carbons: false,
@@ -395,6 +384,13 @@ impl Session {
             let counted = (self.next_in - 1).saturating_sub(sm.after);
             sm.seed.wrapping_add(counted as u32)
         })
+    }
+
+    /// Its address `jid`, out of its presence if that has it: then the text is in memory once.
+    pub(super) fn name<'a>(&'a self, jid: &'a Jid) -> &'a Jid {
+        let presence = self.presence.as_ref();
+        let own = presence.and_then(|p| p.packet.header.from.as_ref());
+        own.filter(|from| *from == jid).unwrap_or(jid)
     }
 
     pub(super) fn is_resumable(&self) -> bool {

@@ -144,7 +144,7 @@ fn sm_40_of_presence_nobody_has_seen_the_newest_is_enough() {
     }
     stage.send(chat(1..2));
     let session = stage.state.session(&jid(BOB)).expect("hibernated");
-    assert_eq!((session.queue.len(), session.later.len()), (3, 3));
+    assert_eq!((session.queue.len(), session.behind.later.len()), (3, 3));
     let outputs = stage.resume(BOB, 0).1;
     assert_eq!(stanzas(&outputs).len(), 3);
     let outputs = stage.acknowledge(BOB, 5);

@@ -136,7 +136,7 @@ impl Shard {
             if self.mutant == Mutant::EndDropsQuestions {
                 for user in r.state.users.values_mut() {
                     for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
-                        session.questions.clear();
+                        session.behind.questions.clear();
                     }
                 }
             }
