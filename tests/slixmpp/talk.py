@@ -15,7 +15,7 @@ from pathlib import Path
 
 from slixmpp import ClientXMPP
 from slixmpp.exceptions import XMPPError
-from slixmpp.stanza import Message
+from slixmpp.stanza import Iq, Message
 
 
 def say(*words):
@@ -35,6 +35,7 @@ class Talker(ClientXMPP):
         self.ended = False
         self.peer = None
         self.sent = 0
+        self.lost = False
         self.held_back = []
         self.register_plugin("xep_0198")
         self.register_plugin("xep_0199")
@@ -64,13 +65,14 @@ class Talker(ClientXMPP):
         self.live.set()
 
     def hold_back(self, stanza):
-        if isinstance(stanza, Message) and not self.plugin["xep_0198"].enabled_out:
+        if self.lost and isinstance(stanza, (Message, Iq)):
             self.held_back.append(stanza)
             return None
         return stanza
 
     def on_resumed(self, _):
         say("resumed", self.name)
+        self.lost = False
         held_back, self.held_back = self.held_back, []
         for stanza in held_back:
             self.send(stanza)
@@ -78,6 +80,8 @@ class Talker(ClientXMPP):
 
     def on_lost(self, _):
         self.live.clear()
+        # Before there is a session, nothing needs to be held back until it goes on.
+        self.lost = self.plugin["xep_0198"].sm_id is not None
         if self.ended:
             return
         say("lost", self.name)

@@ -4,57 +4,15 @@
 
 use std::time::Duration;
 
-use proto::{Element, ns};
+use proto::ns;
 use tests::client::Client;
 use tests::cluster::Cluster;
+use tests::contact::befriend;
 use tests::wire::Wire;
-
-/// Asks for the roster, so that its changes come too.
-async fn roster(client: &mut Client) {
-    let get = format!(
-        "<iq type='get' id='roster'><query xmlns='{}'/></iq>",
-        ns::ROSTER
-    );
-    let answer = client.request(&get, "roster").await.unwrap();
-    assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
-}
-
-/// Both see each other's presence from now on.
-async fn befriend(one: &mut Client, other: &mut Client) {
-    for _ in 0..2 {
-        let (from, to) = (one.jid.bare().to_string(), other.jid.bare().to_string());
-        one.send(&format!("<presence type='subscribe' to='{to}'/>"))
-            .await;
-        await_presence(other, Some("subscribe"), &from).await;
-        other
-            .send(&format!("<presence type='subscribed' to='{from}'/>"))
-            .await;
-        await_presence(one, Some("subscribed"), &to).await;
-        let full = other.jid.to_string();
-        await_presence(one, None, &full).await;
-        std::mem::swap(one, other);
-    }
-}
-
-async fn await_presence(client: &mut Client, kind: Option<&str>, from: &str) -> Element {
-    loop {
-        let presence = client
-            .presence()
-            .await
-            .unwrap_or_else(|end| panic!("{kind:?} from {from}: {end}"));
-        if presence.attr("type") == kind && presence.attr("from") == Some(from) {
-            return presence;
-        }
-        assert_ne!(presence.attr("type"), Some("unavailable"), "{presence:?}");
-        assert_ne!(presence.attr("type"), Some("error"), "{presence:?}");
-    }
-}
 
 async fn friends(cluster: &Cluster) -> (Client, Client) {
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(1, "bob").await;
-    roster(&mut alice).await;
-    roster(&mut bob).await;
     befriend(&mut alice, &mut bob).await;
     (alice, bob)
 }
