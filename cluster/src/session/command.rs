@@ -98,6 +98,14 @@ pub enum Command {
         /// The owner's epoch.
         epoch: u64,
     },
+    /// A client that is inactive (XEP-0352) has not said for long what it has: it counts as away for push (IM-105)
+    /// until it does.
+    Overdue {
+        /// The session's full JID.
+        session: Jid,
+        /// The owner's epoch.
+        epoch: u64,
+    },
     /// The session ends now.
     End {
         /// The session's full JID.

@@ -71,7 +71,11 @@ impl ShardState {
             return Outcome::Stale;
         };
         let upto = ack.upto.min(session.sent);
+        let overdue = std::mem::take(&mut session.overdue);
         self.trim_queue(&ack.session, upto);
+        if overdue {
+            self.note_here(&ack.session);
+        }
         self.refill(&ack.session, out);
         Outcome::Done
     }
@@ -159,6 +163,7 @@ impl ShardState {
         let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
         self.deadlines.insert((until, name));
         self.notice_sleep(jid);
+        self.wake_for_queue(jid);
         self.enforce_limit(&jid.bare(), out);
     }
 }

@@ -14,7 +14,7 @@ use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::state::{Hibernation, ShardState};
+use super::state::{Hibernation, Session, ShardState};
 use super::*;
 
 /// A client gets no second push within so many milliseconds.
@@ -89,10 +89,41 @@ impl ShardState {
         let Some(user) = self.users.get(account) else {
             return;
         };
-        let away = |r: &str| user.sessions.get(r).is_none_or(|s| s.owner.is_none());
+        let is_away = |s: &Session| s.owner.is_none() || s.overdue;
+        let away = |r: &str| user.sessions.get(r).is_none_or(is_away);
         let away: Vec<Box<str>> = user.push.keys().filter(|r| away(r)).cloned().collect();
         for resource in away {
             self.wake(account, &resource, Some(message));
+        }
+    }
+
+    /// The client is inactive and silent: what it was sent last may not have reached it.
+    pub(super) fn overdue(&mut self, jid: &Jid, epoch: u64) -> Outcome {
+        let Some(session) = self.owned(jid, epoch) else {
+            return Outcome::Stale;
+        };
+        session.overdue = true;
+        self.wake_for_queue(jid);
+        Outcome::Done
+    }
+
+    /// Wakes the client for the messages that it has not acknowledged, if there are any (SM-43).
+    pub(super) fn wake_for_queue(&mut self, jid: &Jid) {
+        let Some(session) = self.session(jid) else {
+            return;
+        };
+        let unread = session.queue.iter().filter(|item| item.keep).count();
+        let unread = u32::try_from(unread).unwrap_or(u32::MAX);
+        let (account, Some(resource)) = (jid.bare(), jid.resource()) else {
+            return;
+        };
+        let user = self.users.get_mut(&account);
+        let Some(pushing) = user.and_then(|u| u.push.get_mut(resource)) else {
+            return;
+        };
+        if unread > 0 {
+            pushing.count = pushing.count.max(unread);
+            self.wake(&account, resource, None);
         }
     }
 
@@ -197,6 +228,7 @@ mod tests {
         let mut stage = stage();
         send(&mut stage, ALICE, 1);
         assert_eq!(pushes(&stage), []);
+        stage.acknowledge_all(BOB);
         stage.lose(BOB);
         send(&mut stage, ALICE, 2);
         assert_eq!(pushes(&stage), [(1, true)]);
@@ -211,6 +243,42 @@ mod tests {
             Some(&(3, true)),
             "also without a session"
         );
+    }
+
+    #[test]
+    fn sm_43_what_was_not_acknowledged_wakes_a_client_that_is_lost() {
+        let mut stage = stage();
+        send(&mut stage, ALICE, 1);
+        send(&mut stage, ALICE, 2);
+        stage.lose(BOB);
+        assert_eq!(pushes(&stage), [(2, false)]);
+        pass(&mut stage, 2_000);
+        send(&mut stage, ALICE, 3);
+        assert_eq!(pushes(&stage), [(2, false), (3, true)]);
+    }
+
+    #[test]
+    fn im_105_an_inactive_client_that_owes_an_answer_is_woken_until_it_gives_one() {
+        let mut stage = stage();
+        let epoch = stage.state.session(&jid(BOB)).expect("bound").epoch;
+        send(&mut stage, ALICE, 1);
+        let session = jid(BOB);
+        stage.apply(Command::Overdue { session, epoch });
+        assert_eq!(pushes(&stage), [(1, false)]);
+        pass(&mut stage, 2_000);
+        send(&mut stage, ALICE, 2);
+        assert_eq!(pushes(&stage), [(1, false), (2, true)]);
+        let upto = stage.state.session(&jid(BOB)).expect("bound").next_out();
+        let session = jid(BOB);
+        let ack = Acknowledge {
+            session,
+            epoch,
+            upto,
+        };
+        stage.apply(Command::Acknowledge(ack));
+        pass(&mut stage, 2_000);
+        send(&mut stage, ALICE, 3);
+        assert_eq!(pushes(&stage).len(), 2);
     }
 
     #[test]
@@ -289,6 +357,7 @@ mod tests {
         stage.lose(BOB);
         send(&mut stage, ALICE, 1);
         stage.resume(BOB, 0);
+        stage.acknowledge_all(BOB);
         stage.lose(BOB);
         send(&mut stage, ALICE, 2);
         assert_eq!(pushes(&stage), [(1, true), (1, true)]);

@@ -158,6 +158,22 @@ impl Stage {
         self.apply(Command::Lost { session, epoch }).1
     }
 
+    /// The client has everything.
+    pub(super) fn acknowledge_all(&mut self, session: &str) {
+        let session = jid(session);
+        let (epoch, upto) = self
+            .state
+            .session(&session)
+            .map(|s| (s.epoch, s.next_out()))
+            .expect("bound");
+        let ack = Acknowledge {
+            session,
+            epoch,
+            upto,
+        };
+        self.apply(Command::Acknowledge(ack));
+    }
+
     /// A client with this count resumes the session.
     pub(super) fn resume(&mut self, session: &str, h: u32) -> (Outcome, Vec<Output>) {
         self.conns += 1;

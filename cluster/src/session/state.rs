@@ -130,6 +130,8 @@ pub struct Session {
     /// To whom directed presence was sent (IM-46).
     pub(super) directed: BTreeSet<Jid>,
     pub(super) hibernation: Option<Hibernation>,
+    /// Its client is inactive and owes an acknowledgement for long.
+    pub(super) overdue: bool,
 }
 
 /// Stream management of a session.
@@ -240,6 +242,7 @@ impl ShardState {
             Command::Inbound(inbound) => self.inbound(inbound, out),
             Command::Acknowledge(ack) => self.acknowledge(&ack, out),
             Command::Lost { session, epoch } => self.lost(&session, epoch, out),
+            Command::Overdue { session, epoch } => self.overdue(&session, epoch),
             Command::End {
                 session,
                 epoch,
@@ -361,6 +364,7 @@ impl Session {
             aware_upto: 0,
             directed: BTreeSet::new(),
             hibernation: None,
+            overdue: false,
         }
     }
 

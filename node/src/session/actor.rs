@@ -105,6 +105,8 @@ pub struct SessionActor {
     /// The ping that is not answered yet, and what it would acknowledge.
     pub(super) ping: Option<(String, u64)>,
     pub(super) buffer: Vec<u8>,
+    /// The client is inactive (XEP-0352).
+    pub(super) inactive: bool,
     /// Messages in flight, by their numbers.
     pub(super) traced: VecDeque<(u64, Mid)>,
     /// Bytes given to the pump since it last said that they are written.
@@ -156,6 +158,7 @@ impl SessionActor {
             config,
             started: clock::instant(),
             ping: None,
+            inactive: false,
             traced: VecDeque::new(),
             buffer: Vec::new(),
             unwritten: 0,
@@ -184,7 +187,8 @@ impl SessionActor {
             Input::AckRequest => self.inbox.push(Work::AckRequest(self.now())),
             Input::Ack(h) => self.acknowledged(h, ctx),
             Input::Csi(active) => {
-                self.pulse.set_inactive(!active);
+                self.inactive = !active;
+                self.pulse.set_inactive(self.inactive);
                 self.inbox.push(Work::Nothing);
             }
             Input::Closed => self.inbox.push(Work::Closed),

@@ -1,7 +1,7 @@
 //! What a session's actor writes: outputs in their order, questions and answers about counts.
 
 use actix::Context;
-use cluster::session::{Detached, EndReason, Event, Notice, Occasion, Output};
+use cluster::session::{Command, Detached, EndReason, Event, Notice, Occasion, Output};
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 use proto::stream::Condition;
@@ -75,6 +75,11 @@ impl SessionActor {
     /// The client has not answered for long: services may want to know.
     pub(super) fn late(&mut self) {
         self.pulse.said_late();
+        if self.inactive {
+            let (session, epoch) = (self.session.clone(), self.epoch);
+            let overdue = Command::Overdue { session, epoch };
+            self.app.cluster.propose_lazily(&self.account, overdue);
+        }
         let stanzas = u32::try_from(self.outgoing.in_flight().0).unwrap_or(u32::MAX);
         let notice = Notice {
             session: self.session.clone(),
