@@ -14,6 +14,7 @@ use crate::admin::limits::{Change, LimitsReport};
 use crate::admin::report::ClusterReport;
 use crate::admin::token;
 use crate::app::App;
+use crate::clock;
 use crate::router::Edge;
 use crate::trace::{Inquiry, Mark};
 
@@ -160,7 +161,9 @@ fn report(view: SessionView) -> SessionReport {
         resumable: view.resumable,
         queue: view.queue,
         queue_bytes: view.queue_bytes,
-        queue_age_ms: view.oldest,
+        queue_age_ms: view
+            .oldest
+            .map_or(0, |stamp| clock::now().saturating_sub(stamp)),
         priority: view.priority,
         hibernates_for_ms: view.hibernates_for,
     }

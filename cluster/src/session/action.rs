@@ -62,9 +62,13 @@ impl ShardState {
                 }
             }
             Action::Push(on) => self.set_push(jid, on),
-            Action::ArchiveAware { upto, hidden } => {
+            Action::ArchiveAware { from, upto, hidden } => {
                 self.hidden(&jid.bare(), &hidden);
                 if let Some(session) = self.session_mut(jid) {
+                    session.aware_from = match session.aware_upto {
+                        0 => from,
+                        _ => session.aware_from.min(from),
+                    };
                     session.aware_upto = session.aware_upto.max(upto);
                 }
             }

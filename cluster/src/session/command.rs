@@ -255,8 +255,10 @@ pub enum Action {
     Interested,
     /// The client has registered a service that can wake it, or has none any more.
     Push(bool),
-    /// The client has begun to read its archive by itself: no offline messages of below that order for it.
+    /// The client has begun to read its archive by itself: no offline messages between these orders for it.
     ArchiveAware {
+        /// What it reads begins with this order: milliseconds since 1970, times 65,536.
+        from: u64,
         /// See [`ShardState::archive_tail`](super::ShardState::archive_tail).
         upto: u64,
         /// Those of the messages before that which the archive does not show, as far as the shard may not

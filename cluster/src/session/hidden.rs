@@ -250,7 +250,14 @@ mod tests {
     fn fetched_behind(stage: &mut Stage, upto: u64) -> Vec<Mid> {
         stage.bind(BOB, None);
         let hidden = Vec::new();
-        stage.act(BOB, Action::ArchiveAware { upto, hidden });
+        stage.act(
+            BOB,
+            Action::ArchiveAware {
+                from: 0,
+                upto,
+                hidden,
+            },
+        );
         fetched(stage, BOB)
     }
 
@@ -272,6 +279,24 @@ mod tests {
         write_rows(&mut stage, &[]);
         assert_eq!(fetched_behind(&mut stage, upto), [m(1)]);
 
+        // What lies before what was read waits still.
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        send(&mut stage);
+        write_rows(&mut stage, &[]);
+        let upto = all(&stage);
+        stage.bind(BOB, None);
+        let hidden = Vec::new();
+        stage.act(
+            BOB,
+            Action::ArchiveAware {
+                from: upto,
+                upto,
+                hidden,
+            },
+        );
+        assert_eq!(fetched(&mut stage, BOB), [m(1)]);
+
         // Preferences keep it out of sight.
         let mut stage = Stage::new();
         stage.bind(ALICE, None);
@@ -289,7 +314,14 @@ mod tests {
         let upto = stage.state.archive_tail(&bob()).0;
         stage.bind(BOB, None);
         let hidden = vec![m(1)];
-        stage.act(BOB, Action::ArchiveAware { upto, hidden });
+        stage.act(
+            BOB,
+            Action::ArchiveAware {
+                from: 0,
+                upto,
+                hidden,
+            },
+        );
         assert_eq!(fetched(&mut stage, BOB), [m(1)]);
 
         // And what it did see does not come back when it leaves, though its row is not yet written.
@@ -299,7 +331,14 @@ mod tests {
         let upto = stage.state.archive_tail(&bob()).0;
         stage.bind(BOB, None);
         let hidden = Vec::new();
-        stage.act(BOB, Action::ArchiveAware { upto, hidden });
+        stage.act(
+            BOB,
+            Action::ArchiveAware {
+                from: 0,
+                upto,
+                hidden,
+            },
+        );
         assert_eq!(fetched(&mut stage, BOB), []);
         stage.apply(Command::End {
             session: jid(BOB),

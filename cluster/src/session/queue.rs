@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use proto::Jid;
 use proto::stanza::error::Condition;
-use proto::stanza::{Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::carbon::{self, Direction};
 use super::state::{Fetching, Session, ShardState};
@@ -116,6 +116,16 @@ fn is_state(packet: &Packet) -> bool {
     )
 }
 
+/// What a session may miss in need: errors, answers, presence. Subscription requests are kept elsewhere.
+fn is_dispensable(packet: &Packet) -> bool {
+    matches!(
+        packet.header.kind,
+        Kind::Message(MessageType::Error)
+            | Kind::Iq(IqType::Result | IqType::Error)
+            | Kind::Presence(_)
+    )
+}
+
 /// Somebody sent it who would want to know that it did not arrive.
 fn is_answerable(packet: &Packet) -> bool {
     matches!(
@@ -184,7 +194,13 @@ impl ShardState {
             }
             Entrant::Carbon(item, ticket) => (item, ticket, true),
         };
-        // Answers to the session's own messages and requests are never refused; results have no id.
+        // Errors, answers and presence come unasked too; when nothing can stand for them and there is no
+        // room, they are what a session can live without.
+        let brimful = ticket.is_none() && self.is_brimful(jid, item.size());
+        if brimful && is_dispensable(&item.packet) {
+            return;
+        }
+        // Below that, answers to the session's own messages and requests stay; results have no id.
         let foreign = copy || item.mid.is_some();
         let refusable = match item.packet.header.kind {
             Kind::Message(kind) => kind != MessageType::Error && foreign,
@@ -219,6 +235,13 @@ impl ShardState {
             && self
                 .session(jid)
                 .is_some_and(|s| s.behind.later_bytes >= most)
+    }
+
+    /// With so many more bytes the session would end.
+    fn is_brimful(&self, jid: &Jid, more: u64) -> bool {
+        let most = self.settings.max_queue_bytes.saturating_mul(2);
+        let held = self.session(jid).map_or(0, |s| s.behind.later_bytes);
+        most != 0 && held.saturating_add(more) > most
     }
 
     /// A session that holds more than anything can stand for ends, after the command that is being applied:
@@ -353,7 +376,8 @@ impl ShardState {
     /// What waited for the account stands behind this session's queue from now on (IM-61).
     pub(super) fn take_undelivered(&mut self, jid: &Jid, out: &mut Vec<Output>) {
         let account = jid.bare();
-        let upto = self.session(jid).map_or(0, |s| s.aware_upto);
+        let read = self.session(jid);
+        let read = read.map_or(0..0, |s| s.aware_from..s.aware_upto);
         let Some(user) = self.users.get_mut(&account) else {
             return;
         };
@@ -362,7 +386,7 @@ impl ShardState {
         let mut moved = 0;
         for (order, waiting) in std::mem::take(&mut user.undelivered) {
             // Else the client has read it in its archive.
-            if order >= upto || waiting.hidden {
+            if !read.contains(&order) || waiting.hidden {
                 moved += 1;
                 let size = u64::from(waiting.size);
                 let ticket = Ticket::new(waiting.mid, order, size, Body::Waited);

@@ -26,8 +26,8 @@ pub struct SessionView {
     pub queue: usize,
     /// Their bytes in memory, about.
     pub queue_bytes: usize,
-    /// How old the first of them is, in milliseconds of the leader's clock.
-    pub oldest: u64,
+    /// When the first of them was queued, in milliseconds since 1970 by the leader's clock.
+    pub oldest: Option<u64>,
     /// Available, with this priority.
     pub priority: Option<i8>,
     /// How long it will hibernate yet, in milliseconds.
@@ -124,10 +124,7 @@ impl ShardState {
             resumable: s.is_resumable(),
             queue: s.load().0,
             queue_bytes: usize::try_from(s.load().1).unwrap_or(usize::MAX),
-            oldest: s
-                .queue
-                .front()
-                .map_or(0, |i| self.now.saturating_sub(i.stamp)),
+            oldest: s.queue.front().map(|item| item.stamp),
             priority: s.presence.as_ref().map(|p| p.priority),
             hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
         });

@@ -164,7 +164,9 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
         Action::Push(on) => format!("push {on}"),
-        Action::ArchiveAware { upto, .. } => format!("archive aware upto {upto}"),
+        Action::ArchiveAware { from, upto, .. } => {
+            format!("archive aware from {from} upto {upto}")
+        }
     }
 }
 

@@ -258,6 +258,25 @@ fn sm_34_a_message_that_must_not_be_stored_is_refused_when_there_is_no_room() {
 }
 
 #[test]
+fn t_41_what_nobody_asked_for_ends_no_session() {
+    let mut stage = pair(2);
+    stage.settings.max_queue_bytes = 1000;
+    stage.lose(BOB);
+    for mid in 0..100 {
+        let mut error = message(MessageType::Error, ALICE, BOB, mid);
+        error.traits = Traits::default();
+        stage.act(ALICE, Action::Send(Relay::Message(error)));
+        let answer = Relay::Iq {
+            packet: packet(Kind::Iq(IqType::Result), ALICE, Some(BOB)),
+            permitted: true,
+        };
+        stage.act(ALICE, Action::Send(answer));
+    }
+    stage.send(chat(200..205));
+    assert!(matches!(stage.resume(BOB, 0).0, Outcome::Resumed { .. }));
+}
+
+#[test]
 fn a_full_backlog_refuses_messages_and_nothing_else() {
     let mut stage = pair(2000);
     stage.settings.max_backlog_bytes = 2000;

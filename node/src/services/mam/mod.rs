@@ -48,9 +48,8 @@ async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
     let (tail, hidden) = written.map_err(|error| failure(&error))?;
     // Who catches up with everything before becoming available wants no second copy of it, and of what
     // comes after this moment the first one otherwise (IM-63).
-    let filter = &mut request.payload.filter;
-    let catches_up = !request.available && filter.with.is_none() && filter.ids.is_none();
-    filter.upto = catches_up.then_some(tail.upto);
+    let from = catches_up(&request);
+    request.payload.filter.upto = from.map(|_| tail.upto);
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
     let Some(found) = found else {
@@ -72,10 +71,31 @@ async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
         results.reverse();
     }
     let reply = Reply::new(page::fin(&found, count, tail.current)).after_all(results);
-    Ok(match query.filter.upto {
-        Some(upto) => reply.after(Action::ArchiveAware { upto, hidden }),
-        None => reply,
+    Ok(match (from, query.filter.upto) {
+        (Some(from), Some(upto)) => reply.after(Action::ArchiveAware { from, upto, hidden }),
+        _ => reply,
     })
+}
+
+/// From which order on the client reads all that there is, if that is what it does.
+fn catches_up(request: &Request<Query>) -> Option<u64> {
+    let Query {
+        filter, max, place, ..
+    } = &request.payload;
+    let all = filter.with.is_none() && filter.ids.is_none();
+    let to_the_end = filter.end.is_none() && filter.before.is_none();
+    let behind = match place {
+        Place::After(mid) => Some(mid.entered()),
+        Place::First | Place::Last => None,
+        Place::Before(_) => return None,
+    };
+    if request.available || !all || !to_the_end || *max == 0 {
+        return None;
+    }
+    let after = filter.after.map(Mid::entered);
+    let since = [filter.start, after, behind].into_iter().flatten().max();
+    // A message's order is the time at which its recipient's shard got it, which is not before it entered.
+    Some(since.unwrap_or(0) << 16)
 }
 
 /// Writes what the account's sessions may know of and what is not yet in the archive, which is complete
@@ -248,11 +268,19 @@ mod tests {
     #[tokio::test]
     async fn im_63_who_catches_up_before_becoming_available_is_not_flooded() {
         let (_edge, mut ctx) = archive(1).await;
-        let aware = format!("archive aware upto {ORDER}");
+        let aware = format!("archive aware from 0 upto {ORDER}");
         assert!(query(&ctx, "").await.contains(&aware));
         let with = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
                     <value>urn:xmpp:mam:2</value></field><field var='with'><value>bob@example.org</value></field></x>";
         assert!(!query(&ctx, with).await.contains(&aware));
+        let count = set("<max>0</max>");
+        assert!(!query(&ctx, &count).await.join(" ").contains("aware"));
+        let later = with
+            .replace("'with'", "'start'")
+            .replace("bob@example.org", "2030-01-01T00:00:00Z");
+        let from = 1_893_456_000_000_u64 << 16;
+        let aware_later = format!("archive aware from {from} upto {ORDER}");
+        assert!(query(&ctx, &later).await.contains(&aware_later));
         ctx.available = true;
         assert!(!query(&ctx, "").await.contains(&aware));
     }
