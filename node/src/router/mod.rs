@@ -128,8 +128,6 @@ pub struct SessionContext {
     pub session: Jid,
     /// Its account.
     pub account: BareJid,
-    /// It has asked for its roster.
-    pub interested: bool,
     /// Its last presence without an address was an available one.
     pub available: bool,
 }

@@ -87,7 +87,6 @@ pub(crate) fn session(edge: &Arc<Edge>, jid: &str) -> SessionContext {
         edge: edge.clone(),
         account: session.bare(),
         session,
-        interested: false,
         available: false,
     }
 }

@@ -61,8 +61,6 @@ pub struct Opening {
     pub late: u64,
     /// The session is available.
     pub available: bool,
-    /// The session has asked for its roster.
-    pub interested: bool,
 }
 
 /// How far the session has come.
@@ -132,7 +130,6 @@ impl SessionActor {
             edge: app.edge.clone(),
             session: opening.session.clone(),
             account: account.clone(),
-            interested: opening.interested,
             available: opening.available,
         };
         app.metrics.sessions.inc();

@@ -113,7 +113,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             outbox: Outbox::new(1),
             late: 0,
             available: false,
-            interested: false,
         })
     }
 
@@ -249,7 +248,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             outbox: Outbox::new(resumed.next_out),
             late: resumed.late,
             available,
-            interested: available,
         }
     }
 

@@ -226,7 +226,6 @@ async fn resolve(context: &mut SessionContext, stanzas: Vec<Work>) -> Vec<Vec<Ac
         for action in &mut actions {
             match action {
                 Action::Reply(packet) => address(&mut packet.header, context),
-                Action::Interested => context.interested = true,
                 Action::Presence(update) => {
                     let kind = update.packet.header.kind;
                     context.available = kind == Kind::Presence(PresenceType::Available);
