@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use proto::{BareJid, Jid};
 
+use super::presence::{Seen, Shown, is_subscriber};
 use crate::id::{ConnId, SmId};
 
 /// From a client to its edge.
@@ -11,11 +12,26 @@ use crate::id::{ConnId, SmId};
 pub(super) enum Up {
     Bind(Jid),
     Enable,
-    Resume { smid: SmId, h: u32 },
-    Available,
-    Send { uid: u64, to: BareJid },
-    Ask { uid: u64, to: Jid },
-    Answer { uid: u64, to: Jid },
+    Resume {
+        smid: SmId,
+        h: u32,
+    },
+    /// The session's number.
+    Available(u32),
+    /// Directed presence, and the session's number.
+    Direct(Jid, u32),
+    Send {
+        uid: u64,
+        to: BareJid,
+    },
+    Ask {
+        uid: u64,
+        to: Jid,
+    },
+    Answer {
+        uid: u64,
+        to: Jid,
+    },
     Ack(u32),
 }
 
@@ -29,6 +45,7 @@ pub(super) enum Down {
     Message { uid: u64 },
     Question { uid: u64, from: Jid },
     Answer { uid: u64 },
+    Presence { from: Jid, shown: Shown },
     Other,
     Ack(u32),
 }
@@ -66,6 +83,8 @@ pub(super) struct Client {
     pub(super) session: u32,
     /// (session, uid), as received.
     pub(super) received: Vec<(u32, u64)>,
+    /// Presence of others, as received.
+    pub(super) seen: Vec<Seen>,
     /// (session, uid, to), as first sent.
     pub(super) sent: Vec<(u32, u64, BareJid)>,
     /// Uids that the server has acknowledged.
@@ -92,6 +111,7 @@ impl Client {
             early: Vec::new(),
             session: 0,
             received: Vec::new(),
+            seen: Vec::new(),
             sent: Vec::new(),
             acknowledged: Vec::new(),
             asked: Vec::new(),
@@ -133,6 +153,16 @@ impl Client {
         Some(self.say(Up::Ask { uid, to }))
     }
 
+    /// Shows itself to somebody who does not see it otherwise.
+    pub(super) fn direct(&mut self, to: Jid) -> Up {
+        self.say(Up::Direct(to, self.session))
+    }
+
+    /// It sees the presence of this account.
+    pub(super) fn watches(&self, account: &BareJid) -> bool {
+        self.account == *account || is_subscriber(&self.account, account)
+    }
+
     fn say(&mut self, up: Up) -> Up {
         if let Some(sm) = &mut self.sm {
             sm.unacked.push_back(up.clone());
@@ -154,7 +184,7 @@ impl Client {
             Down::Bound if self.managed => return Ok(vec![Up::Enable]),
             Down::Bound => {
                 self.ready = true;
-                return Ok(vec![Up::Available]);
+                return Ok(vec![Up::Available(self.session)]);
             }
             Down::Enabled { smid } => {
                 self.sm = Some(Management {
@@ -165,7 +195,7 @@ impl Client {
                 });
                 self.ready = true;
                 let early = std::mem::take(&mut self.early).into_iter();
-                let ups = [Up::Available].into_iter().chain(early);
+                let ups = [Up::Available(self.session)].into_iter().chain(early);
                 return Ok(ups.map(|up| self.say(up)).collect());
             }
             Down::Resumed { h } => {
@@ -198,6 +228,15 @@ impl Client {
             }
             Down::Answer { uid } => {
                 self.answers.push((self.session, uid));
+                self.count();
+            }
+            Down::Presence { from, shown } => {
+                let session = self.session;
+                self.seen.push(Seen {
+                    session,
+                    from,
+                    shown,
+                });
                 self.count();
             }
             Down::Other => self.count(),

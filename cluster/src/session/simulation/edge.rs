@@ -7,6 +7,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::client::{Down, SEED, Up};
+use super::presence::{Shown, is_subscriber};
 use super::shards::mid;
 use crate::id::{Owner, SmId};
 use crate::session::{
@@ -60,7 +61,7 @@ impl Conn {
     }
 
     /// The next thing to propose. One proposal is in flight, but for acknowledgements.
-    pub(super) fn work(&mut self, early_ack: bool) -> Option<Command> {
+    pub(super) fn work(&mut self, accounts: &[BareJid], early_ack: bool) -> Option<Command> {
         if !self.alive || self.in_flight {
             return None;
         }
@@ -107,31 +108,33 @@ impl Conn {
                     upto,
                 }));
             }
-            Up::Available | Up::Send { .. } | Up::Ask { .. } | Up::Answer { .. } => {
-                Command::Inbound(self.inbound(early_ack)?)
-            }
+            Up::Available(_)
+            | Up::Direct(..)
+            | Up::Send { .. }
+            | Up::Ask { .. }
+            | Up::Answer { .. } => Command::Inbound(self.inbound(accounts, early_ack)?),
         };
         self.in_flight = true;
         Some(command)
     }
 
-    fn inbound(&mut self, early_ack: bool) -> Option<Inbound> {
+    fn inbound(&mut self, accounts: &[BareJid], early_ack: bool) -> Option<Inbound> {
         let session = self.session.clone()?;
         let mut stanzas = Vec::new();
         while stanzas.len() < 4 {
             let action = match self.up.front() {
-                Some(Up::Available) => Action::Presence(PresenceUpdate {
-                    packet: packet(
-                        Kind::Presence(PresenceType::Available),
-                        &session,
-                        None,
-                        Bytes::new(),
-                    ),
+                Some(Up::Available(number)) => Action::Presence(PresenceUpdate {
+                    packet: here(&session, *number),
                     priority: 0,
-                    subscribers: Vec::new(),
-                    probes: Vec::new(),
+                    subscribers: contacts(accounts, |other| is_subscriber(other, &self.account)),
+                    probes: contacts(accounts, |other| is_subscriber(&self.account, other)),
                     requests: Vec::new(),
                 }),
+                Some(Up::Direct(to, number)) => {
+                    let mut packet = here(&session, *number);
+                    packet.header.to = Some(to.clone());
+                    Action::Directed(packet)
+                }
                 Some(Up::Send { uid, to }) => {
                     Action::Send(Relay::Message(message(*uid, &session, to)))
                 }
@@ -249,6 +252,15 @@ fn packet(kind: Kind, from: &Jid, to: Option<&BareJid>, payload: Bytes) -> Packe
     }
 }
 
+fn here(from: &Jid, session: u32) -> Packet {
+    let payload = Shown::Here(session).write().into();
+    packet(Kind::Presence(PresenceType::Available), from, None, payload)
+}
+
+fn contacts(accounts: &[BareJid], is_one: impl Fn(&BareJid) -> bool) -> Vec<BareJid> {
+    accounts.iter().filter(|a| is_one(a)).cloned().collect()
+}
+
 fn iq(kind: IqType, uid: u64, from: &Jid, to: &Jid) -> Relay {
     let mut packet = packet(Kind::Iq(kind), from, None, Bytes::new());
     packet.header.to = Some(to.clone());
@@ -277,7 +289,8 @@ fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
 
 fn read(packet: &Packet) -> Down {
     let number = |text: &str| text.parse().ok();
-    let uid = std::str::from_utf8(&packet.payload).ok().and_then(number);
+    let text = std::str::from_utf8(&packet.payload).ok();
+    let uid = text.and_then(number);
     let id = packet.header.id.as_deref().and_then(number);
     match (packet.header.kind, uid, id, &packet.header.from) {
         (Kind::Message(MessageType::Chat), Some(uid), ..) => Down::Message { uid },
@@ -286,6 +299,13 @@ fn read(packet: &Packet) -> Down {
             from: from.clone(),
         },
         (Kind::Iq(_), _, Some(uid), _) => Down::Answer { uid },
+        (Kind::Presence(_), _, _, Some(from)) => {
+            text.and_then(Shown::read)
+                .map_or(Down::Other, |shown| Down::Presence {
+                    from: from.clone(),
+                    shown,
+                })
+        }
         _ => Down::Other,
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod edge;
 mod mutant;
 mod oracle;
+mod presence;
 mod shards;
 mod world;
 

@@ -13,7 +13,11 @@ pub(super) enum Mutant {
     EpochUnchecked,
     /// B-6: a repeated stanza counts as a new one.
     PositionUnchecked,
-    /// B-7, B-9: a resume covers one stanza more than the client has.
+    /// B-7: the counter wraps one number early, so that a resume across it covers one stanza too few.
+    WrapOffByOne,
+    /// B-9: the queue is sent again from the stanza with number h, which the client has.
+    ResendFromH,
+    /// The same in the other direction: a resume covers one stanza more than the client has.
     ResumeOffByOne,
     /// B-8: the queue is sent again in the wrong order.
     ReplayReversed,
@@ -33,15 +37,23 @@ pub(super) enum Mutant {
     IdentifierForAll,
     /// B-20: a snapshot lacks the counts of old sessions.
     SnapshotWithoutOld,
+    /// A completion that comes again is told to the subscribers again.
+    GoneTwice,
+    /// Subscribers are told that a session is gone when it only hibernates.
+    GoneWhenLost,
+    /// Subscribers are not told of an end.
+    GoneUnsaid,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 14] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 19] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
         (Self::PositionUnchecked, &["I-3", "I-5", "I-6", "IM-16"]),
+        (Self::WrapOffByOne, &["I-3"]),
+        (Self::ResendFromH, &["I-3"]),
         (Self::ResumeOffByOne, &["I-1", "IM-16"]),
         (Self::ReplayReversed, &["I-5", "I-3", "I-1", "I-2", "IM-16"]),
         (Self::SnapshotWithoutQueue, &["I-16"]),
@@ -52,5 +64,8 @@ impl Mutant {
         (Self::EndDropsQuestions, &["IM-16"]),
         (Self::IdentifierForAll, &["I-9"]),
         (Self::SnapshotWithoutOld, &["I-16"]),
+        (Self::GoneTwice, &["I-15"]),
+        (Self::GoneWhenLost, &["I-15"]),
+        (Self::GoneUnsaid, &["I-15"]),
     ];
 }

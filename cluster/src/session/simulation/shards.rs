@@ -1,5 +1,7 @@
 //! Shards in the simulation: one log each, three replicas that apply it late, one of them the leader.
 
+mod broken;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Jid;
@@ -93,7 +95,10 @@ impl Shard {
 
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
-        let commands = commands.into_iter().map(|c| self.mutate(c)).collect();
+        let commands = commands
+            .into_iter()
+            .map(|c| broken::mutate(self.mutant, self.state(), c))
+            .collect();
         let mut settings = SETTINGS;
         if self.mutant == Mutant::LimitsLifted {
             settings.max_hibernated_sessions = u32::MAX;
@@ -131,22 +136,16 @@ impl Shard {
             let Some(entry) = self.log.get(r.applied) else {
                 break;
             };
-            let batch = codec::decode(entry).expect("own entry");
+            let batch: Batch = codec::decode(entry).expect("own entry");
+            broken::before(self.mutant, &mut r.state, &batch);
             let before = (self.mutant == Mutant::EndDropsQueue).then(|| r.state.clone());
-            if self.mutant == Mutant::EndDropsQuestions {
-                for user in r.state.users.values_mut() {
-                    for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
-                        session.behind.questions.clear();
-                    }
-                }
-            }
             let mut applied = r.state.apply(batch);
             r.applied += 1;
             if let Some(before) = before {
-                drop_ended(&before, &mut r.state);
+                broken::drop_ended(&before, &mut r.state);
             }
             if self.mutant == Mutant::ReplayReversed {
-                reverse_replay(&mut applied.outputs);
+                broken::reverse_replay(&mut applied.outputs);
             }
             if r.applied > self.seen {
                 self.seen = r.applied;
@@ -210,56 +209,6 @@ impl Shard {
         self.leader = replica;
         self.catch_up(replica, usize::MAX, &mut Vec::new())
     }
-
-    fn mutate(&self, command: Command) -> Command {
-        let state = self.state();
-        match (self.mutant, command) {
-            (Mutant::EpochUnchecked, Command::Inbound(mut inbound)) => {
-                if let Some(session) = state.session(&inbound.session) {
-                    inbound.epoch = session.epoch;
-                    inbound.first = session.next_in;
-                }
-                Command::Inbound(inbound)
-            }
-            (Mutant::PositionUnchecked, Command::Inbound(mut inbound)) => {
-                if let Some(session) = state.session(&inbound.session) {
-                    inbound.first = session.next_in;
-                }
-                Command::Inbound(inbound)
-            }
-            (Mutant::ResumeOffByOne, Command::Resume(mut resume)) => {
-                let covered = resume.h.wrapping_add(1);
-                let mut sessions = state.users.values().flat_map(|u| u.sessions.values());
-                let smid = Some(&resume.smid);
-                let session =
-                    sessions.find(|s| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == smid);
-                if session.is_some_and(|s| s.covered(covered).is_ok()) {
-                    resume.h = covered;
-                }
-                Command::Resume(resume)
-            }
-            (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
-                let holder = state.users.iter().find(|(_, user)| {
-                    let ids = user
-                        .sessions
-                        .values()
-                        .filter_map(|s| s.sm.as_ref()?.smid.as_ref());
-                    ids.into_iter().any(|id| *id == resume.smid)
-                });
-                if let Some((account, _)) = holder {
-                    resume.account = account.clone();
-                }
-                Command::Resume(resume)
-            }
-            (Mutant::MarkerEarly, Command::Done(mut done)) => {
-                for completed in &mut done {
-                    completed.messages.clear();
-                }
-                Command::Done(done)
-            }
-            (_, command) => command,
-        }
-    }
 }
 
 /// What the leader answers, and what its replica puts out.
@@ -281,39 +230,6 @@ fn grown(epochs: &mut BTreeMap<Jid, u64>, outputs: &[Output]) -> Result<(), Stri
         }
     }
     Ok(())
-}
-
-/// What an end puts aside for the user's next session is gone.
-fn drop_ended(before: &ShardState, after: &mut ShardState) {
-    for (account, user) in &mut after.users {
-        let Some(known) = before.users.get(account) else {
-            continue;
-        };
-        if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
-            user.undelivered.clone_from(&known.undelivered);
-        }
-    }
-    after.users.retain(|_, user| !user.is_empty());
-}
-
-fn reverse_replay(outputs: &mut [Output]) {
-    let Some(start) = outputs
-        .iter()
-        .position(|o| matches!(o.event, Event::Resumed(_)))
-    else {
-        return;
-    };
-    let mut items: Vec<_> = Vec::new();
-    for output in &outputs[start + 1..] {
-        if let Event::Stanza { item, .. } = &output.event {
-            items.push(item.clone());
-        }
-    }
-    for output in &mut outputs[start + 1..] {
-        if let Event::Stanza { item, .. } = &mut output.event {
-            *item = items.pop().expect("as many as counted");
-        }
-    }
 }
 
 /// The id of the message with this number in the simulation.

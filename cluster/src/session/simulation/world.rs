@@ -2,6 +2,7 @@
 
 mod archive;
 mod heal;
+mod leave;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,6 +14,7 @@ use super::client::{Client, Down, Up};
 use super::edge::{Conn, MAX};
 use super::mutant::Mutant;
 use super::oracle;
+use super::presence::{self, Seen};
 use super::shards::Shard;
 use crate::id::{BootId, ConnId, NodeId, Owner, ShardId};
 use crate::session::{Command, Outcome, Output, Resume};
@@ -107,9 +109,11 @@ impl World {
         for _ in 0..STEPS {
             self.step()?;
         }
-        self.heal()?;
+        self.heal(None)?;
         oracle::judge(&self.clients)?;
-        self.judge_archive()
+        self.judge_archive()?;
+        presence::judge(&self.clients)?;
+        self.leave()
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -120,7 +124,8 @@ impl World {
             0..=9 => self.connect(client, node),
             10..=24 => self.send(client),
             25..=27 => self.ask(client),
-            28..=31 => self.acknowledge(client),
+            28..=30 => self.acknowledge(client),
+            31 => self.direct(),
             32..=49 => self.edges_work(),
             50..=65 => self.serve(true)?,
             66..=75 => self.listen(client)?,
@@ -206,6 +211,17 @@ impl World {
         }
     }
 
+    /// The last client shows itself to two who do not see it otherwise.
+    fn direct(&mut self) {
+        let to = 2 + self.below(2);
+        let to = self.clients[to].jid.clone();
+        let client = &mut self.clients[4];
+        if let Some(conn) = client.conn.filter(|_| client.ready) {
+            let up = client.direct(to);
+            self.say(conn, [up]);
+        }
+    }
+
     fn acknowledge(&mut self, client: usize) {
         let client = &self.clients[client];
         if let (Some(conn), Some(h), true) = (client.conn, client.count_read(), client.ready) {
@@ -219,12 +235,19 @@ impl World {
         }
     }
 
+    fn accounts(&self) -> Vec<BareJid> {
+        let mut accounts: Vec<_> = self.clients.iter().map(|c| c.account.clone()).collect();
+        accounts.dedup();
+        accounts
+    }
+
     /// Every edge proposes what it can.
     fn edges_work(&mut self) {
+        let accounts = self.accounts();
         let early = self.mutant == Mutant::EarlyAck;
         let local = self.mutant == Mutant::ResumeFromLocalRead;
         for (id, conn) in &mut self.conns {
-            while let Some(command) = conn.work(early) {
+            while let Some(command) = conn.work(&accounts, early) {
                 let shard = shard_of(&conn.account, SHARDS);
                 if let (true, Command::Resume(resume)) = (local, &command) {
                     let node = conn.owner.node.0 as usize;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use proto::BareJid;
+use proto::stanza::Packet;
+use proto::{BareJid, Jid};
 
 use super::World;
 use crate::id::{EffectId, Mid, ShardId};
 use crate::session::simulation::mutant::Mutant;
+use crate::session::simulation::presence::{Shown, is_subscriber};
 use crate::session::simulation::shards::mid;
-use crate::session::{Command, Completed, Effect, Fetched};
+use crate::session::{Command, Completed, Effect, Fetched, Relay};
 
 /// Rows by account and id; more than one of a kind only if something is broken.
 #[derive(Default)]
@@ -24,13 +26,26 @@ impl Archive {
     }
 }
 
+/// What subscribers are told of the end of a session.
+fn gone(packet: &Packet, effect: (u16, u64), accounts: &[BareJid]) -> Option<Relay> {
+    let account = packet.header.from.as_ref()?.bare();
+    let subscribers = accounts.iter().filter(|a| is_subscriber(a, &account));
+    let mut packet = packet.clone();
+    packet.payload = Shown::Gone(Some(effect)).write().into();
+    Some(Relay::Presence {
+        packet,
+        to: subscribers.map(Jid::from).collect(),
+    })
+}
+
 impl World {
     /// A leader carries out a few effects, and again until it hears that they are done.
     pub(super) fn effects(&mut self, shard: usize) {
         let twice = self.mutant == Mutant::ArchiveTwice;
         let mut done = Vec::new();
+        let accounts = self.accounts();
         for pending in self.shards[shard].state().pending(EffectId(0), 5) {
-            let mut messages = Vec::new();
+            let (mut messages, mut relays) = (Vec::new(), Vec::new());
             match &*pending.effect {
                 Effect::Archive(row) => {
                     let fetched = Fetched {
@@ -54,11 +69,14 @@ impl World {
                     messages = self.archive.find(&session.bare(), mids);
                 }
                 Effect::Return { account, mids } => messages = self.archive.find(account, mids),
-                Effect::Subscription(_) | Effect::Unavailable { .. } | Effect::Push { .. } => {}
+                Effect::Unavailable { packet } => {
+                    relays.extend(gone(packet, (shard as u16, pending.id.0), &accounts));
+                }
+                Effect::Subscription(_) | Effect::Push { .. } => {}
             }
             done.push(Completed {
                 id: pending.id,
-                relays: Vec::new(),
+                relays,
                 messages,
             });
         }

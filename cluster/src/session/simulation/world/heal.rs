@@ -6,13 +6,13 @@ use crate::session::simulation::oracle;
 use crate::session::simulation::shards::Shard;
 
 impl World {
-    /// No more faults: everybody comes back, everything arrives (I-22).
-    pub(super) fn heal(&mut self) -> Result<(), String> {
+    /// No more faults: everybody comes back but who is `away`, everything arrives (I-22).
+    pub(super) fn heal(&mut self, away: Option<usize>) -> Result<(), String> {
         for _ in 0..400 {
             while self.conns.values().any(|c| !c.linked) {
                 self.notice();
             }
-            for client in 0..self.clients.len() {
+            for client in (0..self.clients.len()).filter(|c| Some(*c) != away) {
                 self.connect(client, client % NODES);
                 self.listen(client)?;
                 self.acknowledge(client);
@@ -26,7 +26,7 @@ impl World {
                 self.relay(shard);
                 self.effects(shard);
             }
-            if self.is_settled() {
+            if self.is_settled(away) {
                 return Ok(());
             }
             self.now += 10;
@@ -36,7 +36,7 @@ impl World {
         Err(String::from("it does not settle (I-22)"))
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_settled(&self, away: Option<usize>) -> bool {
         let quiet = |s: &Shard| {
             let others = (0..SHARDS).map(ShardId).filter(|to| *to != s.state().id());
             let sent = others.into_iter().all(|to| {
@@ -48,12 +48,13 @@ impl World {
         let idle = |s: &Shard| {
             let users = s.state().users.values();
             let mut sessions = users.flat_map(|u| u.sessions.values());
-            sessions.all(|s| s.load().0 == 0)
+            sessions.all(|s| s.load().0 == 0 || (away.is_some() && s.owner.is_none()))
         };
         self.proposals.is_empty()
             && self.shards.iter().all(idle)
             && self.shards.iter().all(quiet)
-            && self.clients.iter().all(|c| c.ready && c.conn.is_some())
+            && (self.clients.iter().enumerate())
+                .all(|(n, c)| Some(n) == away || (c.ready && c.conn.is_some()))
             && self
                 .conns
                 .values()

@@ -1,0 +1,182 @@
+//! What broken builds do to a shard.
+
+use std::sync::Arc;
+
+use proto::stanza::{Header, Kind, Packet, PresenceType};
+
+use super::Mutant;
+use crate::session::simulation::client::SEED;
+use crate::session::state::ShardState;
+use crate::session::{Batch, Command, Effect, Event, Output, Relay, Resume};
+
+/// What a broken build makes of a command.
+pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Command {
+    match (mutant, command) {
+        (Mutant::EpochUnchecked, Command::Inbound(mut inbound)) => {
+            if let Some(session) = state.session(&inbound.session) {
+                inbound.epoch = session.epoch;
+                inbound.first = session.next_in;
+            }
+            Command::Inbound(inbound)
+        }
+        (Mutant::PositionUnchecked, Command::Inbound(mut inbound)) => {
+            if let Some(session) = state.session(&inbound.session) {
+                inbound.first = session.next_in;
+            }
+            Command::Inbound(inbound)
+        }
+        (
+            Mutant::WrapOffByOne | Mutant::ResendFromH | Mutant::ResumeOffByOne,
+            Command::Resume(mut resume),
+        ) => {
+            resume.h = miscount(mutant, state, &resume).unwrap_or(resume.h);
+            Command::Resume(resume)
+        }
+        (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
+            let holder = state.users.iter().find(|(_, user)| {
+                let ids = user
+                    .sessions
+                    .values()
+                    .filter_map(|s| s.sm.as_ref()?.smid.as_ref());
+                ids.into_iter().any(|id| *id == resume.smid)
+            });
+            if let Some((account, _)) = holder {
+                resume.account = account.clone();
+            }
+            Command::Resume(resume)
+        }
+        (Mutant::MarkerEarly, Command::Done(mut done)) => {
+            for completed in &mut done {
+                completed.messages.clear();
+            }
+            Command::Done(done)
+        }
+        (Mutant::GoneUnsaid, Command::Done(mut done)) => {
+            for completed in &mut done {
+                completed.relays.clear();
+            }
+            Command::Done(done)
+        }
+        (_, command) => command,
+    }
+}
+
+/// A count that is wrong by one, where it is one that the session takes.
+fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> {
+    let user = state.users.get(&resume.account)?;
+    let smid = Some(&resume.smid);
+    let mut sessions = user.sessions.values();
+    let session = sessions.find(|s| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == smid)?;
+    let sm = session.sm.as_ref()?;
+    let known = sm
+        .seed
+        .wrapping_add((session.base.max(sm.start) - sm.start) as u32);
+    let wrong = match mutant {
+        Mutant::WrapOffByOne if known < SEED || resume.h >= SEED => return None,
+        Mutant::WrapOffByOne | Mutant::ResendFromH => resume.h.wrapping_sub(1),
+        _ => resume.h.wrapping_add(1),
+    };
+    session.covered(wrong).is_ok().then_some(wrong)
+}
+
+/// What a broken build does to the state before an entry is applied to it.
+pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) {
+    match mutant {
+        Mutant::EndDropsQuestions => {
+            for user in state.users.values_mut() {
+                for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
+                    session.behind.questions.clear();
+                }
+            }
+        }
+        Mutant::GoneTwice => repeat_gone(state, batch),
+        Mutant::GoneWhenLost => say_gone_when_lost(state, batch),
+        _ => {}
+    }
+}
+
+fn repeat_gone(state: &mut ShardState, batch: &Batch) {
+    let commands = batch.commands.iter();
+    let done = commands.filter_map(|c| match c {
+        Command::Done(done) => Some(done),
+        _ => None,
+    });
+    for completed in done
+        .flatten()
+        .filter(|c| !state.pending.contains_key(&c.id))
+        .collect::<Vec<_>>()
+    {
+        if let Some(Relay::Presence { packet, .. }) = completed.relays.first() {
+            let effect = Effect::Unavailable {
+                packet: packet.clone(),
+            };
+            state.backlog += effect.size();
+            state.pending.insert(completed.id, Arc::new(effect));
+        }
+    }
+}
+
+fn say_gone_when_lost(state: &mut ShardState, batch: &Batch) {
+    for command in &batch.commands {
+        let Command::Lost {
+            session: jid,
+            epoch,
+        } = command
+        else {
+            continue;
+        };
+        let asleep = |s: &&crate::session::state::Session| s.epoch == *epoch && s.is_resumable();
+        if state
+            .session(jid)
+            .filter(asleep)
+            .is_some_and(|s| s.presence.is_some())
+        {
+            let header = Header {
+                kind: Kind::Presence(PresenceType::Unavailable),
+                from: Some(jid.clone()),
+                to: None,
+                id: None,
+                lang: None,
+            };
+            let packet = Packet {
+                header,
+                payload: bytes::Bytes::new(),
+            };
+            state.add_effect(Effect::Unavailable { packet });
+        }
+    }
+}
+
+/// What an end puts aside for the user's next session is gone.
+pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
+    for (account, user) in &mut after.users {
+        let Some(known) = before.users.get(account) else {
+            continue;
+        };
+        if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
+            user.undelivered.clone_from(&known.undelivered);
+        }
+    }
+    after.users.retain(|_, user| !user.is_empty());
+}
+
+/// What is sent again comes in the wrong order.
+pub(super) fn reverse_replay(outputs: &mut [Output]) {
+    let Some(start) = outputs
+        .iter()
+        .position(|o| matches!(o.event, Event::Resumed(_)))
+    else {
+        return;
+    };
+    let mut items: Vec<_> = Vec::new();
+    for output in &outputs[start + 1..] {
+        if let Event::Stanza { item, .. } = &output.event {
+            items.push(item.clone());
+        }
+    }
+    for output in &mut outputs[start + 1..] {
+        if let Event::Stanza { item, .. } = &mut output.event {
+            *item = items.pop().expect("as many as counted");
+        }
+    }
+}
