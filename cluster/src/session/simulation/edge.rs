@@ -184,7 +184,8 @@ impl Conn {
             Outcome::Stale => self.alive = false,
             Outcome::CountTooHigh { h, sent } => {
                 return Err(format!(
-                    "an honest client's {h} is refused, {sent} were sent"
+                    "an honest client's {h} is refused, {sent} were sent (its connection is there: {})",
+                    self.linked
                 ));
             }
             other => return Err(format!("unexpected answer {other:?}")),

@@ -54,7 +54,7 @@ impl Mutant {
         (Self::PositionUnchecked, &["I-3", "I-5", "I-6", "IM-16"]),
         (Self::WrapOffByOne, &["I-3"]),
         (Self::ResendFromH, &["I-3"]),
-        (Self::ResumeOffByOne, &["I-1", "IM-16"]),
+        (Self::ResumeOffByOne, &["I-1", "I-22", "IM-16"]),
         (Self::ReplayReversed, &["I-5", "I-3", "I-1", "I-2", "IM-16"]),
         (Self::SnapshotWithoutQueue, &["I-16"]),
         (Self::ArchiveTwice, &["I-13"]),
