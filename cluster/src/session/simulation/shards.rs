@@ -137,7 +137,7 @@ impl Shard {
                 break;
             };
             let batch: Batch = codec::decode(entry).expect("own entry");
-            broken::before(self.mutant, &mut r.state, &batch);
+            outputs.extend(broken::before(self.mutant, &mut r.state, &batch));
             let before = (self.mutant == Mutant::EndDropsQueue).then(|| r.state.clone());
             let mut applied = r.state.apply(batch);
             r.applied += 1;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use proto::stanza::{Header, Kind, Packet, PresenceType};
+use proto::{BareJid, Jid};
 
 use super::Mutant;
 use crate::session::simulation::client::SEED;
+use crate::session::simulation::presence::is_subscriber;
 use crate::session::state::ShardState;
 use crate::session::{Batch, Command, Effect, Event, Output, Relay, Resume};
 
@@ -80,7 +82,8 @@ fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> 
 }
 
 /// What a broken build does to the state before an entry is applied to it.
-pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) {
+pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> Vec<Output> {
+    let mut out = Vec::new();
     match mutant {
         Mutant::EndDropsQuestions => {
             for user in state.users.values_mut() {
@@ -90,9 +93,10 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) {
             }
         }
         Mutant::GoneTwice => repeat_gone(state, batch),
-        Mutant::GoneWhenLost => say_gone_when_lost(state, batch),
+        Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
         _ => {}
     }
+    out
 }
 
 fn repeat_gone(state: &mut ShardState, batch: &Batch) {
@@ -116,7 +120,7 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
     }
 }
 
-fn say_gone_when_lost(state: &mut ShardState, batch: &Batch) {
+fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, out: &mut Vec<Output>) {
     for command in &batch.commands {
         let Command::Lost {
             session: jid,
@@ -142,7 +146,11 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch) {
                 header,
                 payload: bytes::Bytes::new(),
             };
-            state.add_effect(Effect::Unavailable { packet });
+            let accounts =
+                (0..4).filter_map(|n| BareJid::new(&format!("user{n}@example.org")).ok());
+            let told = accounts.filter(|a| is_subscriber(a, &jid.bare()));
+            let told = told.map(|a| Jid::from(&a)).collect();
+            state.spread_presence(&packet, told, out);
         }
     }
 }
