@@ -231,18 +231,22 @@ impl Client {
                 self.count();
             }
             Down::Presence { from, shown } => {
-                let session = self.session;
-                self.seen.push(Seen {
-                    session,
-                    from,
-                    shown,
-                });
-                self.count();
+                self.see(from, shown);
             }
             Down::Other => self.count(),
             Down::Ack(h) => self.acknowledged_up_to(h)?,
         }
         Ok(Vec::new())
+    }
+
+    fn see(&mut self, from: Jid, shown: Shown) {
+        let session = self.session;
+        self.seen.push(Seen {
+            session,
+            from,
+            shown,
+        });
+        self.count();
     }
 
     fn count(&mut self) {
