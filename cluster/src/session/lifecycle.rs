@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn sm_59_a_resume_that_was_overtaken_ends_nothing() {
+        let mut stage = pair();
+        send(&mut stage, 3);
+        stage.lose(BOB);
+        stage.resume(BOB, 0);
+        stage.acknowledge_all(BOB);
+        let (outcome, _) = stage.resume(BOB, 1);
+        assert_eq!(outcome, Outcome::CountTooHigh { h: 1, sent: 3 });
+        assert!(matches!(stage.resume(BOB, 3).0, Outcome::Resumed { .. }));
+    }
+
+    #[test]
     fn sm_48_only_the_account_itself_resumes() {
         let mut stage = pair();
         let foreign = Resume {

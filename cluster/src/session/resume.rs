@@ -25,6 +25,10 @@ impl ShardState {
         }
         let upto = match session.covered(resume.h) {
             Ok(upto) => upto,
+            // From a connection that another has overtaken meanwhile: no reason to end what that one holds.
+            Err(sent) if session.is_behind(resume.h) => {
+                return Outcome::CountTooHigh { h: resume.h, sent };
+            }
             Err(sent) => {
                 self.end(&jid, EndReason::Violation, out);
                 return Outcome::CountTooHigh { h: resume.h, sent };
@@ -104,6 +108,16 @@ impl ShardState {
 }
 
 impl Session {
+    /// The client has acknowledged more than `h` already.
+    fn is_behind(&self, h: u32) -> bool {
+        self.sm.as_ref().is_some_and(|sm| {
+            let first = self.base.max(sm.start);
+            let acknowledged = sm.seed.wrapping_add((first - sm.start) as u32);
+            let lead = acknowledged.wrapping_sub(h);
+            lead != 0 && u64::from(lead) <= first - sm.start
+        })
+    }
+
     /// The number below which everything is covered by the client's count `h`, or what was sent (SM-28).
     pub(super) fn covered(&self, h: u32) -> Result<u64, u32> {
         let Some(sm) = &self.sm else {
