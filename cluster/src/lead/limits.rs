@@ -1,7 +1,7 @@
 //! Tells Redis who hibernates, and the shard what operators have set in Redis.
 //!
 //! The shard has decided already: this runs behind the entries and nothing waits for it. While Redis is
-//! away there is nothing to do, for the shard holds the limits by itself. Every [`EVERY`], and at once after
+//! away there is nothing to do, for the shard holds the limits by itself. Every fifteen seconds, and at once after
 //! a reconnect or when it has missed something, it goes over all accounts and makes Redis agree.
 
 use std::collections::{BTreeMap, BTreeSet};

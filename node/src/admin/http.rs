@@ -9,7 +9,7 @@
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
 //! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
-//! | `GET /api/v1/trace?id=…` | see [`trace`] |
+//! | `GET /api/v1/trace?id=…` | see `trace` |
 //!
 //! Liveness asks for nothing but an answer: a node without a majority or a database must not be
 //! restarted for it. Errors are `{"error": "…"}`.

@@ -7,7 +7,7 @@
 //!
 //! 1. At most one `<r/>` is outstanding.
 //! 2. An answer by itself never causes a question: it takes something written since, or a rest of
-//!    [`IDLE_MS`].
+//!    two seconds.
 
 /// Ask once so many bytes are in flight.
 const BYTES: usize = 32 * 1024;
