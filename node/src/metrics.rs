@@ -128,7 +128,7 @@ pub struct Metrics {
     pub old: Gauge,
     /// Stanzas in queues of sessions, likewise.
     pub queued: Gauge,
-    /// Their payload in bytes.
+    /// Their bytes in memory, about.
     pub queued_bytes: Gauge,
     /// Messages that wait for users, likewise.
     pub undelivered: Gauge,
@@ -269,7 +269,7 @@ impl Metrics {
         r.register("old_sessions", kept, self.old.clone());
         let queued = "Unacknowledged stanzas of all sessions";
         r.register("queue_stanzas", queued, self.queued.clone());
-        let bytes = "Their payload in bytes";
+        let bytes = "Their bytes in memory, about";
         r.register("queue_bytes", bytes, self.queued_bytes.clone());
         let waiting = "Messages that wait for users";
         r.register("undelivered_messages", waiting, self.undelivered.clone());

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::PATIENCE;
 use crate::client::{Client, PASSWORD};
 use crate::process::{self, Process};
-use crate::wire::DOMAIN;
+use crate::wire::{DOMAIN, Wire};
 
 /// All clients of a test come from one address, in bursts.
 const LIMITS: &str =
@@ -258,17 +258,18 @@ impl Cluster {
             .map_err(io::Error::other)?
     }
 
+    /// A bound session without stream management, silent so far.
+    pub async fn bound(&self, node: usize, user: &str, resource: &str) -> Wire {
+        let wire = Wire::direct(self.address(node), &self.tls).await;
+        let mut wire = wire.expect("a connection");
+        wire.login(user, PASSWORD).await.expect("a login");
+        wire.bind(resource).await.expect("a session");
+        wire
+    }
+
     /// A session that can be resumed, for that account at that node.
     pub async fn client(&self, node: usize, user: &str) -> Client {
-        let started = Client::start(
-            self.address(node),
-            &self.tls,
-            user,
-            "desk",
-            self.first_count,
-        )
-        .await;
-        started.unwrap_or_else(|end| panic!("{user} cannot start at node {node}: {end}"))
+        self.client_with(node, user, "desk").await
     }
 
     /// The same for an account that may have a session already.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proto::{Element, ns};
-use tests::client::{PASSWORD, body, numbered};
+use tests::client::{body, numbered};
 use tests::cluster::Cluster;
 use tests::wire::Wire;
 
@@ -11,11 +11,7 @@ const PING: &str = "<iq type='get' id='all'><ping xmlns='urn:xmpp:ping'/></iq>";
 
 /// A session without stream management, available.
 async fn plain(cluster: &Cluster, user: &str) -> Wire {
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
-        .await
-        .unwrap();
-    wire.login(user, PASSWORD).await.unwrap();
-    wire.bind("plain").await.unwrap();
+    let mut wire = cluster.bound(0, user, "plain").await;
     wire.send("<presence/>").await.unwrap();
     wire
 }
@@ -60,11 +56,7 @@ async fn sm_30_without_an_ack_the_close_counts_for_nothing() {
     let cluster = Cluster::start(1, &["alice", "bob"], "").await;
     leave_messages(&cluster).await;
     // He counts and does not say what he has, also when he is asked.
-    let mut bob = Wire::direct(cluster.address(0), cluster.tls())
-        .await
-        .unwrap();
-    bob.login("bob", PASSWORD).await.unwrap();
-    bob.bind("silent").await.unwrap();
+    let mut bob = cluster.bound(0, "bob", "silent").await;
     bob.send("<enable xmlns='urn:xmpp:sm:3'/><presence/>")
         .await
         .unwrap();

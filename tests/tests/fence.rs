@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use proto::ns;
-use tests::client::{Client, PASSWORD, numbered};
+use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
 use tests::wire::{End, Wire};
 
@@ -102,16 +102,6 @@ async fn a_short_pause_changes_nothing() {
     bob.check_nothing_more().await;
 }
 
-/// Sessions that nobody may cut: without stream management they would be over.
-async fn plain(cluster: &Cluster, node: usize, user: &str) -> Wire {
-    let mut wire = Wire::direct(cluster.address(node), cluster.tls())
-        .await
-        .unwrap();
-    wire.login(user, PASSWORD).await.unwrap();
-    wire.bind("plain").await.unwrap();
-    wire
-}
-
 async fn check_alive(wire: &mut Wire, id: &str) {
     let ping = format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>");
     wire.send(&ping).await.unwrap();
@@ -127,7 +117,8 @@ async fn f_5_a_leader_that_was_paused_takes_nobody_else_for_gone() {
         let mut wires = Vec::new();
         for (n, user) in users.iter().enumerate() {
             let node = (paused + 1 + n % 2) % 3;
-            wires.push(plain(&cluster, node, user).await);
+            // Without stream management: whoever is cut is over.
+            wires.push(cluster.bound(node, user, "plain").await);
         }
         cluster.process(paused).pause();
         // Longer than its peers wait for it; what they do meanwhile is theirs.

@@ -4,21 +4,11 @@
 
 use nix::sys::signal::Signal;
 use proto::{Element, ns};
-use tests::client::{Client, PASSWORD, body, numbered};
+use tests::client::{Client, body, numbered};
 use tests::cluster::Cluster;
 use tests::process::tail;
 use tests::until;
 use tests::wire::{End, Wire};
-
-/// A bound session at the first node.
-async fn bound(cluster: &Cluster, user: &str) -> Wire {
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
-        .await
-        .unwrap();
-    wire.login(user, PASSWORD).await.unwrap();
-    wire.bind("raw").await.unwrap();
-    wire
-}
 
 async fn enable(wire: &mut Wire, max: &str) -> Element {
     wire.send(&format!("<enable xmlns='{}' resume='true'{max}/>", ns::SM))
@@ -29,7 +19,7 @@ async fn enable(wire: &mut Wire, max: &str) -> Element {
 
 /// The `max` that a client is promised which asks for this one.
 async fn promised(cluster: &Cluster, max: &str) -> u64 {
-    let mut wire = bound(cluster, "bob").await;
+    let mut wire = cluster.bound(0, "bob", "raw").await;
     let enabled = enable(&mut wire, max).await;
     enabled.attr("max").unwrap().parse().unwrap()
 }
@@ -87,7 +77,7 @@ async fn seen(limit: u32) -> Vec<String> {
     let extra = format!("[sm]\nmax_unacked_stanzas = {limit}\n");
     let cluster = Cluster::start(1, &["alice", "bob"], &extra).await;
     let mut alice = cluster.client(0, "alice").await;
-    let mut bob = bound(&cluster, "bob").await;
+    let mut bob = cluster.bound(0, "bob", "raw").await;
     enable(&mut bob, "").await;
     let mut all = Vec::new();
     for text in numbered("m", 0..4) {
@@ -185,7 +175,7 @@ async fn a_cable_that_is_cut_loses_nothing_for_a_client_that_does_not_count() {
     let extra = "[sm]\nack_timeout = \"2s\"\n";
     let cluster = Cluster::start(1, &["alice", "bob"], extra).await;
     let mut alice = cluster.client(0, "alice").await;
-    let mut bob = bound(&cluster, "bob").await;
+    let mut bob = cluster.bound(0, "bob", "raw").await;
     bob.send("<presence/>").await.unwrap();
     for text in numbered("read", 0..6) {
         alice.say("bob@localhost", &text).await;

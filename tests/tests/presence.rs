@@ -8,7 +8,6 @@ use proto::ns;
 use tests::client::Client;
 use tests::cluster::Cluster;
 use tests::contact::befriend;
-use tests::wire::Wire;
 
 async fn friends(cluster: &Cluster) -> (Client, Client) {
     let mut alice = cluster.client(0, "alice").await;
@@ -125,11 +124,7 @@ async fn p2_what_an_ended_session_did_not_take_is_kept_for_the_user() {
     alice.say(&account, "kept 1").await;
     alice.settle().await.unwrap();
     // A plain client, without stream management: it gets what was missed, once.
-    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
-        .await
-        .unwrap();
-    wire.login("bob", tests::client::PASSWORD).await.unwrap();
-    wire.bind("plain").await.unwrap();
+    let mut wire = cluster.bound(0, "bob", "plain").await;
     wire.send("<presence/>").await.unwrap();
     let mut bodies = Vec::new();
     while bodies.len() < 2 {

@@ -17,7 +17,7 @@ use super::{Group, News, Queue};
 use crate::limit::script::{Answer, Decision, Odd, Verdict, What, compare};
 use crate::limit::store::{Store, StoreError};
 use crate::limit::{Address, Tally};
-use crate::session::{Command, EndReason, Limits, Occasion, Quota};
+use crate::session::{Command, Limits, Occasion, Quota};
 
 #[cfg(test)]
 mod tests;
@@ -242,17 +242,7 @@ impl<G: Group> Keeper<G> {
         }
         let mut odd = Vec::new();
         for (account, (evicted, answer)) in last {
-            let (quota, beyond) = self
-                .group
-                .read(|state| (state.quota(account), state.beyond_limit(account)));
-            for session in beyond {
-                let end = Command::End {
-                    session,
-                    epoch: None,
-                    reason: EndReason::Limit,
-                };
-                self.queue.propose_lazily(end);
-            }
+            let quota = self.group.read(|state| state.quota(account));
             // Evictions are the shard's as well, unless it knows better.
             let full = quota.hibernated.len() >= quota.max_hibernated as usize;
             let differs = match &answer {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use proto::{BareJid, Jid};
+use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
 use super::state::{ShardState, User};
@@ -240,17 +240,6 @@ impl ShardState {
     /// The settings of the last entry.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// The account's oldest hibernated sessions beyond its limit, of which there are none between entries.
-    pub fn beyond_limit(&self, account: &BareJid) -> Vec<Jid> {
-        let quota = self.quota(account);
-        let beyond = quota.hibernated.len();
-        let beyond = beyond.saturating_sub(quota.max_hibernated as usize);
-        let oldest = quota.hibernated.iter().take(beyond);
-        oldest
-            .map(|(_, resource)| account.with_prepared_resource(resource))
-            .collect()
     }
 }
 

@@ -27,15 +27,15 @@ pub struct Farewell {
     pub last: Command,
 }
 
-/// Proposes the last command, and before it, for the same entry, what the client has.
+/// Proposes the last command, and before it what the client has.
 pub async fn depart(app: &App, farewell: &Farewell) -> Result<Outcome, Unavailable> {
     let account = &farewell.account;
-    let last = app.cluster.propose(account, farewell.last.clone());
-    let Some(acknowledge) = farewell.acknowledge.clone() else {
-        return last.await;
-    };
-    let acknowledge = Command::Acknowledge(acknowledge);
-    futures_util::join!(app.cluster.propose(account, acknowledge), last).1
+    if let Some(acknowledge) = farewell.acknowledge.clone() {
+        // One after the other: of two proposals under way at a time neither has to be the first.
+        let acknowledge = Command::Acknowledge(acknowledge);
+        app.cluster.propose(account, acknowledge).await?;
+    }
+    app.cluster.propose(account, farewell.last.clone()).await
 }
 
 /// Proposes until it is committed. Returns at once.

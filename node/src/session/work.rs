@@ -16,7 +16,7 @@ use super::pump::Order;
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::router::{self, SessionContext};
-use crate::trace::Step;
+use crate::trace::{Step, Trail};
 
 /// How often a proposal is made before the connection is given up; each try waits as long as it may.
 const TRIES: usize = 3;
@@ -62,10 +62,7 @@ impl SessionActor {
         let mut context = self.context.clone();
         let job = async move {
             let stanzas = resolve(&mut context, stanzas).await;
-            let messages = messages(&stanzas);
-            for (mid, id) in &messages {
-                app.edge.trail.accepted(*mid, id.as_deref());
-            }
+            let messages = accepted(&app.edge.trail, &stanzas);
             let command = Command::Inbound(Inbound {
                 session,
                 epoch,
@@ -81,8 +78,9 @@ impl SessionActor {
                 outcome = app.cluster.propose(&account, command.clone()).await;
             }
             if let Ok(Outcome::Handled { .. }) = outcome {
-                let mids = messages.iter().map(|(mid, _)| *mid);
-                mids.for_each(|mid| app.edge.trail.mark(mid, Step::Committed));
+                for mid in messages {
+                    app.edge.trail.mark(mid, Step::Committed);
+                }
             }
             observe(
                 &app.metrics,
@@ -117,7 +115,7 @@ impl SessionActor {
 
     fn enable(&mut self, resume: bool, max: Option<u32>, ctx: &mut Context<Self>) {
         self.busy = true;
-        let sm = &self.config.borrow().sm.clone();
+        let sm = self.config.borrow().sm.clone();
         let cap = u32::try_from(sm.hibernation_time.as_secs()).unwrap_or(u32::MAX);
         let after = self.incoming.next() - 1;
         self.enabling = Some(after);
@@ -191,15 +189,16 @@ impl SessionActor {
     }
 }
 
-/// The messages among what stanzas amount to, with what their sender calls them.
-fn messages(stanzas: &[Vec<Action>]) -> Vec<(Mid, Option<Box<str>>)> {
+/// Leaves a trail of the messages among what stanzas amount to.
+fn accepted(trail: &Trail, stanzas: &[Vec<Action>]) -> Vec<Mid> {
     let messages = stanzas.iter().flatten().filter_map(|action| match action {
         Action::Send(Relay::Message(message)) => Some(message),
         _ => None,
     });
-    messages
-        .map(|message| (message.mid, message.packet.header.id.clone()))
-        .collect()
+    let accept = messages.inspect(|message| {
+        trail.accepted(message.mid, message.packet.header.id.as_deref());
+    });
+    accept.map(|message| message.mid).collect()
 }
 
 fn observe(metrics: &Metrics, took: Duration) {

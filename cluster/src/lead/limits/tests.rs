@@ -12,7 +12,7 @@ use crate::id::{Owner, SmId};
 use crate::lead::fake::{Node, World};
 use crate::lead::tests::{accounts, owner};
 use crate::limit::script::Keys;
-use crate::session::{Bind, Enable, Outcome};
+use crate::session::{Bind, Enable, EndReason, Outcome};
 use crate::{ConnId, ShardId};
 
 /// What must come comes within this time, even on a machine that is busy.
