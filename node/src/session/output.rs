@@ -78,7 +78,9 @@ impl SessionActor {
         if self.inactive {
             let (session, epoch) = (self.session.clone(), self.epoch);
             let overdue = Command::Overdue { session, epoch };
-            self.app.cluster.propose_lazily(&self.account, overdue);
+            let (app, account) = (self.app.clone(), self.account.clone());
+            // Not lazily: an acknowledgement that comes later must not overtake it.
+            actix_rt::spawn(async move { app.cluster.propose(&account, overdue).await });
         }
         let stanzas = u32::try_from(self.outgoing.in_flight().0).unwrap_or(u32::MAX);
         let notice = Notice {
