@@ -64,6 +64,9 @@ async fn im_104_im_105_a_service_is_told_while_the_client_is_away_and_until_it_w
     enable(&mut bob, "first").await;
     alice.say(BOB, "while he is here").await;
     bob.expect(["while he is here".to_owned()]).await;
+    // What he does not say that he has would count as well (SM-43).
+    bob.acknowledge().await.unwrap();
+    bob.check_nothing_more().await;
     bob.wire.cut();
     // Until the server has seen that he is gone he is not away; what was written then waits for him.
     alice.say(BOB, "one").await;
