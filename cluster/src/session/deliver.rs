@@ -145,8 +145,7 @@ impl ShardState {
                 acknowledged: false,
             };
             self.users
-                .entry(account.clone())
-                .or_default()
+                .or_default(account.clone())
                 .shared
                 .insert(message.mid, held);
         }
@@ -191,10 +190,7 @@ impl ShardState {
             hidden,
             size: u32::try_from(message.packet.size()).unwrap_or(u32::MAX),
         };
-        self.users
-            .entry(account.clone())
-            .or_default()
-            .wait(order, waiting);
+        self.users.or_default(account.clone()).wait(order, waiting);
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: u64, must: bool) {

@@ -60,7 +60,7 @@ impl ShardState {
                 h: session.h(),
                 until,
             });
-            self.forgets.insert((until, account.clone()));
+            self.forgets.insert((until, account.clone()), ());
             self.enforce_old(account);
         }
     }
@@ -190,7 +190,7 @@ impl ShardState {
 
     /// The message waits for the account's next session: the marker moves back to it if need be.
     fn put_aside(&mut self, account: &BareJid, mid: Mid, order: u64, size: u64) {
-        let user = self.users.entry(account.clone()).or_default();
+        let user = self.users.or_default(account.clone());
         let waiting = Waiting {
             mid,
             hidden: user.hidden.contains(&mid),

@@ -17,7 +17,7 @@ use crate::id::Mid;
 impl ShardState {
     /// These messages were meant for the archive, and their rows are hidden.
     pub(super) fn hidden(&mut self, account: &BareJid, mids: &[Mid]) {
-        let user = self.users.entry(account.clone()).or_default();
+        let user = self.users.or_default(account.clone());
         let hidden = |mid: &Mid| mids.contains(mid);
         for waiting in user.undelivered.values_mut() {
             waiting.hidden |= hidden(&waiting.mid);
@@ -46,7 +46,7 @@ impl ShardState {
     /// Writes the row that keeps a message which the archive does not show.
     pub(super) fn write_hidden(&mut self, account: &BareJid, item: &Item) {
         let Some(mid) = item.mid else { return };
-        let user = self.users.entry(account.clone()).or_default();
+        let user = self.users.or_default(account.clone());
         if !user.hidden.insert(mid) {
             return;
         }

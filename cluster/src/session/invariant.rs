@@ -11,7 +11,7 @@ use crate::id::Mid;
 /// The first thing found broken, in words.
 pub fn broken(state: &ShardState) -> Option<String> {
     let mut sleeping = 0;
-    for (account, user) in &state.users {
+    for (account, user) in state.users.iter() {
         if user.is_empty() {
             return Some(format!("{account} is kept without need"));
         }
@@ -47,7 +47,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
         }
     }
     let pending: u64 = state.pending.values().map(|e| e.size()).sum();
-    let outboxes = state.outboxes.values().flat_map(|o| &o.items);
+    let outboxes = state.outboxes.values().flat_map(|o| o.items.iter());
     if pending + outboxes.map(|r| r.size() as u64).sum::<u64>() != state.backlog {
         return Some(String::from("the backlog is miscounted"));
     }
@@ -82,7 +82,7 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
 fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {
     match (&session.owner, session.hibernation) {
         (Some(_), None) => None,
-        (None, Some(sleep)) if state.deadlines.contains(&(sleep.until, jid.clone())) => None,
+        (None, Some(sleep)) if state.deadlines.contains_key(&(sleep.until, jid.clone())) => None,
         (None, Some(_)) => Some("it hibernates without a deadline"),
         (None, None) => Some("it has neither an owner nor a deadline"),
         (Some(_), Some(_)) => Some("it is owned and hibernates"),

@@ -23,7 +23,7 @@ impl ShardState {
             return Outcome::TooManySessions;
         }
         let epoch = self.take_epoch();
-        let user = self.users.entry(account).or_default();
+        let user = self.users.or_default(account);
         user.sessions
             .insert(resource, Session::new(bind.owner, epoch));
         self.note_here(&bind.session);
@@ -112,7 +112,7 @@ impl ShardState {
     ) -> Outcome {
         let gone = |owner: Owner| owner.node == node && Some(owner.boot) != alive;
         let mut lost = Vec::new();
-        for (account, user) in &self.users {
+        for (account, user) in self.users.iter() {
             for (resource, session) in user.sessions.iter() {
                 if session.owner.is_some_and(gone) {
                     lost.push(account.with_prepared_resource(resource));
@@ -161,7 +161,7 @@ impl ShardState {
             });
         }
         let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
-        self.deadlines.insert((until, name));
+        self.deadlines.insert((until, name), ());
         self.notice_sleep(jid);
         self.wake_for_queue(jid);
         self.enforce_limit(&jid.bare(), out);

@@ -20,6 +20,7 @@ mod action;
 mod behind;
 mod carbon;
 pub mod command;
+mod cow;
 mod deliver;
 mod dispose;
 pub mod effect;

@@ -4,11 +4,10 @@
 //! its cursor covers and refuses gaps. Both move in the same entry as the state they belong to, so a
 //! repeat after any crash is harmless.
 
-use std::collections::VecDeque;
-
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
+use super::cow::{CopyOnWrite, Queue};
 use super::state::ShardState;
 use super::{Outcome, Output, Relay};
 use crate::id::ShardId;
@@ -19,7 +18,7 @@ use crate::shard::map::shard_of;
 pub(super) struct Outbox {
     /// The number of the first item.
     pub(super) first: u64,
-    pub(super) items: VecDeque<Relay>,
+    pub(super) items: Queue<CopyOnWrite<Relay>>,
 }
 
 impl ShardState {
@@ -37,9 +36,9 @@ impl ShardState {
         self.backlog += relay.size() as u64;
         let outbox = self.outboxes.entry(shard).or_insert(Outbox {
             first: 1,
-            items: VecDeque::new(),
+            items: Queue::default(),
         });
-        outbox.items.push_back(relay);
+        outbox.items.push_back(CopyOnWrite::new(relay));
     }
 
     pub(super) fn relayed(
@@ -96,17 +95,12 @@ impl ShardState {
         let first = from.max(outbox.first);
         let skip = usize::try_from(first - outbox.first).unwrap_or(usize::MAX);
         let mut bytes = 0;
-        let items = outbox
-            .items
-            .iter()
-            .skip(skip)
-            .take(max_items)
-            .take_while(|relay| {
-                let fits = bytes < max_bytes;
-                bytes += relay.size();
-                fits
-            });
-        (first, items.cloned().collect())
+        let items = outbox.items.from(skip).take(max_items).take_while(|relay| {
+            let fits = bytes < max_bytes;
+            bytes += relay.size();
+            fits
+        });
+        (first, items.map(|relay| Relay::clone(relay)).collect())
     }
 }
 

@@ -38,7 +38,7 @@ impl ShardState {
         if !on {
             return self.no_push(&account, resource);
         }
-        let user = self.users.entry(account).or_default();
+        let user = self.users.or_default(account);
         user.push.entry(resource.into()).or_default();
     }
 
@@ -176,7 +176,7 @@ impl ShardState {
             ..sleep
         });
         self.deadlines.remove(&(sleep.until, jid.clone()));
-        self.deadlines.insert((until, jid.clone()));
+        self.deadlines.insert((until, jid.clone()), ());
     }
 }
 

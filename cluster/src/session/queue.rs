@@ -298,7 +298,7 @@ impl ShardState {
     /// Other bounds may leave more room.
     pub(super) fn refill_all(&mut self, out: &mut Vec<Output>) {
         let mut stuck = Vec::new();
-        for (account, user) in &self.users {
+        for (account, user) in self.users.iter() {
             let sessions = user.sessions.iter();
             let sessions = sessions.filter(|(_, s)| s.is_stuck(&self.settings));
             stuck.extend(sessions.map(|(r, _)| account.with_prepared_resource(r)));
@@ -381,6 +381,7 @@ impl ShardState {
         let Some(user) = self.users.get_mut(&account) else {
             return;
         };
+        let user = &mut **user;
         let session = jid.resource().and_then(|r| user.sessions.get_mut(r));
         let Some(session) = session else { return };
         let mut moved = 0;

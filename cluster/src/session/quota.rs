@@ -5,7 +5,6 @@
 //! first, in full, as if its time were over.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
@@ -200,12 +199,8 @@ impl ShardState {
     /// A page of the accounts that have hibernated or old sessions or limits of their own, behind `after`, by
     /// account, and where the next page begins. A page may be empty and not the last.
     pub fn quotas(&self, after: Option<&BareJid>, max: usize) -> (Vec<Quota>, Option<BareJid>) {
-        let range = (
-            after.map_or(Bound::Unbounded, Bound::Excluded),
-            Bound::Unbounded,
-        );
-        let mut users = self.users.range::<BareJid, _>(range).peekable();
-        let mut set = self.limits.range::<BareJid, _>(range).peekable();
+        let mut users = self.users.after(after).peekable();
+        let mut set = self.limits.after(after).peekable();
         let mut page = BTreeMap::new();
         let mut last = None;
         for _ in 0..LOOK {

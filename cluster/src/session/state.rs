@@ -8,6 +8,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::behind::Behind;
+use super::cow::{CopyOnWrite, Map};
 use super::outbox::Outbox;
 use super::push::Pushing;
 use super::resources::Resources;
@@ -18,7 +19,7 @@ use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 /// or a leap of a clock costs a session no more of its hibernation.
 pub const MAX_STEP: u64 = 5_000;
 
-/// Everything that one shard holds.
+/// Everything that one shard holds. A copy shares what neither of the two changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardState {
     pub(super) id: ShardId,
@@ -28,23 +29,22 @@ pub struct ShardState {
     /// The last leader's clock.
     pub(super) now: u64,
     pub(super) settings: Settings,
-    /// Boxed: the nodes of the tree are half empty.
-    pub(super) users: BTreeMap<BareJid, Box<User>>,
+    pub(super) users: Map<BareJid, CopyOnWrite<User>>,
     /// When hibernated sessions end.
-    pub(super) deadlines: BTreeSet<(u64, Jid)>,
+    pub(super) deadlines: Map<(u64, Jid), ()>,
     /// When accounts have old sessions to forget.
-    pub(super) forgets: BTreeSet<(u64, BareJid)>,
+    pub(super) forgets: Map<(u64, BareJid), ()>,
     pub(super) outboxes: BTreeMap<ShardId, Outbox>,
     /// The next item expected from each shard.
     pub(super) cursors: BTreeMap<ShardId, u64>,
-    pub(super) pending: BTreeMap<EffectId, Arc<Effect>>,
+    pub(super) pending: Map<EffectId, Arc<Effect>>,
     /// Bytes of `pending` and `outboxes`, about.
     pub(super) backlog: u64,
     pub(super) next_effect: u64,
     pub(super) next_order: u64,
     pub(super) next_epoch: u64,
     /// What operators have set for single accounts.
-    pub(super) limits: BTreeMap<BareJid, Override>,
+    pub(super) limits: Map<BareJid, Override>,
     /// The version of the last change to them.
     pub(super) last_limits: u64,
     /// Sessions that the command which is being applied has given too much; empty between commands.
@@ -196,17 +196,17 @@ impl ShardState {
             time: 0,
             now: 0,
             settings: Settings::default(),
-            users: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            forgets: BTreeSet::new(),
+            users: Map::default(),
+            deadlines: Map::default(),
+            forgets: Map::default(),
             outboxes: BTreeMap::new(),
             cursors: BTreeMap::new(),
-            pending: BTreeMap::new(),
+            pending: Map::default(),
             backlog: 0,
             next_effect: 1,
             next_order: 1,
             next_epoch: 1,
-            limits: BTreeMap::new(),
+            limits: Map::default(),
             last_limits: 0,
             overflown: Vec::new(),
             notices: Vec::new(),
@@ -266,7 +266,7 @@ impl ShardState {
 
     /// Ends what is over by the shard's time.
     fn expire(&mut self, out: &mut Vec<Output>) {
-        while let Some((until, jid)) = self.deadlines.first().cloned() {
+        while let Some((until, jid)) = first(&self.deadlines) {
             if until > self.time {
                 break;
             }
@@ -276,7 +276,7 @@ impl ShardState {
             self.deadlines.remove(&(until, jid.clone()));
             self.end(&jid, EndReason::Expired, out);
         }
-        while let Some((until, account)) = self.forgets.first().cloned() {
+        while let Some((until, account)) = first(&self.forgets) {
             if until > self.time {
                 break;
             }
@@ -346,6 +346,10 @@ impl ShardState {
             self.users.remove(account);
         }
     }
+}
+
+fn first<K: Ord + Clone>(set: &Map<K, ()>) -> Option<K> {
+    set.first().map(|(key, ())| key.clone())
 }
 
 impl Session {

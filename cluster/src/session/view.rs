@@ -50,7 +50,7 @@ impl ShardState {
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadlines
             .first()
-            .map(|(until, _)| until.saturating_sub(self.time))
+            .map(|((until, _), ())| until.saturating_sub(self.time))
     }
 
     /// Some session hibernates.
@@ -69,7 +69,7 @@ impl ShardState {
 
     /// Effects after `after`, in order.
     pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
-        let range = self.pending.range(EffectId(after.0 + 1)..).take(max);
+        let range = self.pending.after(Some(&after)).take(max);
         range
             .map(|(id, effect)| Pending {
                 id: *id,

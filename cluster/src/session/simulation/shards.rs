@@ -114,7 +114,7 @@ impl Shard {
             return Err(format!("shard {}: {what}", self.id));
         }
         let most = SETTINGS.max_hibernated_sessions as usize;
-        for (account, user) in &self.state().users {
+        for (account, user) in self.state().users.iter() {
             let sleeping = user.sessions.values().filter(|s| s.hibernation.is_some());
             if sleeping.count() > most {
                 return Err(format!("{account} has more than {most} hibernated (I-12)"));
@@ -176,16 +176,14 @@ impl Shard {
         let mut state = r.state.clone();
         match self.mutant {
             Mutant::SnapshotWithoutQueue => {
-                for user in state.users.values_mut() {
+                broken::each_user(&mut state, |_, user| {
                     for session in user.sessions.values_mut() {
                         session.queue.clear();
                     }
-                }
+                });
             }
             Mutant::SnapshotWithoutOld => {
-                for user in state.users.values_mut() {
-                    user.old.clear();
-                }
+                broken::each_user(&mut state, |_, user| user.old.clear());
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use proto::{BareJid, Jid};
 use super::Mutant;
 use crate::session::simulation::client::SEED;
 use crate::session::simulation::presence::is_subscriber;
-use crate::session::state::ShardState;
+use crate::session::state::{ShardState, User};
 use crate::session::{Batch, Command, Effect, Event, Output, Relay, Resume};
 
 /// What a broken build makes of a command.
@@ -86,11 +86,11 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
     let mut out = Vec::new();
     match mutant {
         Mutant::EndDropsQuestions => {
-            for user in state.users.values_mut() {
+            each_user(state, |_, user| {
                 for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
                     session.behind.questions.clear();
                 }
-            }
+            });
         }
         Mutant::GoneTwice => repeat_gone(state, batch),
         Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
@@ -157,15 +157,25 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, out: &mut Vec<Outpu
 
 /// What an end puts aside for the user's next session is gone.
 pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
-    for (account, user) in &mut after.users {
+    each_user(after, |account, user| {
         let Some(known) = before.users.get(account) else {
-            continue;
+            return;
         };
         if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
             user.undelivered.clone_from(&known.undelivered);
         }
+    });
+}
+
+/// Does something to every account; one of which nothing is left is forgotten.
+pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &mut User)) {
+    let accounts: Vec<BareJid> = state.users.keys().cloned().collect();
+    for account in accounts {
+        if let Some(user) = state.users.get_mut(&account) {
+            act(&account, user);
+        }
+        state.tidy(&account);
     }
-    after.users.retain(|_, user| !user.is_empty());
 }
 
 /// What is sent again comes in the wrong order.

@@ -1,0 +1,512 @@
+//! Copy-on-write collections: a copy costs next to nothing, so that a snapshot does not stop the shard.
+//!
+//! A copy shares everything with its original until one of them is changed, and then only the chunk that
+//! changes is copied. Contents and order alone make two of them equal: how the entries came to lie in
+//! chunks is history, in which replicas may differ.
+//!
+//! The libraries of persistent trees take two allocations and a pointer chase for each entry, on the path of
+//! every command. This is a tree of sorted chunks: as fast as the standard one, and as small.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Bound, Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The entries of a chunk at most: what the first change after a copy copies.
+const MOST: usize = 64;
+/// A chunk with fewer is put together with the next one, if there is room.
+const FEW: usize = 16;
+
+/// A value that copies share until one of them changes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct CopyOnWrite<T>(Arc<T>);
+
+impl<T> CopyOnWrite<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T> Deref for CopyOnWrite<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for CopyOnWrite<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+type Chunk<K, V> = Vec<(K, V)>;
+
+/// A sorted map.
+#[derive(Clone)]
+pub(super) struct Map<K, V> {
+    /// By a bound: a chunk holds what is not below its own and is below the next one's. None is empty.
+    chunks: BTreeMap<K, Arc<Chunk<K, V>>>,
+    len: usize,
+}
+
+impl<K, V> Default for Map<K, V> {
+    fn default() -> Self {
+        Self {
+            chunks: BTreeMap::new(),
+            len: 0,
+        }
+    }
+}
+
+/// All bounds that are not above a key.
+fn upto<Q: ?Sized>(key: &Q) -> (Bound<&Q>, Bound<&Q>) {
+    (Bound::Unbounded, Bound::Included(key))
+}
+
+fn place<K: Borrow<Q>, V, Q: Ord + ?Sized>(chunk: &[(K, V)], key: &Q) -> Result<usize, usize> {
+    chunk.binary_search_by(|(known, _)| known.borrow().cmp(key))
+}
+
+impl<K, V> Map<K, V> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn first(&self) -> Option<(&K, &V)> {
+        self.iter().next()
+    }
+
+    /// In the order of the keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
+        let entries = self.chunks.values().flat_map(|chunk| chunk.iter());
+        entries.map(|(key, value)| (key, value))
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> + Clone {
+        self.iter().map(|(key, _)| key)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> + Clone {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Map<K, V> {
+    pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let (_, chunk) = self.chunks.range(upto(key)).next_back()?;
+        let at = place(chunk, key).ok()?;
+        chunk.get(at).map(|(_, value)| value)
+    }
+
+    pub(super) fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
+    }
+
+    pub(super) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let (_, chunk) = self.chunks.range_mut(upto(key)).next_back()?;
+        let at = place(chunk, key).ok()?;
+        Arc::make_mut(chunk).get_mut(at).map(|(_, value)| value)
+    }
+
+    /// Returns what was there before.
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if let Some((_, chunk)) = self.chunks.range_mut(upto(&key)).next_back() {
+            match place(chunk, &key) {
+                Ok(at) => {
+                    let (_, known) = &mut Arc::make_mut(chunk)[at];
+                    return Some(std::mem::replace(known, value));
+                }
+                Err(at) if chunk.len() < MOST => {
+                    Arc::make_mut(chunk).insert(at, (key, value));
+                    self.len += 1;
+                    return None;
+                }
+                Err(_) => {}
+            }
+        }
+        self.make_room(&key);
+        self.insert(key, value)
+    }
+
+    /// One step towards a chunk that this key belongs to and that has room.
+    fn make_room(&mut self, key: &K) {
+        let above = (Bound::Excluded(key), Bound::Unbounded);
+        let is_last = self.chunks.range(above).next().is_none();
+        let found = self.chunks.range_mut(upto(key)).next_back();
+        match found.map(|(_, chunk)| chunk) {
+            // Below everything: the first chunk gets a lower bound.
+            None => {
+                let first = self.chunks.pop_first();
+                let chunk = first.map(|(_, chunk)| chunk).unwrap_or_default();
+                self.chunks.insert(key.clone(), chunk);
+            }
+            // Keys that rise leave full chunks behind.
+            Some(chunk) if is_last && chunk.last().is_some_and(|(last, _)| last < key) => {
+                self.chunks.insert(key.clone(), Arc::default());
+            }
+            Some(chunk) => {
+                let upper = Arc::make_mut(chunk).split_off(MOST / 2);
+                let bound = upper.first().map(|(bound, _)| bound.clone());
+                self.chunks
+                    .extend(bound.map(|bound| (bound, Arc::new(upper))));
+            }
+        }
+    }
+
+    /// The value of a key, a new one if there is none.
+    pub(super) fn or_default(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        if !self.contains_key(&key) {
+            self.insert(key.clone(), V::default());
+        }
+        // The lines above have found it or put it there.
+        self.get_mut(&key).expect("is there")
+    }
+
+    pub(super) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let (bound, chunk) = self.chunks.range_mut(upto(key)).next_back()?;
+        let at = place(chunk, key).ok()?;
+        let (_, value) = Arc::make_mut(chunk).remove(at);
+        self.len -= 1;
+        if chunk.len() < FEW {
+            let bound = bound.clone();
+            self.join(&bound);
+        }
+        Some(value)
+    }
+
+    /// Puts a small chunk together with the next one, or does away with it if it is empty.
+    fn join(&mut self, bound: &K) {
+        let after = (Bound::Excluded(bound), Bound::Unbounded);
+        let next = self.chunks.range(after).next();
+        let next = next.map(|(next, chunk)| (next.clone(), chunk.len()));
+        let Some(chunk) = self.chunks.get_mut(bound) else {
+            return;
+        };
+        if chunk.is_empty() {
+            self.chunks.remove(bound);
+            return;
+        }
+        // Well below what is cut again, so that entries which come and go do not join and cut.
+        let next = next.filter(|(_, len)| chunk.len() + len <= MOST - FEW);
+        if let Some((next, _)) = next
+            && let Some(upper) = self.chunks.remove(&next)
+            && let Some(chunk) = self.chunks.get_mut(bound)
+        {
+            Arc::make_mut(chunk).extend(Arc::unwrap_or_clone(upper));
+        }
+    }
+
+    /// Those behind `key`, or all, in order.
+    pub(super) fn after(&self, key: Option<&K>) -> impl Iterator<Item = (&K, &V)> {
+        let from = key.and_then(|key| self.chunks.range(upto(key)).next_back());
+        let from = from.map_or(Bound::Unbounded, |(bound, _)| Bound::Included(bound));
+        let chunks = self.chunks.range((from, Bound::Unbounded));
+        let entries = chunks.flat_map(|(_, chunk)| chunk.iter());
+        let behind = key.cloned();
+        let entries =
+            entries.skip_while(move |(known, _)| behind.as_ref().is_some_and(|key| known <= key));
+        entries.map(|(key, value)| (key, value))
+    }
+}
+
+impl<K: PartialEq, V: PartialEq> PartialEq for Map<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Map<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<K: Serialize, V: Serialize> Serialize for Map<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len))?;
+        self.iter()
+            .try_for_each(|(key, value)| map.serialize_entry(key, value))?;
+        map.end()
+    }
+}
+
+impl<'de, K, V> Deserialize<'de> for Map<K, V>
+where
+    K: Ord + Clone + Deserialize<'de>,
+    V: Clone + Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+struct Entries<K, V>(PhantomData<(K, V)>);
+
+impl<'de, K, V> Visitor<'de> for Entries<K, V>
+where
+    K: Ord + Clone + Deserialize<'de>,
+    V: Clone + Deserialize<'de>,
+{
+    type Value = Map<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Map<K, V>, A::Error> {
+        let mut map = Map::default();
+        while let Some((key, value)) = access.next_entry()? {
+            map.insert(key, value);
+        }
+        Ok(map)
+    }
+}
+
+/// First in, first out.
+#[derive(Clone)]
+pub(super) struct Queue<T> {
+    /// All but the first and the last have [`MOST`] items; none is empty.
+    chunks: VecDeque<Arc<VecDeque<T>>>,
+    len: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.from(0)
+    }
+
+    /// Without the first `skip`.
+    pub(super) fn from(&self, mut skip: usize) -> impl Iterator<Item = &T> {
+        let whole = |chunk: &&Arc<VecDeque<T>>| {
+            let passed = skip >= chunk.len();
+            skip -= if passed { chunk.len() } else { 0 };
+            passed
+        };
+        let chunks = self.chunks.iter().take_while(whole).count();
+        let rest = self.chunks.range(chunks..).flat_map(|chunk| chunk.iter());
+        rest.skip(skip)
+    }
+}
+
+impl<T: Clone> Queue<T> {
+    pub(super) fn push_back(&mut self, item: T) {
+        self.len += 1;
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() < MOST => Arc::make_mut(chunk).push_back(item),
+            _ => self.chunks.push_back(Arc::new(VecDeque::from([item]))),
+        }
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<T> {
+        let chunk = self.chunks.front_mut()?;
+        let item = Arc::make_mut(chunk).pop_front();
+        if chunk.is_empty() {
+            self.chunks.pop_front();
+        }
+        self.len -= usize::from(item.is_some());
+        item
+    }
+}
+
+impl<T: PartialEq> PartialEq for Queue<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Serialize> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut items = serializer.serialize_seq(Some(self.len))?;
+        self.iter()
+            .try_for_each(|item| items.serialize_element(item))?;
+        items.end()
+    }
+}
+
+impl<'de, T: Clone + Deserialize<'de>> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = VecDeque::<T>::deserialize(deserializer)?;
+        Ok(items.into_iter().collect())
+    }
+}
+
+impl<T: Clone> FromIterator<T> for Queue<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut queue = Self::default();
+        items.into_iter().for_each(|item| queue.push_back(item));
+        queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u8, u8),
+        Rise(u16),
+        Remove(u8),
+        Change(u8, u8),
+        Copy,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => any::<(u8, u8)>().prop_map(|(k, v)| Step::Insert(k, v)),
+            4 => any::<u16>().prop_map(Step::Rise),
+            8 => any::<u8>().prop_map(Step::Remove),
+            2 => any::<(u8, u8)>().prop_map(|(k, v)| Step::Change(k, v)),
+            1 => Just(Step::Copy),
+        ];
+        prop::collection::vec(step, 1..1200)
+    }
+
+    /// The same steps on a map and on a standard one.
+    fn take(map: &mut Map<u64, u8>, model: &mut BTreeMap<u64, u8>, n: usize, step: &Step) {
+        match *step {
+            Step::Insert(k, v) => {
+                assert_eq!(map.insert(k.into(), v), model.insert(k.into(), v));
+            }
+            Step::Rise(v) => {
+                let key = 1000 + n as u64;
+                assert_eq!(map.insert(key, v as u8), model.insert(key, v as u8));
+            }
+            Step::Remove(k) => {
+                // Some of those that rise, too.
+                let key = if k % 2 == 0 {
+                    u64::from(k)
+                } else {
+                    1000 + u64::from(k)
+                };
+                assert_eq!(map.remove(&key), model.remove(&key));
+            }
+            Step::Change(k, v) => {
+                *map.or_default(k.into()) = v;
+                *model.entry(k.into()).or_default() = v;
+            }
+            Step::Copy => {}
+        }
+    }
+
+    fn check(map: &Map<u64, u8>, model: &BTreeMap<u64, u8>) {
+        assert_eq!(map.len(), model.len());
+        assert!(map.iter().eq(model.iter()), "{map:?} is not {model:?}");
+        assert!(
+            map.chunks
+                .values()
+                .all(|c| !c.is_empty() && c.len() <= MOST)
+        );
+        let most = 2 * model.len() / FEW + 1;
+        assert!(
+            map.chunks.len() <= most,
+            "{} chunks of {most}",
+            map.chunks.len()
+        );
+        for key in [0, 100, 255, 1000, 1100, 5000] {
+            assert_eq!(map.get(&key), model.get(&key));
+            let range = (Bound::Excluded(key), Bound::Unbounded);
+            assert!(map.after(Some(&key)).eq(model.range(range)), "after {key}");
+        }
+        assert!(map.after(None).eq(model.iter()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_map_is_a_sorted_map_and_its_copies_stay_as_they_were(steps in steps()) {
+            let (mut map, mut model) = (Map::default(), BTreeMap::new());
+            let mut copies = Vec::new();
+            for (n, step) in steps.iter().enumerate() {
+                take(&mut map, &mut model, n, step);
+                if matches!(step, Step::Copy) {
+                    copies.push((map.clone(), model.clone()));
+                }
+            }
+            check(&map, &model);
+            for (map, model) in copies {
+                check(&map, &model);
+            }
+            // Its chunks lie otherwise, and it is the same, to the byte.
+            let same: Map<u64, u8> = codec::decode(&codec::encode(&model)).expect("decodes");
+            prop_assert_eq!(codec::encode(&map), codec::encode(&model));
+            prop_assert_eq!(map, same);
+        }
+
+        #[test]
+        fn a_queue_is_a_queue_and_its_copies_stay_as_they_were(steps in prop::collection::vec(0..10u8, 1..600)) {
+            let (mut queue, mut model) = (Queue::default(), VecDeque::new());
+            let mut copies = Vec::new();
+            for (n, step) in steps.iter().enumerate() {
+                match step {
+                    0..6 => {
+                        queue.push_back(n);
+                        model.push_back(n);
+                    }
+                    6..9 => prop_assert_eq!(queue.pop_front(), model.pop_front()),
+                    _ => copies.push((queue.clone(), model.clone())),
+                }
+            }
+            copies.push((queue, model));
+            for (queue, model) in copies {
+                prop_assert_eq!(queue.len(), model.len());
+                for skip in [0, 1, 63, 64, 65, 1000] {
+                    prop_assert!(queue.from(skip).eq(model.iter().skip(skip)), "from {skip}");
+                }
+                prop_assert_eq!(codec::encode(&queue), codec::encode(&model));
+                let same: Queue<usize> = codec::decode(&codec::encode(&model)).expect("decodes");
+                prop_assert_eq!(queue, same);
+            }
+        }
+    }
+}
