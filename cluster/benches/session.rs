@@ -52,24 +52,23 @@ fn packet(kind: Kind, from: &Jid, to: Option<Jid>, payload: &'static [u8]) -> Pa
 /// A shard, with everything that its entries ask of a database done at once.
 struct Shard {
     state: ShardState,
-    settings: Settings,
     now: u64,
 }
 
 impl Shard {
     fn new(settings: Settings) -> Self {
-        Self {
+        let mut shard = Self {
             state: ShardState::new(ShardId(0), 1),
-            settings,
             now: 1_700_000_000_000,
-        }
+        };
+        shard.apply(vec![Command::Settings(settings)]);
+        shard
     }
 
     fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
         self.now += 1;
         let batch = Batch {
             now: self.now,
-            settings: self.settings,
             commands,
         };
         self.state.apply(batch).outcomes

@@ -2,7 +2,7 @@
 //!
 //! The only module that names the codec's crate, so that a successor has one place to go in. The format
 //! is compact and says nothing about itself: who reads must know the type, and versions are told apart
-//! by the frame, segment or file around the value.
+//! by what stands before the value ([`crate::format`]).
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;
@@ -53,6 +53,11 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
         0 => Ok(value),
         more => Err(CodecError::Trailing(more)),
     }
+}
+
+/// The value at the front of `bytes`, whatever follows it.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    Ok(bincode::serde::decode_from_slice(bytes, CONFIG)?.0)
 }
 
 #[cfg(test)]

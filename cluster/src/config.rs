@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::format::Versions;
 use crate::limit::Address;
 use crate::session::Settings;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub log_segment_bytes: u64,
     /// Nodes of clusters with other names are refused.
     pub cluster_name: String,
+    /// The versions of the formats that this node speaks with others; as built, except in tests.
+    pub formats: Versions,
     /// Where hibernated sessions are counted for others to see; none: the shards alone know.
     pub redis: Option<Address>,
 }
@@ -111,6 +114,7 @@ impl Config {
             fsync: true,
             log_segment_bytes: 64 << 20,
             cluster_name: String::from("holdfast"),
+            formats: Versions::SPOKEN,
             redis: None,
         }
     }

@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod fail;
+pub mod format;
 pub mod id;
 pub mod identity;
 pub mod lead;

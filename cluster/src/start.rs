@@ -79,6 +79,7 @@ pub async fn start(
     let mut tasks = JoinSet::new();
     let (peers_in, peers) = watch::channel(Peers::default());
     let settings = watch::Sender::new(config.settings);
+    let (formats_in, formats) = group::formats(links.as_ref());
     let ledger = Ledger {
         address: config.redis.clone(),
         tally: Arc::default(),
@@ -88,11 +89,11 @@ pub async fn start(
     let queues: Arc<[Queue]> = queues.into();
     let courier = Arc::new(LinkCourier(links.clone()));
     for (group, inbox) in shards.iter().zip(inboxes) {
-        let settings = settings.subscribe();
-        tasks.spawn(Batcher::new(group.clone(), courier.clone(), settings, clock, inbox).run());
+        let formats = formats.clone();
+        tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
         let (group, queues, host) = (group.clone(), queues.clone(), host.clone());
-        let peers = peers.clone();
-        tasks.spawn(Duty::new(group, queues, host, me, peers, ledger.clone()).run());
+        let (peers, settings) = (peers.clone(), settings.subscribe());
+        tasks.spawn(Duty::new(group, queues, host, me, peers, ledger.clone(), settings).run());
     }
     if let Some(links) = &links {
         let (groups, queues) = (shards.clone(), queues.clone());
@@ -100,6 +101,7 @@ pub async fn start(
         links.serve(&group::KINDS, Arc::new(desk));
         links.serve(&[Kind::Ask], Arc::new(Inquiries(host.clone())));
         tasks.spawn(group::watch_peers(links.clone(), peers_in));
+        tasks.spawn(group::watch_formats(links.clone(), formats_in));
     }
     let news = announce(me, shards.clone(), queues.clone(), courier);
     let told = taken_part.clone();

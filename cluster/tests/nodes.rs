@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::config::{Config, LinkAuth, Peer};
+use cluster::format::{Version, Versions};
 use cluster::session::*;
 use cluster::shard::map::shard_of;
 use cluster::{Cluster, ConnId, Host, Mid, ShardId, SmId};
@@ -274,6 +275,11 @@ async fn a_node_by_itself_delivers_and_a_restart_keeps_the_queue() {
 
 /// Three seats on loopback.
 async fn three(dir: &TempDir) -> Vec<Node> {
+    three_of(dir, [Versions::SPOKEN; 3]).await
+}
+
+/// Three seats on loopback, of builds that speak these versions.
+async fn three_of(dir: &TempDir, formats: [Versions; 3]) -> Vec<Node> {
     let listen = |_| TcpListener::bind("127.0.0.1:0").expect("binds");
     let listeners: Vec<TcpListener> = (1..=3).map(listen).collect();
     let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
@@ -285,12 +291,13 @@ async fn three(dir: &TempDir) -> Vec<Node> {
         })
         .collect();
     let mut nodes = Vec::new();
-    for (peer, listener) in peers.iter().zip(listeners) {
+    for ((peer, listener), formats) in peers.iter().zip(listeners).zip(formats) {
         listener.set_nonblocking(true).expect("sets");
         let config = Config {
             seat: peer.seat,
             advertise: peer.address.clone(),
             peers: peers.clone(),
+            formats,
             auth: LinkAuth::Secret(b"a secret for three nodes".to_vec()),
             ..Config::single(dir.path().join(peer.seat.to_string()), Settings::default())
         };
@@ -364,6 +371,26 @@ async fn a_node_that_drains_leads_nothing_and_is_not_ready() {
         .read_latest(&bob, |state| state.sessions(&bob).len())
         .await;
     assert_eq!(seen, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_works_while_one_node_is_a_version_ahead() {
+    let dir = TempDir::new().expect("makes");
+    let ahead = Versions {
+        oldest: Version::CURRENT,
+        newest: Version(Version::CURRENT.0 + 1),
+    };
+    let nodes = three_of(&dir, [Versions::SPOKEN, ahead, Versions::SPOKEN]).await;
+    ready(&nodes).await;
+    let (alice, bob) = (account(0), account(1));
+    let sender = log_in(&nodes[1], &alice).await;
+    log_in(&nodes[0], &bob).await;
+    for n in 0..20 {
+        send(&nodes[1], &sender, &bob, n).await;
+    }
+    until("all is delivered", || nodes[0].edge.chats().len() >= 20).await;
+    let formats = nodes[1].cluster.read_all(|_, state| state.format());
+    assert!(formats.iter().all(|format| *format == Version::CURRENT));
 }
 
 #[tokio::test]

@@ -91,7 +91,6 @@ impl Node {
     fn write(&self, shard: usize) -> Option<u64> {
         let batch = Batch {
             now: 1,
-            settings: Settings::default(),
             commands: Vec::new(),
         };
         let runtime = self.runtime.as_ref().expect("runs");

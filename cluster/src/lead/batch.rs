@@ -19,7 +19,8 @@ use super::backlog::{Backlog, Rate, Submission};
 use super::queue::{Queue, Refused, Unavailable};
 use super::{Courier, Group, LINGER, Leadership, Question, Response};
 use crate::codec;
-use crate::session::{Batch, Command, Settings};
+use crate::format::Version;
+use crate::session::{Batch, Command, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
 /// Calls to the leader under way at a time.
@@ -35,7 +36,7 @@ const CHECK: Duration = Duration::from_millis(100);
 pub struct Batcher<G, C> {
     group: Arc<G>,
     courier: Arc<C>,
-    settings: watch::Receiver<Settings>,
+    formats: watch::Receiver<Version>,
     clock: fn() -> u64,
     inbox: mpsc::Receiver<Submission>,
     leadership: watch::Receiver<Leadership>,
@@ -44,14 +45,17 @@ pub struct Batcher<G, C> {
     calls: JoinSet<Vec<Submission>>,
     not_before: Instant,
     check_at: Instant,
+    /// The version of the commands that were last refused: a line in the log is enough for many.
+    refused: Option<Version>,
 }
 
 impl<G: Group, C: Courier> Batcher<G, C> {
-    /// `clock` is this node's wall clock, in milliseconds since 1970.
+    /// `formats` is the newest version of the formats that every member reads; `clock` this node's wall clock,
+    /// in milliseconds since 1970.
     pub fn new(
         group: Arc<G>,
         courier: Arc<C>,
-        settings: watch::Receiver<Settings>,
+        formats: watch::Receiver<Version>,
         clock: fn() -> u64,
         inbox: mpsc::Receiver<Submission>,
     ) -> Self {
@@ -60,7 +64,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
             leadership: group.leadership(),
             group,
             courier,
-            settings,
+            formats,
             clock,
             inbox,
             backlog: Backlog::default(),
@@ -68,6 +72,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
             calls: JoinSet::new(),
             not_before: now,
             check_at: now,
+            refused: None,
         }
     }
 
@@ -124,8 +129,30 @@ impl<G: Group, C: Courier> Batcher<G, C> {
 
     fn push(&mut self, submission: Submission) {
         let now = Instant::now();
+        let since = submission.command.since();
+        if !self.is_common(since) {
+            return submission.answer(Ok(Outcome::NotYet { since }));
+        }
         self.rate.note(now, 1);
         self.backlog.push(submission, now);
+    }
+
+    /// Whether every member reads entries of this version: by their own word, or because the shard has
+    /// such entries already.
+    fn is_common(&mut self, since: Version) -> bool {
+        let common = *self.formats.borrow();
+        if since <= common || since <= self.group.read(ShardState::format) {
+            return true;
+        }
+        if self.refused != Some(since) {
+            self.refused = Some(since);
+            tracing::warn!(
+                shard = %self.group.shard(),
+                "commands of format {since} are refused as long as some member reads no more than {common}, \
+                 or was not met since this node started"
+            );
+        }
+        false
     }
 
     fn drain(&mut self) {
@@ -171,10 +198,11 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         let mut taken = self.backlog.take();
         let batch = Batch {
             now: (self.clock)(),
-            settings: *self.settings.borrow(),
             commands: commands_of(&mut taken),
         };
-        let bytes = Bytes::from(codec::encode(&batch));
+        let needed = batch.commands.iter().map(Command::since).max();
+        let version = needed.max(Some(*self.formats.borrow()));
+        let bytes = Bytes::from(batch.write(version.unwrap_or(Version::CURRENT)));
         restore(&mut taken, batch.commands);
         let mut leadership = self.leadership.clone();
         let outcomes = tokio::select! {

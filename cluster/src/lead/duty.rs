@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 
 use super::limits::{self, Ledger};
 use super::loss::Peers;
-use super::{Group, Queue, effects, loss, relay, tick, wait_applied};
+use super::{Group, Queue, effects, loss, relay, settings, tick, wait_applied};
 use crate::cluster::Host;
+use crate::session::Settings;
 use crate::{BootId, NodeId, ShardId};
 
 /// What a leader's tasks work with.
@@ -20,12 +21,13 @@ pub struct Duty<G> {
     me: (NodeId, BootId),
     peers: watch::Receiver<Peers>,
     ledger: Ledger,
+    settings: watch::Receiver<Settings>,
 }
 
 impl<G: Group> Duty<G> {
     /// The duties of one shard's leader. `queues` are those of all shards, by number; `host` carries out
     /// effects; `me` is this process, and `peers` the others; `ledger` says where hibernated sessions
-    /// are counted.
+    /// are counted; `settings` are this node's.
     pub fn new(
         group: Arc<G>,
         queues: Arc<[Queue]>,
@@ -33,6 +35,7 @@ impl<G: Group> Duty<G> {
         me: (NodeId, BootId),
         peers: watch::Receiver<Peers>,
         ledger: Ledger,
+        settings: watch::Receiver<Settings>,
     ) -> Self {
         Self {
             group,
@@ -41,6 +44,7 @@ impl<G: Group> Duty<G> {
             me,
             peers,
             ledger,
+            settings,
         }
     }
 
@@ -80,6 +84,8 @@ impl<G: Group> Duty<G> {
         tasks.spawn(tick::run(group.clone(), own.clone()));
         let ledger = self.ledger.clone();
         tasks.spawn(limits::run(group.clone(), own.clone(), ledger));
+        let settings = self.settings.clone();
+        tasks.spawn(settings::run(group.clone(), own.clone(), settings));
         tasks.spawn(loss::run(group.clone(), own, self.me, self.peers.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -17,7 +17,7 @@ use super::limits::Ledger;
 use super::loss::Peers;
 use super::{Courier, Group, Leadership, News, NotLeader, Question, Queue, Unreached};
 use crate::cluster::Host;
-use crate::codec;
+use crate::format::Version;
 use crate::session::{
     Batch, Completed, Event, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
@@ -56,6 +56,8 @@ pub(super) struct Node {
     groups: Vec<Arc<FakeGroup>>,
     pub(super) host: Arc<FakeHost>,
     pub(super) peers: watch::Sender<Peers>,
+    pub(super) settings: watch::Sender<Settings>,
+    pub(super) formats: watch::Sender<Version>,
     pub(super) tasks: Mutex<JoinSet<()>>,
 }
 
@@ -159,46 +161,51 @@ impl World {
         one_in > 0 && self.answers.fetch_add(1, Ordering::SeqCst) % one_in == one_in - 1
     }
 
+    fn group(
+        self: &Arc<Self>,
+        shard: ShardId,
+        me: NodeId,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<FakeGroup> {
+        let (sender, leadership) = watch::channel(Leadership::default());
+        let mut leader = self.shards[usize::from(shard.0)].leader.subscribe();
+        leader.mark_changed();
+        tasks.spawn(async move {
+            while leader.changed().await.is_ok() {
+                let (leader, term) = *leader.borrow_and_update();
+                sender.send_replace(Leadership {
+                    leader,
+                    mine: leader == Some(me),
+                    term,
+                });
+            }
+        });
+        Arc::new(FakeGroup {
+            world: self.clone(),
+            shard,
+            me,
+            leadership,
+        })
+    }
+
     /// A node with all its tasks.
     pub(super) fn node(self: &Arc<Self>, id: u64) -> Arc<Node> {
         let me = NodeId(id);
         let host = Arc::new(FakeHost::default());
         let mut tasks = JoinSet::new();
-        let mut group = |shard: &Shard, id: u16| {
-            let (sender, leadership) = watch::channel(Leadership::default());
-            let mut leader = shard.leader.subscribe();
-            leader.mark_changed();
-            tasks.spawn(async move {
-                while leader.changed().await.is_ok() {
-                    let (leader, term) = *leader.borrow_and_update();
-                    sender.send_replace(Leadership {
-                        leader,
-                        mine: leader == Some(me),
-                        term,
-                    });
-                }
-            });
-            Arc::new(FakeGroup {
-                world: self.clone(),
-                shard: ShardId(id),
-                me,
-                leadership,
-            })
-        };
-        let groups: Vec<_> = self
-            .shards
-            .iter()
-            .zip(0..)
-            .map(|(s, id)| group(s, id))
+        let shards = (0..).map(ShardId).take(self.shards.len());
+        let groups: Vec<_> = shards
+            .map(|shard| self.group(shard, me, &mut tasks))
             .collect();
         let (queues, inboxes): (Vec<_>, Vec<_>) = groups.iter().map(|_| Queue::new()).unzip();
         let queues: Arc<[Queue]> = queues.into();
         let peers = watch::Sender::new(Peers::default());
         let settings = watch::Sender::new(Settings::default());
+        let formats = watch::Sender::new(Version::CURRENT);
         for (group, inbox) in groups.iter().zip(inboxes) {
             let courier = Arc::new(FakeCourier(self.clone()));
             tasks.spawn(
-                Batcher::new(group.clone(), courier, settings.subscribe(), clock, inbox).run(),
+                Batcher::new(group.clone(), courier, formats.subscribe(), clock, inbox).run(),
             );
             let me = (me, BootId(1));
             let duty = Duty::new(
@@ -208,16 +215,17 @@ impl World {
                 me,
                 peers.subscribe(),
                 self.ledger.lock().expect("whole").clone(),
+                settings.subscribe(),
             );
             tasks.spawn(duty.run());
         }
-        // Keeps the sender alive for as long as the node.
-        tasks.spawn(async move { settings.closed().await });
         let node = Arc::new(Node {
             queues,
             groups,
             host,
             peers,
+            settings,
+            formats,
             tasks: Mutex::new(tasks),
         });
         self.nodes.lock().expect("whole").insert(me, node.clone());
@@ -248,13 +256,13 @@ impl Group for FakeGroup {
     async fn write(&self, batch: Bytes) -> Result<Vec<Outcome>, NotLeader> {
         tokio::task::yield_now().await;
         let shard = &self.world.shards[usize::from(self.shard.0)];
-        let batch: Batch = codec::decode(&batch).expect("our own");
+        let (version, batch) = Batch::read(&batch).expect("our own");
         let nodes = self.world.nodes.lock().expect("whole").clone();
         let mut state = shard.state.lock().expect("whole");
         if shard.leader.borrow().0 != Some(self.me) {
             return Err(NotLeader);
         }
-        let applied = state.apply(batch);
+        let applied = state.apply_as(version, batch);
         assert_eq!(crate::session::invariant::broken(&state), None);
         for (id, node) in &nodes {
             let own = applied

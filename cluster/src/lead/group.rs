@@ -12,6 +12,7 @@ use super::loss::Peers;
 use super::{
     Courier, DEADLINE, Group, Leadership, News, NotLeader, Question, Queue, Unreached, batch,
 };
+use crate::format::Version;
 use crate::link::{Handler, Kind, Links, Request};
 use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
 use crate::raft::types::Proposal;
@@ -173,6 +174,31 @@ pub async fn watch_peers(links: Links, peers: watch::Sender<Peers>) {
             *known = now;
             changed
         });
+        if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
+            return;
+        }
+    }
+}
+
+/// The newest version of the formats that every member reads, as far as it is known when the node starts.
+pub fn formats(links: Option<&Links>) -> (watch::Sender<Version>, watch::Receiver<Version>) {
+    watch::channel(links.map_or(Version::CURRENT, Links::common_format))
+}
+
+/// Raises `formats` to what the members that are met read. It never falls: who comes back with an older build
+/// must expect what was written meanwhile. Runs until the links are shut down.
+pub async fn watch_formats(links: Links, formats: watch::Sender<Version>) {
+    let mut events = links.subscribe();
+    loop {
+        let common = links.common_format();
+        let raised = formats.send_if_modified(|known| {
+            let raised = common > *known;
+            *known = common.max(*known);
+            raised
+        });
+        if raised {
+            tracing::info!("all members read format {common}: it is written from now on");
+        }
         if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
             return;
         }

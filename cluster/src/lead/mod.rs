@@ -5,7 +5,7 @@
 //!   that turns it into entries, or into calls to the node that leads;
 //! - [`duty`]: starts and stops a leader's tasks: [`relay`] empties the outboxes, [`effects`] has pending
 //!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone,
-//!   [`limits`] tells Redis who hibernates;
+//!   [`limits`] tells Redis who hibernates, [`settings`] has the shard follow the configuration;
 //! - [`group`]: the replicas of a shard, as openraft gives them; [`junction`]: what applied entries set off.
 //!
 //! # Invariants
@@ -41,6 +41,7 @@ pub mod limits;
 pub mod loss;
 pub mod queue;
 pub mod relay;
+pub mod settings;
 pub mod tick;
 
 pub use crate::raft::groups::Leadership;

@@ -10,6 +10,7 @@ use proto::{BareJid, Jid};
 
 use super::fake::{Node, World};
 use super::{Queue, loss};
+use crate::format::Version;
 use crate::id::Owner;
 use crate::session::*;
 use crate::shard::map::shard_of;
@@ -297,4 +298,44 @@ async fn the_sessions_of_a_lost_process_hibernate() {
         world.state(ShardId(0)).counts() == (1, 1)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_command_that_some_member_cannot_apply_is_refused_until_all_can() {
+    let world = World::new(1);
+    let node = world.node(1);
+    node.formats.send_replace(Version::V1);
+    world.appoint(0, Some(1));
+    let settings = Command::Settings(Settings::default());
+    let since = settings.since();
+    let refused = node.queues[0].propose(settings.clone()).await;
+    assert_eq!(refused, Ok(Outcome::NotYet { since }));
+    assert_eq!(world.state(ShardId(0)).format(), Version::V1);
+    node.formats.send_replace(Version::V2);
+    assert_eq!(
+        node.queues[0].propose(settings.clone()).await,
+        Ok(Outcome::Done)
+    );
+    // A node that has just started and has not met all others yet finds it in the shard that they can.
+    node.formats.send_replace(Version::V1);
+    assert_eq!(node.queues[0].propose(settings).await, Ok(Outcome::Done));
+}
+
+#[tokio::test]
+async fn a_shard_follows_the_settings_of_whoever_leads_it() {
+    let world = World::new(1);
+    let (one, two) = (world.node(1), world.node(2));
+    let follows = |limit| world.state(ShardId(0)).settings().max_old_sessions == limit;
+    let settings = |max_old_sessions| Settings {
+        max_old_sessions,
+        ..Settings::default()
+    };
+    one.settings.send_replace(settings(3));
+    two.settings.send_replace(settings(4));
+    world.appoint(0, Some(1));
+    until("the first leads", || follows(3)).await;
+    one.settings.send_replace(settings(5));
+    until("its configuration has changed", || follows(5)).await;
+    world.appoint(0, Some(2));
+    until("the second leads", || follows(4)).await;
 }

@@ -17,7 +17,8 @@ use super::frame::{self, Frame, FrameError, Kind, MAX_PAYLOAD, Role};
 use super::hello::{Hello, HelloError};
 use super::tls::AuthError;
 use super::{LinkError, Process, Request, Shared};
-use crate::codec::{self, CodecError};
+use crate::codec::CodecError;
+use crate::format::{Version, Versions};
 
 /// Each side says so often that it is there.
 const PING: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub(super) enum Lost {
     Frame(#[from] FrameError),
     #[error("a malformed greeting: {0}")]
     Greeting(#[from] CodecError),
+    #[error("a frame of format {0}, which this node does not read")]
+    Version(Version),
     #[error(transparent)]
     Hello(#[from] HelloError),
     #[error("the peer closed the connection")]
@@ -61,6 +64,11 @@ impl Lost {
         matches!(self, Self::Silent)
     }
 
+    /// Whether the peer's build is too old or too new.
+    pub(super) fn is_age(&self) -> bool {
+        matches!(self, Self::Hello(HelloError::Versions { .. }))
+    }
+
     /// Whether nobody listens at the peer's address: its process is gone.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
@@ -72,6 +80,9 @@ pub(super) struct Established {
     stream: Stream,
     bytes: BytesMut,
     pub(super) hello: Hello,
+    /// What both ends speak, and which of it this one reads.
+    version: Version,
+    reads: Versions,
 }
 
 impl Established {
@@ -83,11 +94,14 @@ impl Established {
         Ok(Self {
             stream,
             bytes,
+            version: ours.common(&hello)?,
+            reads: ours.speaks,
             hello,
         })
     }
 
-    /// The accepting side listens first, and answers only if `check` agrees.
+    /// The accepting side listens first, and answers only if `check` agrees; except that a peer of another
+    /// age is told so, for its log has to say what is wrong as well.
     pub(super) async fn accepted(
         mut stream: Stream,
         ours: &Hello,
@@ -95,21 +109,27 @@ impl Established {
     ) -> Result<Self, Lost> {
         let mut bytes = BytesMut::with_capacity(BUFFER);
         let hello = hear(&mut stream, &mut bytes).await?;
-        check(&stream, &hello)?;
-        say(&mut stream, ours).await?;
+        let checked = check(&stream, &hello);
+        if checked.as_ref().err().is_none_or(Lost::is_age) {
+            say(&mut stream, ours).await?;
+        }
+        checked?;
         Ok(Self {
             stream,
             bytes,
+            version: ours.common(&hello)?,
+            reads: ours.speaks,
             hello,
         })
     }
 }
 
 async fn say(stream: &mut Stream, hello: &Hello) -> Result<(), Lost> {
-    let payload = codec::encode(hello).into();
+    let payload = hello.encode().into();
     let mut out = Vec::new();
     frame::encode(
         &Frame {
+            version: hello.speaks.oldest,
             kind: Kind::Hello,
             role: Role::Request,
             group: 0,
@@ -125,7 +145,7 @@ async fn say(stream: &mut Stream, hello: &Hello) -> Result<(), Lost> {
 async fn hear(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Hello, Lost> {
     loop {
         match frame::decode(bytes)? {
-            Some(frame) if frame.kind == Kind::Hello => return Ok(codec::decode(&frame.payload)?),
+            Some(frame) if frame.kind == Kind::Hello => return Ok(Hello::decode(&frame.payload)?),
             Some(frame) => return Err(FrameError::Kind(frame.kind as u8).into()),
             None if stream.read_buf(bytes).await? == 0 => return Err(Lost::Closed),
             None => {}
@@ -136,6 +156,8 @@ async fn hear(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Hello, Lost> 
 /// The sending end of a connection, and those who wait for answers.
 pub(super) struct Connection {
     pub(super) process: Process,
+    /// What frames are written in.
+    version: Version,
     urgent: mpsc::Sender<Frame>,
     bulk: mpsc::Sender<Frame>,
     next: AtomicU64,
@@ -150,11 +172,12 @@ pub(super) struct Queues {
 }
 
 impl Connection {
-    pub(super) fn new(hello: &Hello) -> (Arc<Self>, Queues) {
+    pub(super) fn new(established: &Established) -> (Arc<Self>, Queues) {
         let (urgent, urgent_queue) = mpsc::channel(QUEUE);
         let (bulk, bulk_queue) = mpsc::channel(QUEUE);
         let connection = Self {
-            process: hello.process(),
+            process: established.hello.process(),
+            version: established.version,
             urgent,
             bulk,
             next: AtomicU64::new(1),
@@ -192,6 +215,7 @@ impl Connection {
         };
         let asked = async {
             self.send(Frame {
+                version: self.version,
                 kind,
                 role: Role::Request,
                 group,
@@ -251,7 +275,7 @@ pub(super) async fn run(
 ) -> Lost {
     let (reader, writer) = tokio::io::split(established.stream);
     let lost = tokio::select! {
-        lost = read(shared, connection, reader, established.bytes) => lost,
+        lost = read(shared, connection, reader, established.bytes, established.reads) => lost,
         lost = write(writer, queues) => lost,
         lost = ping(connection) => lost,
     };
@@ -268,10 +292,14 @@ async fn read(
     connection: &Arc<Connection>,
     mut stream: ReadHalf<Stream>,
     mut bytes: BytesMut,
+    reads: Versions,
 ) -> Result<std::convert::Infallible, Lost> {
     let room = Arc::new(Semaphore::new(REQUESTS));
     loop {
         while let Some(frame) = frame::decode(&mut bytes)? {
+            if !reads.contains(frame.version) {
+                return Err(Lost::Version(frame.version));
+            }
             take(shared, connection, &room, frame);
         }
         bytes.reserve(BUFFER / 4);
@@ -293,9 +321,10 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
             let (shared, connection) = (shared.clone(), connection.clone());
             let place = room.clone().try_acquire_owned();
             tokio::spawn(async move {
-                let (group, id) = (frame.group, frame.id);
+                let (version, group, id) = (frame.version, frame.group, frame.id);
                 let request = Request {
                     from: connection.process,
+                    version,
                     kind,
                     group,
                     payload: frame.payload,
@@ -313,6 +342,7 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
                     Role::Refusal
                 };
                 let frame = Frame {
+                    version,
                     kind,
                     role,
                     group,
@@ -379,6 +409,7 @@ async fn ping(connection: &Connection) -> Result<std::convert::Infallible, Lost>
     loop {
         tick.tick().await;
         let ping = Frame {
+            version: connection.version,
             kind: Kind::Ping,
             role: Role::Request,
             group: 0,

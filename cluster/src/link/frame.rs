@@ -1,21 +1,30 @@
 //! What travels between nodes: frames, each with a length, a checksum and a number.
 //!
 //! ```text
-//! u32 length of the rest │ u32 crc of the rest │ u8 kind │ u8 role │ u64 group │ u64 id │ payload
+//! u32 length of the rest │ u32 crc of the rest │ u8 version │ u8 kind │ u8 role │ u64 group │ u64 id │ payload
 //! ```
 //!
 //! Integers are little-endian. The length is compared with [`MAX_FRAME`] before memory is taken for it,
 //! and nothing of a frame is looked at before its checksum is right (T-68). TLS already keeps attackers
 //! out; the checksum finds our own mistakes and failing memory.
+//!
+//! The version says what the payload is written in: the newest that both ends read. It has its highest bit
+//! set, by which a frame of version 1, which had no such byte, is known.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::format::Version;
 
 /// The length of the largest frame.
 pub const MAX_FRAME: usize = 8 << 20;
 /// The largest payload.
 pub const MAX_PAYLOAD: usize = MAX_FRAME - HEAD;
 /// Bytes that the length counts besides the payload.
-const HEAD: usize = 22;
+const HEAD: usize = 23;
+/// The same in version 1.
+const HEAD_V1: usize = 22;
+/// Set in the byte of the version, and in no kind of version 1.
+const VERSIONED: u8 = 0x80;
 /// The length itself.
 const PREFIX: usize = 4;
 
@@ -113,6 +122,8 @@ impl Role {
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// What the payload is written in.
+    pub version: Version,
     /// What it is about.
     pub kind: Kind,
     /// Request or answer.
@@ -150,7 +161,7 @@ pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         return Ok(None);
     };
     let length = u32::from_le_bytes(*prefix) as usize;
-    if !(HEAD..=MAX_FRAME).contains(&length) {
+    if !(HEAD_V1..=MAX_FRAME).contains(&length) {
         return Err(FrameError::Length(length));
     }
     if bytes.len() < PREFIX + length {
@@ -163,6 +174,13 @@ pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     if crc32fast::hash(&rest) != crc {
         return Err(FrameError::Damaged);
     }
+    let (version, head) = match rest[0] {
+        marked if marked & VERSIONED != 0 => (Version(rest.get_u8() & !VERSIONED), HEAD),
+        _ => (Version::V1, HEAD_V1),
+    };
+    if length < head {
+        return Err(FrameError::Length(length));
+    }
     let kind = rest.get_u8();
     let role = rest.get_u8();
     let group = rest.get_u64_le();
@@ -170,6 +188,7 @@ pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let kind = Kind::from_byte(kind).ok_or(FrameError::Kind(kind))?;
     let role = Role::from_byte(role).ok_or(FrameError::Role(role))?;
     Ok(Some(Frame {
+        version,
         kind,
         role,
         group,
@@ -185,6 +204,7 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) {
     out.reserve(PREFIX + HEAD + frame.payload.len());
     out.put_u32_le((HEAD + frame.payload.len()) as u32);
     out.put_u32_le(0);
+    out.put_u8(VERSIONED | frame.version.0);
     out.put_u8(frame.kind as u8);
     out.put_u8(frame.role as u8);
     out.put_u64_le(frame.group);
@@ -205,8 +225,10 @@ mod tests {
         let kind = (0..Kind::ALL.len()).prop_map(|n| Kind::ALL[n]);
         let role = prop_oneof![Just(Role::Request), Just(Role::Reply), Just(Role::Refusal)];
         let payload = proptest::collection::vec(any::<u8>(), 0..200);
-        (kind, role, any::<u64>(), any::<u64>(), payload).prop_map(
-            |(kind, role, group, id, payload)| Frame {
+        let version = (1u8..128).prop_map(Version);
+        (version, kind, role, any::<u64>(), any::<u64>(), payload).prop_map(
+            |(version, kind, role, group, id, payload)| Frame {
+                version,
                 kind,
                 role,
                 group,
@@ -250,7 +272,7 @@ mod tests {
 
     #[test]
     fn t_68_a_huge_claim_takes_no_memory() {
-        for length in [u32::MAX, MAX_FRAME as u32 + 1, HEAD as u32 - 1, 0] {
+        for length in [u32::MAX, MAX_FRAME as u32 + 1, HEAD_V1 as u32 - 1, 0] {
             let mut bytes = BytesMut::from(&length.to_le_bytes()[..]);
             assert_eq!(decode(&mut bytes), Err(FrameError::Length(length as usize)));
             assert!(bytes.capacity() < 64);

@@ -1,19 +1,34 @@
-//! The first frame in each direction, once both ends have proved themselves: who is speaking.
+//! The first frame in each direction, once both ends have proved themselves: who is speaking, and which
+//! versions of the formats it speaks.
+//!
+//! ```text
+//! u8 0xff │ u8 oldest version │ u8 newest version │ Body
+//! ```
+//!
+//! A greeting must be readable by builds of any age, for they are to tell each other that they do not fit.
+//! So what stands before the body never changes, fields of the body are only ever added at its end, and
+//! whoever reads it leaves alone what follows the fields that it knows.
 
 use serde::{Deserialize, Serialize};
 
 use super::Process;
+use crate::codec::{self, CodecError};
+use crate::format::{self, Version, Versions};
 use crate::identity::{ClusterId, Identity};
 use crate::{BootId, NodeId};
 
-/// The version of what follows. Frames of new kinds are added without changing it.
-pub const VERSION: u32 = 1;
-
 /// Who is speaking.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The version it speaks.
-    pub version: u32,
+    /// The versions of the formats that it reads and writes.
+    pub speaks: Versions,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What a greeting says beside the versions. Of a build of version 1 it is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
     /// The configured name of its cluster.
     pub cluster_name: String,
     /// The cluster it belongs to, if any yet.
@@ -31,9 +46,14 @@ pub struct Hello {
 /// The peer is not whom we may talk to. The connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// Another version.
-    #[error("the peer speaks version {0}, this node {VERSION}")]
-    Version(u32),
+    /// Too old or too new a build.
+    #[error("the peer speaks formats {theirs}, this node {ours}; upgrade one version at a time")]
+    Versions {
+        /// What the peer speaks.
+        theirs: Versions,
+        /// What this node speaks.
+        ours: Versions,
+    },
     /// Another name.
     #[error("the peer belongs to a cluster named {0}")]
     ClusterName(String),
@@ -56,47 +76,76 @@ pub enum HelloError {
 
 impl Hello {
     /// What this node says.
-    pub fn of(identity: &Identity, cluster_name: &str, shards: u16) -> Self {
+    pub fn of(identity: &Identity, speaks: Versions, cluster_name: &str, shards: u16) -> Self {
         Self {
-            version: VERSION,
-            cluster_name: cluster_name.to_owned(),
-            cluster: identity.cluster(),
-            shards,
-            seat: identity.seat(),
-            node: identity.node(),
-            boot: identity.boot(),
+            speaks,
+            body: Body {
+                cluster_name: cluster_name.to_owned(),
+                cluster: identity.cluster(),
+                shards,
+                seat: identity.seat(),
+                node: identity.node(),
+                boot: identity.boot(),
+            },
         }
+    }
+
+    /// The payload of a greeting.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::from(format::head(self.speaks.oldest));
+        out.push(self.speaks.newest.0);
+        codec::encode_into(&self.body, &mut out);
+        out
+    }
+
+    /// What a greeting says. One of version 1 says no more than that.
+    pub fn decode(payload: &[u8]) -> Result<Self, CodecError> {
+        let (oldest, rest) = format::split(payload);
+        let (newest, body) = match rest.split_first() {
+            Some((newest, body)) if oldest > Version::V1 => {
+                (Version(*newest), codec::decode_first(body)?)
+            }
+            _ => (Version::V1, Body::default()),
+        };
+        let speaks = Versions { oldest, newest };
+        Ok(Self { speaks, body })
     }
 
     /// Who it is.
     pub fn process(&self) -> Process {
         Process {
-            seat: self.seat,
-            node: self.node,
-            boot: self.boot,
+            seat: self.body.seat,
+            node: self.body.node,
+            boot: self.body.boot,
         }
+    }
+
+    /// The newest version of the formats that both understand.
+    pub fn common(&self, theirs: &Self) -> Result<Version, HelloError> {
+        let (ours, theirs) = (self.speaks, theirs.speaks);
+        ours.common(theirs)
+            .ok_or(HelloError::Versions { theirs, ours })
     }
 
     /// Whether we may talk to the one who said `theirs` and who should have seat `seat`.
     pub fn check(&self, theirs: &Self, seat: u64, retired: bool) -> Result<(), HelloError> {
-        if theirs.version != self.version {
-            return Err(HelloError::Version(theirs.version));
-        }
-        if theirs.cluster_name != self.cluster_name {
+        self.common(theirs)?;
+        let (ours, theirs) = (&self.body, &theirs.body);
+        if theirs.cluster_name != ours.cluster_name {
             return Err(HelloError::ClusterName(theirs.cluster_name.clone()));
         }
-        if let (Some(ours), Some(cluster)) = (self.cluster, theirs.cluster)
+        if let (Some(ours), Some(cluster)) = (ours.cluster, theirs.cluster)
             && ours != cluster
         {
             return Err(HelloError::Cluster(cluster));
         }
-        if theirs.shards != self.shards {
+        if theirs.shards != ours.shards {
             return Err(HelloError::Shards(theirs.shards));
         }
-        if theirs.seat != seat || theirs.seat == self.seat {
+        if theirs.seat != seat || theirs.seat == ours.seat {
             return Err(HelloError::Seat(theirs.seat));
         }
-        if theirs.node == self.node {
+        if theirs.node == ours.node {
             return Err(HelloError::Copy(theirs.node));
         }
         match retired {
@@ -112,13 +161,15 @@ mod tests {
 
     fn hello(seat: u64) -> Hello {
         Hello {
-            version: VERSION,
-            cluster_name: String::from("holdfast"),
-            cluster: Some(ClusterId(1)),
-            shards: 3,
-            seat,
-            node: NodeId(seat),
-            boot: BootId(seat),
+            speaks: Versions::SPOKEN,
+            body: Body {
+                cluster_name: String::from("holdfast"),
+                cluster: Some(ClusterId(1)),
+                shards: 3,
+                seat,
+                node: NodeId(seat),
+                boot: BootId(seat),
+            },
         }
     }
 
@@ -126,31 +177,58 @@ mod tests {
     fn check(change: impl FnOnce(&mut Hello), expect: Result<(), HelloError>) {
         let mut theirs = hello(2);
         change(&mut theirs);
-        assert_eq!(hello(1).check(&theirs, 2, theirs.node == NodeId(9)), expect);
+        let retired = theirs.body.node == NodeId(9);
+        assert_eq!(hello(1).check(&theirs, 2, retired), expect);
     }
 
     #[test]
     fn t_69_foreign_copied_and_replaced_nodes_are_refused() {
         check(|_| (), Ok(()));
-        check(|theirs| theirs.cluster = None, Ok(()));
+        check(|theirs| theirs.body.cluster = None, Ok(()));
         check(
-            |theirs| theirs.cluster = Some(ClusterId(2)),
+            |theirs| theirs.body.cluster = Some(ClusterId(2)),
             Err(HelloError::Cluster(ClusterId(2))),
         );
         check(
-            |theirs| theirs.cluster_name.push('x'),
+            |theirs| theirs.body.cluster_name.push('x'),
             Err(HelloError::ClusterName(String::from("holdfastx"))),
         );
-        check(|theirs| theirs.version = 2, Err(HelloError::Version(2)));
-        check(|theirs| theirs.shards = 4, Err(HelloError::Shards(4)));
-        check(|theirs| theirs.seat = 3, Err(HelloError::Seat(3)));
+        check(|theirs| theirs.body.shards = 4, Err(HelloError::Shards(4)));
+        check(|theirs| theirs.body.seat = 3, Err(HelloError::Seat(3)));
         check(
-            |theirs| theirs.node = NodeId(1),
+            |theirs| theirs.body.node = NodeId(1),
             Err(HelloError::Copy(NodeId(1))),
         );
         check(
-            |theirs| theirs.node = NodeId(9),
+            |theirs| theirs.body.node = NodeId(9),
             Err(HelloError::Retired(NodeId(9))),
         );
+    }
+    fn speaks(oldest: u8, newest: u8) -> Versions {
+        Versions {
+            oldest: Version(oldest),
+            newest: Version(newest),
+        }
+    }
+
+    #[test]
+    fn a_build_that_reads_neither_our_version_nor_the_one_before_is_refused() {
+        let (ours, newest) = (Versions::SPOKEN, Version::CURRENT.0);
+        check(|theirs| theirs.speaks = speaks(newest, newest + 1), Ok(()));
+        for theirs in [speaks(1, 1), speaks(newest + 1, newest + 2)] {
+            check(
+                |hello| hello.speaks = theirs,
+                Err(HelloError::Versions { theirs, ours }),
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_build_s_greeting_is_read_as_far_as_it_is_known() {
+        let mut later = hello(2);
+        later.speaks = speaks(3, 4);
+        let mut payload = later.encode();
+        payload.extend_from_slice(b"what nobody knows yet");
+        assert_eq!(Hello::decode(&payload).expect("reads"), later);
     }
 }

@@ -30,6 +30,7 @@ pub use self::frame::Kind;
 use self::peer::Peer;
 use self::tls::{Tls, TlsError};
 use crate::config::Config;
+use crate::format::{Version, Versions};
 use crate::identity::Identity;
 use crate::{BootId, NodeId};
 
@@ -83,6 +84,8 @@ impl From<NodeId> for To {
 pub struct Request {
     /// Who asks.
     pub from: Process,
+    /// In which version of the formats, which is that of the answer too.
+    pub version: Version,
     /// About what.
     pub kind: Kind,
     /// In which Raft group; 0 if in none.
@@ -139,6 +142,7 @@ struct Shared {
     identity: Identity,
     cluster_name: String,
     shards: u16,
+    speaks: Versions,
     tls: Tls,
     peers: BTreeMap<u64, Arc<Peer>>,
     // Written while the node is put together, read by the tasks of requests.
@@ -184,6 +188,7 @@ impl Links {
             identity: identity.clone(),
             cluster_name: config.cluster_name.clone(),
             shards: config.shards,
+            speaks: config.formats,
             tls: Tls::new(&config.auth)?,
             peers,
             handlers: RwLock::default(),
@@ -256,6 +261,16 @@ impl Links {
     /// Events from now on. [`Links::up`] knows of an event before it is sent.
     pub fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
         self.0.events.subscribe()
+    }
+
+    /// The newest version of the formats that all members read: of those that were met in this run. As long as
+    /// one was not, it is the oldest that this node writes.
+    pub fn common_format(&self) -> Version {
+        let ours = self.0.speaks;
+        let known = self.0.peers.values().map(|peer| peer.speaks());
+        let common = known.map(|theirs| theirs.and_then(|theirs| ours.common(theirs)));
+        let lowest = common.map(|common| common.unwrap_or(ours.oldest)).min();
+        lowest.unwrap_or(ours.newest)
     }
 
     /// The seats of all peers.

@@ -22,6 +22,7 @@ use super::connection::{self, Connection, Established, Lost, SILENCE};
 use super::hello::Hello;
 use super::{PeerEvent, Process, Shared};
 use crate::config;
+use crate::format::Versions;
 
 /// Between attempts to reach a peer: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -44,6 +45,8 @@ struct State {
     /// The process that is up, also while it is merely suspect.
     up: Option<Process>,
     connection: Option<Arc<Connection>>,
+    /// Which versions of the formats the last process spoke that was connected.
+    speaks: Option<Versions>,
 }
 
 impl Peer {
@@ -72,6 +75,14 @@ impl Peer {
 
     pub(super) fn process(&self) -> Option<Process> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).up
+    }
+
+    /// Which versions of the formats the seat's process speaks, if it was ever met.
+    pub(super) fn speaks(&self) -> Option<Versions> {
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .speaks
     }
 
     pub(super) fn disconnect(&self) {
@@ -106,6 +117,13 @@ impl Peer {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .connection = connection;
+    }
+
+    fn set_speaks(&self, speaks: Versions) {
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .speaks = Some(speaks);
     }
 
     fn set_up(&self, up: Option<Process>) {
@@ -154,8 +172,9 @@ impl Task {
     /// Serves a connection until it is lost, or until the same process comes with a new one.
     async fn carry(&mut self, established: Established) -> Option<Established> {
         let process = established.hello.process();
-        let (connection, queues) = Connection::new(&established.hello);
+        let (connection, queues) = Connection::new(&established);
         self.peer.set_connection(Some(connection.clone()));
+        self.peer.set_speaks(established.hello.speaks);
         self.change(Some(process));
         let (lost, next) = tokio::select! {
             lost = connection::run(&self.shared, &connection, queues, established) => (Some(lost), None),
@@ -238,7 +257,7 @@ impl Task {
             ours.check(
                 theirs,
                 self.peer.seat,
-                self.shared.identity.is_retired(theirs.node),
+                self.shared.identity.is_retired(theirs.body.node),
             )?;
             Ok(established)
         };
@@ -259,7 +278,7 @@ impl Task {
 impl Shared {
     /// What this node says of itself now.
     pub(super) fn hello(&self) -> Hello {
-        Hello::of(&self.identity, &self.cluster_name, self.shards)
+        Hello::of(&self.identity, self.speaks, &self.cluster_name, self.shards)
     }
 }
 

@@ -10,6 +10,8 @@ use super::*;
 use crate::config::LinkAuth;
 use crate::session::Settings;
 
+mod formats;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Node {

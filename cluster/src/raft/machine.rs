@@ -25,8 +25,9 @@ use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
 };
+use crate::ShardId;
+use crate::format::Version;
 use crate::session::{Applied, Batch, Notice, Output, ShardState};
-use crate::{ShardId, codec};
 
 pub use super::snapshot::SnapshotPolicy;
 
@@ -80,7 +81,7 @@ impl Machine {
     ) -> Result<Self, SnapshotError> {
         let file = SnapshotFile::new(dir, shard)?;
         let (meta, state) = match file.load()? {
-            Some((meta, data)) => (meta, codec::decode(&data).map_err(|_| file.damaged())?),
+            Some((meta, data)) => (meta, ShardState::read(&data).map_err(|_| file.damaged())?),
             None => (SnapshotMeta::default(), ShardState::new(shard, shards)),
         };
         let replica = Replica {
@@ -151,7 +152,7 @@ impl Machine {
         };
         let mut replica = self.lock();
         let applied = batch
-            .map(|batch| replica.state.apply(batch))
+            .map(|(version, batch)| replica.state.apply_as(version, batch))
             .unwrap_or_default();
         if let EntryPayload::Membership(membership) = entry.payload {
             replica.membership = StoredMembership::new(Some(log_id), membership);
@@ -163,7 +164,7 @@ impl Machine {
         Ok(applied)
     }
 
-    fn decode(&self, proposal: &Proposal, at: LogId) -> io::Result<Batch> {
+    fn decode(&self, proposal: &Proposal, at: LogId) -> io::Result<(Version, Batch)> {
         proposal.batch().map_err(|error| {
             self.fatal.call(format_args!(
                 "committed entry {at} of shard {} cannot be read: {error}",
@@ -221,7 +222,7 @@ impl RaftSnapshotBuilder<TC> for View {
         };
         let meta = self.meta.clone();
         let work = move |file: &SnapshotFile| {
-            let data = Bytes::from(codec::encode(&state));
+            let data = Bytes::from(state.write());
             drop(state);
             file.save(&meta, &data)?;
             Ok(Snapshot {
@@ -281,7 +282,7 @@ impl RaftStateMachine<TC> for Machine {
     ) -> Result<(), io::Error> {
         let kept = meta.clone();
         let work = move |file: &SnapshotFile| {
-            let state: ShardState = codec::decode(&snapshot).map_err(|_| file.damaged())?;
+            let state = ShardState::read(&snapshot).map_err(|_| file.damaged())?;
             file.save(&kept, &snapshot)?;
             Ok(state)
         };
@@ -356,7 +357,6 @@ pub(super) mod tests {
     fn tick(index: u64) -> EntryResponder {
         let batch = Batch {
             now: index * 1000,
-            settings: Default::default(),
             commands: vec![Command::Tick],
         };
         (entry(index, Proposal::new(&batch)), None)

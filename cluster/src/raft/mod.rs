@@ -158,7 +158,6 @@ mod tests {
     async fn write(raft: &Raft, now: u64) {
         let batch = Batch {
             now,
-            settings: Default::default(),
             commands: vec![Command::Tick],
         };
         let written = raft

@@ -9,7 +9,7 @@ use openraft::alias;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
-use crate::codec::{self, CodecError};
+use crate::format::{FormatError, Version};
 use crate::session::{Batch, Outcome};
 
 /// A [`Batch`], encoded once: the same bytes go to the log, to the wire and to the state machine.
@@ -19,12 +19,12 @@ pub struct Proposal(pub Bytes);
 impl Proposal {
     /// Encodes a batch.
     pub fn new(batch: &Batch) -> Self {
-        Self(codec::encode(batch).into())
+        Self(batch.write(Version::CURRENT).into())
     }
 
-    /// The batch.
-    pub fn batch(&self) -> Result<Batch, CodecError> {
-        codec::decode(&self.0)
+    /// The batch, of whichever version that this build reads.
+    pub fn batch(&self) -> Result<(Version, Batch), FormatError> {
+        Batch::read(&self.0)
     }
 }
 
@@ -116,7 +116,6 @@ mod tests {
     fn t_73_a_proposal_shows_its_size_only() {
         let batch = Batch {
             now: 1,
-            settings: Default::default(),
             commands: Vec::new(),
         };
         let proposal = Proposal::new(&batch);
@@ -124,6 +123,9 @@ mod tests {
             format!("{proposal} {proposal:?}"),
             format!("{0} bytes {0} bytes", proposal.0.len())
         );
-        assert_eq!(proposal.batch().expect("decodes"), batch);
+        assert_eq!(
+            proposal.batch().expect("decodes"),
+            (Version::CURRENT, batch)
+        );
     }
 }

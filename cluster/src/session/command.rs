@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Completed;
 use super::quota::Limits;
+use crate::format::Version;
 use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
 
-/// One log entry: commands that were waiting together, with the leader's clock and settings.
+/// One log entry: commands that were waiting together, with the leader's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// The leader's wall clock, milliseconds since 1970. The shard's time advances by clamped differences.
     pub now: u64,
-    /// The leader's settings, so that replicas with other files agree.
-    pub settings: Settings,
     /// The commands, applied in order.
     pub commands: Vec<Command>,
 }
 
-/// Bounds that `apply` needs.
+/// Bounds that `apply` needs. A leader whose own differ from the shard's proposes them
+/// ([`Command::Settings`]), so that replicas with other files agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Sessions of one account that may hibernate at a time; the oldest is ended first.
@@ -149,6 +149,8 @@ pub enum Command {
     Done(Vec<Completed>),
     /// Time passes: deadlines are looked at.
     Tick,
+    /// The leader's settings are in force from now on.
+    Settings(Settings),
 }
 
 /// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).
@@ -432,4 +434,10 @@ pub enum Outcome {
     },
     /// The account has too many sessions.
     TooManySessions,
+    /// The command was not proposed, because some member of the cluster cannot apply it yet: it reads no format of
+    /// this version. Once all are upgraded the same command works.
+    NotYet {
+        /// The version of the formats that brought the command.
+        since: Version,
+    },
 }

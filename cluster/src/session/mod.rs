@@ -24,6 +24,9 @@ mod cow;
 mod deliver;
 mod dispose;
 pub mod effect;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod format;
 mod hidden;
 pub mod invariant;
 mod lifecycle;

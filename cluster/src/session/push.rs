@@ -24,9 +24,9 @@ const PAUSE: u64 = 1_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pushing {
     /// Important messages since the client was last connected.
-    count: u32,
+    pub(super) count: u32,
     /// When it was last woken since then, on the shard's scale.
-    last: Option<u64>,
+    pub(super) last: Option<u64>,
 }
 
 impl ShardState {

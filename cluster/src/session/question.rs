@@ -20,15 +20,15 @@ const KNOWN: usize = 2 * OPEN;
 /// A request on its way to a client, or with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Question {
-    from: Jid,
-    id: Box<str>,
-    kind: Ask,
+    pub(super) from: Jid,
+    pub(super) id: Box<str>,
+    pub(super) kind: Ask,
     /// The server has answered.
-    answered: bool,
+    pub(super) answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Ask {
+pub(super) enum Ask {
     Get,
     Set,
 }

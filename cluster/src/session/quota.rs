@@ -144,8 +144,18 @@ impl ShardState {
         Outcome::Done
     }
 
+    /// The leader's settings are in force from now on.
+    pub(super) fn set_settings(&mut self, settings: Settings, out: &mut Vec<Output>) -> Outcome {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before != self.settings {
+            self.settings_changed(&before, out);
+            self.refill_all(out);
+        }
+        Outcome::Done
+    }
+
     /// The operator has changed the configuration: what is beyond a lower limit goes at once.
-    pub(super) fn settings_changed(&mut self, before: &Settings, out: &mut Vec<Output>) {
+    fn settings_changed(&mut self, before: &Settings, out: &mut Vec<Output>) {
         let now = &self.settings;
         let lower = now.max_hibernated_sessions < before.max_hibernated_sessions
             || now.max_old_sessions < before.max_old_sessions;
@@ -232,7 +242,7 @@ impl ShardState {
         self.limits.get(account).copied().unwrap_or_default()
     }
 
-    /// The settings of the last entry.
+    /// The settings that are in force.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -78,10 +78,11 @@ impl Stage {
 
     /// Applies one command and checks that the state is whole.
     pub(super) fn apply(&mut self, command: Command) -> (Outcome, Vec<Output>) {
+        let changed = *self.state.settings() != self.settings;
+        let settings = changed.then_some(Command::Settings(self.settings));
         let batch = Batch {
             now: self.now,
-            settings: self.settings,
-            commands: vec![command],
+            commands: settings.into_iter().chain([command]).collect(),
         };
         let mut applied = self.state.apply(batch);
         assert_eq!(invariant::broken(&self.state), None);

@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::push::Pushing;
 use super::resources::Resources;
 use super::*;
+use crate::format::Version;
 use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
@@ -47,6 +48,8 @@ pub struct ShardState {
     pub(super) limits: Map<BareJid, Override>,
     /// The version of the last change to them.
     pub(super) last_limits: u64,
+    /// The newest version of the formats among the entries that were applied. All members read it.
+    pub(super) format: Version,
     /// Sessions that the command which is being applied has given too much; empty between commands.
     #[serde(skip)]
     pub(super) overflown: Vec<Jid>,
@@ -208,6 +211,7 @@ impl ShardState {
             next_epoch: 1,
             limits: Map::default(),
             last_limits: 0,
+            format: Version::V1,
             overflown: Vec::new(),
             notices: Vec::new(),
         }
@@ -220,11 +224,6 @@ impl ShardState {
             self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
         }
         self.now = batch.now;
-        let before = std::mem::replace(&mut self.settings, batch.settings);
-        self.settings_changed(&before, &mut out.outputs);
-        if before != self.settings {
-            self.refill_all(&mut out.outputs);
-        }
         self.expire(&mut out.outputs);
         self.end_overflown(&mut out.outputs);
         for command in batch.commands {
@@ -234,6 +233,12 @@ impl ShardState {
         }
         out.notices = std::mem::take(&mut self.notices);
         out
+    }
+
+    /// Applies an entry that was written in this version.
+    pub fn apply_as(&mut self, version: Version, batch: Batch) -> Applied {
+        self.format = self.format.max(version);
+        self.apply(batch)
     }
 
     fn command(&mut self, command: Command, out: &mut Vec<Output>) -> Outcome {
@@ -261,6 +266,7 @@ impl ShardState {
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
+            Command::Settings(settings) => self.set_settings(settings, out),
         }
     }
 

@@ -22,9 +22,9 @@ const BODY_SHIFT: u32 = ORDER_BITS + 3;
 /// the third word 58 bits of order, 3 of size and 3 of [`Body`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ticket {
-    high: NonZeroU64,
-    low: u64,
-    rest: u64,
+    pub(super) high: NonZeroU64,
+    pub(super) low: u64,
+    pub(super) rest: u64,
 }
 
 /// What the stanza is that a [`Ticket`] stands for.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::state::ShardState;
 use super::{Effect, Item, Pending};
+use crate::format::Version;
 use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// A session as an operator sees it.
@@ -38,6 +39,11 @@ impl ShardState {
     /// Which shard this is.
     pub fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// The newest version of the formats among its entries.
+    pub fn format(&self) -> Version {
+        self.format
     }
 
     /// Sessions in all, and how many of them hibernate.

@@ -8,6 +8,7 @@ use proto::Jid;
 
 use super::mutant::Mutant;
 use crate::codec;
+use crate::format::Version;
 use crate::id::{Mid, ShardId, SmId};
 use crate::session::state::ShardState;
 use crate::session::{
@@ -58,7 +59,11 @@ struct Replica {
 
 impl Shard {
     pub(super) fn new(id: ShardId, shards: u16, replicas: usize, mutant: Mutant) -> Self {
-        let state = ShardState::new(id, shards);
+        let mut state = ShardState::new(id, shards);
+        state.settings = SETTINGS;
+        if mutant == Mutant::LimitsLifted {
+            state.settings.max_hibernated_sessions = u32::MAX;
+        }
         let replica = || Replica {
             state: state.clone(),
             applied: 0,
@@ -82,7 +87,6 @@ impl Shard {
         let mut state = self.replicas[replica].state.clone();
         let mut applied = state.apply(Batch {
             now: 0,
-            settings: SETTINGS,
             commands: vec![Command::Resume(resume.clone())],
         });
         applied.outcomes.pop()
@@ -99,15 +103,8 @@ impl Shard {
             .into_iter()
             .map(|c| broken::mutate(self.mutant, self.state(), c))
             .collect();
-        let mut settings = SETTINGS;
-        if self.mutant == Mutant::LimitsLifted {
-            settings.max_hibernated_sessions = u32::MAX;
-        }
-        self.log.push(encode(&Batch {
-            now,
-            settings,
-            commands,
-        }));
+        self.log
+            .push(Batch { now, commands }.write(Version::CURRENT));
         let mut committed = Committed::default();
         committed.outputs = self.catch_up(self.leader, usize::MAX, &mut committed.outcomes)?;
         if let Some(what) = invariant::broken(self.state()) {
@@ -136,10 +133,10 @@ impl Shard {
             let Some(entry) = self.log.get(r.applied) else {
                 break;
             };
-            let batch: Batch = codec::decode(entry).expect("own entry");
+            let (version, batch) = Batch::read(entry).expect("own entry");
             outputs.extend(broken::before(self.mutant, &mut r.state, &batch));
             let before = (self.mutant == Mutant::EndDropsQueue).then(|| r.state.clone());
-            let mut applied = r.state.apply(batch);
+            let mut applied = r.state.apply_as(version, batch);
             r.applied += 1;
             if let Some(before) = before {
                 broken::drop_ended(&before, &mut r.state);

@@ -1,0 +1,162 @@
+//! Files that earlier builds wrote, read by this one.
+//!
+//! `golden/v1` was captured from the last build of version 1: a log, a snapshot with a state in which nothing is
+//! empty, what that state was, and frames.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::BytesMut;
+use openraft::{EntryPayload, RaftLogReader};
+
+use super::{FormatError, Version, Versions};
+use crate::ShardId;
+use crate::link::frame::{self, Kind, Role};
+use crate::link::hello::Hello;
+use crate::raft::Fatal;
+use crate::raft::log::{Log, Options};
+use crate::raft::machine::{Machine, Sink};
+use crate::raft::types::*;
+use crate::session::{Batch, Command, Notice, Output, Settings, ShardState, fixture, invariant};
+
+struct Deaf;
+
+impl Sink for Deaf {
+    fn outputs(&self, _: ShardId, _: Vec<Output>) {}
+    fn notices(&self, _: ShardId, _: Vec<Notice>) {}
+    fn applied(&self, _: ShardId, _: u64) {}
+    fn installed(&self, _: ShardId) {}
+}
+
+fn files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/format/golden/v1")
+}
+
+/// A copy, because to open something may change it.
+fn copied(dir: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for file in fs::read_dir(dir).expect("is there") {
+        let file = file.expect("lists").path();
+        if file.is_file() {
+            fs::copy(&file, to.join(file.file_name().expect("has one"))).expect("copies");
+        }
+    }
+}
+
+/// What the log held: a command of each kind, under the settings of its leader, and an empty batch.
+fn batches() -> [Batch; 2] {
+    let settings = |settings| std::iter::once(Command::Settings(settings));
+    [
+        Batch {
+            now: 1_700_000_000_000,
+            commands: settings(fixture::settings())
+                .chain(fixture::commands())
+                .collect(),
+        },
+        Batch {
+            now: 0,
+            commands: settings(Settings::default()).collect(),
+        },
+    ]
+}
+
+#[track_caller]
+fn check_entries(entries: &[Entry]) {
+    assert!(matches!(entries[0].payload, EntryPayload::Membership(_)));
+    assert!(matches!(entries[1].payload, EntryPayload::Blank));
+    for (entry, batch) in entries[2..].iter().zip(batches()) {
+        let EntryPayload::Normal(proposal) = &entry.payload else {
+            panic!("entry {} is no batch", entry.log_id);
+        };
+        assert_eq!(proposal.batch().expect("reads"), (Version::V1, batch));
+    }
+    assert_eq!(entries.len(), 4);
+}
+
+#[tokio::test]
+async fn a_log_of_version_1_opens_with_every_command() {
+    let dir = tempfile::tempdir().expect("dir");
+    copied(&files().join("log"), dir.path());
+    let options = Options {
+        segment_bytes: 1 << 14,
+        ..Options::default()
+    };
+    let log = Log::open(dir.path(), options).expect("opens");
+    let mut group = log.group(1);
+    assert_eq!(
+        group.read_vote().await.expect("reads"),
+        Some(Vote::new(3, 13))
+    );
+    check_entries(&group.limited_get_log_entries(0, 9).await.expect("reads"));
+}
+
+#[test]
+fn frames_of_version_1_are_known_for_what_they_are() {
+    let wire = fs::read(files().join("frames.bin")).expect("reads");
+    let mut bytes = BytesMut::from(&wire[..]);
+    let mut frames = Vec::new();
+    while let Some(frame) = frame::decode(&mut bytes).expect("is well formed") {
+        frames.push(frame);
+    }
+    let kinds: Vec<_> = frames.iter().map(|f| (f.kind, f.role, f.id)).collect();
+    let expect = [
+        (Kind::Hello, Role::Request, 1),
+        (Kind::Ping, Role::Request, 2),
+        (Kind::Append, Role::Request, 3),
+        (Kind::Propose, Role::Request, 4),
+        (Kind::ReadIndex, Role::Refusal, 5),
+    ];
+    assert_eq!(kinds, expect);
+    assert!(frames.iter().all(|frame| frame.version == Version::V1));
+    let hello = Hello::decode(&frames[0].payload).expect("reads");
+    let v1 = Versions {
+        oldest: Version::V1,
+        newest: Version::V1,
+    };
+    assert_eq!(hello.speaks, v1);
+    let append: AppendRequest = crate::codec::decode(&frames[2].payload).expect("reads");
+    check_entries(&append.entries);
+}
+
+#[test]
+fn a_snapshot_of_version_1_becomes_a_state_that_is_whole() {
+    let dir = tempfile::tempdir().expect("dir");
+    copied(&files(), dir.path());
+    let deaf = std::sync::Arc::new(Deaf);
+    let machine = Machine::open(ShardId(0), 1, dir.path(), deaf, Fatal::abort()).expect("opens");
+    let replica = machine.replica();
+    let replica = replica.lock().expect("lock");
+    assert_eq!(replica.applied.map(|id| id.index), Some(1));
+    assert_eq!(replica.membership.membership().voter_ids().count(), 3);
+    let state = &replica.state;
+    assert_eq!(invariant::broken(state), None);
+    assert_eq!((state.id(), state.format()), (ShardId(0), Version::V1));
+    assert_eq!(*state.settings(), fixture::settings());
+    let totals = state.totals();
+    assert_eq!((totals.sessions, totals.hibernated), (4, 2));
+    assert_eq!((totals.old, totals.effects), (2, state.pending_count()));
+    assert!(totals.queued > 30 && totals.undelivered == 5, "{totals:?}");
+}
+
+#[test]
+fn an_entry_of_a_later_version_is_refused_by_its_name() {
+    let mut bytes = batches()[1].write(Version::CURRENT);
+    bytes[1] = Version::CURRENT.0 + 1;
+    let error = Batch::read(&bytes).expect_err("is refused");
+    assert!(matches!(error, FormatError::Version(Version(3))), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "it has format 3, and this build reads 1 to 2"
+    );
+}
+
+#[test]
+fn what_is_written_today_is_read_today() {
+    for batch in batches() {
+        let read = Batch::read(&batch.write(Version::CURRENT)).expect("reads");
+        assert_eq!(read, (Version::CURRENT, batch));
+    }
+    let state = fixture::state();
+    let read = ShardState::read(&state.write()).expect("reads");
+    assert_eq!(read, state);
+}

@@ -1,0 +1,74 @@
+//! How entries and states are written, by version.
+//!
+//! The present types are the newest version. Older ones are frozen mirrors of what the types once were, with
+//! conversions that the compiler asks to extend whenever a present type gets a new field.
+
+use super::{Batch, Command, ShardState};
+use crate::codec;
+use crate::format::{self, FormatError, Version, Versions};
+
+mod upgrade;
+mod v1;
+
+impl Command {
+    /// The version of the formats that brought it. A member that reads no newer one cannot apply it.
+    pub fn since(&self) -> Version {
+        match self {
+            Self::Bind(_)
+            | Self::Enable(_)
+            | Self::Resume(_)
+            | Self::Inbound(_)
+            | Self::Acknowledge(_)
+            | Self::Lost { .. }
+            | Self::Overdue { .. }
+            | Self::End { .. }
+            | Self::NodeLost { .. }
+            | Self::Relay { .. }
+            | Self::Trim { .. }
+            | Self::SetLimits { .. }
+            | Self::Done(_)
+            | Self::Tick => Version::V1,
+            Self::Settings(_) => Version::V2,
+        }
+    }
+}
+
+impl Batch {
+    /// Its bytes as an entry of this version, or of the oldest that this build writes.
+    pub fn write(&self, version: Version) -> Vec<u8> {
+        let version = version.max(Versions::SPOKEN.oldest);
+        let mut out = Vec::from(format::head(version));
+        codec::encode_into(self, &mut out);
+        out
+    }
+
+    /// The batch of an entry, and the version that it was written in.
+    pub fn read(entry: &[u8]) -> Result<(Version, Self), FormatError> {
+        let (version, value) = format::split(entry);
+        let batch = match version {
+            Version::V1 => codec::decode::<v1::Batch>(value)?.into(),
+            Version::V2 => codec::decode(value)?,
+            unknown => return Err(FormatError::Version(unknown)),
+        };
+        Ok((version, batch))
+    }
+}
+
+impl ShardState {
+    /// Its bytes in today's version.
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Vec::from(format::head(Version::CURRENT));
+        codec::encode_into(self, &mut out);
+        out
+    }
+
+    /// The state that a snapshot of any version holds as one value.
+    pub fn read(snapshot: &[u8]) -> Result<Self, FormatError> {
+        let (version, value) = format::split(snapshot);
+        match version {
+            Version::V1 => Ok(codec::decode::<v1::ShardState>(value)?.into()),
+            Version::V2 => Ok(codec::decode(value)?),
+            unknown => Err(FormatError::Version(unknown)),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What crosses from shard to shard, and what effects bring back.
+
+use proto::{BareJid, Jid};
+
+use super::stanza::Packet;
+use crate::id::{EffectId, Mid};
+use crate::session;
+use crate::session::format::upgrade::{mirror_enum, mirror_struct};
+
+mirror_enum!(Relay => session::Relay {
+    Message(Message),
+    Iq { packet: Packet, permitted: bool },
+    Presence { packet: Packet, to: Vec<Jid> },
+    Probe { from: Jid, to: Vec<BareJid> },
+    Subscription(Packet),
+    Push { account: BareJid, packet: Packet },
+    Notice { account: BareJid, packet: Packet, available: bool },
+    Hidden { account: BareJid, mids: Vec<Mid> },
+    NoPush { account: BareJid, resource: Box<str> },
+    EndAll { account: BareJid, reason: EndReason },
+});
+
+mirror_struct!(Message => session::Message {
+    packet: Packet,
+    mid: Mid,
+    traits: Traits,
+});
+
+mirror_struct!(Traits => session::Traits {
+    archive_sent: bool,
+    archive_received: bool,
+    offline: bool,
+    carbon: bool,
+    important: bool,
+});
+
+mirror_enum!(EndReason => session::EndReason {
+    Closed,
+    Lost,
+    Expired,
+    Conflict,
+    Limit,
+    Admin,
+    Violation,
+    Credentials,
+    Overflow,
+});
+
+mirror_struct!(Completed => session::Completed {
+    id: EffectId,
+    relays: Vec<Relay>,
+    messages: Vec<Fetched>,
+});
+
+mirror_struct!(Fetched => session::Fetched {
+    mid: Mid,
+    stamp: u64,
+    archived: bool,
+    packet: Packet,
+});
+
+mirror_enum!(Effect => session::Effect {
+    Archive(ArchiveRow),
+    Forget { account: BareJid, mids: Vec<Mid> },
+    Fetch { session: Jid, mids: Vec<Mid> },
+    Return { account: BareJid, mids: Vec<Mid> },
+    Subscription(Packet),
+    Push { account: BareJid, resource: Box<str>, count: u32, message: Option<Packet> },
+    Unavailable { packet: Packet },
+});
+
+mirror_struct!(ArchiveRow => session::ArchiveRow {
+    owner: BareJid,
+    mid: Mid,
+    order: u64,
+    with: Jid,
+    stamp: u64,
+    hidden: bool,
+    packet: Packet,
+});

@@ -1,0 +1,122 @@
+//! Sessions.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use proto::Jid;
+use serde::Deserialize;
+
+use super::stanza::Packet;
+use crate::id::{EffectId, Mid, NodeId, Owner, SmId};
+use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
+use crate::session::{self, behind, output, question, resources, state, ticket};
+
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) struct Resources(Vec<(Box<str>, Box<Session>)>);
+
+impl Upgrade<resources::Resources> for Resources {
+    fn upgrade(self) -> resources::Resources {
+        let mut now = resources::Resources::default();
+        for (resource, session) in self.0 {
+            now.insert(&resource, (*session).upgrade());
+        }
+        now
+    }
+}
+
+mirror_struct!(Session => session::Session {
+    owner: Option<Owner>,
+    epoch: u64,
+    next_in: u64,
+    base: u64,
+    sent: u64,
+    queue: VecDeque<Arc<Item>>,
+    queue_bytes: u64,
+    behind: Behind,
+    sm: Option<Sm>,
+    presence: Option<Available>,
+    carbons: bool,
+    interested: bool,
+    aware_upto: u64,
+    aware_from: u64,
+    directed: BTreeSet<Jid>,
+    hibernation: Option<Hibernation>,
+    overdue: bool,
+});
+
+mirror_struct!(Item => output::Item {
+    packet: Packet,
+    stamp: u64,
+    mid: Option<Mid>,
+    archived: bool,
+    offline: bool,
+    keep: bool,
+    shared: bool,
+    order: u64,
+});
+
+mirror_struct!(Sm => session::Sm {
+    smid: Option<SmId>,
+    after: u64,
+    start: u64,
+    seed: u32,
+    max: u32,
+});
+
+mirror_struct!(Available => state::Available {
+    packet: Packet,
+    priority: i8,
+});
+
+mirror_struct!(Hibernation => state::Hibernation {
+    patient: bool,
+    since: u64,
+    until: u64,
+    node: NodeId,
+});
+
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) struct Behind(Option<Box<Rare>>);
+
+impl Upgrade<behind::Behind> for Behind {
+    fn upgrade(self) -> behind::Behind {
+        let mut now = behind::Behind::default();
+        if let Some(rare) = self.0 {
+            *now = (*rare).upgrade();
+        }
+        now
+    }
+}
+
+mirror_struct!(Rare => behind::Rare {
+    later: VecDeque<Later>,
+    later_bytes: u64,
+    fetching: Option<Fetching>,
+    questions: VecDeque<Question>,
+});
+
+mirror_enum!(Later => ticket::Later {
+    Whole(Arc<Item>),
+    Ticket(Ticket),
+});
+
+mirror_struct!(Ticket => ticket::Ticket {
+    high: NonZeroU64,
+    low: u64,
+    rest: u64,
+});
+
+mirror_struct!(Fetching => state::Fetching {
+    effect: EffectId,
+    count: usize,
+});
+
+mirror_struct!(Question => question::Question {
+    from: Jid,
+    id: Box<str>,
+    kind: Ask,
+    answered: bool,
+});
+
+mirror_enum!(Ask => question::Ask { Get, Set });

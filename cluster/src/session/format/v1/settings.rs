@@ -1,0 +1,20 @@
+//! Settings.
+
+use crate::session;
+use crate::session::format::upgrade::{mirror_enum, mirror_struct};
+
+mirror_struct!(Settings => session::Settings {
+    max_hibernated_sessions: u32,
+    max_old_sessions: u32,
+    sessions_per_account: u32,
+    on_timeout: OnTimeout,
+    old_session_ttl: u64,
+    max_undelivered: u32,
+    push_hibernation_time: u64,
+    max_queue_stanzas: u32,
+    max_queue_bytes: u64,
+    max_queue_ids: u32,
+    max_backlog_bytes: u64,
+});
+
+mirror_enum!(OnTimeout => session::OnTimeout { Archive, Bounce, Silent });

@@ -1,0 +1,80 @@
+//! A shard's state: what a snapshot held, as one value.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proto::{BareJid, Jid};
+
+use super::command::Limits;
+use super::relay::{Effect, Relay};
+use super::session::Resources;
+use super::settings::Settings;
+use crate::format::Version;
+use crate::id::{EffectId, Mid, ShardId, SmId};
+use crate::session::format::upgrade::mirror_struct;
+use crate::session::{self, outbox, push, state};
+
+mirror_struct!(ShardState => session::ShardState {
+    id: ShardId,
+    shards: u16,
+    time: u64,
+    now: u64,
+    settings: Settings,
+    users: BTreeMap<BareJid, Box<User>>,
+    deadlines: BTreeSet<(u64, Jid)>,
+    forgets: BTreeSet<(u64, BareJid)>,
+    outboxes: BTreeMap<ShardId, Outbox>,
+    cursors: BTreeMap<ShardId, u64>,
+    pending: BTreeMap<EffectId, Arc<Effect>>,
+    backlog: u64,
+    next_effect: u64,
+    next_order: u64,
+    next_epoch: u64,
+    limits: BTreeMap<BareJid, Override>,
+    last_limits: u64,
+} with {
+    format: Version::V1,
+    overflown: Vec::new(),
+    notices: Vec::new(),
+});
+
+mirror_struct!(User => state::User {
+    sessions: Resources,
+    old: VecDeque<Old>,
+    undelivered: BTreeMap<u64, Waiting>,
+    shared: BTreeMap<Mid, Shared>,
+    push: BTreeMap<Box<str>, Pushing>,
+    hidden: BTreeSet<Mid>,
+});
+
+mirror_struct!(Old => state::Old {
+    smid: SmId,
+    h: u32,
+    until: u64,
+});
+
+mirror_struct!(Waiting => state::Waiting {
+    mid: Mid,
+    hidden: bool,
+    size: u32,
+});
+
+mirror_struct!(Shared => state::Shared {
+    holders: u32,
+    acknowledged: bool,
+});
+
+mirror_struct!(Pushing => push::Pushing {
+    count: u32,
+    last: Option<u64>,
+});
+
+mirror_struct!(Outbox => outbox::Outbox {
+    first: u64,
+    items: VecDeque<Relay>,
+});
+
+mirror_struct!(Override => session::Override {
+    limits: Limits,
+    version: u64,
+});
