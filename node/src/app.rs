@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 
-use crate::auth::Throttle;
+use crate::auth::{Failures, Throttle};
 use crate::config::Config;
 use crate::listen::gate::Gate;
 use crate::listen::tls::Certificates;
@@ -47,10 +47,8 @@ pub struct App {
     pub vigil: Arc<Vigil>,
     /// Places for connections without a session.
     pub gate: Arc<Gate>,
-    /// Failed logins.
-    pub logins: Throttle,
-    /// Failed resumptions.
-    pub resumes: Throttle,
+    /// Failed logins and resumptions, of all nodes.
+    pub failures: Arc<Failures>,
     /// Resources taken from another session.
     pub takeovers: Throttle,
     /// Passwords that may be checked at a time.

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, Throttle};
+use crate::auth::{Accounts, Failures, Throttle};
 use crate::config::{Config, ConfigError};
 use crate::hooks::{Clash, Registry};
 use crate::host::NodeHost;
@@ -101,6 +101,7 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
     actix_rt::spawn(refresh(app.clone(), reload));
     actix_rt::spawn(services::retention(app.clone()));
+    actix_rt::spawn(share_failures(app.clone()));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         actix_rt::spawn(c2s::accept(app.clone(), listener, handles, stopped.clone()));
@@ -163,15 +164,17 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let directory = Arc::new(Directory::default());
     let settings = cluster_config(&config)?;
     let metrics = Arc::new(Metrics::default());
+    let failures = Arc::new(Failures::new(&config.limits));
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
+        failures: failures.clone(),
         metrics: metrics.clone(),
         shards: settings.shards,
     };
     let cluster = Cluster::start(settings, Arc::new(host)).await?;
     presences.attach(cluster.clone());
-    let limits = config.limits.clone();
+    let gate = Gate::new(config.limits.connections_per_address);
     Ok(Arc::new(App {
         cluster,
         edge,
@@ -180,9 +183,8 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         certificates,
         stream_settings: Arc::new(stream_settings(&config)),
         vigil: Vigil::begin(clock::instant),
-        gate: Gate::new(limits.connections_per_address),
-        logins: Throttle::new(limits.logins_per_minute),
-        resumes: Throttle::new(limits.failed_resumes_per_minute),
+        gate,
+        failures,
         takeovers: Throttle::new(TAKEOVERS),
         hashing: Semaphore::new(2),
         departures: AtomicUsize::new(0),
@@ -313,6 +315,10 @@ async fn refresh(app: Arc<App>, reload: Reload) {
             Err(error) => tracing::error!(%error, "the certificate in use stays"),
         }
     }
+}
+
+async fn share_failures(app: Arc<App>) {
+    app.failures.share(&app.cluster).await;
 }
 
 /// A configuration that is refused changes nothing.

@@ -1,7 +1,9 @@
 //! Who may log in, and which accounts exist.
 
+mod failures;
 mod store;
 mod throttle;
 
+pub use failures::Failures;
 pub use store::{Accounts, Rejected, derive_keys};
 pub use throttle::Throttle;

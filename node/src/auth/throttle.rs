@@ -1,21 +1,40 @@
-//! Failures counted per account and per address block (T-26, T-40).
+//! Failures counted, so that guessing is slow and nobody pays for a neighbour's (T-26, T-40).
 //!
-//! Only failures cost anything, so a user who knows the password is never slowed by their own logins.
-//! Memory is bounded: when the table is full, those whose failures are oldest are forgotten.
+//! What one block of addresses gets wrong about one account closes the door for that block and that
+//! account alone: whoever guesses cannot lock the owner out who comes from elsewhere, nor those who share
+//! an address with the guesser. What one block gets wrong about all accounts, and all blocks about one
+//! account, only makes the next answers slower, up to [`SLOWEST`]. Successes cost nothing.
+//!
+//! # Invariants
+//!
+//! 1. A door that is closed opens within [`OVERFLOW`] minutes after the last failure.
+//! 2. Memory is bounded: the hashes of [`REMEMBERED`] names of each kind, about 8 MB in all, and [`UNSENT`] names
+//!    that other nodes are to hear of, which fit into one frame.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::BareJid;
+use serde::{Deserialize, Serialize};
 
-/// How many accounts, and how many blocks, are remembered.
+/// How many names of each kind are remembered; those that failed longest ago are forgotten first.
 const REMEMBERED: usize = 50_000;
+/// How many names wait to be told to other nodes; what is more stays unknown to them.
+const UNSENT: usize = 200;
+/// Failures that cost no time: people mistype.
+const FREE: f64 = 3.0;
+/// Each further one makes the next answer so much slower.
+const STEP: f64 = 0.1;
+/// No answer waits longer.
+const SLOWEST: Duration = Duration::from_secs(2);
+/// Failures count up to so many times what is allowed per minute.
+const OVERFLOW: f64 = 2.0;
 
 /// An address with the part that one customer can change freely cut off: /24 or /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Block(u64);
 
 impl From<IpAddr> for Block {
@@ -28,6 +47,22 @@ impl From<IpAddr> for Block {
     }
 }
 
+/// Whose failure it was, as far as that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Culprit {
+    account: Option<BareJid>,
+    block: Option<Block>,
+}
+
+impl Culprit {
+    fn new(account: Option<&BareJid>, from: Option<IpAddr>) -> Self {
+        Self {
+            account: account.cloned(),
+            block: from.map(Block::from),
+        }
+    }
+}
+
 /// A bucket that failures fill and time empties.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -35,84 +70,143 @@ struct Bucket {
     at: Instant,
 }
 
-/// The buckets of one kind of name.
-#[derive(Debug)]
-struct Buckets<K> {
-    of: HashMap<K, Bucket>,
+/// How much a bucket holds, and how fast it leaks.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    per_minute: f64,
 }
 
-impl<K: Clone + Eq + Hash> Buckets<K> {
-    fn level(&self, key: &K, per_second: f64, now: Instant) -> f64 {
-        self.of
-            .get(key)
-            .map_or(0.0, |b| leaked(*b, per_second, now))
+impl Rate {
+    fn level(self, bucket: Option<&Bucket>, now: Instant) -> f64 {
+        bucket.map_or(0.0, |bucket| {
+            let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
+            (bucket.level - passed * self.per_minute / 60.0).max(0.0)
+        })
     }
 
-    fn add(&mut self, key: K, per_second: f64, now: Instant) {
-        if self.of.len() >= REMEMBERED && !self.of.contains_key(&key) {
-            self.of.retain(|_, b| leaked(*b, per_second, now) >= 1.0);
-            if self.of.len() >= REMEMBERED {
-                self.of.clear();
-            }
+    fn most(self) -> f64 {
+        self.per_minute * OVERFLOW
+    }
+}
+
+/// The buckets of one kind of name, by the name's hash: strangers choose names, and long ones too.
+#[derive(Debug, Default)]
+struct Buckets {
+    hasher: RandomState,
+    of: HashMap<u64, Bucket>,
+}
+
+impl Buckets {
+    fn level(&self, name: &impl Hash, rate: Rate, now: Instant) -> f64 {
+        rate.level(self.of.get(&self.hasher.hash_one(name)), now)
+    }
+
+    fn add(&mut self, name: &impl Hash, failures: f64, rate: Rate, now: Instant) {
+        let name = self.hasher.hash_one(name);
+        if self.of.len() >= REMEMBERED && !self.of.contains_key(&name) {
+            self.make_room(rate, now);
         }
-        let level = self.level(&key, per_second, now) + 1.0;
-        self.of.insert(key, Bucket { level, at: now });
+        let level = rate.level(self.of.get(&name), now) + failures;
+        let level = level.min(rate.most());
+        self.of.insert(name, Bucket { level, at: now });
+    }
+
+    /// Forgets what time has forgiven and, if that is too little, the half that failed longest ago: so this
+    /// is not done again for many failures.
+    fn make_room(&mut self, rate: Rate, now: Instant) {
+        self.of.retain(|_, b| rate.level(Some(b), now) >= 1.0);
+        if self.of.len() >= REMEMBERED {
+            let mut times: Vec<Instant> = self.of.values().map(|b| b.at).collect();
+            let middle = *times.select_nth_unstable(REMEMBERED / 2).1;
+            self.of.retain(|_, b| b.at > middle);
+        }
     }
 }
 
-fn leaked(bucket: Bucket, per_second: f64, now: Instant) -> f64 {
-    let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-    (bucket.level - passed * per_second).max(0.0)
+#[derive(Debug, Default)]
+struct State {
+    pairs: Buckets,
+    accounts: Buckets,
+    blocks: Buckets,
+    unsent: HashMap<Culprit, u32>,
 }
 
 /// Counts failures and says who has to wait.
 #[derive(Debug)]
 pub struct Throttle {
-    per_minute: u32,
+    /// None: any number is allowed.
+    rate: Option<Rate>,
     // A lock: every arbiter asks, once per login.
-    state: Mutex<(Buckets<BareJid>, Buckets<Block>)>,
+    state: Mutex<State>,
 }
 
 impl Throttle {
     /// Allows `per_minute` failures; 0 = any number.
     pub fn new(per_minute: u32) -> Self {
-        let state = (
-            Buckets { of: HashMap::new() },
-            Buckets { of: HashMap::new() },
-        );
+        let per_minute = f64::from(per_minute);
         Self {
-            per_minute,
-            state: Mutex::new(state),
+            rate: (per_minute > 0.0).then_some(Rate { per_minute }),
+            state: Mutex::default(),
         }
     }
 
     /// May this account be tried from this address now? If so, after which delay: it grows with the
     /// failures seen, and the first three cost none.
     pub fn check(&self, account: &BareJid, from: Option<IpAddr>, now: Instant) -> Option<Duration> {
-        if self.per_minute == 0 {
+        let Some(rate) = self.rate else {
             return Some(Duration::ZERO);
-        }
-        let rate = f64::from(self.per_minute) / 60.0;
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let block = from.map_or(0.0, |from| state.1.level(&from.into(), rate, now));
-        let level = state.0.level(account, rate, now).max(block);
-        if level >= f64::from(self.per_minute) {
+        };
+        let culprit = Culprit::new(Some(account), from);
+        let state = self.state();
+        let pair = state.pairs.level(&culprit, rate, now);
+        if pair >= rate.per_minute {
             return None;
         }
-        Some(Duration::from_secs_f64(
-            (level - 3.0).clamp(0.0, 20.0) * 0.1,
-        ))
+        let block = culprit.block.as_ref();
+        let block = block.map_or(0.0, |block| state.blocks.level(block, rate, now));
+        let account = state.accounts.level(account, rate, now);
+        let delay = (pair.max(block).max(account) - FREE).max(0.0) * STEP;
+        Some(Duration::from_secs_f64(delay).min(SLOWEST))
     }
 
     /// A failure.
     pub fn failed(&self, account: Option<&BareJid>, from: Option<IpAddr>, now: Instant) {
-        let rate = f64::from(self.per_minute) / 60.0;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(account) = account {
-            state.0.add(account.clone(), rate, now);
+        let Some(rate) = self.rate else { return };
+        let culprit = Culprit::new(account, from);
+        let mut state = self.state();
+        state.count(&culprit, 1.0, rate, now);
+        if state.unsent.len() < UNSENT || state.unsent.contains_key(&culprit) {
+            *state.unsent.entry(culprit).or_default() += 1;
         }
-        if let Some(from) = from {
-            state.1.add(from.into(), rate, now);
+    }
+
+    /// What failed here since this was last asked.
+    pub fn take_unsent(&self) -> Vec<(Culprit, u32)> {
+        self.state().unsent.drain().collect()
+    }
+
+    /// What failed at another node counts here too. It is not told any further.
+    pub fn hear(&self, told: &[(Culprit, u32)], now: Instant) {
+        let Some(rate) = self.rate else { return };
+        let mut state = self.state();
+        for (culprit, failures) in told.iter().take(UNSENT) {
+            state.count(culprit, f64::from(*failures), rate, now);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn count(&mut self, culprit: &Culprit, failures: f64, rate: Rate, now: Instant) {
+        self.pairs.add(culprit, failures, rate, now);
+        if let Some(account) = &culprit.account {
+            self.accounts.add(account, failures, rate, now);
+        }
+        if let Some(block) = &culprit.block {
+            self.blocks.add(block, failures, rate, now);
         }
     }
 }
@@ -121,31 +215,97 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    fn jid(text: &str) -> BareJid {
+        BareJid::new(text).unwrap()
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
     #[test]
-    fn t_26_failures_close_the_door_for_the_account_and_the_block_until_time_passes() {
+    fn t_26_failures_close_the_door_for_one_account_and_one_block_until_time_passes() {
         let throttle = Throttle::new(30);
-        let (mallory, bob) = (BareJid::new("m@b").unwrap(), BareJid::new("bob@b").unwrap());
-        let address = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+        let (alice, bob) = (jid("alice@b"), jid("bob@b"));
         let (near, neighbour) = (address("192.0.2.1"), address("192.0.2.99"));
         let far = address("2001:db8::1");
         let start = Instant::now();
-        for _ in 0..30 {
-            assert!(throttle.check(&mallory, near, start).is_some());
-            throttle.failed(Some(&mallory), near, start);
+        for _ in 0..36 {
+            throttle.failed(Some(&alice), near, start);
         }
-        assert_eq!(throttle.check(&mallory, far, start), None);
-        assert_eq!(throttle.check(&bob, neighbour, start), None);
+        assert_eq!(throttle.check(&alice, neighbour, start), None);
+        // The owner elsewhere and the neighbour only wait, and a stranger does not.
+        assert_eq!(throttle.check(&alice, far, start), Some(SLOWEST));
+        assert_eq!(throttle.check(&bob, neighbour, start), Some(SLOWEST));
         assert_eq!(throttle.check(&bob, far, start), Some(Duration::ZERO));
-        let later = start + Duration::from_secs(60);
-        assert_eq!(throttle.check(&mallory, near, later), Some(Duration::ZERO));
+        let later = start + Duration::from_secs(72);
+        assert_eq!(throttle.check(&alice, near, later), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn t_26_the_door_is_closed_after_as_many_failures_as_are_allowed_and_not_before() {
+        let throttle = Throttle::new(30);
+        let (alice, from) = (jid("alice@b"), address("192.0.2.1"));
+        let now = Instant::now();
+        let mut before = Duration::ZERO;
+        for count in 0..30 {
+            let delay = throttle.check(&alice, from, now);
+            let delay = delay.unwrap_or_else(|| panic!("refused after {count}"));
+            assert!(delay >= before && (count > 3 || delay == Duration::ZERO));
+            before = delay;
+            throttle.failed(Some(&alice), from, now);
+        }
+        assert!(before > Duration::ZERO);
+        assert_eq!(throttle.check(&alice, from, now), None);
+    }
+
+    #[test]
+    fn t_26_no_number_of_failures_closes_a_door_for_longer_than_two_minutes() {
+        let throttle = Throttle::new(30);
+        let (alice, from) = (jid("alice@b"), address("192.0.2.1"));
+        let start = Instant::now();
+        (0..10_000).for_each(|_| throttle.failed(Some(&alice), from, start));
+        let later = start + Duration::from_secs(120);
+        assert_eq!(throttle.check(&alice, from, later), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn t_26_what_other_nodes_tell_counts_and_is_not_passed_on() {
+        let (here, there) = (Throttle::new(30), Throttle::new(30));
+        let (alice, from) = (jid("alice@b"), address("2001:db8::1"));
+        let now = Instant::now();
+        (0..30).for_each(|_| here.failed(Some(&alice), from, now));
+        let told = here.take_unsent();
+        assert_eq!(told.len(), 1);
+        assert!(here.take_unsent().is_empty());
+        there.hear(&told, now);
+        // Another address of the same customer.
+        assert_eq!(there.check(&alice, address("2001:db8::2"), now), None);
+        assert!(there.take_unsent().is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_names_takes_bounded_memory_and_forgets_the_oldest_first() {
+        let throttle = Throttle::new(30);
+        let (alice, from) = (jid("alice@b"), address("192.0.2.1"));
+        let start = Instant::now();
+        for n in 0..REMEMBERED {
+            throttle.failed(Some(&jid(&format!("{n}@b"))), None, start);
+        }
+        let next = start + Duration::from_millis(1);
+        (0..30).for_each(|_| throttle.failed(Some(&alice), from, next));
+        assert_eq!(throttle.check(&alice, from, next), None);
+        let state = throttle.state();
+        assert!(state.pairs.of.len() <= REMEMBERED && state.accounts.of.len() <= REMEMBERED);
+        assert!(state.unsent.len() <= UNSENT);
     }
 
     #[test]
     fn a_limit_of_zero_is_no_limit() {
         let throttle = Throttle::new(0);
-        let (bob, from) = (BareJid::new("bob@b").unwrap(), "::1".parse().ok());
+        let (bob, from) = (jid("bob@b"), address("::1"));
         let now = Instant::now();
         (0..1000).for_each(|_| throttle.failed(Some(&bob), from, now));
-        assert!(throttle.check(&bob, from, now).is_some());
+        assert_eq!(throttle.check(&bob, from, now), Some(Duration::ZERO));
     }
 }

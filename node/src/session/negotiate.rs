@@ -235,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             } => {
                 self.app.metrics.login(LoginResult::Failed);
                 self.app
+                    .failures
                     .logins
                     .failed(account.as_ref(), Some(self.address), clock::instant());
             }
@@ -247,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             return self.machine.credentials(None);
         };
         let address = Some(self.address);
-        let Some(delay) = self.app.logins.check(&account, address, clock::instant()) else {
+        let Some(delay) = self.app.failures.logins.check(&account, address, clock::instant()) else {
             self.app.metrics.login(LoginResult::Throttled);
             return self.machine.credentials_unavailable();
         };

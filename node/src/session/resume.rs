@@ -28,6 +28,9 @@ use crate::metrics::ResumeResult;
 /// How long this node's replica may lag behind the leader that answered (SM-60).
 const LAG: Duration = Duration::from_secs(10);
 
+/// What a client hears that has too often asked for sessions that do not exist.
+const TOO_MANY: &str = "too many failed resumptions, try again in a minute";
+
 /// A connection's entry in the directory, taken back unless it comes to a session.
 pub struct Entered {
     app: Arc<App>,
@@ -141,21 +144,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Takes an old session over. On `None` the machine has been told.
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
-        let throttle = &self.app.resumes;
-        let address = Some(self.address);
-        if throttle
-            .check(&account, address, clock::instant())
-            .is_none()
-        {
-            // Not `<failed/>`: no client asks twice, and this session may be a good one.
-            self.machine
-                .fail(StreamError::new(Condition::ResourceConstraint));
-            return None;
-        }
         let smid = SmId(previd.as_str().into());
         match self.refused(&account, &smid).await {
             Ok(None) => {}
-            Ok(Some(h)) => return self.not_resumed(&account, h),
+            Ok(Some(h)) => return self.not_resumed(&account, h).await,
             Err(error) => return self.undecided(Some(error)),
         }
         let mut entered = Entered::new(&self.app, &account);
@@ -169,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let outcome = self.app.cluster.propose(&account, command).await;
         let (session, epoch) = match outcome {
             Ok(Outcome::Resumed { session, epoch }) => (session, epoch),
-            Ok(Outcome::NotResumed { h }) => return self.not_resumed(&account, h),
+            Ok(Outcome::NotResumed { h }) => return self.not_resumed(&account, h).await,
             Ok(Outcome::CountTooHigh { h, sent }) => {
                 self.app.metrics.resume(ResumeResult::CountTooHigh);
                 self.machine.fail(CountTooHigh { h, sent }.into());
@@ -213,10 +205,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         }
     }
 
-    fn not_resumed(&mut self, account: &BareJid, h: Option<u32>) -> Option<Opening> {
+    /// Only now, when the state has said that there is nothing to resume, do earlier failures matter: they
+    /// slow the answer down, and when there were too many of them the stream ends (T-40).
+    async fn not_resumed(&mut self, account: &BareJid, h: Option<u32>) -> Option<Opening> {
         self.app.metrics.resume(ResumeResult::NotFound);
-        let (throttle, address) = (&self.app.resumes, Some(self.address));
+        let (throttle, address) = (&self.app.failures.resumes, Some(self.address));
+        let delay = throttle.check(account, address, clock::instant());
         throttle.failed(Some(account), address, clock::instant());
+        let Some(delay) = delay else {
+            let error = StreamError::new(Condition::PolicyViolation);
+            self.machine.fail(error.with_text(TOO_MANY));
+            return None;
+        };
+        tokio::time::sleep(delay).await;
         self.machine.resume_failed(Failed {
             condition: Refusal::ItemNotFound,
             h,

@@ -1,0 +1,73 @@
+//! What failed, at this node and at the others.
+//!
+//! Nodes tell each other a few times a second what failed at them. That is best effort: whoever is cut
+//! off counts alone, and a node that starts begins at nothing.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cluster::Cluster;
+use serde::{Deserialize, Serialize};
+
+use super::Throttle;
+use super::throttle::Culprit;
+use crate::clock;
+use crate::config::Limits;
+
+/// How long failures gather before the others hear of them.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The counts of failed logins and resumptions.
+#[derive(Debug)]
+pub struct Failures {
+    /// Failed logins (T-26).
+    pub logins: Throttle,
+    /// Failed resumptions (T-40).
+    pub resumes: Throttle,
+}
+
+/// What one node tells the others.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    failed_logins: Vec<(Culprit, u32)>,
+    failed_resumes: Vec<(Culprit, u32)>,
+}
+
+impl Failures {
+    /// Counts against these limits.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            logins: Throttle::new(limits.logins_per_minute),
+            resumes: Throttle::new(limits.failed_resumes_per_minute),
+        }
+    }
+
+    /// Tells the others what fails here, for as long as this node runs.
+    pub async fn share(&self, cluster: &Cluster) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if let Some(told) = self.unsent() {
+                // Nobody has anything to answer, and whoever does not hear counts alone.
+                cluster.ask_others(&told).await;
+            }
+        }
+    }
+
+    fn unsent(&self) -> Option<Bytes> {
+        let told = Told {
+            failed_logins: self.logins.take_unsent(),
+            failed_resumes: self.resumes.take_unsent(),
+        };
+        let silent = told.failed_logins.is_empty() && told.failed_resumes.is_empty();
+        let written = serde_json::to_vec(&told).ok().filter(|_| !silent);
+        written.map(Bytes::from)
+    }
+
+    /// Another node tells what failed there.
+    pub fn hear(&self, told: &Told) {
+        let now: Instant = clock::instant();
+        self.logins.hear(&told.failed_logins, now);
+        self.resumes.hear(&told.failed_resumes, now);
+    }
+}
