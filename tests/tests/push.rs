@@ -1,11 +1,12 @@
 //! A client that is away is woken (XEP-0357), over real processes. The service that wakes it is a session of
-//! another account.
+//! another account, which has told the client that it may be asked.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proto::{Element, ns};
 use tests::client::Client;
 use tests::cluster::Cluster;
+use tests::until;
 
 const SERVICE: &str = "service@localhost/push";
 const BOB: &str = "bob@localhost";
@@ -15,6 +16,14 @@ async fn ask(client: &mut Client, payload: &str) {
     let iq = format!("<iq type='set' id='{id}'>{payload}</iq>");
     let answer = client.request(&iq, &id).await.unwrap();
     assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+}
+
+/// A session that takes requests of bob's: it has sent him its presence.
+async fn service(cluster: &Cluster) -> Client {
+    let mut service = cluster.client_with(0, "service", "push").await;
+    service.send(&format!("<presence to='{BOB}'/>")).await;
+    service.settle().await.unwrap();
+    service
 }
 
 async fn enable(client: &mut Client, node: &str) {
@@ -58,7 +67,7 @@ async fn answer(service: &mut Client, push: &Element, kind: &str, payload: &str)
 #[tokio::test]
 async fn im_104_im_105_a_service_is_told_while_the_client_is_away_and_until_it_wants_no_more() {
     let cluster = Cluster::start(1, &["alice", "bob", "service"], "").await;
-    let mut service = cluster.client_with(0, "service", "push").await;
+    let mut service = service(&cluster).await;
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(0, "bob").await;
     enable(&mut bob, "first").await;
@@ -111,10 +120,36 @@ async fn im_104_im_105_a_service_is_told_while_the_client_is_away_and_until_it_w
 }
 
 #[tokio::test]
+async fn im_d_a_stranger_s_session_is_not_asked_by_a_push() {
+    let cluster = Cluster::start(1, &["alice", "bob", "service"], "").await;
+    let mut stranger = cluster.client_with(0, "service", "push").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(0, "bob").await;
+    enable(&mut bob, "planted").await;
+    bob.close().await.unwrap();
+    alice.say(BOB, "wakes whom he named").await;
+    alice.settle().await.unwrap();
+    until("the push is carried out", async || {
+        let (_, page) = cluster.get(0, "/metrics").await.unwrap();
+        page.contains("holdfast_pending_effects 0\n")
+    })
+    .await;
+    let ping = "<iq type='get' id='more' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+    stranger.send(ping).await;
+    loop {
+        let stanza = stranger.stanza().await.unwrap();
+        assert!(stanza.child("pubsub", ns::PUBSUB).is_none(), "{stanza:?}");
+        if stanza.attr("id") == Some("more") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_nobody_writes_to_is_woken_before_its_session_expires() {
     let extra = "[sm]\nhibernation_time = \"4s\"\npush_hibernation_time = \"6s\"\n";
     let cluster = Cluster::start(3, &["bob", "service"], extra).await;
-    let mut service = cluster.client_with(0, "service", "push").await;
+    let mut service = service(&cluster).await;
     let mut bob = cluster.client(1, "bob").await;
     enable(&mut bob, "only").await;
     bob.wire.cut();

@@ -15,7 +15,7 @@ use crate::services::roster::{self, element, removal};
 use crate::storage::{Change, RosterItem, StorageError, Subscription, Updated};
 
 /// What a stored subscription request may measure; of a bigger one its wording is dropped (IM-32).
-const MAX_REQUEST: usize = 4096;
+const MAX_REQUEST: usize = 1024;
 
 /// A contact as one user's roster has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -208,12 +208,25 @@ pub async fn remove(
 
 /// `viewer` may see the presence of `account`.
 pub async fn sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StanzaError> {
-    let item = edge
-        .storage
-        .contact(account, viewer)
-        .await
-        .map_err(|error| failure(&error))?;
+    let seen = try_sees(edge, viewer, account).await;
+    seen.map_err(|error| failure(&error))
+}
+
+async fn try_sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StorageError> {
+    let item = edge.storage.contact(account, viewer).await?;
     Ok(item.is_some_and(|item| item.subscription.from()))
+}
+
+/// A request of `account`, or of the server in its name, on its way to a session of somebody: it carries
+/// what the rosters say about it, so that none is sent without (IM-D).
+pub async fn request(
+    edge: &Edge,
+    account: &BareJid,
+    to: &BareJid,
+    packet: Packet,
+) -> Result<Relay, StorageError> {
+    let permitted = to == account || try_sees(edge, account, to).await?;
+    Ok(Relay::Iq { packet, permitted })
 }
 
 /// Who may see the account, as far as they can be reached.

@@ -5,7 +5,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{IqType, Kind, Stanza};
 use proto::{BareJid, Jid};
 
-use super::{SessionContext, Target, contact, fail, target};
+use super::{SessionContext, Target, contact, fail, failure, target};
 use crate::hooks::{Scope, iq::dispatch};
 use crate::services::push;
 
@@ -48,14 +48,17 @@ async fn relay(
     session: Jid,
     stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
-    let account = session.bare();
-    let permitted = !request
-        || account == ctx.account
-        || contact::sees(&ctx.edge, &ctx.account, &account).await?;
-    Ok(vec![Action::Send(Relay::Iq {
-        packet: stanza.pack(),
-        permitted,
-    })])
+    let packet = stanza.pack();
+    let relay = match request {
+        true => contact::request(&ctx.edge, &ctx.account, &session.bare(), packet).await,
+        // An answer passes: the shard knows which ones are awaited.
+        false => Ok(Relay::Iq {
+            packet,
+            permitted: true,
+        }),
+    };
+    let relay = relay.map_err(|error| failure(&error))?;
+    Ok(vec![Action::Send(relay)])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use proto::payload::form::{Form, FormType};
 use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
-use crate::router::Edge;
+use crate::router::{Edge, contact};
 use crate::storage::{Registration, StorageError};
 
 /// The form that sums up what came.
@@ -37,11 +37,16 @@ pub async fn publish(
     let near = registrations
         .iter()
         .filter(|r| edge.serves(r.service.domain()));
-    let requests = near.map(|registration| Relay::Iq {
-        packet: request(account, registration, &summary),
-        permitted: true,
-    });
-    Ok(requests.collect())
+    let mut requests = Vec::new();
+    for registration in near {
+        let (packet, service) = (
+            request(account, registration, &summary),
+            &registration.service,
+        );
+        // A user who gives a stranger's address as a service's may ask that stranger no more than otherwise.
+        requests.push(contact::request(edge, account, &service.bare(), packet).await?);
+    }
+    Ok(requests)
 }
 
 fn summary(edge: &Edge, count: u32, message: Option<&Packet>) -> Form {
@@ -108,6 +113,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::router::testing::{bare, edge, says, session, xml};
+    use crate::storage::{Change, RosterItem, Subscription};
     use proto::stanza::MessageType;
 
     async fn pushed(push: config::Push, options: &str) -> Vec<String> {
@@ -168,6 +174,39 @@ mod tests {
             assert!(request.contains(told), "{request}");
         }
         assert!(!request.contains("publish-options"), "{request}");
+    }
+
+    /// Whether the request to this service may pass into the session that has its address.
+    async fn passes(service: &str, befriended: bool) -> bool {
+        let edge = edge().await;
+        let alice = session(&edge, "alice@example.org/desk");
+        let enable =
+            format!("<iq type='set' id='1'><enable xmlns='urn:xmpp:push:0' jid='{service}'/></iq>");
+        says(&alice, &enable).await;
+        if befriended {
+            let (bob, alice) = (bare("bob@example.org"), bare("alice@example.org"));
+            let seen = RosterItem {
+                listed: true,
+                subscription: Subscription::From,
+                ..RosterItem::new(alice.clone())
+            };
+            let granted = edge
+                .storage
+                .update_contact(&bob, &alice, None, |_| Change::Put(seen));
+            granted.await.unwrap();
+        }
+        let relays = publish(&edge, &bare("alice@example.org"), "desk", 1, None).await;
+        match &relays.unwrap()[..] {
+            [Relay::Iq { permitted, .. }] => *permitted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn im_d_a_push_reaches_no_session_that_its_account_may_not_ask() {
+        assert!(!passes("bob@example.org/on", false).await);
+        assert!(passes("bob@example.org/on", true).await);
+        assert!(passes("alice@example.org/other", false).await);
     }
 
     #[tokio::test]
