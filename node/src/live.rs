@@ -47,6 +47,7 @@ impl Live {
             ("storage", next.storage == fresh.storage),
             ("archive", next.archive == fresh.archive),
             ("limits", next.limits == fresh.limits),
+            ("quotas", next.quotas == fresh.quotas),
             ("push", next.push == fresh.push),
             ("redis", next.redis.is_some() == fresh.redis.is_some()),
             ("cluster", next.cluster == fresh.cluster),

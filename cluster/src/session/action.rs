@@ -8,8 +8,15 @@ use super::carbon::Direction;
 use super::state::ShardState;
 use super::*;
 
-/// More entries of directed presence than this are not remembered (T-51).
-const MAX_DIRECTED: usize = 500;
+impl Session {
+    /// Whether directed presence to this address can be remembered.
+    fn has_place(&self, to: &Jid, settings: &Settings) -> bool {
+        let bytes = || self.directed.iter().map(|jid| jid.as_str().len() as u64);
+        self.directed.contains(to)
+            || (self.directed.len() < settings.max_directed as usize
+                && bytes().sum::<u64>() + to.as_str().len() as u64 <= settings.max_directed_bytes)
+    }
+}
 
 impl ShardState {
     pub(super) fn inbound(&mut self, inbound: Inbound, out: &mut Vec<Output>) -> Outcome {
@@ -134,11 +141,14 @@ impl ShardState {
         let Some(to) = packet.header.to.clone() else {
             return;
         };
+        let settings = self.settings;
         if let Some(session) = self.session_mut(jid) {
             match packet.header.kind {
-                Kind::Presence(PresenceType::Available)
-                    if session.directed.len() < MAX_DIRECTED =>
-                {
+                // One that is not remembered would never be taken back: it is not sent either (T-51).
+                Kind::Presence(PresenceType::Available) if !session.has_place(&to, &settings) => {
+                    return self.bounce(&packet, Condition::PolicyViolation, out);
+                }
+                Kind::Presence(PresenceType::Available) => {
                     session.directed.insert(to.clone());
                 }
                 Kind::Presence(PresenceType::Unavailable) => {
@@ -186,6 +196,46 @@ impl ShardState {
         }
         for relay in completed.relays {
             self.send(relay, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, packet, stanzas};
+    use super::*;
+
+    const ALICE: &str = "alice@example.org/a";
+
+    /// Alice directs presence to so many addresses of bob's; how many she is told are too many.
+    fn refused(settings: impl Fn(&mut Settings), count: usize) -> usize {
+        let mut stage = Stage::new();
+        settings(&mut stage.settings);
+        stage.bind(ALICE, None);
+        stage.bind("bob@example.org/00", Some(0));
+        let mut refused = 0;
+        for n in 0..count {
+            let to = format!("bob@example.org/{n:02}");
+            let kind = Kind::Presence(PresenceType::Available);
+            for _ in 0..2 {
+                let outputs = stage.act(ALICE, Action::Directed(packet(kind, ALICE, Some(&to))));
+                let error = (ALICE.to_owned(), Kind::Presence(PresenceType::Error));
+                refused += usize::from(stanzas(&outputs).contains(&error));
+            }
+        }
+        let session = stage.state.session(&ALICE.parse().expect("valid"));
+        let directed = session.expect("bound").directed.len();
+        assert_eq!(directed + refused / 2, count, "what is sent is remembered");
+        refused / 2
+    }
+
+    #[test]
+    fn t_51_directed_presence_is_bounded_in_number_and_bytes_and_the_client_is_told() {
+        for (count, expect) in [(2, 0), (3, 0), (4, 1)] {
+            assert_eq!(refused(|settings| settings.max_directed = 3, count), expect);
+            // Eighteen bytes each.
+            let bytes = |settings: &mut Settings| settings.max_directed_bytes = 3 * 18;
+            assert_eq!(refused(bytes, count), expect);
         }
     }
 }

@@ -44,6 +44,12 @@ pub struct Settings {
     pub max_queue_ids: u32,
     /// Bytes that may wait for the database and for other shards before senders are refused. 0 = no limit.
     pub max_backlog_bytes: u64,
+    /// Bytes that all sessions of one account hold together, before each is held to its share. 0 = no limit.
+    pub max_account_queue_bytes: u64,
+    /// Addresses that one session's directed presence is remembered for (T-51).
+    pub max_directed: u32,
+    /// Their bytes.
+    pub max_directed_bytes: u64,
 }
 
 impl Default for Settings {
@@ -60,6 +66,9 @@ impl Default for Settings {
             max_queue_bytes: 8 << 20,
             max_queue_ids: 50_000,
             max_backlog_bytes: 64 << 20,
+            max_account_queue_bytes: 32 << 20,
+            max_directed: 500,
+            max_directed_bytes: 64 << 10,
         }
     }
 }

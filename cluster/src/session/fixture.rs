@@ -19,7 +19,7 @@ fn mids() -> Vec<Mid> {
     vec![Mid::new(7, 7), Mid::new(1_700_000_000_000, 1 << 79)]
 }
 
-/// Each value differs from the others and from the default.
+/// Each value differs from the others and from the default, but for those that version 1 did not have.
 pub(crate) fn settings() -> Settings {
     Settings {
         max_hibernated_sessions: 3,
@@ -33,6 +33,7 @@ pub(crate) fn settings() -> Settings {
         max_queue_bytes: 9 << 20,
         max_queue_ids: 10_000,
         max_backlog_bytes: 11 << 20,
+        ..Settings::default()
     }
 }
 

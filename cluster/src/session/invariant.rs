@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::Jid;
 
+use super::command::Settings;
 use super::state::{Session, ShardState};
 use super::ticket::Later;
 use crate::id::Mid;
@@ -62,7 +63,7 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
     if session.owner.is_some() && session.sent != next {
         return Some("an owned session has stanzas without a number");
     }
-    if session.is_stuck(&state.settings) {
+    if session.is_stuck(&moving(state.settings)) {
         return Some("it has room, and what waits behind its queue does not move");
     }
     if let Some(fetching) = &session.behind.fetching
@@ -77,6 +78,15 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
         return Some("the bytes of its queue are miscounted");
     }
     None
+}
+
+/// The bounds below which nothing waits behind a queue. Where an account's sessions share a bound, what others
+/// hold changes by itself: there a session is sure to move on only when its own queue is empty.
+fn moving(mut settings: Settings) -> Settings {
+    if settings.max_account_queue_bytes != 0 {
+        settings.max_queue_bytes = 1;
+    }
+    settings
 }
 
 fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {

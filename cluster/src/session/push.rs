@@ -20,6 +20,9 @@ use super::*;
 /// A client gets no second push within so many milliseconds.
 const PAUSE: u64 = 1_000;
 
+/// Clients of one account that are remembered: as many as there may be registrations.
+const CLIENTS: usize = 64;
+
 /// A client that can be woken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pushing {
@@ -39,6 +42,17 @@ impl ShardState {
             return self.no_push(&account, resource);
         }
         let user = self.users.or_default(account);
+        if user.push.len() >= CLIENTS && !user.push.contains_key(resource) {
+            // A hint that is out of date may be among them, and one without a session is likely to be it. If it
+            // is not, its client is woken again once it registers anew.
+            let sessions = &user.sessions;
+            let mut clients = user.push.keys();
+            let one = clients.find(|r| sessions.get(r).is_none());
+            let one = one.or_else(|| user.push.keys().next());
+            if let Some(one) = one.cloned() {
+                user.push.remove(&one);
+            }
+        }
         user.push.entry(resource.into()).or_default();
     }
 
@@ -349,6 +363,21 @@ mod tests {
         assert_eq!(pushes(&stage), []);
         pass(&mut stage, 301_000);
         assert!(stage.state.sessions(&jid(BOB).bare()).is_empty());
+    }
+
+    #[test]
+    fn t_54_clients_that_come_and_go_with_their_registrations_take_bounded_memory() {
+        let mut stage = stage();
+        for n in 0..CLIENTS + 10 {
+            let session = format!("bob@example.org/{n}");
+            stage.bind(&session, None);
+            stage.act(&session, Action::Push(true));
+            stage.lose(&session);
+        }
+        let user = stage.state.users.get(&jid(BOB).bare()).expect("bound");
+        assert_eq!(user.push.len(), CLIENTS);
+        assert!(user.push.contains_key("b"), "the one that is here stays");
+        assert!(user.push.contains_key("73"), "and the newest");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A session's queue: what is numbered, and behind it what is not yet.
 //!
 //! The first part is what the client may have been sent: whole stanzas, each with a number that never
-//! changes. It holds no more than `max_queue_stanzas` and `max_queue_bytes`. What comes beyond that stands
+//! changes. It holds no more than `max_queue_stanzas`, `max_queue_bytes` and, with those of the account's other
+//! sessions, `max_account_queue_bytes`. What comes beyond that stands
 //! behind it without a number ([`Later`]), and moves up when acknowledgements have made room:
 //!
 //! - a message that the archive shows, or that is to be kept for the user (then a hidden row is written),
@@ -165,7 +166,7 @@ impl ShardState {
     }
 
     fn line_up(&mut self, jid: &Jid, entrant: Entrant, out: &mut Vec<Output>) {
-        let settings = self.settings;
+        let settings = self.share_of(jid);
         let (Entrant::Original(item) | Entrant::Carbon(item, _)) = &entrant;
         let Some(session) = self.session_mut(jid) else {
             // It ended since it was chosen: what goes for its queue goes for this.
@@ -225,12 +226,33 @@ impl ShardState {
     /// The session's queue has reached its bounds.
     pub(super) fn is_over(&self, jid: &Jid) -> bool {
         let load = self.session(jid).map(Session::load);
-        load.is_some_and(|(stanzas, bytes)| self.settings.is_over(stanzas, bytes))
+        load.is_some_and(|(stanzas, bytes)| self.share_of(jid).is_over(stanzas, bytes))
+    }
+
+    /// The settings with the bytes that this session may hold: no more than the others of its account leave,
+    /// but never less than its equal share, so that one that is away takes nothing from one that reads. All
+    /// together hold no more than twice what the account may have.
+    fn share_of(&self, jid: &Jid) -> Settings {
+        let mut settings = self.settings;
+        let most = settings.max_account_queue_bytes;
+        let Some(user) = self.users.get(&jid.bare()).filter(|_| most != 0) else {
+            return settings;
+        };
+        let others = user.sessions.iter();
+        let others = others.filter(|(resource, _)| Some(*resource) != jid.resource());
+        let taken: u64 = others.map(|(_, session)| session.load().1).sum();
+        let equal = most / user.sessions.len().max(1) as u64;
+        let share = most.saturating_sub(taken).max(equal).max(1);
+        settings.max_queue_bytes = match settings.max_queue_bytes {
+            0 => share,
+            own => own.min(share),
+        };
+        settings
     }
 
     /// There is no room for stanzas that nothing can stand for.
     fn is_full(&self, jid: &Jid) -> bool {
-        let most = self.settings.max_queue_bytes;
+        let most = self.share_of(jid).max_queue_bytes;
         most != 0
             && self
                 .session(jid)
@@ -239,7 +261,7 @@ impl ShardState {
 
     /// With so many more bytes the session would end.
     fn is_brimful(&self, jid: &Jid, more: u64) -> bool {
-        let most = self.settings.max_queue_bytes.saturating_mul(2);
+        let most = self.share_of(jid).max_queue_bytes.saturating_mul(2);
         let held = self.session(jid).map_or(0, |s| s.behind.later_bytes);
         most != 0 && held.saturating_add(more) > most
     }
@@ -284,7 +306,7 @@ impl ShardState {
 
     /// Moves up what stands behind the queue, as far as there is room.
     pub(super) fn refill(&mut self, jid: &Jid, out: &mut Vec<Output>) {
-        let settings = self.settings;
+        let settings = self.share_of(jid);
         while let Some(session) = self.session_mut(jid).filter(|s| s.is_stuck(&settings)) {
             if let Some(Later::Ticket(_)) = session.behind.later.front() {
                 return self.read_back(jid);

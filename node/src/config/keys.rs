@@ -51,6 +51,23 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "backlog_bytes",
         ],
     ),
+    (
+        "quotas",
+        &[
+            "roster_contacts",
+            "roster_groups",
+            "roster_bytes",
+            "roster_requests",
+            "private_elements",
+            "private_bytes",
+            "vcard_bytes",
+            "push_registrations",
+            "push_bytes",
+            "queue_bytes",
+            "directed_presence",
+            "directed_presence_bytes",
+        ],
+    ),
     ("redis", &["url"]),
     (
         "cluster",

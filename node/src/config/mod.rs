@@ -13,6 +13,7 @@
 mod cluster;
 mod error;
 mod keys;
+mod quotas;
 mod section;
 mod source;
 mod storage;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule};
+pub use quotas::Quotas;
 pub use section::{
     Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Push, Redis, Sm, Tls,
 };
@@ -56,6 +58,8 @@ pub struct Config {
     pub push: Push,
     /// Rates and counts.
     pub limits: Limits,
+    /// What one account may take.
+    pub quotas: Quotas,
     /// Counts that the cluster shares. Absent: the shards hold them.
     pub redis: Option<Redis>,
     /// The other nodes. Absent: this node is alone.
@@ -112,6 +116,9 @@ impl Config {
             max_queue_bytes: self.sm.max_queue_bytes,
             max_queue_ids: self.sm.max_queue_ids,
             max_backlog_bytes: self.limits.backlog_bytes,
+            max_account_queue_bytes: self.quotas.queue_bytes,
+            max_directed: self.quotas.directed_presence,
+            max_directed_bytes: self.quotas.directed_presence_bytes,
             ..::cluster::session::Settings::default()
         }
     }
@@ -176,6 +183,7 @@ impl Config {
         self.c2s.settle()?;
         self.auth.settle()?;
         self.sm.settle()?;
+        self.quotas.settle()?;
         self.log.settle()?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;
@@ -228,17 +236,39 @@ mod tests {
     fn the_example_holds_every_key() {
         let config = load(EXAMPLE, &[], &[]).unwrap();
         assert_eq!(config.sm.hibernation_time.as_secs(), 300);
+        assert_eq!(config.quotas, Quotas::default());
         assert_eq!(config.cluster.unwrap().node_id, Some(1));
-        let table: toml::Table = EXAMPLE.parse().unwrap();
-        for (section, keys) in keys::SECTIONS {
-            for key in *keys {
-                let section = table.get(*section).and_then(|section| section.get(key));
-                let elsewhere = ["domains", "discovery", "ca", "certificate", "key"];
-                let hidden = ["node_id_from_hostname", "first_count", "trusted_proxies"];
-                assert!(
-                    section.is_some() || elsewhere.contains(key) || hidden.contains(key),
-                    "{key}"
-                );
+        // A key that excludes another one stands there as a comment.
+        let text = EXAMPLE.replace("# ", "");
+        let mut section = "";
+        let mut found = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                section = name;
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                found.insert((section, key));
+            }
+        }
+        let keys = keys::SECTIONS
+            .iter()
+            .flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
+        for key in keys.chain(keys::TOP.iter().map(|key| ("", *key))) {
+            assert!(found.contains(&key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_bounded_on_both_sides() {
+        for (key, one_less, one_more) in [
+            ("roster_contacts", "0", "10001"),
+            ("roster_bytes", "999", "409601"),
+            ("vcard_bytes", "999", "262145"),
+            ("queue_bytes", "65535", "1099511627777"),
+            ("directed_presence", "0", "5001"),
+        ] {
+            for value in [one_less, one_more] {
+                let set = format!("quotas.{key}={value}");
+                refused("", &[&set], &[], &[&format!("quotas.{key}"), "between"]);
             }
         }
     }

@@ -192,9 +192,10 @@ pub(crate) fn fail<T>(condition: Condition) -> Result<T, StanzaError> {
 /// there is too much of something, the same may succeed later.
 pub(crate) fn failure(error: &StorageError) -> StanzaError {
     match error {
-        StorageError::RosterFull(_) | StorageError::Oversize(_) => {
-            StanzaError::new(Condition::ResourceConstraint)
+        StorageError::Full(full) => {
+            StanzaError::new(Condition::ResourceConstraint).with_text(full.to_string())
         }
+        StorageError::Oversize(_) => StanzaError::new(Condition::ResourceConstraint),
         _ => {
             tracing::warn!(%error, "a stanza cannot be resolved");
             StanzaError::new(Condition::InternalServerError).with_type(ErrorType::Wait)

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use super::{ArchiveTail, Edge, Presences, SessionContext, resolve};
 use crate::auth::Accounts;
-use crate::config::{Archive, Push};
+use crate::config::{Archive, Push, Quotas};
 use crate::hooks::Registry;
 use crate::services::{self, Quota, effects};
 use crate::storage::{AccountKeys, Storage};
@@ -49,7 +49,12 @@ impl Presences for AllOn {
 
 /// An edge with [`ACCOUNTS`] and nothing else.
 pub(crate) async fn edge() -> Arc<Edge> {
-    let storage = Storage::in_memory().await.unwrap();
+    edge_with(&Quotas::default()).await
+}
+
+/// The same for accounts of these quotas.
+pub(crate) async fn edge_with(quotas: &Quotas) -> Arc<Edge> {
+    let storage = Storage::in_memory().await.unwrap().with_quotas(quotas);
     let keys = AccountKeys {
         sha1: None,
         sha256: None,

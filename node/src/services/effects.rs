@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
 use cluster::{Mid, ShardId};
+use proto::stanza::error::{self, Condition, StanzaError};
 use proto::stanza::{Kind, Packet, Stanza};
 use proto::{BareJid, Jid, ns};
 
@@ -200,7 +201,13 @@ async fn subscription(
         return Ok(nothing(effect));
     }
     let repeat = format!("{shard}/{}", effect.id.0);
-    let received = contact::received(edge, &account, &peer, request, packet, &repeat).await?;
+    let received = contact::received(edge, &account, &peer, request, packet, &repeat).await;
+    let received = match received {
+        Ok(received) => received,
+        // The stanza has been acknowledged: its sender is told that it came to nothing.
+        Err(StorageError::Full(_)) => return Ok(followed_by(effect, returned(packet, &peer))),
+        Err(error) => return Err(error),
+    };
 
     let mut relays = Vec::new();
     if received.hides {
@@ -232,6 +239,17 @@ async fn subscription(
     Ok(followed_by(effect, relays))
 }
 
+/// Tells whoever asks that there is no room for what they ask.
+fn returned(packet: &Packet, peer: &BareJid) -> Vec<Relay> {
+    let error = StanzaError::new(Condition::ResourceConstraint);
+    let reply = error::reply(&packet.header, &error);
+    let relay = |packet| Relay::Presence {
+        packet,
+        to: vec![peer.into()],
+    };
+    reply.into_iter().map(relay).collect()
+}
+
 /// What is asked, of whom and by whom.
 fn parties(packet: &Packet) -> Option<(Request, BareJid, BareJid)> {
     let Kind::Presence(kind) = packet.header.kind else {
@@ -248,7 +266,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::router::testing::{bare, edge};
+    use crate::config::Quotas;
+    use crate::router::testing::{bare, edge, edge_with, perform as perform_one};
     use cluster::id::EffectId;
     use proto::Element;
     use proto::stanza::{MessageType, PresenceType};
@@ -293,6 +312,28 @@ mod tests {
         let found: Vec<_> = fetch.messages.iter().map(|m| (m.mid, m.archived)).collect();
         assert_eq!(found, [(Mid(2), false), (Mid(1), true)]);
         assert_eq!(perform(&edge, ShardId(0), pending(effects)).await, done);
+    }
+
+    #[tokio::test]
+    async fn t_52_who_asks_a_user_with_too_many_open_requests_is_told() {
+        let quotas = Quotas {
+            roster_requests: 1,
+            ..Quotas::default()
+        };
+        let edge = edge_with(&quotas).await;
+        let asks = |from: &str| {
+            let stanza = Stanza::new(Kind::Presence(PresenceType::Subscribe));
+            let stanza = stanza.with_from(from.parse().unwrap());
+            Effect::Subscription(stanza.with_to("alice@example.org".parse().unwrap()).pack())
+        };
+        let first = perform_one(&edge, 1, asks("bob@example.org")).await;
+        assert!(matches!(first[..], [Relay::Notice { .. }]), "{first:?}");
+        let second = perform_one(&edge, 2, asks("carol@example.org")).await;
+        let [Relay::Presence { packet, to }] = &second[..] else {
+            panic!("{second:?}")
+        };
+        assert_eq!(packet.header.kind, Kind::Presence(PresenceType::Error));
+        assert_eq!(to, &["carol@example.org".parse::<Jid>().unwrap()]);
     }
 
     #[tokio::test]

@@ -21,8 +21,6 @@ pub const SERVICE: Service = Service::new("roster", &[], register);
 
 /// What a name or a group may measure (IM-19).
 const MAX_TEXT: usize = 1023;
-/// How many groups a contact may be in (IM-19).
-const MAX_GROUPS: usize = 64;
 /// Changes that are sent one by one; beyond that the whole roster is less work for both sides.
 const MAX_CHANGES: usize = 50;
 
@@ -77,6 +75,9 @@ async fn edit(request: Request<Set>) -> Result<Reply, StanzaError> {
     let (edge, account) = (&request.edge, &request.account);
     match change {
         Change::Put { name, groups } => {
+            if groups.len() as u64 > edge.storage.quotas().roster_groups {
+                return fail(Condition::NotAcceptable);
+            }
             let push = contact::put(edge, account, &jid, name, groups).await?;
             Ok(Reply::empty().after_all(push.map(Action::Send)))
         }
@@ -247,11 +248,8 @@ fn groups(item: &Element) -> Result<Vec<String>, StanzaError> {
     if !groups.iter().all(|group| seen.insert(group)) {
         return fail(Condition::BadRequest);
     }
-    if groups.len() > MAX_GROUPS
-        || groups
-            .iter()
-            .any(|group| group.is_empty() || group.len() > MAX_TEXT)
-    {
+    let unfit = |group: &String| group.is_empty() || group.len() > MAX_TEXT;
+    if groups.iter().any(unfit) {
         return fail(Condition::NotAcceptable);
     }
     Ok(groups)
@@ -260,9 +258,10 @@ fn groups(item: &Element) -> Result<Vec<String>, StanzaError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Quotas;
     use crate::router::SessionContext;
     use crate::router::subscription::State;
-    use crate::router::testing::{acts, edge, says, session, settle};
+    use crate::router::testing::{acts, edge, edge_with, says, session, settle};
 
     #[track_caller]
     fn check(items: &str, expect: Result<Set, Condition>) {
@@ -320,10 +319,34 @@ mod tests {
             &format!("<item jid='a@b' name='{long}'/>"),
             Err(Condition::NotAcceptable),
         );
-        let many: String = (0..=MAX_GROUPS)
-            .map(|n| format!("<group>{n}</group>"))
-            .collect();
-        check(&within(&many), Err(Condition::NotAcceptable));
+    }
+
+    #[tokio::test]
+    async fn im_19_a_contact_is_in_as_many_groups_as_the_quota_says_and_no_more() {
+        let quotas = Quotas {
+            roster_groups: 3,
+            ..Quotas::default()
+        };
+        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        for (count, fits) in [(2, true), (3, true), (4, false)] {
+            let groups: String = (0..count).map(|n| format!("<group>{n}</group>")).collect();
+            let item = format!("<item jid='bob@example.org'>{groups}</item>");
+            let lines = ask(&ctx, "set", &item, "").await.concat();
+            assert_eq!(!lines.contains("<not-acceptable"), fits, "{lines}");
+        }
+    }
+
+    #[tokio::test]
+    async fn t_52_a_contact_too_many_is_refused_with_the_reason() {
+        let quotas = Quotas {
+            roster_contacts: 1,
+            ..Quotas::default()
+        };
+        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        ask(&ctx, "set", "<item jid='bob@example.org'/>", "").await;
+        let lines = ask(&ctx, "set", "<item jid='carol@example.org'/>", "").await;
+        assert!(lines.concat().contains("<resource-constraint"), "{lines:?}");
+        assert!(lines.concat().contains("at most 1 contacts"), "{lines:?}");
     }
 
     #[test]

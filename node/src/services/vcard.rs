@@ -10,9 +10,6 @@ use crate::router::{fail, failure};
 /// The service.
 pub const SERVICE: Service = Service::new("vcard", &[Xep(54, "1.3.0")], register);
 
-/// What a card may measure, written: an avatar of usual size, and text.
-const MAX_BYTES: usize = 128 * 1024;
-
 fn register(setup: &mut Setup<'_>) {
     setup.iq_get(&[Scope::Account, Scope::Contact], read);
     setup.iq_set(&[Scope::Account], write);
@@ -39,12 +36,12 @@ async fn read(request: Request<Read>) -> Result<Element, StanzaError> {
 }
 
 async fn write(request: Request<Card>) -> Result<Empty, StanzaError> {
-    let account: &BareJid = &request.account;
-    let stored = request
-        .edge
-        .storage
-        .set_vcard(account, &request.payload.0)
-        .await;
+    let (account, storage): (&BareJid, _) = (&request.account, &request.edge.storage);
+    let Card(xml) = &request.payload;
+    if xml.len() as u64 > storage.quotas().vcard_bytes {
+        return fail(Condition::ResourceConstraint);
+    }
+    let stored = storage.set_vcard(account, xml).await;
     stored.map(|()| Empty).map_err(|error| failure(&error))
 }
 
@@ -63,9 +60,31 @@ impl Payload for Card {
     fn decode(element: &Element) -> Result<Self, StanzaError> {
         let mut xml = String::new();
         element.write("", &mut xml);
-        if xml.len() > MAX_BYTES {
-            return fail(Condition::ResourceConstraint);
-        }
         Ok(Self(xml))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Quotas;
+    use crate::router::testing::{edge_with, says, session};
+
+    #[tokio::test]
+    async fn t_54_a_card_may_be_as_large_as_the_quota_and_no_larger() {
+        let card = |bytes: usize| {
+            let around = "<vCard xmlns='vcard-temp'><FN></FN></vCard>".len();
+            let name = "x".repeat(bytes - around);
+            format!("<vCard xmlns='vcard-temp'><FN>{name}</FN></vCard>")
+        };
+        let quotas = Quotas {
+            vcard_bytes: 1_000,
+            ..Quotas::default()
+        };
+        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        for (bytes, fits) in [(999, true), (1_000, true), (1_001, false)] {
+            let set = format!("<iq type='set' id='1'>{}</iq>", card(bytes));
+            let answer = says(&ctx, &set).await.concat();
+            assert_eq!(!answer.contains("<resource-constraint"), fits, "{answer}");
+        }
     }
 }

@@ -369,6 +369,18 @@ impl Transaction {
         })
     }
 
+    /// Keeps out other transactions that lock the same name, until the end of this one.
+    pub(super) async fn lock(&mut self, name: &str) -> Result<(), StorageError> {
+        match self {
+            // It began with the lock of the whole file.
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(_) => {
+                let sql = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended($1, 0))";
+                self.rows(sql, vec![name.into()]).await.map(drop)
+            }
+        }
+    }
+
     /// Runs several statements without values.
     pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), StorageError> {
         match self {

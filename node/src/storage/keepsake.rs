@@ -3,7 +3,7 @@
 use proto::BareJid;
 
 use super::Storage;
-use super::error::StorageError;
+use super::error::{Full, StorageError};
 
 /// When an account's last session ended, and what it said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,17 +49,40 @@ impl Storage {
         row.map(|row| row.text(0)).transpose()
     }
 
-    /// Replaces a private element of the account.
+    /// Replaces a private element of the account, if there is room for it. One that takes no more than the
+    /// one before always has room.
     pub async fn set_private(
         &self,
         account: &BareJid,
         key: &str,
         xml: &str,
     ) -> Result<(), StorageError> {
+        let mut transaction = self.database.begin().await?;
+        transaction.lock(account.as_str()).await?;
+        // Their sizes are compared as they are counted: keys are texts of the client's as well.
+        let sql = "SELECT name, CAST(octet_length(name) + octet_length(xml) AS BIGINT) \
+                   FROM private_xml WHERE account = $1";
+        let rows = transaction.rows(sql, vec![account.as_str().into()]).await?;
+        let (mut elements, mut bytes, mut own) = (0, 0, None);
+        for row in &rows {
+            let size = row.count(1)?;
+            match row.text(0)? == key {
+                true => own = Some(size),
+                false => (elements, bytes) = (elements + 1, bytes + size),
+            }
+        }
+        let (size, quotas) = ((key.len() + xml.len()) as u64, &self.quotas);
+        if own.is_none() && elements >= quotas.private_elements {
+            return Err(Full::PrivateElements(quotas.private_elements).into());
+        }
+        if own.is_none_or(|own| size > own) && bytes + size > quotas.private_bytes {
+            return Err(Full::PrivateBytes(quotas.private_bytes).into());
+        }
         let sql = "INSERT INTO private_xml (account, name, xml) VALUES ($1, $2, $3) \
                    ON CONFLICT (account, name) DO UPDATE SET xml = excluded.xml";
         let values = vec![account.as_str().into(), key.into(), xml.into()];
-        self.database.execute(sql, values).await.map(drop)
+        transaction.execute(sql, values).await?;
+        transaction.commit().await
     }
 
     /// When the account's last session ended, if one ever has (XEP-0012).
@@ -103,6 +126,7 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Quotas;
     use crate::storage::testing;
 
     fn alice() -> BareJid {
@@ -140,6 +164,36 @@ mod tests {
             assert_eq!(storage.private(&alice(), "%").await.unwrap(), None);
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn t_54_private_elements_are_bounded_in_number_and_bytes() {
+        for (bytes, fits) in [(9, false), (10, true), (11, true)] {
+            testing::each(async |storage| {
+                let storage = storage.with_quotas(&Quotas {
+                    private_bytes: bytes,
+                    private_elements: 2,
+                    ..Quotas::default()
+                });
+                let set = async |key: &str, xml: &str| match storage
+                    .set_private(&alice(), key, xml)
+                    .await
+                {
+                    Ok(()) => None,
+                    Err(StorageError::Full(full)) => Some(full),
+                    Err(other) => panic!("{other}"),
+                };
+                assert_eq!(set("1", "<a/>").await, None);
+                let refused = (!fits).then_some(Full::PrivateBytes(bytes));
+                assert_eq!(set("2", "<b/>").await, refused);
+                // What takes no more than what was there.
+                assert_eq!(set("1", "<c/>").await, None);
+                if fits {
+                    assert_eq!(set("3", "").await, Some(Full::PrivateElements(2)));
+                }
+            })
+            .await;
+        }
     }
 
     #[tokio::test]

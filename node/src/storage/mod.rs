@@ -23,7 +23,7 @@ mod secret;
 
 pub use account::{Account, AccountKeys, StoredKeys};
 pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
-pub use error::{Oversize, StorageError};
+pub use error::{Full, Oversize, StorageError};
 pub use keepsake::LastActivity;
 pub use push::Registration;
 pub use roster::{
@@ -32,12 +32,13 @@ pub use roster::{
 
 use database::Database;
 
-use crate::config::StorageUrl;
+use crate::config::{Quotas, StorageUrl};
 
 /// The database. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Storage {
     database: Database,
+    quotas: Quotas,
 }
 
 impl Storage {
@@ -54,14 +55,34 @@ impl Storage {
             StorageUrl::Sqlite(file) => Database::sqlite(file).await?,
             StorageUrl::Postgres(url) => Database::postgres(url.reveal()).await?,
         };
-        Ok(Self { database })
+        Ok(Self::over(database))
+    }
+
+    fn over(database: Database) -> Self {
+        Self {
+            database,
+            quotas: Quotas::default(),
+        }
+    }
+
+    /// Holds accounts to these from now on.
+    pub fn with_quotas(self, quotas: &Quotas) -> Self {
+        Self {
+            quotas: quotas.clone(),
+            ..self
+        }
+    }
+
+    /// What one account may take.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     /// An empty database in memory, for tests.
     pub async fn in_memory() -> Result<Self, StorageError> {
         let database = Database::sqlite_in_memory()?;
         schema::upgrade(&database).await?;
-        Ok(Self { database })
+        Ok(Self::over(database))
     }
 
     /// Whether the database answers.

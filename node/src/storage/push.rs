@@ -4,7 +4,7 @@ use proto::{BareJid, Jid};
 
 use super::Storage;
 use super::database::{Row, Value};
-use super::error::StorageError;
+use super::error::{Full, StorageError};
 
 /// A registration: the client `resource` of an account is woken through a node of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,25 +19,51 @@ pub struct Registration {
     pub options: Option<String>,
 }
 
+impl Registration {
+    /// What it takes of the account's room.
+    fn size(&self) -> usize {
+        let options = self.options.as_ref().map_or(0, String::len);
+        self.service.as_str().len() + self.node.len() + self.resource.len() + options
+    }
+}
+
 impl Storage {
-    /// Adds a registration, or replaces the one of the same service and node. Says whether the account had
-    /// room for it.
+    /// Adds a registration, or replaces the one of the same service and node, if there is room for it. Says
+    /// which client has none any more because of that.
     pub async fn enable_push(
         &self,
         account: &BareJid,
         registration: &Registration,
-        most: u64,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Option<String>, StorageError> {
         let Registration {
             service,
             node,
             resource,
             options,
         } = registration;
+        let mut transaction = self.database.begin().await?;
+        transaction.lock(account.as_str()).await?;
+        let sql = "SELECT service, node, resource, options FROM push WHERE account = $1";
+        let rows = transaction.rows(sql, vec![account.as_str().into()]).await?;
+        let mut others = Vec::with_capacity(rows.len());
+        let mut replaced = None;
+        for row in &rows {
+            let known = self::registration(row)?;
+            match known.service == *service && known.node == *node {
+                true => replaced = Some(known),
+                false => others.push(known),
+            }
+        }
+        let quotas = &self.quotas;
+        if replaced.is_none() && others.len() as u64 >= quotas.push_registrations {
+            return Err(Full::Push(quotas.push_registrations).into());
+        }
+        let taken: usize = others.iter().map(Registration::size).sum();
+        if (taken + registration.size()) as u64 > quotas.push_bytes {
+            return Err(Full::PushBytes(quotas.push_bytes).into());
+        }
         let sql = "INSERT INTO push (account, service, node, resource, options) \
-                   SELECT $1, $2, $3, $4, $5 WHERE (SELECT count(*) FROM push WHERE account = $1 \
-                   AND (service <> $2 OR node <> $3)) < $6 \
-                   ON CONFLICT (account, service, node) \
+                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account, service, node) \
                    DO UPDATE SET resource = excluded.resource, options = excluded.options";
         let values = vec![
             account.as_str().into(),
@@ -45,9 +71,11 @@ impl Storage {
             node.as_str().into(),
             resource.as_str().into(),
             options.clone().into(),
-            most.into(),
         ];
-        Ok(self.database.execute(sql, values).await? > 0)
+        transaction.execute(sql, values).await?;
+        transaction.commit().await?;
+        let left = replaced.map(|replaced| replaced.resource);
+        Ok(left.filter(|left| left != resource && others.iter().all(|r| r.resource != *left)))
     }
 
     /// Removes the registration of a node of a service, or those of all its nodes.
@@ -92,6 +120,7 @@ fn registration(row: &Row) -> Result<Registration, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Quotas;
     use crate::storage::testing;
 
     fn of(service: &str, node: &str, resource: &str) -> Registration {
@@ -107,18 +136,18 @@ mod tests {
     async fn im_102_a_repeat_replaces_and_a_service_is_disabled_as_a_whole_or_by_node() {
         testing::each(async |storage| {
             let alice = BareJid::new("alice@x").unwrap();
-            let enable = async |registration: Registration| {
-                let enabled = storage.enable_push(&alice, &registration, 3);
-                enabled.await.unwrap()
-            };
+            let storage = storage.with_quotas(&Quotas {
+                push_registrations: 3,
+                ..Quotas::default()
+            });
+            let enable =
+                async |registration: Registration| storage.enable_push(&alice, &registration).await;
             for (service, node) in [("p@x", "1"), ("p@x", "2"), ("q@x", "")] {
-                assert!(enable(of(service, node, "a")).await);
+                assert_eq!(enable(of(service, node, "a")).await.unwrap(), None);
             }
-            assert!(
-                !enable(of("r@x", "", "a")).await,
-                "there is no room for a fourth"
-            );
-            assert!(enable(of("p@x", "2", "b")).await);
+            let fourth = enable(of("r@x", "", "a")).await;
+            assert!(matches!(fourth, Err(StorageError::Full(Full::Push(3)))));
+            assert_eq!(enable(of("p@x", "2", "b")).await.unwrap(), None);
             let all = async || storage.push_registrations(&alice).await.unwrap();
             let expect = [of("p@x", "1", "a"), of("p@x", "2", "b"), of("q@x", "", "a")];
             assert_eq!(all().await, expect);
@@ -134,5 +163,26 @@ mod tests {
             assert_eq!(all().await, []);
         })
         .await;
+    }
+    #[tokio::test]
+    async fn im_102_registrations_are_bounded_in_bytes_and_a_replaced_client_is_named() {
+        let one = of("p@x", "1", "a");
+        for (bytes, fits) in [(9, false), (10, true), (11, true)] {
+            testing::each(async |storage| {
+                let alice = BareJid::new("alice@x").unwrap();
+                let storage = storage.with_quotas(&Quotas {
+                    push_bytes: bytes,
+                    ..Quotas::default()
+                });
+                let first = storage.enable_push(&alice, &one).await;
+                assert_eq!(first.unwrap(), None);
+                let second = storage.enable_push(&alice, &of("p@x", "2", "c")).await;
+                assert_eq!(second.is_ok(), fits, "{bytes}");
+                // Another client takes the first one's place.
+                let other = storage.enable_push(&alice, &of("p@x", "1", "d")).await;
+                assert_eq!(other.unwrap().as_deref(), Some("a"));
+            })
+            .await;
+        }
     }
 }

@@ -12,10 +12,14 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("schema/1.sqlite.sql"),
         postgres: include_str!("schema/1.postgres.sql"),
     },
-    // The words of this one are the same in both.
+    // The words of these are the same in both.
     Step {
         sqlite: include_str!("schema/2.sql"),
         postgres: include_str!("schema/2.sql"),
+    },
+    Step {
+        sqlite: include_str!("schema/3.sql"),
+        postgres: include_str!("schema/3.sql"),
     },
 ];
 

@@ -303,3 +303,35 @@ fn a_full_backlog_refuses_messages_and_nothing_else() {
         [(BOB.into(), Kind::Message(MessageType::Chat))]
     );
 }
+
+/// What bob's sessions hold in full, together.
+fn held(stage: &Stage) -> usize {
+    let sessions = stage.state.sessions(&jid(BOB).bare());
+    sessions.iter().map(|session| session.queue_bytes).sum()
+}
+
+#[test]
+fn t_41_all_sessions_of_an_account_share_one_bound_and_lose_nothing() {
+    const OTHER: &str = "bob@example.org/o";
+    let mut stage = pair(0);
+    stage.resumable(OTHER, Some(0));
+    stage.acknowledge_all(OTHER);
+    stage.acknowledge_all(BOB);
+    stage.lose(BOB);
+    let normal = |mid| message(MessageType::Normal, ALICE, "bob@example.org", mid);
+    stage.send([normal(0)]);
+    let both = held(&stage);
+    stage.settings.max_account_queue_bytes = 5 * both as u64;
+    for (mids, expect) in [(1..4, 4), (4..5, 5), (5..6, 5), (6..20, 5)] {
+        let outputs = stage.send(mids.map(normal));
+        assert!(
+            outputs.iter().all(|o| o.session != jid(ALICE)),
+            "{outputs:?}"
+        );
+        assert_eq!(held(&stage), expect * both);
+    }
+    // He gets all of it, though the other session acknowledges nothing.
+    let outputs = stage.resume(BOB, 1).1;
+    let got = drain(&mut stage, read(&outputs), 3);
+    check_all(&got, 3, 0..20);
+}

@@ -30,6 +30,9 @@ const SETTINGS: Settings = Settings {
     max_queue_bytes: 8 << 20,
     max_queue_ids: 50_000,
     max_backlog_bytes: 0,
+    max_account_queue_bytes: 0,
+    max_directed: 500,
+    max_directed_bytes: 64 << 10,
 };
 
 /// After every so many entries the replicas' states are compared.

@@ -15,7 +15,7 @@ mod publish;
 pub use answer::{answered, revoked};
 pub use publish::publish;
 
-use cluster::session::Action;
+use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
@@ -26,8 +26,6 @@ use crate::storage::Registration;
 /// The service.
 pub const SERVICE: Service = Service::new("push", &[Xep(357, "0.4.1")], register);
 
-/// Registrations of one account.
-const MOST: u64 = 16;
 /// What the publish options, and the name of a node, may measure.
 const MAX_BYTES: usize = 4096;
 
@@ -49,11 +47,16 @@ async fn enable(request: Request<Enable>) -> Result<Reply, StanzaError> {
         options,
     };
     let storage = &request.edge.storage;
-    let enabled = storage.enable_push(&request.account, &registration, MOST);
-    match enabled.await.map_err(|error| failure(&error))? {
-        true => Ok(Reply::empty().after(Action::Push(true))),
-        false => fail(Condition::ResourceConstraint),
-    }
+    let enabled = storage.enable_push(&request.account, &registration).await;
+    let left = enabled.map_err(|error| failure(&error))?;
+    // The client that had this registration has none any more: the shard need not remember it.
+    let left = left.map(|resource| {
+        Action::Send(Relay::NoPush {
+            account: request.account.clone(),
+            resource: resource.into(),
+        })
+    });
+    Ok(Reply::empty().after(Action::Push(true)).after_all(left))
 }
 
 /// Other clients may have lost theirs too: of those the shard hears when it wants to wake them.

@@ -11,6 +11,7 @@
 
 mod item;
 mod read;
+mod room;
 
 pub use item::{Change, RosterItem, RosterVersion, Subscription, Updated};
 pub use read::{Contact, Roster, RosterChange};
@@ -20,9 +21,6 @@ use proto::BareJid;
 use super::Storage;
 use super::database::{Row, Transaction, Value};
 use super::error::StorageError;
-
-/// Contacts in one roster, removed ones and requests included (IM-32, T-53).
-const MAX_CONTACTS: i64 = 10_000;
 
 /// The columns of an item, in the order in which [`item`] reads them.
 const COLUMNS: &str =
@@ -46,9 +44,6 @@ impl Storage {
         let repeated = stored
             .as_ref()
             .is_some_and(|s| repeat.is_some() && s.last_change.as_deref() == repeat);
-        if stored.is_none() {
-            room(&mut transaction, account).await?;
-        }
         let (before, version_then) = match stored {
             Some(stored) if repeated => (stored.before, stored.version),
             Some(stored) => (stored.item, stored.version),
@@ -56,12 +51,14 @@ impl Storage {
         };
         let after = decide(before.as_ref()).applied(before.as_ref(), contact);
         let pushed = RosterItem::shown(before.as_ref()) != RosterItem::shown(after.as_ref());
-        let version = match (pushed, repeated) {
+        let mut version = match (pushed, repeated) {
             (true, true) => version.at(version_then),
             (true, false) => version.next(),
             (false, _) => version,
         };
         if !repeated {
+            let (was, is) = (before.as_ref(), after.as_ref());
+            room::check(&mut transaction, account, was, is, &self.quotas).await?;
             let change = Written {
                 contact,
                 before: &before,
@@ -83,6 +80,9 @@ impl Storage {
                 let values = vec![account.as_str().into(), version.counter.into()];
                 transaction.execute(sql, values).await?;
             }
+            if before.is_some() && after.is_none() {
+                room::forget_removed(&mut transaction, account, &mut version).await?;
+            }
             transaction.commit().await?;
         }
         Ok(Updated {
@@ -100,8 +100,7 @@ async fn lock(
     transaction: &mut Transaction,
     account: &BareJid,
 ) -> Result<RosterVersion, StorageError> {
-    // The epoch tells this roster from one that was restored from a backup or made anew.
-    let epoch = format!("{:016x}", rand::random::<u64>());
+    let epoch = new_epoch();
     let sql = "INSERT INTO roster_version (account, epoch, version) VALUES ($1, $2, 0) \
                ON CONFLICT (account) DO UPDATE SET version = roster_version.version RETURNING epoch, version";
     let row = transaction
@@ -114,15 +113,9 @@ async fn lock(
     })
 }
 
-async fn room(transaction: &mut Transaction, account: &BareJid) -> Result<(), StorageError> {
-    let sql = "SELECT count(*) FROM roster WHERE account = $1";
-    let row = transaction.row(sql, vec![account.as_str().into()]).await?;
-    let taken = row.map(|row| row.number(0)).transpose()?.unwrap_or(0);
-    if taken >= MAX_CONTACTS {
-        Err(StorageError::RosterFull(MAX_CONTACTS))
-    } else {
-        Ok(())
-    }
+/// Tells this roster from one that was restored from a backup or made anew, or has forgotten something.
+fn new_epoch() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 /// A row of the table.
@@ -173,18 +166,19 @@ async fn write(
     change: Written<'_>,
 ) -> Result<(), StorageError> {
     let sql = "INSERT INTO roster (account, contact, listed, name, subscription, ask, approved, contact_groups, \
-               request, removed, version, last_change, before) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+               request, removed, version, last_change, before, bytes) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
                ON CONFLICT (account, contact) DO UPDATE SET \
                listed = excluded.listed, name = excluded.name, subscription = excluded.subscription, \
                ask = excluded.ask, approved = excluded.approved, contact_groups = excluded.contact_groups, \
                request = excluded.request, removed = excluded.removed, version = excluded.version, \
-               last_change = excluded.last_change, before = excluded.before";
+               last_change = excluded.last_change, before = excluded.before, bytes = excluded.bytes";
     let removed = change.after.is_none();
     let item = change
         .after
         .clone()
         .unwrap_or_else(|| RosterItem::new(change.contact.clone()));
+    let bytes = if removed { 0 } else { item.size() as u64 };
     let json = |error| StorageError::Refused(sqlx::Error::Encode(Box::new(error)));
     let groups = serde_json::to_string(&item.groups).map_err(json)?;
     let before = change.before.as_ref().filter(|_| change.repeat.is_some());
@@ -206,6 +200,7 @@ async fn write(
         change.version.into(),
         change.repeat.map(str::to_owned).into(),
         before.into(),
+        bytes.into(),
     ];
     transaction.execute(sql, values).await.map(drop)
 }

@@ -15,6 +15,10 @@ mirror_struct!(Settings => session::Settings {
     max_queue_bytes: u64,
     max_queue_ids: u32,
     max_backlog_bytes: u64,
+} with {
+    max_account_queue_bytes: session::Settings::default().max_account_queue_bytes,
+    max_directed: session::Settings::default().max_directed,
+    max_directed_bytes: session::Settings::default().max_directed_bytes,
 });
 
 mirror_enum!(OnTimeout => session::OnTimeout { Archive, Bounce, Silent });
