@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::auth::{Failures, Throttle};
 use crate::config::Config;
 use crate::listen::gate::Gate;
+use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -47,6 +48,8 @@ pub struct App {
     pub vigil: Arc<Vigil>,
     /// Places for connections without a session.
     pub gate: Arc<Gate>,
+    /// Connections that are not let in.
+    pub refusals: Refusals,
     /// Failed logins and resumptions, of all nodes.
     pub failures: Arc<Failures>,
     /// Resources taken from another session.

@@ -22,6 +22,7 @@ use crate::hooks::{Clash, Registry};
 use crate::host::NodeHost;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
+use crate::listen::refusal::Refusals;
 use crate::listen::tls::{Certificates, TlsError};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -144,6 +145,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let tls = config.tls.certificate.clone().zip(config.tls.key.clone());
     let certificates = Certificates::open(tls, config.domains(), config.data_dir())?;
     let storage = Storage::open(config.storage.url()).await?;
+    let storage = storage.with_quotas(&config.quotas);
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
@@ -184,6 +186,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         stream_settings: Arc::new(stream_settings(&config)),
         vigil: Vigil::begin(clock::instant),
         gate,
+        refusals: Refusals::default(),
         failures,
         takeovers: Throttle::new(TAKEOVERS),
         hashing: Semaphore::new(2),

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use node::demo::client::{Connection, Credentials, trusting};
+use node::demo::make_accounts;
 use node::demo::nodes::{DOMAIN, Nodes};
 use node::demo::session::{Session, Taken};
-use node::demo::{CONFIGURATION, make_accounts};
 use proto::{Element, ns};
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
@@ -27,6 +27,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// Clock ticks a second, as the kernel counts processor time on every Linux there is.
 const TICKS: f64 = 100.0;
+/// What the machine can do is measured, and all clients come from one address at once.
+const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\n";
 /// Before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -44,7 +46,7 @@ async fn main() -> Result<(), Failure> {
     let (seconds, idle) = (number(10)?, number(500)?);
 
     let dir = tempfile::tempdir()?;
-    let mut nodes = Nodes::prepare(dir.path(), &binary()?, count, CONFIGURATION)?;
+    let mut nodes = Nodes::prepare(dir.path(), &binary()?, count, LIMITS)?;
     let accounts = make_accounts(&nodes, pairs * 2).await?;
     for index in 0..count {
         nodes.start(index)?;

@@ -14,7 +14,6 @@
 //! Liveness asks for nothing but an answer: a node without a majority or a database must not be
 //! restarted for it. Errors are `{"error": "…"}`.
 
-use std::future::IntoFuture as _;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -130,11 +129,7 @@ pub fn open<N: Node>(
     let token = Token::open(&node.token_file())?;
     let listener = Bounded::new(listener)?;
     let service = router(node, token);
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, service).into_future().await {
-            tracing::error!(%error, "there is no admin interface any more");
-        }
-    })
+    Ok(listener.serve(service))
 }
 
 /// All routes.

@@ -1,31 +1,39 @@
 //! Sockets of the admin interface: few at a time, none for long.
 //!
-//! Whoever connects has shown nothing yet, so what a connection costs is bounded here, below HTTP.
+//! Whoever connects has shown nothing yet, so what a connection costs is bounded here, below HTTP. An
+//! address that has its share gives up its oldest connection for a new one: silent sockets, however many,
+//! keep nobody from asking whether this node lives.
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 
-/// Connections at a time.
+use crate::listen::gate::{Gate, Ticket};
+
+/// Connections at a time, from all addresses.
 const CONNECTIONS: usize = 64;
+/// Connections at a time from one address.
+const PER_ADDRESS: u32 = 16;
+/// A request's head may take so long, and so may the wait for the next one.
+const HEAD: Duration = Duration::from_secs(5);
+/// What is read of a head that has no end, in bytes.
+const BUFFER: usize = 32 << 10;
 /// A connection may live so long. A scraper opens the next one.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// A wait when the process is out of descriptors (T-16).
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
-/// Accepts connections within the bounds.
+/// A listening socket, with places for those that connect.
 pub(super) struct Bounded {
     socket: TcpListener,
-    places: Arc<Semaphore>,
+    gate: Arc<Gate>,
 }
 
 impl Bounded {
@@ -34,84 +42,89 @@ impl Bounded {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: TcpListener::from_std(socket)?,
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            gate: Gate::with_total(PER_ADDRESS, CONNECTIONS),
         })
     }
-}
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    /// Serves whoever connects, until the process ends.
+    pub(super) async fn serve(self, service: Router) {
         loop {
-            // Never closed, so there is a place or there will be one.
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                std::future::pending().await
-            };
             match self.socket.accept().await {
                 Ok((socket, peer)) => {
-                    let end = Box::pin(sleep(LIFETIME));
-                    let connection = Connection {
-                        socket,
-                        end,
-                        _place: place,
-                    };
-                    return (connection, peer);
+                    let ticket = self.gate.replace(peer.ip());
+                    tokio::spawn(converse(socket, ticket, service.clone()));
                 }
-                Err(_) => sleep(OUT_OF_SOCKETS).await,
+                Err(error) => {
+                    tracing::warn!(%error, "an operator's connection could not be accepted");
+                    sleep(OUT_OF_SOCKETS).await;
+                }
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+/// Answers the requests of one connection.
+async fn converse(socket: TcpStream, ticket: Ticket, service: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(BUFFER);
+    let service = TowerToHyperService::new(service);
+    let requests = http.serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        // However it ended: the peer knows, or is gone.
+        _ = timeout(LIFETIME, requests) => {}
+        () = ticket.shed() => {}
     }
 }
 
-/// A connection that ends by itself.
-pub(super) struct Connection {
-    socket: TcpStream,
-    end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
 
-impl Connection {
-    /// An error once the connection has lived its time; otherwise it wakes the task when it has.
-    fn alive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    async fn start() -> SocketAddr {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let service = Router::new().route("/livez", get(async || "alive\n"));
+        tokio::spawn(Bounded::new(socket).unwrap().serve(service));
+        address
+    }
+
+    async fn alive(address: SocketAddr) -> bool {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /livez HTTP/1.0\r\nHost: x\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(Duration::from_secs(2), socket.read_to_string(&mut answer));
+        read.await.is_ok() && answer.ends_with("alive\n")
+    }
+
+    #[tokio::test]
+    async fn t_63_silent_sockets_do_not_silence_the_node() {
+        let address = start().await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
         }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.alive(context)?;
-        Pin::new(&mut self.socket).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.alive(context)?;
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        assert!(alive(address).await);
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+    #[tokio::test]
+    async fn t_65_a_head_that_does_not_end_ends_its_connection() {
+        let address = start().await;
+        let started = Instant::now();
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let read = timeout(2 * HEAD, socket.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "it is still open");
+        assert!(started.elapsed() >= HEAD / 2, "it had no time");
+        assert!(alive(address).await);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of XMPP. A node is well when its `/readyz` says so, as with any balancer; a node
 //! that refuses a connection is passed over at once. What a node sends stays in order, and when one
-//! side is gone so is the other.
+//! side is gone so is the other. Nodes that want it hear each client's address in a PROXY header.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::copy;
+use tokio::io::{AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::request::{Method, request};
+use crate::listen::proxy;
 
 /// How often a node is asked how it is.
 const CHECK: Duration = Duration::from_millis(50);
@@ -44,6 +45,8 @@ pub struct Balancer {
 }
 
 struct Shared {
+    /// Nodes are told each client's address.
+    proxy: bool,
     backends: Vec<(Backend, AtomicBool)>,
     next: AtomicUsize,
     /// Which node each connection goes to, by the client's address.
@@ -53,9 +56,19 @@ struct Shared {
 impl Balancer {
     /// Listens on a free loopback port.
     pub async fn start(backends: Vec<Backend>) -> io::Result<Self> {
+        Self::start_as(backends, false).await
+    }
+
+    /// The same before nodes that demand PROXY headers.
+    pub async fn start_proxy(backends: Vec<Backend>) -> io::Result<Self> {
+        Self::start_as(backends, true).await
+    }
+
+    async fn start_as(backends: Vec<Backend>, proxy: bool) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            proxy,
             backends: backends
                 .into_iter()
                 .map(|b| (b, AtomicBool::new(false)))
@@ -159,6 +172,10 @@ async fn carry(shared: Arc<Shared>, mut client: TcpStream, address: SocketAddr) 
     // Both only cost latency if they fail, and a copy that fails is a connection that ended.
     drop(client.set_nodelay(true));
     drop(node.set_nodelay(true));
+    if shared.proxy && introduce(&mut node, address).await.is_err() {
+        shared.routes().remove(&address);
+        return;
+    }
     let ((mut from_client, mut to_client), (mut from_node, mut to_node)) =
         (client.split(), node.split());
     let inbound = async {
@@ -170,6 +187,12 @@ async fn carry(shared: Arc<Shared>, mut client: TcpStream, address: SocketAddr) 
         _ = copy(&mut from_node, &mut to_client) => {}
     }
     shared.routes().remove(&address);
+}
+
+/// Tells a node for whom this connection is.
+async fn introduce(node: &mut TcpStream, client: SocketAddr) -> io::Result<()> {
+    let header = proxy::header_for(client, node.peer_addr()?);
+    node.write_all(&header).await
 }
 
 /// Asks a node how it is, again and again.
@@ -187,7 +210,7 @@ async fn check(shared: Arc<Shared>, index: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
 
     /// A node that answers each connection with its name and closes it.
     async fn node(name: &'static str) -> (Backend, AbortHandle) {

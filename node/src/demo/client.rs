@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use proto::jid::JidError;
@@ -18,7 +18,7 @@ use proto::{Element, Jid, ns};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -105,6 +105,21 @@ impl Connection {
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, ClientError> {
         let socket = TcpStream::connect(address).await?;
+        Self::secure(socket, domain, tls, &[b"xmpp-client"]).await
+    }
+
+    /// The same from an address of our own, if the system lets us have it.
+    pub async fn open_tls_from(
+        source: Ipv4Addr,
+        address: SocketAddr,
+        domain: &str,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, ClientError> {
+        let socket = TcpSocket::new_v4()?;
+        if socket.bind(SocketAddr::from((source, 0))).is_err() {
+            return Self::open_tls(address, domain, tls).await;
+        }
+        let socket = socket.connect(address).await?;
         Self::secure(socket, domain, tls, &[b"xmpp-client"]).await
     }
 

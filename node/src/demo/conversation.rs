@@ -3,6 +3,7 @@
 //! A client that loses its connection connects again through the balancer, at once and again and again,
 //! until its session goes on. It never starts anew unless the server says that the session is over.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -310,9 +311,16 @@ impl Talker {
 async fn connect(talk: &Talk, me: usize) -> Result<Connection, ClientError> {
     let account = &talk.accounts[me];
     let address = talk.balancer.address();
-    let mut connection = Connection::open_tls(address, &account.domain, &talk.tls).await?;
+    let (domain, tls) = (&account.domain, &talk.tls);
+    let mut connection = Connection::open_tls_from(home(me), address, domain, tls).await?;
     connection.login(account).await?;
     Ok(connection)
+}
+
+/// Each client has an address of its own, for limits count addresses.
+fn home(me: usize) -> Ipv4Addr {
+    let [.., high, low] = me.to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
 }
 
 fn message(account: &Credentials, from: usize, to: usize, number: u64) -> Element {

@@ -49,12 +49,8 @@ const LINGER: Duration = Duration::from_millis(500);
 const AIM: Duration = Duration::from_millis(200);
 /// Passwords are random here, so that one round would do; the standard asks for this many.
 const ITERATIONS: u32 = 4096;
-/// Limits are for clients of many people; here all come from one address, in bursts.
-pub const CONFIGURATION: &str = "[limits]\n\
-    connections_per_address = 0\n\
-    failed_resumes_per_minute = 0\n\
-    logins_per_minute = 0\n\
-    stanzas_per_second = 0\n";
+/// Belongs to `[c2s]`: the balancer speaks for clients whose addresses differ. No limit is turned off.
+const CONFIGURATION: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1/32\"]\n";
 
 /// Why the demo did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +132,7 @@ async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
         neighbours.into_iter().map(move |to| (me, to))
     });
     let talk = Arc::new(Talk {
-        balancer: Balancer::start(nodes.backends()).await?,
+        balancer: Balancer::start_proxy(nodes.backends()).await?,
         tls: client::trusting([nodes.certificate()])?,
         accounts,
         tally: Mutex::new(Tally::new(directions)?),

@@ -112,7 +112,7 @@ fn reserve() -> io::Result<(Socket, SocketAddr)> {
 
 impl Nodes {
     /// Writes what `count` nodes need into `dir`: configurations, a certificate, the cluster's secret.
-    /// `binary` is the `holdfast` to run; `extra` is added to every configuration.
+    /// `binary` is the `holdfast` to run; `extra` is added to every configuration, behind the keys of `[c2s]`.
     pub fn prepare(
         dir: &Path,
         binary: &Path,
@@ -165,7 +165,6 @@ impl Nodes {
         let mut text = format!(
             "domain = \"{DOMAIN}\"\n\
              data_dir = \"node-{seat}\"\n\
-             [c2s]\nlisten = []\nlisten_tls = [\"{clients}\"]\n\
              [tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
              [storage]\nurl = \"sqlite:{DATABASE}\"\n\
              [admin]\nlisten = \"{admin}\"\n"
@@ -180,7 +179,7 @@ impl Nodes {
                 peers.join(", ")
             );
         }
-        text
+        text + &format!("[c2s]\nlisten = []\nlisten_tls = [\"{clients}\"]\n")
     }
 
     /// How many there are.

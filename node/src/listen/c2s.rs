@@ -1,7 +1,7 @@
 //! Client sockets: accepted in one place, served on all arbiters in turn.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::descriptors;
 use super::proxy::{self, Origin};
+use super::refusal::Refusal;
 use crate::app::App;
+use crate::clock;
 use crate::session::negotiate::{self, Visitor};
 
 /// Connections that the kernel holds for us.
@@ -96,11 +99,18 @@ pub async fn accept(
         };
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
-                let (app, direct) = (app.clone(), listener.direct);
-                arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(app, socket, peer, direct))));
+                let accepted = Accepted {
+                    short: descriptors::is_short(&socket),
+                    socket,
+                    peer,
+                    direct: listener.direct,
+                };
+                let app = app.clone();
+                arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(app, accepted))));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                app.gate.shed_oldest();
                 tokio::time::sleep(OUT_OF_SOCKETS).await;
             }
         }
@@ -117,9 +127,25 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, direct: bool) {
+/// A socket of which nothing is known yet.
+struct Accepted {
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+    /// TLS comes first.
+    direct: bool,
+    /// It takes of the descriptors that are not for clients.
+    short: bool,
+}
+
+async fn serve(app: Arc<App>, accepted: Accepted) {
     app.metrics.connections.inc();
     let counted = Counted(app.clone());
+    let Accepted {
+        socket,
+        peer,
+        direct,
+        short,
+    } = accepted;
     // Both only tune; a socket that refuses them is about to fail anyway.
     let tuned = SockRef::from(&socket);
     drop(tuned.set_tcp_nodelay(true));
@@ -136,9 +162,17 @@ async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, dir
             Err(error) => return tracing::debug!(%peer, %error, "no way in"),
         }
     }
-    let Some(ticket) = app.gate.enter(address) else {
-        app.metrics.refused.inc();
-        return;
+    let entered = match short {
+        false => app.gate.enter(address).ok_or(Refusal::Address),
+        true => {
+            // Whoever comes next finds a place, if anybody who has no session yet can give one up.
+            app.gate.shed_oldest();
+            Err(Refusal::Descriptors)
+        }
+    };
+    let ticket = match entered {
+        Ok(ticket) => ticket,
+        Err(refusal) => return refuse(&app, socket, address, direct, refusal).await,
     };
     let visitor = Visitor {
         socket,
@@ -151,6 +185,14 @@ async fn serve(app: Arc<App>, socket: std::net::TcpStream, peer: SocketAddr, dir
             pump.run().await;
             drop(counted);
         }));
+    }
+}
+
+async fn refuse(app: &App, socket: TcpStream, address: IpAddr, direct: bool, refusal: Refusal) {
+    app.metrics.refused.inc();
+    app.refusals.log(address, refusal, clock::instant());
+    if let Some(_place) = app.refusals.place() {
+        negotiate::turn_away(app, socket, direct, refusal.into()).await;
     }
 }
 

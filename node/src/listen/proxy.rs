@@ -3,7 +3,7 @@
 //! Read only from addresses that are configured as balancers, and demanded from them; anywhere else a
 //! header is garbage to the stream that gets it (T-17). At most 536 bytes within 3 seconds.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -69,6 +69,32 @@ async fn exact(socket: &mut (impl AsyncRead + Unpin), buf: &mut [u8]) -> Result<
         .await
         .map(drop)
         .map_err(|_| ProxyError::Cut)
+}
+
+/// The header of version 2 with which a balancer speaks for this client.
+pub fn header_for(client: SocketAddr, server: SocketAddr) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    let ports = [client.port().to_be_bytes(), server.port().to_be_bytes()].concat();
+    let (family, addresses) = match (client.ip().to_canonical(), server.ip().to_canonical()) {
+        (IpAddr::V4(client), IpAddr::V4(server)) => {
+            (0x11, [client.octets(), server.octets()].concat())
+        }
+        (client, server) => (0x21, [v6(client).octets(), v6(server).octets()].concat()),
+    };
+    // Twelve bytes or thirty-six.
+    let length = (addresses.len() + ports.len()) as u16;
+    header.extend([0x21, family]);
+    header.extend(length.to_be_bytes());
+    header.extend(addresses);
+    header.extend(ports);
+    header
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
 }
 
 /// Version 1: a line of text.
@@ -160,6 +186,20 @@ mod tests {
             b"<",
         );
         check(&v2(0x20, 0, b""), Ok(Origin::Balancer), b"");
+    }
+
+    #[test]
+    fn t_17_the_header_that_we_write_is_read_as_the_client_s_address() {
+        for (client, server) in [
+            ("192.0.2.7:5", "192.0.2.1:6"),
+            ("[2001:db8::7]:5", "[2001:db8::1]:6"),
+            ("[2001:db8::7]:5", "192.0.2.1:6"),
+        ] {
+            let client: SocketAddr = client.parse().unwrap();
+            let mut sent = header_for(client, server.parse().unwrap());
+            sent.push(b'<');
+            check(&sent, Ok(Origin::Address(client.ip())), b"<");
+        }
     }
 
     #[test]

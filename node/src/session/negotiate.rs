@@ -29,6 +29,11 @@ const TLS: Duration = Duration::from_secs(10);
 const AUTHENTICATED: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Whoever has to make room for others gets no more time to hear it.
+const SHED: Duration = Duration::from_secs(1);
+
+/// What a client hears that has to make room.
+const NO_ROOM: &str = "others need the place, log in faster";
 
 /// A socket that was let in.
 pub struct Visitor {
@@ -52,6 +57,8 @@ pub(super) struct Negotiation<S> {
     deadline: Instant,
     accepted: Instant,
     ticket: Ticket,
+    /// How long the client may take to hear how its stream ends.
+    patience: Duration,
 }
 
 /// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
@@ -81,6 +88,7 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
         deadline,
         accepted,
         ticket,
+        patience: FAREWELL,
     };
     negotiation.run().await
 }
@@ -89,24 +97,17 @@ type Secured = (TlsStream<TcpStream>, Stream);
 
 async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secured> {
     let identity = app.certificates.current();
-    let machine = |security| {
-        Stream::new(
-            app.stream_settings.clone(),
-            security,
-            Box::new(clock::entropy),
-        )
-    };
     if direct {
         let (socket, info) = identity.accept(socket, true).await.ok()?;
-        return Some((socket, machine(Security::Tls(info))));
+        return Some((socket, machine(app, Security::Tls(info))));
     }
-    let mut machine = machine(Security::Plain);
+    let mut machine = machine(app, Security::Plain);
     loop {
         match next(&mut socket, &mut machine).await? {
             Input::StartTls if machine.has_rest() => return None,
             Input::StartTls => break,
             Input::Closed | Input::Failed(_) => {
-                farewell(&mut socket, &mut machine).await;
+                farewell(&mut socket, &mut machine, FAREWELL).await;
                 return None;
             }
             _ => {}
@@ -116,6 +117,31 @@ async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secure
     let (socket, info) = identity.accept(socket, false).await.ok()?;
     machine.tls_established(info);
     Some((socket, machine))
+}
+
+fn machine(app: &App, security: Security) -> Stream {
+    let settings = app.stream_settings.clone();
+    Stream::new(settings, security, Box::new(clock::entropy))
+}
+
+/// Says why a connection is not let in, and closes it.
+pub async fn turn_away(app: &App, mut socket: TcpStream, direct: bool, error: StreamError) {
+    let say = async {
+        if direct {
+            let identity = app.certificates.current();
+            if let Ok((mut socket, info)) = identity.accept(socket, true).await {
+                let mut machine = machine(app, Security::Tls(info));
+                machine.fail(error);
+                farewell(&mut socket, &mut machine, FAREWELL).await;
+            }
+        } else {
+            let mut machine = machine(app, Security::Plain);
+            machine.fail(error);
+            farewell(&mut socket, &mut machine, FAREWELL).await;
+        }
+    };
+    // Who is too slow to hear it finds the connection closed.
+    drop(timeout(FAREWELL, say).await);
 }
 
 /// The next input; `None` if the peer is gone. Output is sent before anything is awaited.
@@ -139,7 +165,10 @@ where
 }
 
 /// Sends what is left to say and closes.
-async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, machine: &mut Stream) {
+async fn farewell<S>(socket: &mut S, machine: &mut Stream, patience: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let output = machine.take_output();
     let last = async {
         socket.write_all(&output).await?;
@@ -149,13 +178,13 @@ async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S, machine: &m
         std::io::Result::Ok(())
     };
     // Whatever fails here, the socket closes next.
-    drop(timeout(FAREWELL, last).await);
+    drop(timeout(patience, last).await);
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     async fn run(mut self) -> Option<Pump<S>> {
         let Some(opening) = self.negotiate().await else {
-            farewell(&mut self.socket, &mut self.machine).await;
+            farewell(&mut self.socket, &mut self.machine, self.patience).await;
             return None;
         };
         let Self {
@@ -184,7 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             let input = next(&mut self.socket, &mut self.machine);
             let input = tokio::select! {
                 input = timeout_at(self.deadline, input) => input,
-                () = signal.notified() => return None,
+                () = signal.notified() => {
+                    let error = StreamError::new(Condition::ResourceConstraint);
+                    self.machine.fail(error.with_text(NO_ROOM));
+                    self.patience = SHED;
+                    return None;
+                }
             };
             match input {
                 Ok(Some(Input::Bind { id, resource })) => {
@@ -234,10 +268,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 failure: Failure::NotAuthorized,
             } => {
                 self.app.metrics.login(LoginResult::Failed);
-                self.app
-                    .failures
-                    .logins
-                    .failed(account.as_ref(), Some(self.address), clock::instant());
+                self.app.failures.logins.failed(
+                    account.as_ref(),
+                    Some(self.address),
+                    clock::instant(),
+                );
             }
             _ => {}
         }
@@ -248,7 +283,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             return self.machine.credentials(None);
         };
         let address = Some(self.address);
-        let Some(delay) = self.app.failures.logins.check(&account, address, clock::instant()) else {
+        let Some(delay) = self
+            .app
+            .failures
+            .logins
+            .check(&account, address, clock::instant())
+        else {
             self.app.metrics.login(LoginResult::Throttled);
             return self.machine.credentials_unavailable();
         };

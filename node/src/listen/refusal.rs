@@ -1,0 +1,116 @@
+//! Connections that are not let in: their clients hear why, and so does the log.
+//!
+//! Neither may cost much, for it is a flood that is refused: few clients at a time are told, and the log
+//! gets a line a second that says how many there were.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use proto::stream::{Condition, StreamError};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Clients that are told at a time. Others find their connection closed.
+const TOLD: usize = 32;
+/// The log gets one line in this time.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its address has its share of those that have no session yet.
+    #[error("too many connections from this address have not logged in yet")]
+    Address,
+    /// There are no descriptors left for clients.
+    #[error("the server has no room for more connections")]
+    Descriptors,
+}
+
+impl From<Refusal> for StreamError {
+    fn from(refusal: Refusal) -> Self {
+        let condition = match refusal {
+            Refusal::Address => Condition::PolicyViolation,
+            Refusal::Descriptors => Condition::ResourceConstraint,
+        };
+        Self::new(condition).with_text(refusal.to_string())
+    }
+}
+
+/// Tells clients and operators.
+#[derive(Debug)]
+pub struct Refusals {
+    places: Semaphore,
+    // A lock: every arbiter refuses.
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            places: Semaphore::new(TOLD),
+            log: Mutex::default(),
+        }
+    }
+}
+
+impl Refusals {
+    /// A place among those that are told why, if there is one.
+    pub fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.try_acquire().ok()
+    }
+
+    /// Writes a line, unless there was one just now.
+    pub fn log(&self, address: IpAddr, refusal: Refusal, now: Instant) {
+        let Some(others) = self.due(now) else { return };
+        let hint = match refusal {
+            Refusal::Address => {
+                "if this is a balancer, have it send PROXY headers: c2s.proxy_protocol"
+            }
+            Refusal::Descriptors => "raise the limit of open files of this process",
+        };
+        tracing::warn!(%address, others, reason = %refusal, hint, "a connection was refused");
+    }
+
+    /// Whether a line is due, and how many refusals had none since the last one.
+    fn due(&self, now: Instant) -> Option<u64> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let soon = |last: Instant| now.saturating_duration_since(last) < PAUSE;
+        if log.last.is_some_and(soon) {
+            log.unsaid += 1;
+            return None;
+        }
+        log.last = Some(now);
+        Some(std::mem::take(&mut log.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_one_line_a_second_with_their_number() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        assert_eq!(refusals.due(start), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(refusals.due(start + PAUSE / 2), None);
+        }
+        assert_eq!(refusals.due(start + PAUSE), Some(1000));
+    }
+
+    #[test]
+    fn few_are_told_at_a_time() {
+        let refusals = Refusals::default();
+        let places: Vec<_> = (0..TOLD).map(|_| refusals.place().unwrap()).collect();
+        assert!(refusals.place().is_none());
+        drop(places);
+        assert!(refusals.place().is_some());
+    }
+}
