@@ -6,6 +6,9 @@ pub const HEADER_BYTES: usize = 2 * 1024;
 pub const STANZA_BYTES_BEFORE_AUTH: usize = 10_000;
 /// Bytes of one first-level element after authentication (ST-88).
 pub const STANZA_BYTES: usize = 256 * 1024;
+/// Bytes of a stanza as our own writer writes it. Escapes make text up to six times longer, and what is longer
+/// than this would not fit into an entry of the log or a row of the archive: it is refused before it is handled.
+pub const WRITTEN_BYTES: usize = 448 * 1024;
 /// Levels of elements within a first-level element, itself counted (T-7).
 pub const DEPTH: usize = 64;
 /// Attributes of one element, namespace declarations not counted (T-7).

@@ -93,6 +93,7 @@ impl ShardState {
             | Relay::Notice { account, .. }
             | Relay::Hidden { account, .. }
             | Relay::NoPush { account, .. }
+            | Relay::Unkept { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };

@@ -359,6 +359,15 @@ pub enum Relay {
         /// Why.
         reason: EndReason,
     },
+    /// A message that the account's archive was to keep, and never will.
+    Unkept {
+        /// The account.
+        account: BareJid,
+        /// The message.
+        mid: Mid,
+        /// Its stanza.
+        packet: Packet,
+    },
 }
 
 /// A message with what the edge found out about it in its one pass over the payload.

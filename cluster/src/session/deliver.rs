@@ -7,6 +7,7 @@ use proto::stanza::{IqType, Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
 use super::carbon::Direction;
+use super::dispose::has_body;
 use super::state::{ShardState, Shared, Waiting};
 use super::*;
 
@@ -46,6 +47,11 @@ impl ShardState {
             }
             Relay::Hidden { account, mids } => self.hidden(&account, &mids),
             Relay::NoPush { account, resource } => self.no_push(&account, &resource),
+            Relay::Unkept {
+                account,
+                mid,
+                packet,
+            } => self.unkept(&account, mid, packet, out),
             Relay::EndAll { account, reason } => {
                 for jid in self.sessions_where(&account, |_| true) {
                     self.end(&jid, reason, out);
@@ -100,8 +106,14 @@ impl ShardState {
             MessageType::Chat => self.chat_targets(&account),
         };
         if targets.is_empty() {
-            if kind != MessageType::Headline && message.traits.offline {
-                self.store_offline(&account, &message, out);
+            match kind {
+                MessageType::Headline => {}
+                _ if message.traits.offline => self.store_offline(&account, &message, out),
+                // It may not wait: whoever said something hears that nobody was there for it (IM-60).
+                _ if has_body(&message.packet) => {
+                    self.bounce(&message.packet, Condition::ServiceUnavailable, out);
+                }
+                _ => {}
             }
             return;
         }
@@ -392,6 +404,22 @@ mod tests {
 
     fn jid_bare(text: &str) -> BareJid {
         BareJid::new(text).expect("valid")
+    }
+
+    #[test]
+    fn im_60_what_may_not_wait_for_an_absent_user_comes_back_unless_it_says_nothing() {
+        let mut stage = Stage::new();
+        stage.bind(ALICE, None);
+        for (payload, back) in [("<body>hi</body>", 1), ("<composing xmlns='x'/>", 0)] {
+            for to in ["bob@example.org", "bob@example.org/gone"] {
+                let mut sent = message(Chat, ALICE, to, 7);
+                sent.traits = Traits::default();
+                sent.packet.payload = payload.into();
+                let outputs = stage.send([sent]);
+                assert_eq!(stanzas(&outputs).len(), back, "{payload} to {to}");
+            }
+        }
+        assert_eq!(stage.undelivered("bob@example.org"), 0);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl ShardState {
 }
 
 /// Something is said to somebody, rather than signalled.
-fn has_body(packet: &Packet) -> bool {
+pub(super) fn has_body(packet: &Packet) -> bool {
     // Our own writer made the payload, and in it no other element of a message begins like this.
     packet.payload.windows(5).any(|bytes| bytes == b"<body")
 }

@@ -47,6 +47,7 @@ mod stage;
 pub mod state;
 mod ticket;
 mod totals;
+mod unkept;
 mod view;
 
 pub use command::*;

@@ -116,6 +116,7 @@ impl Relay {
             Self::Presence { packet, to } => 96 + packet.payload.len() + 32 * to.len(),
             Self::Probe { to, .. } => 48 + 32 * to.len(),
             Self::Hidden { mids, .. } => 48 + 16 * mids.len(),
+            Self::Unkept { packet, .. } => 96 + packet.payload.len(),
             Self::EndAll { .. } | Self::NoPush { .. } => 48,
         }
     }

@@ -163,4 +163,17 @@ mod tests {
         .await);
         assert!(own.starts_with("message "), "{own}");
     }
+
+    #[tokio::test]
+    async fn t_72_what_is_too_long_when_it_is_written_is_refused_before_it_is_handled() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        // As a client may send it, in little more than a byte for each.
+        let body = format!("<body><![CDATA[{}]]></body>", "&".repeat(200_000));
+        let chat = format!("<message to='bob@example.org' type='chat' id='1'>{body}</message>");
+        let refusal = one(says(&ctx, &chat).await);
+        assert!(refusal.contains("<policy-violation"), "{refusal}");
+        let presence = format!("<presence to='bob@example.org' id='1'>{body}</presence>");
+        let refusal = one(says(&ctx, &presence).await);
+        assert!(refusal.contains("<policy-violation"), "{refusal}");
+    }
 }

@@ -32,7 +32,7 @@ use crate::trace::Trail;
 use std::sync::Arc;
 
 use cluster::Mid;
-use cluster::session::{Action, Effect};
+use cluster::session::{Action, Effect, Relay};
 use futures_util::future::BoxFuture;
 use proto::stanza::error::{self, Condition, ErrorType, StanzaError};
 use proto::stanza::{Header, Kind, Stanza};
@@ -172,7 +172,36 @@ pub async fn resolve(ctx: &SessionContext, mut stanza: Stanza) -> Vec<Action> {
         Kind::Presence(kind) => presence::resolve(ctx, kind, stanza).await,
         Kind::Iq(_) => iq::resolve(ctx, stanza).await,
     };
-    outcome.unwrap_or_else(|error| refuse(&header, &error))
+    match outcome {
+        // Nothing after the acknowledgement may find that it is too much.
+        Ok(actions) if actions.iter().any(is_oversize) => {
+            refuse(&header, &StanzaError::new(Condition::PolicyViolation))
+        }
+        Ok(actions) => actions,
+        Err(error) => refuse(&header, &error),
+    }
+}
+
+/// What the client wants to have sent on is larger, as it is written, than what is kept.
+fn is_oversize(action: &Action) -> bool {
+    match action {
+        Action::Send(Relay::Message(message)) => message.packet.is_oversize(),
+        Action::Send(
+            Relay::Iq { packet, .. }
+            | Relay::Presence { packet, .. }
+            | Relay::Subscription(packet)
+            | Relay::Push { packet, .. }
+            | Relay::Notice { packet, .. },
+        )
+        | Action::Directed(packet) => packet.is_oversize(),
+        Action::Presence(update) => update.packet.is_oversize(),
+        Action::Send(_)
+        | Action::Reply(_)
+        | Action::Carbons(_)
+        | Action::Interested
+        | Action::Push(_)
+        | Action::ArchiveAware { .. } => false,
+    }
 }
 
 /// The error reply, if the stanza may have one (ST-77).

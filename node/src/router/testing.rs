@@ -198,6 +198,7 @@ fn relay(relay: &Relay) -> String {
             format!("notice to {whom} of {account}: {}", xml(packet))
         }
         Relay::NoPush { account, resource } => format!("no push for {resource} of {account}"),
+        Relay::Unkept { account, mid, .. } => format!("unkept of {account}: {mid}"),
         Relay::Hidden { account, mids } => format!("hidden of {account}: {}", list(mids)),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
     }

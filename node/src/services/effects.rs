@@ -3,6 +3,9 @@
 //! Everything here may be done twice: a leader may die after the database has committed and before the
 //! shard learns of it, and the next one starts again (design §4). Rows are keyed by owner and archive id;
 //! a roster remembers the last effect that changed a contact and what it found.
+//!
+//! And nothing is given up, since whatever led here was acknowledged: what the database refuses because of
+//! its values goes back to its sender, everything else waits until the database does it.
 
 use std::collections::HashSet;
 
@@ -52,14 +55,10 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
         }
         match outcome {
             Ok(completed) => done.push(completed),
-            Err(error) if error.is_temporary() => {
-                tracing::warn!(%shard, %error, "the database does not answer, effects wait");
-                break;
-            }
+            // It was acknowledged, so that it is never given up: it is tried until it works.
             Err(error) => {
-                // To try it again would change nothing and hold up all that comes after it.
-                tracing::error!(%shard, effect = effect.id.0, %error, "an effect is given up");
-                done.push(nothing(effect));
+                tracing::warn!(%shard, effect = effect.id.0, %error, "the database fails, effects wait");
+                break;
             }
         }
     }
@@ -104,15 +103,20 @@ async fn archive(
             );
             return Ok(());
         }
-        Err(error) if error.is_temporary() => return Err(error),
+        Err(error) if !error.blames_values() => return Err(error),
         Err(_) => {}
     }
     for (effect, row) in rows {
         match edge.storage.archive(&[row], fallback).await {
-            Err(error) if error.is_temporary() => return Err(error),
+            Err(error) if !error.blames_values() => return Err(error),
             Err(error) => {
-                tracing::error!(mid = %row.mid, %error, "a message is not archived");
-                done.push(nothing(effect));
+                tracing::error!(mid = %row.mid, %error, "a message cannot be archived");
+                let word = Relay::Unkept {
+                    account: row.owner.clone(),
+                    mid: row.mid,
+                    packet: row.packet.clone(),
+                };
+                done.push(followed_by(effect, vec![word]));
             }
             Ok(hidden) => done.push(written(edge, effect, row, &hidden)),
         }
@@ -169,9 +173,15 @@ async fn unavailable(
         .unpack()
         .ok()
         .and_then(|stanza| stanza.child("status", ns::CLIENT).map(|s| s.text()));
-    edge.storage
-        .set_last_activity(&account, (edge.now)(), status.as_deref())
-        .await?;
+    let noted = edge
+        .storage
+        .set_last_activity(&account, (edge.now)(), status.as_deref());
+    match noted.await {
+        Err(error) if error.blames_values() => {
+            tracing::error!(%account, %error, "when a session ended is not noted");
+        }
+        noted => noted?,
+    }
     let subscribers = contact::subscribers(edge, &account).await?;
     let to: Vec<Jid> = subscribers.into_iter().map(Jid::from).collect();
     if to.is_empty() {
@@ -203,10 +213,11 @@ async fn subscription(
     let repeat = format!("{shard}/{}", effect.id.0);
     let received = contact::received(edge, &account, &peer, request, packet, &repeat).await;
     let received = match received {
-        Ok(received) => received,
         // The stanza has been acknowledged: its sender is told that it came to nothing.
-        Err(StorageError::Full(_)) => return Ok(followed_by(effect, returned(packet, &peer))),
-        Err(error) => return Err(error),
+        Err(error) if error.blames_values() => {
+            return Ok(followed_by(effect, returned(packet, &peer)));
+        }
+        received => received?,
     };
 
     let mut relays = Vec::new();
@@ -337,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_row_that_is_refused_does_not_hold_up_the_others() {
+    async fn a_row_that_is_refused_goes_back_and_does_not_hold_up_the_others() {
         let edge = edge().await;
         let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(2 << 20));
         let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
@@ -345,11 +356,47 @@ mod tests {
             packet: stanza.pack(),
             ..row(1, false)
         };
+        let word = Relay::Unkept {
+            account: oversize.owner.clone(),
+            mid: oversize.mid,
+            packet: oversize.packet.clone(),
+        };
         let effects = vec![Effect::Archive(oversize), Effect::Archive(row(2, false))];
-        assert_eq!(perform(&edge, ShardId(0), pending(effects)).await.len(), 2);
+        let done = perform(&edge, ShardId(0), pending(effects)).await;
+        let relays: Vec<_> = done.iter().map(|done| done.relays.clone()).collect();
+        assert_eq!(relays, [vec![word], vec![]]);
         let mids = [Mid(1), Mid(2)];
         let found = edge.storage.fetch(&bare("alice@example.org"), &mids).await;
         assert_eq!(found.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_database_cannot_do_though_no_value_is_at_fault_waits() {
+        let edge = edge().await;
+        edge.storage.break_archive().await;
+        let session: Jid = "alice@example.org/x".parse().unwrap();
+        let mids = vec![Mid(1)];
+        for effect in [
+            Effect::Archive(row(1, false)),
+            Effect::Fetch { session, mids },
+        ] {
+            assert_eq!(perform(&edge, ShardId(0), pending(vec![effect])).await, []);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_message_that_cannot_be_read_does_not_take_the_others_with_it() {
+        let edge = edge().await;
+        let rows = [row(1, false), row(2, false)];
+        let effects = rows.map(Effect::Archive).to_vec();
+        perform(&edge, ShardId(0), pending(effects)).await;
+        edge.storage.damage_message(Mid(1)).await;
+        let session: Jid = "alice@example.org/x".parse().unwrap();
+        let mids = vec![Mid(1), Mid(2)];
+        let fetch = Effect::Fetch { session, mids };
+        let done = perform(&edge, ShardId(0), pending(vec![fetch])).await;
+        let found: Vec<_> = done[0].messages.iter().map(|found| found.mid).collect();
+        assert_eq!(found, [Mid(2)]);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ pub enum StorageError {
     /// It cannot be asked now; the same request may succeed later.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// It will not do this, however often it is asked.
+    /// It will not take these values, however often it is asked.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
     /// A value is larger than anything that is stored.
@@ -84,12 +84,24 @@ impl StorageError {
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+
+    /// Whether it is for what was to be written that it was not written: then it never will be.
+    pub fn blames_values(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Oversize(_) | Self::Full(_) => true,
+            Self::Unavailable(_)
+            | Self::Damaged(_)
+            | Self::Open { .. }
+            | Self::Url
+            | Self::NewerSchema { .. } => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
         let temporary = match &error {
-            sqlx::Error::Database(refused) => refused.code().is_some_and(|code| passes(&code)),
+            sqlx::Error::Database(refused) => !refused.code().is_some_and(|code| blames(&code)),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -107,19 +119,17 @@ impl From<sqlx::Error> for StorageError {
     }
 }
 
-/// Whether the cause behind an engine's code may go away by itself.
+/// Whether an engine's code lays the blame on the values of the statement. Everything else is about the
+/// database: however long it lasts, an operator can mend it, and what was to be written must be there then.
 ///
-/// SQLite's codes are decimal numbers whose low byte is the kind: busy, locked, I/O, full, cannot open.
-/// PostgreSQL's are five characters whose first two are the class: connection, rollback because of others,
-/// resources, operator's intervention, system; and 28 and 3D while an operator still sets it up.
-fn passes(code: &str) -> bool {
+/// SQLite's codes are decimal numbers whose low byte is the kind: too big, constraint, mismatch, range.
+/// PostgreSQL's are five characters whose first two are the class: data, constraint, limit of the program.
+fn blames(code: &str) -> bool {
     if code.len() == 5 {
-        let class = &code.as_bytes()[..2];
-        return matches!(class, b"08" | b"40" | b"53" | b"57" | b"58" | b"28" | b"3D")
-            || code == "55P03";
+        return matches!(&code.as_bytes()[..2], b"22" | b"23" | b"54");
     }
     let kind = code.parse::<u32>().map(|code| code & 0xff);
-    matches!(kind, Ok(5 | 6 | 10 | 13 | 14))
+    matches!(kind, Ok(18 | 19 | 20 | 25))
 }
 
 #[cfg(test)]
@@ -127,14 +137,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_by_itself_is_told_from_what_does_not() {
+    fn only_what_blames_the_values_is_refused_for_good() {
+        // Among them a standby that takes no writes, a missing table, and a file that is read-only.
         for code in [
-            "5", "261", "6", "10", "1034", "13", "14", "08006", "40001", "53300", "57P01", "55P03",
+            "5", "261", "6", "8", "10", "1034", "13", "14", "1", "08006", "40001", "53300",
+            "57P01", "55P03", "25006", "42P01", "42501", "x",
         ] {
-            assert!(passes(code), "{code}");
+            assert!(!blames(code), "{code}");
         }
-        for code in ["19", "1555", "1", "23505", "42P01", "22021", "x"] {
-            assert!(!passes(code), "{code}");
+        for code in ["18", "19", "1555", "20", "23505", "22021", "54000"] {
+            assert!(blames(code), "{code}");
         }
     }
 

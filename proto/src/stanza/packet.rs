@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Header, Packet, Stanza};
 use crate::jid::Jid;
+use crate::limit::WRITTEN_BYTES;
 use crate::ns;
 use crate::xml::{Element, ReadError, attribute};
 
@@ -70,6 +71,18 @@ impl Packet {
     /// The bytes of the payload.
     pub fn payload_len(&self) -> usize {
         self.payload.len()
+    }
+
+    /// Whether the stanza, as it is written, is larger than a server keeps ([`WRITTEN_BYTES`]).
+    pub fn is_oversize(&self) -> bool {
+        // The payload is written already; of the header, escapes make six bytes of one at most.
+        let header = self.size() - self.payload.len();
+        if self.payload.len() + 6 * header <= WRITTEN_BYTES {
+            return false;
+        }
+        let mut written = Vec::new();
+        self.write(&[], &mut written);
+        written.len() > WRITTEN_BYTES
     }
 
     /// About the bytes of the written stanza without extra children: what queues account for it.
@@ -158,5 +171,19 @@ mod tests {
     fn t_41_the_size_covers_what_is_written() {
         let packet = message().pack();
         assert!(packet.size() >= written(&packet, &[]).len());
+    }
+
+    #[test]
+    fn t_41_what_grows_when_it_is_written_counts_as_it_is_written() {
+        let oversize = |body: &str, id: &str| {
+            let body = Element::new("body", ns::CLIENT).with_text(body);
+            let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_id(id);
+            stanza.with_child(body).pack().is_oversize()
+        };
+        assert!(!oversize(&"x".repeat(WRITTEN_BYTES - 200), "1"));
+        assert!(oversize(&"x".repeat(WRITTEN_BYTES), "1"));
+        assert!(oversize(&"&".repeat(100_000), "1"));
+        assert!(!oversize("x", &"'".repeat(70_000)));
+        assert!(oversize("x", &"'".repeat(80_000)));
     }
 }

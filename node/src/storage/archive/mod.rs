@@ -77,7 +77,7 @@ impl Storage {
         Ok(missing)
     }
 
-    /// Reads messages of an account back, hidden ones too. What is gone is left out.
+    /// Reads messages of an account back, hidden ones too. What is gone, or damaged, is left out.
     pub async fn fetch(&self, owner: &BareJid, mids: &[Mid]) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_IDS) {
@@ -90,7 +90,14 @@ impl Storage {
                 .rows(assembled(sql), keyed(owner, chunk))
                 .await?
             {
-                let Entry { mid, stamp, packet } = entry(&row)?;
+                let Entry { mid, stamp, packet } = match entry(&row) {
+                    Ok(entry) => entry,
+                    // One that is damaged must not take the others with it.
+                    Err(error) => {
+                        tracing::error!(%owner, mid = row.text(0)?, %error, "a message is lost");
+                        continue;
+                    }
+                };
                 found.push(Fetched {
                     mid,
                     stamp,
@@ -113,6 +120,21 @@ impl Storage {
                 .await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Storage {
+    /// Has every statement about the archive fail.
+    pub(crate) async fn break_archive(&self) {
+        let sql = "ALTER TABLE archive RENAME TO elsewhere".to_owned();
+        self.database.raw(sql).await.unwrap();
+    }
+
+    /// Makes a message unreadable.
+    pub(crate) async fn damage_message(&self, mid: Mid) {
+        let sql = format!("UPDATE archive SET stanza = '<' WHERE mid = '{mid}'");
+        self.database.raw(sql).await.unwrap();
     }
 }
 
