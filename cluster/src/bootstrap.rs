@@ -14,10 +14,12 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all, ready};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time;
 
 use crate::config::{Config, ConfigError};
+use crate::disk::{self, Shortage};
 use crate::identity::{ClusterId, Identity, IdentityError};
 use crate::link::{Handler, Kind, LinkStartError, Links, Request, To};
 use crate::raft::Fatal;
@@ -33,6 +35,8 @@ use crate::{NodeId, codec};
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long a peer may take to answer; it may have to write to its disk.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How often others are reminded that this node should not lead.
+const REMIND: Duration = Duration::from_secs(1);
 /// A seat that has not taken part in the birth by then is left to join later.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -69,6 +73,8 @@ pub struct Replication {
     pub links: Option<Links>,
     /// The groups.
     pub groups: Groups,
+    /// What this node lacks to take on more.
+    pub shortage: watch::Receiver<Option<Shortage>>,
     failover: Option<Failover>,
     tasks: Vec<AbortHandle>,
 }
@@ -90,6 +96,7 @@ impl Replication {
             segment_bytes: config.log_segment_bytes,
             fsync: config.fsync,
             fatal: fatal.clone(),
+            ..Options::default()
         };
         let open = move || {
             let log = Log::open(&dir.join("log"), options)?;
@@ -104,13 +111,16 @@ impl Replication {
         };
         let sink = sink(&identity);
         let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;
+        let (said, shortage) = watch::channel(None);
+        let watching = tokio::spawn(disk::watch(config.data_dir.clone(), log.clone(), said));
         let mut replication = Self {
             identity,
             log,
             links,
             groups,
+            shortage,
             failover: None,
-            tasks: Vec::new(),
+            tasks: vec![watching.abort_handle()],
         };
         match replication.links.clone() {
             None => replication.start_alone(config).await?,
@@ -146,7 +156,10 @@ impl Replication {
             &[Kind::Standing, Kind::Found],
             Arc::new(Answers(birth.clone())),
         );
-        self.failover = Some(Failover::start(&self.groups, links, SETTLED));
+        let failover = Failover::start(&self.groups, links, SETTLED);
+        let spare = spare_the_short(failover.clone(), self.shortage.clone());
+        self.tasks.push(tokio::spawn(spare).abort_handle());
+        self.failover = Some(failover);
         let reconcile = membership::reconcile(config.clone(), self.groups.clone(), links.clone());
         self.tasks.push(tokio::spawn(reconcile).abort_handle());
         self.tasks
@@ -172,6 +185,21 @@ impl Replication {
             links.shutdown();
         }
         self.groups.shutdown().await;
+    }
+}
+
+/// Has other nodes lead for as long as this one lacks something.
+async fn spare_the_short(failover: Failover, mut shortage: watch::Receiver<Option<Shortage>>) {
+    loop {
+        let short = shortage.wait_for(Option::is_some).await.is_ok();
+        if !short {
+            return;
+        }
+        while shortage.borrow().is_some() {
+            failover.step_back().await;
+            time::sleep(REMIND).await;
+        }
+        failover.step_forward().await;
     }
 }
 

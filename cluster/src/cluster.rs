@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::ask;
 use crate::bootstrap::Replication;
 use crate::config::Config;
+use crate::disk::Shortage;
 use crate::id::Owner;
 use crate::lead::group::{LinkCourier, RaftGroup};
 use crate::lead::loss::Peers;
@@ -293,6 +294,9 @@ impl Cluster {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(NotReady::Draining);
         }
+        if let Some(shortage) = self.shortage() {
+            return Err(shortage.into());
+        }
         if !self.0.taken_part.load(Ordering::Relaxed) {
             return Err(NotReady::Starting);
         }
@@ -301,6 +305,16 @@ impl Cluster {
             .shards
             .iter()
             .try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
+    }
+
+    /// What this node lacks to take on more, if anything.
+    pub fn shortage(&self) -> Option<Shortage> {
+        *self.0.replication.shortage.borrow()
+    }
+
+    /// What the log of this node takes up on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.0.replication.log.usage().bytes
     }
 
     /// Hands every leadership over to another node, and says of itself that it is not ready.

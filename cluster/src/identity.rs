@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::{BootId, NodeId};
 
 const FILE: &str = "identity";
@@ -109,7 +110,12 @@ impl Identity {
             file: file.clone(),
             source,
         };
-        fs::create_dir_all(dir).map_err(io)?;
+        if !dir.exists() {
+            disk::private_dir(dir).map_err(io)?;
+        }
+        disk::private_file(&file).map_err(io)?;
+        // The last one may have been renamed and not synced: what the cache shows does not count yet.
+        disk::sync_dir(dir).map_err(io)?;
         let incarnation = match fs::read_to_string(&file) {
             Ok(text) => parse(&text).map_err(|line| IdentityError::Damaged {
                 file: file.clone(),
@@ -312,12 +318,12 @@ fn hex(text: &str) -> Option<u64> {
 /// Beside the final name, synced, renamed, and the rename synced.
 fn write(path: &Path, incarnation: &Incarnation) -> io::Result<()> {
     let fresh = path.with_extension("tmp");
-    let mut file = File::create(&fresh)?;
+    let mut file = disk::create(&fresh)?;
     file.write_all(incarnation.text().as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;
     match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
+        Some(dir) => disk::sync_dir(dir),
         None => Ok(()),
     }
 }

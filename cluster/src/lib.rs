@@ -18,6 +18,7 @@ pub mod bootstrap;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod disk;
 pub mod fail;
 pub mod format;
 pub mod id;

@@ -24,7 +24,7 @@ use crate::lead::loss::Peers;
 use crate::lead::{Group, Queue};
 use crate::limit::Tally;
 use crate::link::Kind;
-use crate::raft::groups::{Group as Replicas, Groups};
+use crate::raft::groups::Group as Replicas;
 use crate::raft::machine::Sink;
 use crate::session::{Command, Settings};
 use crate::{BootId, NodeId};
@@ -73,7 +73,7 @@ pub async fn start(
     let replication = Replication::start(config, listener, sink).await?;
     let junction = junction.ok_or(StartError::Interrupted)?;
     let me = (replication.identity.node(), replication.identity.boot());
-    let shards = shards(&replication.groups, &junction);
+    let shards = shards(&replication, &junction);
     let links = replication.links.clone();
 
     let mut tasks = JoinSet::new();
@@ -122,12 +122,14 @@ pub async fn start(
     })
 }
 
-fn shards(groups: &Groups, junction: &Junction) -> Arc<[Arc<RaftGroup>]> {
+fn shards(replication: &Replication, junction: &Junction) -> Arc<[Arc<RaftGroup>]> {
+    let groups = &replication.groups;
     let shard = |group: &Arc<Replicas>| {
         let leadership = groups.watch_leader(group.shard)?;
         Some(Arc::new(RaftGroup::new(
             group.clone(),
             leadership,
+            replication.shortage.clone(),
             junction,
         )))
     };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Shortage;
 use crate::lead::Group;
 use crate::lead::group::RaftGroup;
 use crate::lead::loss::Peers;
@@ -69,6 +70,9 @@ pub enum NotReady {
     /// It hands over what it does.
     #[error("the node is about to stop")]
     Draining,
+    /// It lacks room or files.
+    #[error("{0}")]
+    Short(#[from] Shortage),
     /// Nobody leads.
     #[error("shard {0} has no leader")]
     NoLeader(ShardId),

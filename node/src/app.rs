@@ -9,6 +9,7 @@ use cluster::Cluster;
 use cluster::session::Totals;
 use cluster::status::NotReady;
 use futures_util::future::BoxFuture;
+use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 
@@ -82,11 +83,23 @@ impl App {
         Ok(self.cluster.ready()?)
     }
 
+    /// What a client is told that this node cannot serve: why, if the operator can do something about it.
+    pub fn trouble(&self) -> StreamError {
+        match self.cluster.shortage() {
+            Some(shortage) => {
+                StreamError::new(Condition::ResourceConstraint).with_text(shortage.to_string())
+            }
+            None => StreamError::new(Condition::InternalServerError),
+        }
+    }
+
     /// The metrics page, with what is counted only when asked for.
     pub fn metrics_text(&self) -> String {
         let totals = self.cluster.read_all(|_, shard| shard.totals());
         let totals = totals.into_iter().fold(Totals::default(), Totals::and);
         self.metrics.set_totals(totals);
+        let short = self.cluster.shortage().is_some();
+        self.metrics.set_disk(self.cluster.log_bytes(), short);
         self.metrics.limits(self.cluster.limit_counts());
         self.metrics.text()
     }

@@ -134,6 +134,10 @@ pub struct Metrics {
     pub undelivered: Gauge,
     /// Work for the database that is not confirmed, likewise.
     pub effects: Gauge,
+    /// Bytes of the log on disk; set only when the text is asked for.
+    pub log_bytes: Gauge,
+    /// 1 while nothing new is accepted for want of disk space or of open files, likewise.
+    pub shortage: Gauge,
     /// Connections refused by a limit.
     pub refused: Counter,
     /// Logins by result.
@@ -169,6 +173,8 @@ impl Default for Metrics {
             queued_bytes: Gauge::default(),
             undelivered: Gauge::default(),
             effects: Gauge::default(),
+            log_bytes: Gauge::default(),
+            shortage: Gauge::default(),
             refused: Counter::default(),
             logins: Family::default(),
             resumes: Family::default(),
@@ -275,6 +281,10 @@ impl Metrics {
         r.register("undelivered_messages", waiting, self.undelivered.clone());
         let effects = "Work for the database that is not confirmed";
         r.register("pending_effects", effects, self.effects.clone());
+        let log = "Bytes that the replicated log takes up on disk";
+        r.register("log_bytes", log, self.log_bytes.clone());
+        let short = "Whether nothing new is accepted for want of disk space or of open files";
+        r.register("shortage", short, self.shortage.clone());
     }
 
     /// Takes what the shards hold.
@@ -288,6 +298,13 @@ impl Metrics {
         set(&self.queued_bytes, totals.queued_bytes);
         set(&self.undelivered, totals.undelivered);
         set(&self.effects, totals.effects);
+    }
+
+    /// Takes what the log needs, and whether it has it.
+    pub fn set_disk(&self, log_bytes: u64, short: bool) {
+        self.log_bytes
+            .set(i64::try_from(log_bytes).unwrap_or(i64::MAX));
+        self.shortage.set(short.into());
     }
 
     /// The text that a scrape gets.

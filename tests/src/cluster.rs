@@ -39,6 +39,7 @@ struct Node {
     admin: Reserved,
     peers: Reserved,
     process: Option<Process>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// An address that is ours whether someone listens or not.
@@ -115,6 +116,7 @@ impl Cluster {
                 admin,
                 peers,
                 process: None,
+                environment: Vec::new(),
             })
         };
         let nodes: io::Result<Vec<Node>> = (0..count).map(node).collect();
@@ -206,8 +208,14 @@ impl Cluster {
 
     /// Starts a node's process.
     pub fn run(&mut self, node: usize) {
-        let process = Process::serve(&self.config(node), &self.log(node)).expect("the binary runs");
-        self.nodes[node].process = Some(process);
+        let environment = &self.nodes[node].environment;
+        let process = Process::serve(&self.config(node), &self.log(node), environment);
+        self.nodes[node].process = Some(process.expect("the binary runs"));
+    }
+
+    /// Starts a node's process with these variables from now on.
+    pub fn environment(&mut self, node: usize, variables: &[(&'static str, PathBuf)]) {
+        self.nodes[node].environment = variables.to_vec();
     }
 
     /// Waits until a node says that it is ready.

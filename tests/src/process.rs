@@ -72,8 +72,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `holdfast serve` with a configuration. What it says is appended to `log`.
-    pub fn serve(config: &Path, log: &Path) -> io::Result<Self> {
+    /// Runs `holdfast serve` with a configuration and these variables. What it says is appended to `log`.
+    pub fn serve(
+        config: &Path,
+        log: &Path,
+        environment: &[(&'static str, PathBuf)],
+    ) -> io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let mut command = command([
             OsStr::new("serve"),
@@ -81,11 +85,17 @@ impl Process {
             config.as_os_str(),
         ]);
         command.env("HF_FAIL_POINT", log.with_file_name("fail-point"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let child = command.stdout(out.try_clone()?).stderr(out).spawn()?;
         Ok(Self {
             child,
             log: log.to_owned(),
         })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.

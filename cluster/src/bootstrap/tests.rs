@@ -11,7 +11,7 @@ use super::*;
 use crate::ShardId;
 use crate::config::{LinkAuth, Peer};
 use crate::raft::types::Proposal;
-use crate::session::{Batch, Notice, Output, Settings};
+use crate::session::{Batch, Command, Notice, Output, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Small, for the sake of the disk that all these nodes share.
@@ -387,5 +387,40 @@ fn a_node_by_itself_leads_at_once_and_again_after_a_restart() {
         let index = node.write(0).expect("is committed");
         assert!(index > applied);
         applied = index;
+    }
+}
+
+#[test]
+fn a_quiet_group_lets_go_of_the_log_however_few_its_entries() {
+    let dir = tempfile::tempdir().expect("makes");
+    let config = Config {
+        log_segment_bytes: 64 << 10,
+        fsync: false,
+        ..Config::single(dir.path().to_owned(), Settings::default())
+    };
+    let node = Node::start(&config);
+    let begun = Instant::now();
+    while node.led() < 3 {
+        assert!(begun.elapsed() < PATIENCE, "every shard has a leader");
+    }
+    let session = format!("user@example.org/{}", "x".repeat(1000));
+    let lost = Command::Lost {
+        session: proto::Jid::new(&session).expect("valid"),
+        epoch: 1,
+    };
+    let batch = Batch {
+        now: 1,
+        commands: vec![lost; 60],
+    };
+    let runtime = node.runtime.as_ref().expect("runs");
+    while !node.replication.log.usage().is_large {
+        let written = node.groups()[0].raft.client_write(Proposal::new(&batch));
+        runtime.block_on(written).expect("writes");
+    }
+    let begun = Instant::now();
+    while node.replication.log.usage().is_large {
+        let pins = node.replication.log.pinned_by();
+        assert!(begun.elapsed() < PATIENCE, "groups {pins:?} pin the log");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

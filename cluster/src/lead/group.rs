@@ -12,6 +12,7 @@ use super::loss::Peers;
 use super::{
     Courier, DEADLINE, Group, Leadership, News, NotLeader, Question, Queue, Unreached, batch,
 };
+use crate::disk::Shortage;
 use crate::format::Version;
 use crate::link::{Handler, Kind, Links, Request};
 use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
@@ -26,15 +27,17 @@ pub const KINDS: [Kind; 2] = [Kind::Propose, Kind::ReadIndex];
 pub struct RaftGroup {
     replicas: Arc<Replicas>,
     leadership: watch::Receiver<Leadership>,
+    shortage: watch::Receiver<Option<Shortage>>,
     applied: watch::Receiver<()>,
     news: broadcast::Sender<News>,
 }
 
 impl RaftGroup {
-    /// What `junction` hears of tells of progress.
+    /// What `junction` hears of tells of progress. While there is a shortage nothing is proposed.
     pub fn new(
         replicas: Arc<Replicas>,
         leadership: watch::Receiver<Leadership>,
+        shortage: watch::Receiver<Option<Shortage>>,
         junction: &Junction,
     ) -> Self {
         let shard = replicas.shard;
@@ -42,6 +45,7 @@ impl RaftGroup {
         Self {
             replicas,
             leadership,
+            shortage,
             applied: junction.progress(shard),
             news: junction.news(shard),
         }
@@ -63,6 +67,12 @@ impl Group for RaftGroup {
     }
 
     async fn write(&self, batch: Bytes) -> Result<Vec<Outcome>, NotLeader> {
+        // What is refused here is not acknowledged yet; what is proposed must find room (T-75).
+        let mut shortage = self.shortage.clone();
+        shortage
+            .wait_for(Option::is_none)
+            .await
+            .map_err(|_| NotLeader)?;
         match self.replicas.raft.client_write(Proposal(batch)).await {
             Ok(written) => Ok(written.data),
             Err(error) => {

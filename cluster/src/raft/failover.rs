@@ -41,6 +41,11 @@ const NEARLY_ALL: u64 = 100;
 /// How long moving a leader may take.
 const MOVE: Duration = Duration::from_secs(1);
 
+/// Said with [`Kind::Draining`]: the node does not want to lead.
+const STEPS_BACK: &[u8] = b"";
+/// And that it does again.
+const STEPS_FORWARD: &[u8] = b"forward";
+
 /// Keeps the groups of this node led. Clones share it.
 #[derive(Clone)]
 pub struct Failover(Arc<Inner>);
@@ -96,10 +101,36 @@ impl Failover {
     /// Hands over every leadership, and takes none from now on unless nobody else can.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+        self.step_back().await;
+    }
+
+    /// Has the others lead what this node leads, and asks them not to give it back. To be repeated for as long as
+    /// it is true: who has just come up has not heard of it.
+    pub async fn step_back(&self) {
+        self.tell_others(STEPS_BACK).await;
+        join_all(
+            self.0
+                .groups
+                .all()
+                .iter()
+                .map(|group| self.0.give_away(group)),
+        )
+        .await;
+    }
+
+    /// This node may lead again, unless it drains.
+    pub async fn step_forward(&self) {
+        if !self.0.draining.load(Ordering::Relaxed) {
+            self.tell_others(STEPS_FORWARD).await;
+        }
+    }
+
+    async fn tell_others(&self, word: &'static [u8]) {
+        let word = Bytes::from_static(word);
         let tell = |node| {
             self.0
                 .links
-                .call(node, Kind::Draining, 0, Bytes::new(), MOVE)
+                .call(node, Kind::Draining, 0, word.clone(), MOVE)
         };
         join_all(
             self.0
@@ -107,14 +138,6 @@ impl Failover {
                 .up()
                 .into_iter()
                 .map(|process| tell(process.node)),
-        )
-        .await;
-        join_all(
-            self.0
-                .groups
-                .all()
-                .iter()
-                .map(|group| self.0.give_away(group)),
         )
         .await;
     }
@@ -140,7 +163,11 @@ impl Handler for Answers {
         let answer = match request.kind {
             Kind::Tails => Some(codec::encode(&self.0.tails()).into()),
             Kind::Draining => {
-                self.0.peers().draining.insert(request.from.node);
+                let mut peers = self.0.peers();
+                match &request.payload[..] {
+                    STEPS_FORWARD => peers.draining.remove(&request.from.node),
+                    _ => peers.draining.insert(request.from.node),
+                };
                 Some(Bytes::new())
             }
             _ => None,

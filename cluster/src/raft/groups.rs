@@ -26,8 +26,6 @@ use crate::{NodeId, ShardId};
 pub const META_GROUP: u64 = 0;
 /// How often snapshots are considered, one group at a time.
 const SNAPSHOT_CHECK: Duration = Duration::from_secs(1);
-/// A log that takes up more makes the groups that pin its oldest file write a snapshot.
-const LOG_BYTES: u64 = 1 << 30;
 
 /// The group of a shard.
 pub fn group_of(shard: ShardId) -> u64 {
@@ -104,6 +102,16 @@ impl Group {
     /// is compared by it.
     pub fn last(&self) -> Option<LogId> {
         self.log.last()
+    }
+
+    /// Gives up the entries up to `upto`, however few they are: without them a file of the log can go. Returns
+    /// whether a snapshot must be written first.
+    async fn let_go(&self, upto: u64) -> Result<bool, GroupStopped> {
+        let covered = self.metrics().snapshot.map(|id| id.index);
+        match covered >= Some(upto) {
+            true => self.raft.trigger().purge_log(upto).await.map(|()| false),
+            false => self.raft.trigger().snapshot().await.map(|()| true),
+        }
     }
 
     /// Voters of the newest membership, by seat.
@@ -344,10 +352,13 @@ async fn keep_snapshots(groups: Vec<Arc<Group>>, log: Log) {
         time::sleep(SNAPSHOT_CHECK).await;
         let usage = log.usage();
         for group in &groups {
-            let pins = usage.bytes > LOG_BYTES && usage.pinned_by.contains(&group_of(group.shard));
-            let asked = match pins {
-                true => group.raft.trigger().snapshot().await.map(|()| true),
-                false => group.machine.snapshot_if_due(&group.raft, &policy).await,
+            let pins = usage.pinned_by.iter();
+            let pin = pins
+                .filter(|_| usage.is_large)
+                .find(|pin| pin.group == group_of(group.shard));
+            let asked = match pin {
+                Some(pin) => group.let_go(pin.upto).await,
+                None => group.machine.snapshot_if_due(&group.raft, &policy).await,
             };
             match asked {
                 Ok(true) => time::sleep(SNAPSHOT_CHECK).await,

@@ -5,7 +5,7 @@
 //! damaged file stops the start and is named: to go on without it would be to forget what was promised
 //! (T-70).
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::types::SnapshotMeta;
 use crate::ShardId;
 use crate::codec;
+use crate::disk;
 
 const MAGIC: &[u8; 8] = b"HFSNAP\0\x01";
 /// Magic and the length of the metadata.
@@ -85,7 +86,9 @@ pub struct SnapshotFile {
 impl SnapshotFile {
     /// The file of a shard in `dir`, which is made if it is not there.
     pub fn new(dir: &Path, shard: ShardId) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(dir).map_err(|source| SnapshotError::Io {
+        // The last snapshot may have been renamed and its name not synced: it does not count before that.
+        let made = disk::private_dir(dir).and_then(|()| disk::sync_dir(dir));
+        made.map_err(|source| SnapshotError::Io {
             file: dir.to_owned(),
             source,
         })?;
@@ -99,9 +102,15 @@ impl SnapshotFile {
         &self.path
     }
 
-    /// Replaces the snapshot. Blocks until it is on disk.
+    /// Replaces the snapshot. Blocks until it is on disk, also while there is no room for it: the log keeps what it
+    /// would replace.
     pub fn save(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), SnapshotError> {
-        self.write(meta, data).map_err(|source| self.io(source))
+        let attempt = || {
+            // What was written in vain takes up room that others need.
+            let give_back = |_: &io::Error| drop(fs::remove_file(self.path.with_extension("tmp")));
+            self.write(meta, data).inspect_err(give_back)
+        };
+        disk::until_there_is_room(&self.path, attempt).map_err(|source| self.io(source))
     }
 
     fn write(&self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
@@ -114,14 +123,14 @@ impl SnapshotFile {
         crc.update(&head);
         crc.update(data);
         let fresh = self.path.with_extension("tmp");
-        let mut file = File::create(&fresh)?;
+        let mut file = disk::create(&fresh)?;
         file.write_all(&head)?;
         file.write_all(data)?;
         file.write_all(&crc.finalize().to_le_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
         match self.path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
+            Some(dir) => disk::sync_dir(dir),
             None => Ok(()),
         }
     }
@@ -129,7 +138,7 @@ impl SnapshotFile {
     /// The snapshot, if there is one. Blocks.
     pub fn load(&self) -> Result<Option<(SnapshotMeta, Bytes)>, SnapshotError> {
         let mut bytes = Vec::new();
-        match File::open(&self.path) {
+        match disk::open(OpenOptions::new().read(true), &self.path) {
             Ok(mut file) => file
                 .read_to_end(&mut bytes)
                 .map_err(|source| self.io(source))?,

@@ -307,7 +307,7 @@ impl SessionActor {
     /// Something that should not be: the client may resume, here or elsewhere.
     pub(super) fn give_up(&mut self, ctx: &mut Context<Self>) {
         tracing::warn!(session = %self.session, "a connection is given up");
-        let error = StreamError::new(Condition::InternalServerError);
+        let error = self.app.trouble();
         self.order(Order::Fail(Box::new(error)));
         self.lost(ctx);
     }

@@ -255,8 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// The cluster could not decide: the client keeps its session and tries again (SM-60).
     fn undecided(&mut self, error: Option<Unavailable>) -> Option<Opening> {
         tracing::warn!(?error, "a session could not be opened");
-        self.machine
-            .fail(StreamError::new(Condition::InternalServerError));
+        self.machine.fail(self.app.trouble());
         None
     }
 

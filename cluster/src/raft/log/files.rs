@@ -1,29 +1,55 @@
 //! The files of the log: which there are, how they come and go.
 //!
 //! A segment is filled with zeros once and then recycled: writing over blocks that exist takes half as
-//! long to sync as making a file grow. It gets its name only when its header is on disk.
+//! long to sync as making a file grow. It gets its name only when its header is on disk. The next one is
+//! always open before it is needed, and so is the directory: a process that may open no more files can
+//! still go on with its log.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
-use super::segment::Header;
+use super::medium::Medium;
+use super::segment::{HEADER, Header};
 use super::{LogError, Options};
+use crate::disk;
 
 /// So many freed segments are kept for later.
 const SPARES: usize = 2;
 const ZEROS: usize = 1 << 20;
+/// The name of a spare that was no segment before.
+const FRESH: &str = "spare-new";
 
 /// The directory of the log, with what is there for future segments.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
+    /// The directory itself, for its names to be synced.
+    names: File,
     segment_bytes: u64,
     fsync: bool,
+    medium: Arc<dyn Medium>,
     spares: Vec<PathBuf>,
-    preparing: Option<JoinHandle<io::Result<PathBuf>>>,
+    next: Next,
+}
+
+/// What the next segment is made of.
+#[derive(Debug)]
+enum Next {
+    /// Nothing yet: it could not be opened.
+    Missing,
+    Open(Spare),
+    /// A thread fills it.
+    Filling(JoinHandle<Spare>),
+}
+
+#[derive(Debug)]
+struct Spare {
+    path: PathBuf,
+    file: File,
+    filled: bool,
 }
 
 /// A directory that has been opened.
@@ -47,11 +73,10 @@ pub(super) struct Active {
 }
 
 impl Files {
-    /// Makes the directory if need be, and takes it for this process.
+    /// Takes the directory for this process.
     pub(super) fn open(dir: &Path, options: &Options) -> Result<Found, LogError> {
         let failed = |source| LogError::io(dir, source);
-        fs::create_dir_all(dir).map_err(failed)?;
-        let lock = File::create(dir.join("lock")).map_err(failed)?;
+        let lock = disk::create(&dir.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
@@ -61,30 +86,23 @@ impl Files {
             }
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let mut segments = Vec::new();
-        let mut spares = Vec::new();
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            if let Some(seq) = name
-                .strip_prefix("wal-")
-                .and_then(|n| u64::from_str_radix(n, 16).ok())
-            {
-                segments.push((seq, path));
-            } else if name.starts_with("spare-") {
-                spares.push(path);
-            }
+        let names = File::open(dir).map_err(failed)?;
+        if options.fsync {
+            // Renames of the last run may be known to the cache alone.
+            names.sync_all().map_err(failed)?;
+            dir.parent()
+                .map_or(Ok(()), disk::sync_dir)
+                .map_err(failed)?;
         }
-        segments.sort();
+        let Listed { segments, spares } = list(dir).map_err(failed)?;
         let files = Self {
             dir: dir.to_owned(),
+            names,
             segment_bytes: options.segment_bytes,
             fsync: options.fsync,
+            medium: options.medium.clone(),
             spares,
-            preparing: None,
+            next: Next::Missing,
         };
         Ok(Found {
             files,
@@ -98,35 +116,50 @@ impl Files {
         self.dir.join(format!("wal-{seq:016x}"))
     }
 
-    /// Makes a segment, out of a spare if there is one. When this returns it is on disk.
+    /// Makes a segment. When this returns it is on disk; if there is no room for it, it may be tried again.
     pub(super) fn create(&mut self, header: &Header) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
-        let mut make = || -> io::Result<Active> {
-            let blank = self.blank()?;
-            let file = OpenOptions::new().write(true).open(&blank)?;
-            file.write_all_at(&header.encode(), 0)?;
-            if self.fsync {
-                file.sync_all()?;
-            }
-            fs::rename(&blank, &path)?;
-            self.sync_names()?;
-            Ok(Active {
-                path: path.clone(),
-                file,
-                seed: header.seed(),
-                at: super::segment::HEADER as u64,
-            })
+        let mut spare = match std::mem::replace(&mut self.next, Next::Missing) {
+            Next::Open(spare) => spare,
+            Next::Filling(thread) => match thread.join() {
+                Ok(spare) => spare,
+                Err(_) => self.open_spare()?,
+            },
+            Next::Missing => self.open_spare()?,
         };
-        make().map_err(|source| LogError::io(&path, source))
+        if let Err(error) = self.begin(&mut spare, header, &path) {
+            self.next = Next::Open(spare);
+            return Err(error);
+        }
+        Ok(Active {
+            path,
+            file: spare.file,
+            seed: header.seed(),
+            at: HEADER as u64,
+        })
+    }
+
+    fn begin(&self, spare: &mut Spare, header: &Header, path: &Path) -> Result<(), LogError> {
+        if !spare.filled {
+            fill(spare, self.segment_bytes, self.fsync, &*self.medium)
+                .map_err(|source| LogError::io(path, source))?;
+        }
+        self.medium
+            .write(&spare.file, &header.encode(), 0)
+            .map_err(|source| LogError::io(path, source))?;
+        if self.fsync {
+            let synced = self.medium.sync(&spare.file);
+            synced.map_err(|source| LogError::sync(path, source))?;
+        }
+        fs::rename(&spare.path, path).map_err(|source| LogError::io(path, source))?;
+        self.sync_names()
+            .map_err(|source| LogError::sync(path, source))
     }
 
     /// Goes on with a segment that is there.
     pub(super) fn reopen(&self, header: &Header, at: u64) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .map_err(|source| LogError::io(&path, source))?;
+        let file = self.writable(&path)?;
         Ok(Active {
             path,
             file,
@@ -135,18 +168,65 @@ impl Files {
         })
     }
 
-    /// Sees to it, in the background, that a spare is there when the next segment is made.
+    /// Writes again what was read from a segment at `at`, and waits until it is on disk. The cache may have
+    /// held what never got there: after a failed sync the system takes it for clean.
+    pub(super) fn rewrite(&self, path: &Path, bytes: &[u8], at: u64) -> Result<(), LogError> {
+        let file = self.writable(path)?;
+        self.medium
+            .write(&file, bytes, at)
+            .map_err(|source| LogError::io(path, source))?;
+        self.medium
+            .sync(&file)
+            .map_err(|source| LogError::sync(path, source))
+    }
+
+    fn writable(&self, path: &Path) -> Result<File, LogError> {
+        disk::open(OpenOptions::new().write(true), path)
+            .map_err(|source| LogError::io(path, source))
+    }
+
+    /// Opens what the next segment will be made of. If that is impossible now it is tried again.
+    pub(super) fn open_ahead(&mut self) {
+        if let Next::Missing = self.next {
+            match self.open_spare() {
+                Ok(spare) => self.next = Next::Open(spare),
+                Err(error) => tracing::warn!("the next file of the log is not opened yet: {error}"),
+            }
+        }
+    }
+
+    fn open_spare(&mut self) -> Result<Spare, LogError> {
+        let known = self.spares.last().cloned();
+        let path = known.unwrap_or_else(|| self.dir.join(FRESH));
+        let mut options = OpenOptions::new();
+        let opened = disk::open(options.write(true).create(true), &path)
+            .and_then(|file| Ok((file.metadata()?.len() >= self.segment_bytes, file)));
+        let (filled, file) = opened.map_err(|source| LogError::io(&path, source))?;
+        self.spares.pop();
+        Ok(Spare { path, file, filled })
+    }
+
+    /// Sees to it, in the background, that the next segment has its blocks when it is needed.
     pub(super) fn prepare(&mut self) {
-        if !self.spares.is_empty() || self.preparing.is_some() {
+        self.open_ahead();
+        if !matches!(&self.next, Next::Open(spare) if !spare.filled) {
             return;
         }
-        let (to, size, fsync) = (self.dir.join("spare-0"), self.segment_bytes, self.fsync);
-        let work = move || fill(&to, size, fsync).map(|()| to);
+        let Next::Open(mut spare) = std::mem::replace(&mut self.next, Next::Missing) else {
+            return;
+        };
+        let (size, fsync, medium) = (self.segment_bytes, self.fsync, self.medium.clone());
+        let work = move || {
+            // Whoever makes a segment of it finds the same error, and knows what to do about it.
+            if let Err(error) = fill(&mut spare, size, fsync, &*medium) {
+                tracing::debug!("the next file of the log is not filled yet: {error}");
+            }
+            spare
+        };
         // Without a thread the next segment takes a little longer.
-        self.preparing = std::thread::Builder::new()
-            .name("wal-spare".into())
-            .spawn(work)
-            .ok();
+        if let Ok(thread) = thread::Builder::new().name("wal-spare".into()).spawn(work) {
+            self.next = Next::Filling(thread);
+        }
     }
 
     /// A segment that nobody needs any more becomes a spare, or goes.
@@ -170,57 +250,74 @@ impl Files {
         go().map_err(|source| LogError::io(path, source))
     }
 
-    fn blank(&mut self) -> io::Result<PathBuf> {
-        if let Some(spare) = self.spares.pop() {
-            return Ok(spare);
-        }
-        if let Some(thread) = self.preparing.take() {
-            match thread.join() {
-                Ok(spare) => return spare,
-                Err(_) => tracing::warn!("the thread that prepares log files has failed"),
-            }
-        }
-        let fresh = self.dir.join("spare-1");
-        fill(&fresh, self.segment_bytes, self.fsync)?;
-        Ok(fresh)
-    }
-
     fn sync_names(&self) -> io::Result<()> {
-        if self.fsync {
-            File::open(&self.dir)?.sync_all()?;
+        match self.fsync {
+            true => self.names.sync_all(),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if let Some(thread) = self.preparing.take() {
-            // What it found matters to nobody now; only its file must not appear later.
+        if let Next::Filling(thread) = std::mem::replace(&mut self.next, Next::Missing) {
+            // What it found matters to nobody now; only its file must not grow later.
             let _ = thread.join();
         }
     }
 }
 
-/// A file of zeros. A spare that was left unfinished by a crash is filled again by its first user's
-/// writes; its name does not make it a segment.
-fn fill(path: &Path, size: u64, fsync: bool) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    if !fsync {
-        return file.set_len(size);
+/// What is in the directory.
+#[derive(Default)]
+struct Listed {
+    /// By number, oldest first.
+    segments: Vec<(u64, PathBuf)>,
+    spares: Vec<PathBuf>,
+}
+
+fn list(dir: &Path) -> io::Result<Listed> {
+    let mut listed = Listed::default();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let seq = name
+            .strip_prefix("wal-")
+            .map(|n| u64::from_str_radix(n, 16));
+        if let Some(Ok(seq)) = seq {
+            listed.segments.push((seq, path));
+        } else if name.starts_with("spare-") {
+            listed.spares.push(path);
+        }
     }
-    let zeros = vec![0; ZEROS];
-    let mut left = size;
-    while left > 0 {
-        let some = left.min(ZEROS as u64) as usize;
-        file.write_all(&zeros[..some])?;
-        left -= some as u64;
+    listed.segments.sort();
+    Ok(listed)
+}
+
+/// Fills a file with zeros from where it ends: a crash, or a full disk, may have left it unfinished.
+fn fill(spare: &mut Spare, size: u64, fsync: bool, medium: &dyn Medium) -> io::Result<()> {
+    if fsync {
+        let zeros = vec![0; ZEROS];
+        let mut at = spare.file.metadata()?.len();
+        while at < size {
+            let some = (size - at).min(ZEROS as u64);
+            medium.write(&spare.file, &zeros[..some as usize], at)?;
+            at += some;
+        }
+        medium.sync(&spare.file)?;
+    } else {
+        spare.file.set_len(size)?;
     }
-    file.sync_all()
+    spare.filled = true;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     fn files(dir: &Path) -> Files {

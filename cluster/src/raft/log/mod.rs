@@ -6,7 +6,7 @@
 //!
 //! - `files`: which there are; `segment`: their frames; `record`: what is in a frame; `group`: what a group's
 //!   records amount to;
-//! - `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
+//! - `medium`: the way to the disk; `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
 use std::io;
@@ -16,11 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::group::Group;
 use self::writer::Writer;
 use super::Fatal;
+use crate::disk::{self, Room, Shortage};
 
+pub use self::medium::{Disk, Medium};
 pub use self::store::GroupLog;
 
+#[cfg(test)]
+mod faulty;
 mod files;
 mod group;
+mod medium;
 mod record;
 mod replay;
 mod segment;
@@ -28,16 +33,25 @@ mod store;
 mod synced;
 mod writer;
 
+/// The log takes up so many segments before groups that need the oldest are asked to let go of it.
+const SEGMENTS: u64 = 16;
+/// The log takes up one part in so many of its file system, but for segments of [`SMALLEST`].
+const PART: u64 = 8;
+/// Smaller segments cost more than they save.
+const SMALLEST: u64 = 1 << 20;
+
 /// How the log is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The size of one file.
+    /// The size of one file, at most: it is less on a small file system.
     pub segment_bytes: u64,
     /// Wait for the disk. Without it, acknowledged stanzas survive the death of processes but not a loss
     /// of power, after which the log may also be found damaged.
     pub fsync: bool,
     /// Called when a write or a sync fails.
     pub fatal: Fatal,
+    /// What it is written to.
+    pub medium: Arc<dyn Medium>,
 }
 
 impl Default for Options {
@@ -46,6 +60,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             fsync: true,
             fatal: Fatal::abort(),
+            medium: Arc::new(Disk),
         }
     }
 }
@@ -90,6 +105,12 @@ pub enum LogError {
         /// Which.
         file: PathBuf,
     },
+    /// Too many files are open.
+    #[error("log file {} cannot be opened, too many files are: raise the limit of open files", file.display())]
+    NoDescriptor {
+        /// Which.
+        file: PathBuf,
+    },
     /// The operating system refused.
     #[error("log file {}: {source}", file.display())]
     Io {
@@ -106,7 +127,28 @@ impl LogError {
         let file = file.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { file },
+            _ if disk::lacks_descriptors(&source) => Self::NoDescriptor { file },
             _ => Self::Io { file, source },
+        }
+    }
+
+    /// What the operating system said when a file was to be synced. Whatever it was, it is final: what was
+    /// written may be lost, and a second sync would not tell.
+    fn sync(file: &Path, source: io::Error) -> Self {
+        let file = file.to_owned();
+        Self::Io { file, source }
+    }
+
+    /// What is lacking, if the same may succeed later. Nothing is lost then.
+    fn shortage(&self) -> Option<Shortage> {
+        match self {
+            Self::NoSpace { .. } => Some(Shortage::Full),
+            Self::NoDescriptor { .. } => Some(Shortage::Descriptors),
+            Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::Version { .. }
+            | Self::Locked { .. }
+            | Self::Io { .. } => None,
         }
     }
 }
@@ -116,8 +158,21 @@ impl LogError {
 pub struct Usage {
     /// Bytes in files that hold entries.
     pub bytes: u64,
-    /// Groups without whose entries the oldest file could be freed. A snapshot of them helps.
-    pub pinned_by: Vec<u64>,
+    /// Groups without whose entries the oldest file could be freed.
+    pub pinned_by: Vec<Pin>,
+    /// It takes up more than it should.
+    pub is_large: bool,
+    /// What it waits for. Nothing is acknowledged meanwhile.
+    pub lacks: Option<Shortage>,
+}
+
+/// A group's hold on the oldest file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The group.
+    pub group: u64,
+    /// Its last entry there: once it is purged, the group holds the file no more.
+    pub upto: u64,
 }
 
 /// The log of this node. Clones share it; the last one to go, groups included, waits for the disk.
@@ -130,7 +185,11 @@ pub struct Log {
 
 impl Log {
     /// Opens the log in `dir`, or makes one. Reads all of it; blocks.
-    pub fn open(dir: &Path, options: Options) -> Result<Self, LogError> {
+    pub fn open(dir: &Path, mut options: Options) -> Result<Self, LogError> {
+        disk::private_dir(dir).map_err(|source| LogError::io(dir, source))?;
+        let room = Room::at(dir).map_err(|source| LogError::io(dir, source))?;
+        let fitting = (room.total / PART / SEGMENTS).max(SMALLEST);
+        options.segment_bytes = options.segment_bytes.min(fitting);
         let (mut replayed, lock) = replay::open(dir, &options)?;
         let new = replayed.groups.is_empty();
         let mut groups = BTreeMap::new();
@@ -162,13 +221,14 @@ impl Log {
         self.new
     }
 
-    /// What it takes up. Past 1 GiB, the groups that pin the oldest file should make a snapshot.
+    /// What it takes up, and what it waits for.
     pub fn usage(&self) -> Usage {
         self.writer.usage()
     }
 
     /// Groups without whose entries the oldest file could be freed.
     pub fn pinned_by(&self) -> Vec<u64> {
-        self.usage().pinned_by
+        let pins = self.usage().pinned_by;
+        pins.into_iter().map(|pin| pin.group).collect()
     }
 }

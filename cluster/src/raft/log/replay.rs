@@ -1,12 +1,14 @@
 //! The start: reads the files and works out what each group's log is.
 //!
 //! Only the unsynced tail of the last segment may be unreadable: it is overwritten, because nobody was
-//! told that it was kept. Anything else that does not fit, and fewer frames than are known to be synced,
+//! told that it was kept. What can be read of it is written and synced again before anybody relies on it:
+//! the cache may show what a failed sync kept from the disk (F-20). Anything else that does not fit, and fewer frames than are known to be synced,
 //! is damage, and the node must not vote with a log that lacks what it once promised.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use super::files::{Active, Files, Found};
 use super::group::Group;
@@ -14,6 +16,7 @@ use super::record::{self, Record};
 use super::segment::{self, BadHeader, HEADER, Header};
 use super::synced::Synced;
 use super::{LogError, Options};
+use crate::disk;
 
 /// A segment that holds something.
 #[derive(Debug)]
@@ -53,15 +56,20 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
     let (synced, promised) = Synced::open(dir, !found.is_empty())?;
     let mut reading = Reading::default();
     for (at, (seq, path)) in found.iter().enumerate() {
-        let bytes = fs::read(path).map_err(|source| LogError::io(path, source))?;
+        let bytes = read(path).map_err(|source| LogError::io(path, source))?;
         if at > 0 && found[at - 1].0 + 1 != *seq {
             return Err(LogError::Missing {
                 file: files.path_of(seq - 1),
             });
         }
-        reading.segment(*seq, path, &bytes, at + 1 == found.len())?;
+        reading.segment(*seq, path, &bytes, at + 1 == found.len(), promised)?;
     }
     reading.is_whole(promised, &files)?;
+    if options.fsync {
+        reading.make_durable(&files)?;
+        let noted = synced.note(reading.next);
+        noted.map_err(|source| LogError::io(dir, source))?;
+    }
     let Reading {
         groups,
         mut live,
@@ -85,6 +93,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
             files.create(&header)?
         }
     };
+    files.open_ahead();
     Ok((
         Replayed {
             groups,
@@ -100,6 +109,12 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
     ))
 }
 
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    disk::open(OpenOptions::new().read(true), path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[derive(Default)]
 struct Reading {
     groups: BTreeMap<u64, Group>,
@@ -108,7 +123,15 @@ struct Reading {
     next: u64,
     /// Where the last segment's readable frames end.
     end: u64,
-    previous: std::path::PathBuf,
+    previous: PathBuf,
+    unsynced: Vec<Tail>,
+}
+
+/// Frames of a segment that nobody is known to have synced.
+struct Tail {
+    path: PathBuf,
+    at: u64,
+    bytes: Vec<u8>,
 }
 
 impl Reading {
@@ -131,7 +154,20 @@ impl Reading {
         }
     }
 
-    fn segment(&mut self, seq: u64, path: &Path, bytes: &[u8], last: bool) -> Result<(), LogError> {
+    /// Whatever was read counts from now on.
+    fn make_durable(&self, files: &Files) -> Result<(), LogError> {
+        let mut tails = self.unsynced.iter();
+        tails.try_for_each(|tail| files.rewrite(&tail.path, &tail.bytes, tail.at))
+    }
+
+    fn segment(
+        &mut self,
+        seq: u64,
+        path: &Path,
+        bytes: &[u8],
+        last: bool,
+        promised: u64,
+    ) -> Result<(), LogError> {
         let damaged = |offset: usize| LogError::Damaged {
             file: path.to_owned(),
             offset: offset as u64,
@@ -161,14 +197,24 @@ impl Reading {
             highest: BTreeMap::new(),
         });
         let seed = header.seed();
-        let mut at = HEADER;
+        let (mut at, mut synced) = (HEADER, HEADER);
         while let Some((payload, after)) = segment::frame_at(bytes, at, seed, self.next) {
             self.frame(payload).ok_or_else(|| damaged(at))?;
             self.next += 1;
             at = after;
+            if self.next <= promised {
+                synced = at;
+            }
         }
         if last && segment::later_frame(bytes, at, seed, self.next) {
             return Err(damaged(at));
+        }
+        if synced < at {
+            self.unsynced.push(Tail {
+                path: path.to_owned(),
+                at: synced as u64,
+                bytes: bytes[synced..at.min(bytes.len())].to_vec(),
+            });
         }
         self.end = at as u64;
         self.previous = path.to_owned();

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::LogError;
+use crate::disk;
 
 const NAME: &str = "synced";
 /// count u64 · crc u32
@@ -29,13 +30,13 @@ impl Synced {
         let path = dir.join(NAME);
         let failed = |source| LogError::io(&path, source);
         let mut options = OpenOptions::new();
-        let file = match options.read(true).write(true).open(&path) {
+        let file = match disk::open(options.read(true).write(true), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound && segments => {
                 return Err(LogError::Missing { file: path });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = options.create(true).open(&path).map_err(failed)?;
+                let file = disk::open(options.create(true), &path).map_err(failed)?;
                 file.write_all_at(&encode(0), 0).map_err(failed)?;
                 file.sync_all().map_err(failed)?;
                 return Ok((Self { file }, 0));

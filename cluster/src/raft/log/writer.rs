@@ -6,12 +6,12 @@
 //! 1. A frame is begun only when the one before it is synced. So changes that nobody waits for are not
 //!    written by themselves: they go along with the next that somebody does, or after [`LINGER`].
 //! 2. A segment goes only after the purges that make it superfluous are synced, and the oldest first.
-//! 3. After the first error nothing is written any more.
+//! 3. After the first error nothing is written any more. Lack of room or of descriptors is none: what could
+//!    not be written is tried again until it can, and nobody is told anything meanwhile (F-19).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -24,7 +24,8 @@ use super::record::{self, Kind};
 use super::replay::{Replayed, Segment, Segments};
 use super::segment::{self, FRAME, HEADER, Header};
 use super::synced::Synced;
-use super::{LogError, Options, Usage};
+use super::{LogError, Options, Pin, SEGMENTS, Usage};
+use crate::disk::{AGAIN, Shortage};
 use crate::raft::types::IoFlushed;
 
 /// How long a change that nobody waits for may stay in memory.
@@ -103,6 +104,7 @@ impl Writer {
             waiting: Vec::new(),
             buffer: Vec::new(),
             failed: false,
+            lacks: None,
             _lock: lock,
         };
         thread.tell_usage();
@@ -147,6 +149,13 @@ fn stopped() -> io::Error {
     io::Error::other("the log has stopped")
 }
 
+/// None of these is or will be on disk, as far as anybody may know.
+fn refuse(changes: Vec<Change>) {
+    for change in changes {
+        change.done.call(Err(stopped()));
+    }
+}
+
 struct Thread {
     queue: Receiver<Job>,
     segments: Segments,
@@ -160,6 +169,8 @@ struct Thread {
     waiting: Vec<Change>,
     buffer: Vec<u8>,
     failed: bool,
+    /// What the changes in `waiting` wait for.
+    lacks: Option<Shortage>,
     _lock: File,
 }
 
@@ -167,9 +178,13 @@ impl Thread {
     fn run(&mut self) {
         let mut more = true;
         while more {
-            more = self.collect();
+            more = match self.lacks {
+                None => self.collect(),
+                Some(_) => self.hold(),
+            };
             self.commit();
         }
+        refuse(std::mem::take(&mut self.waiting));
     }
 
     /// Takes changes until it is time to write them. Returns whether more may come.
@@ -201,25 +216,48 @@ impl Thread {
         }
     }
 
+    /// Takes changes until it is time to try again. Returns whether more may come. What they hold is bounded:
+    /// a leader proposes nothing meanwhile, and to a follower nothing is sent that it has not confirmed.
+    fn hold(&mut self) -> bool {
+        let until = Instant::now() + AGAIN;
+        loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            match self.queue.recv_timeout(wait) {
+                Ok(Job::Change(change)) => self.waiting.push(change),
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
     /// Writes what waits and tells those who wait for it.
     fn commit(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
         if waiting.is_empty() {
             return;
         }
-        let written = match self.failed {
-            true => Err(None),
-            false => self.write(&waiting).map_err(Some),
-        };
-        if let Err(error) = written {
-            self.failed = true;
-            if let Some(error) = error {
-                self.options.fatal.call(error);
-            }
-            waiting
-                .into_iter()
-                .for_each(|change| change.done.call(Err(stopped())));
+        if self.failed {
+            refuse(waiting);
             return;
+        }
+        if let Err(error) = self.write(&waiting) {
+            match error.shortage() {
+                Some(lacks) => {
+                    self.waiting = waiting;
+                    self.go_without(lacks, &error);
+                }
+                None => {
+                    self.failed = true;
+                    // Before anybody is told, who could act on it.
+                    self.options.fatal.call(&error);
+                    refuse(waiting);
+                }
+            }
+            return;
+        }
+        if self.lacks.take().is_some() {
+            tracing::info!("the log goes on");
+            self.tell_usage();
         }
         let purged = waiting.iter().any(|change| {
             self.marks.get(&change.group).and_then(|marks| marks.purged) != change.marks.purged
@@ -230,6 +268,15 @@ impl Thread {
         }
         if purged {
             self.free();
+        }
+    }
+
+    /// What waits stays until there is what it needs.
+    fn go_without(&mut self, lacks: Shortage, error: &LogError) {
+        if self.lacks != Some(lacks) {
+            tracing::error!("{error}; nothing is acknowledged until then");
+            self.lacks = Some(lacks);
+            self.tell_usage();
         }
     }
 
@@ -252,13 +299,17 @@ impl Thread {
         }
         let active = &mut self.segments.active;
         segment::finish_frame(&mut self.buffer, active.seed, self.next);
-        let mut written = active.file.write_all_at(&self.buffer, active.at);
-        if self.options.fsync {
-            written = written.and_then(|()| active.file.sync_data());
-        }
-        written
-            .and_then(|()| self.synced.note(self.next + 1))
+        let medium = &self.options.medium;
+        medium
+            .write(&active.file, &self.buffer, active.at)
             .map_err(|source| LogError::io(&active.path, source))?;
+        if self.options.fsync {
+            medium
+                .sync(&active.file)
+                .map_err(|source| LogError::sync(&active.path, source))?;
+        }
+        let noted = self.synced.note(self.next + 1);
+        noted.map_err(|source| LogError::sync(&active.path, source))?;
         active.at += self.buffer.len() as u64;
         self.next += 1;
         // One huge frame must not cost memory for ever.
@@ -296,6 +347,8 @@ impl Thread {
             nonce: rand::random(),
         };
         self.segments.active = self.segments.files.create(&header)?;
+        // The file that was active until now has given its descriptor back.
+        self.segments.files.open_ahead();
         let bytes = self.options.segment_bytes;
         self.segments.live.push_back(Segment {
             header,
@@ -324,7 +377,7 @@ impl Thread {
     }
 
     /// Groups with entries in the oldest segment that are not purged; none while that is the active one.
-    fn pinned_by(&self) -> Vec<u64> {
+    fn pinned_by(&self) -> Vec<Pin> {
         let Some(oldest) = self
             .segments
             .live
@@ -343,7 +396,11 @@ impl Thread {
             .highest
             .iter()
             .filter(|(group, highest)| purged(group) < Some(**highest));
-        needed.map(|(group, _)| *group).collect()
+        let pin = |(group, upto): (&u64, &u64)| Pin {
+            group: *group,
+            upto: *upto,
+        };
+        needed.map(pin).collect()
     }
 
     fn tell_usage(&mut self) {
@@ -351,150 +408,12 @@ impl Thread {
         let usage = Usage {
             bytes,
             pinned_by: self.pinned_by(),
+            is_large: bytes > self.options.segment_bytes.saturating_mul(SEGMENTS),
+            lacks: self.lacks,
         };
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
-
-    use super::super::Log;
-    use super::*;
-    use crate::raft::Fatal;
-    use crate::raft::types::{Entry, LogId, Proposal, TC, Vote};
-
-    fn options() -> Options {
-        Options {
-            segment_bytes: 512,
-            fsync: true,
-            ..Options::default()
-        }
-    }
-
-    fn id(index: u64) -> LogId {
-        openraft::testing::log_id::<TC>(1, 1, index)
-    }
-
-    fn entry(index: u64, size: usize) -> Entry {
-        let body = vec![0; size];
-        Entry {
-            log_id: id(index),
-            payload: openraft::EntryPayload::Normal(Proposal(body.into())),
-        }
-    }
-
-    fn segments(dir: &Path) -> usize {
-        let names = std::fs::read_dir(dir)
-            .expect("lists")
-            .map(|entry| entry.expect("entry").file_name());
-        names
-            .filter(|name| name.to_string_lossy().starts_with("wal-"))
-            .count()
-    }
-
-    #[tokio::test]
-    async fn what_is_acknowledged_is_in_the_file() {
-        let dir = tempfile::tempdir().expect("dir");
-        let copy = tempfile::tempdir().expect("dir");
-        let log = Log::open(dir.path(), options()).expect("opens");
-        log.group(7)
-            .save_vote(&Vote::new(4, 2))
-            .await
-            .expect("saves");
-        // The process is gone at this point, as far as the copy is concerned.
-        for entry in std::fs::read_dir(dir.path()).expect("lists") {
-            let entry = entry.expect("entry");
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copies");
-        }
-        let found = Log::open(copy.path(), options()).expect("opens");
-        assert_eq!(
-            found.group(7).read_vote().await.expect("reads"),
-            Some(Vote::new(4, 2))
-        );
-    }
-
-    #[tokio::test]
-    async fn a_segment_goes_when_no_group_needs_it() {
-        let dir = tempfile::tempdir().expect("dir");
-        let log = Log::open(dir.path(), options()).expect("opens");
-        let (mut one, mut two) = (log.group(1), log.group(2));
-        two.blocking_append([entry(0, 10)]).await.expect("appends");
-        for index in 0..30 {
-            one.blocking_append([entry(index, 50)])
-                .await
-                .expect("appends");
-        }
-        one.purge(id(29)).await.expect("purges");
-        one.save_vote(&Vote::new(1, 1)).await.expect("saves");
-        // Usage is told after those who wait; the next frame comes after both.
-        one.save_vote(&Vote::new(2, 1)).await.expect("saves");
-        assert_eq!(
-            log.pinned_by(),
-            [2],
-            "the other group's entry is in the oldest segment"
-        );
-        assert!(segments(dir.path()) > 3);
-        two.purge(id(0)).await.expect("purges");
-        two.save_vote(&Vote::new(1, 1)).await.expect("saves");
-        // Files are freed after those who wait have been told.
-        drop((one, two, log));
-        assert_eq!(segments(dir.path()), 1);
-        let log = Log::open(dir.path(), options()).expect("opens");
-        assert_eq!(
-            (log.group(1).last(), log.group(2).last()),
-            (Some(id(29)), Some(id(0)))
-        );
-        assert_eq!(log.pinned_by(), [] as [u64; 0]);
-    }
-
-    #[tokio::test]
-    async fn what_nobody_waits_for_is_written_after_a_while() {
-        let dir = tempfile::tempdir().expect("dir");
-        let log = Log::open(dir.path(), options()).expect("opens");
-        let mut group = log.group(1);
-        group
-            .blocking_append([entry(0, 10)])
-            .await
-            .expect("appends");
-        let before = std::fs::read(dir.path().join("wal-0000000000000001")).expect("reads");
-        group.save_committed(Some(id(0))).await.expect("saves");
-        let changed =
-            || std::fs::read(dir.path().join("wal-0000000000000001")).expect("reads") != before;
-        while !changed() {
-            tokio::time::sleep(LINGER / 10).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_failure_stops_the_node_and_all_that_follows() {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = dir.path().join("log");
-        let told = Arc::new(AtomicBool::new(false));
-        let fatal = {
-            let told = told.clone();
-            Fatal::new(move |_| told.store(true, Ordering::SeqCst))
-        };
-        let log = Log::open(&path, Options { fatal, ..options() }).expect("opens");
-        let mut group = log.group(1);
-        group
-            .blocking_append([entry(0, 10)])
-            .await
-            .expect("appends");
-        std::fs::remove_dir_all(&path).expect("removes");
-        // There is room in the segment for this one; the next needs a new segment.
-        let mut result = Ok(());
-        for index in 1..20 {
-            result = group.blocking_append([entry(index, 100)]).await;
-            if result.is_err() {
-                break;
-            }
-        }
-        assert!(result.is_err() && told.load(Ordering::SeqCst));
-        assert!(group.save_vote(&Vote::new(9, 9)).await.is_err());
-    }
-}
+mod tests;

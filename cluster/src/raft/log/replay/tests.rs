@@ -1,11 +1,14 @@
 //! Logs that come back, and logs that are refused.
 
+use std::fs;
 use std::path::PathBuf;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 
+use super::super::faulty::Faulty;
 use super::super::{GroupLog, Log};
 use super::*;
+use crate::raft::Fatal;
 use crate::raft::types::{Entry, LogId, Proposal, TC, Vote};
 
 fn small() -> Options {
@@ -280,4 +283,58 @@ async fn entries_larger_than_a_segment_fit() {
     let mut group = Log::open(dir.path(), small()).expect("opens").group(1);
     let found = group.try_get_log_entries(..).await.expect("reads");
     assert_eq!(found, [large(0), large(1), large(2)]);
+}
+
+/// One sync fails, the process ends and starts again, and later the power is lost. What was read at the start,
+/// and what others may have been promised on the strength of it, is there; `trusts` makes it a build that
+/// takes what it reads for durable.
+async fn fail_and_lose_power(trusts: bool) -> Result<(Option<Vote>, Vec<u64>), LogError> {
+    let dir = tempfile::tempdir().expect("dir");
+    let medium = std::sync::Arc::new(Faulty::default());
+    let options = || Options {
+        segment_bytes: 512,
+        medium: medium.clone(),
+        fatal: Fatal::new(|_| {}),
+        ..Options::default()
+    };
+    {
+        let mut group = Log::open(dir.path(), options()).expect("opens").group(1);
+        for index in 0..7 {
+            group
+                .blocking_append([entry(index)])
+                .await
+                .expect("appends");
+        }
+        medium.fail_once();
+        let failed = group.save_vote(&Vote::new(2, 1)).await;
+        assert!(failed.is_err(), "a failed sync promises nothing");
+    }
+    if trusts {
+        let (synced, frames) = Synced::open(dir.path(), true).expect("opens");
+        synced.note(frames + 1).expect("notes");
+    }
+    {
+        let mut group = Log::open(dir.path(), options()).expect("opens").group(1);
+        assert_eq!(
+            group.read_vote().await.expect("reads"),
+            Some(Vote::new(2, 1))
+        );
+        group.blocking_append([entry(7)]).await.expect("appends");
+    }
+    medium.lose_power(dir.path());
+    let mut group = Log::open(dir.path(), options())?.group(1);
+    let vote = group.read_vote().await.expect("reads");
+    Ok((vote, indexes(&mut group).await))
+}
+
+#[tokio::test]
+async fn f_20_what_a_failed_sync_left_in_the_cache_is_written_again_before_it_counts() {
+    let found = fail_and_lose_power(false).await.expect("opens");
+    assert_eq!(found, (Some(Vote::new(2, 1)), (0..8).collect()));
+}
+
+#[tokio::test]
+async fn f_20_a_build_that_trusts_the_cache_is_caught() {
+    let found = fail_and_lose_power(true).await;
+    assert!(matches!(found, Err(LogError::Damaged { .. })), "{found:?}");
 }
