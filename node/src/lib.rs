@@ -25,6 +25,7 @@ pub mod listen;
 pub mod live;
 pub mod metrics;
 pub mod router;
+pub mod secrecy;
 pub mod serve;
 pub mod services;
 pub mod session;

@@ -1,15 +1,14 @@
 //! The life of a node's process: from a configuration to the last connection.
 
-use std::fs::DirBuilder;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
 use cluster::config::{LinkAuth, Peer};
+use cluster::disk::{self, DirError};
 use cluster::{Cluster, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -42,9 +41,9 @@ const CERTIFICATE: Duration = Duration::from_secs(30);
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data directory cannot be made.
-    #[error("cannot make the data directory {0}: {1}")]
-    DataDir(PathBuf, io::Error),
+    /// The data directory cannot be made, or is not fit to hold secrets.
+    #[error(transparent)]
+    DataDir(#[from] DirError),
     /// The cluster's secret cannot be read.
     #[error("cannot read cluster.secret_file {0}: {1}")]
     Secret(PathBuf, io::Error),
@@ -91,7 +90,7 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
 
 async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
-    make_data_dir(config.data_dir())?;
+    disk::claim_dir(config.data_dir())?;
     let listeners = bind(&config)?;
     let admin = c2s::bind(config.admin.listen, false)?;
     let app = assemble(config).await?;
@@ -285,10 +284,8 @@ impl Addresses {
     /// One line for whoever started us, and a file for programs.
     fn announce(&self, app: &App) -> io::Result<()> {
         let partial = app.file("addresses.json.new");
-        std::fs::write(
-            &partial,
-            serde_json::to_vec(self).map_err(io::Error::other)?,
-        )?;
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        disk::create(&partial)?.write_all(&text)?;
         std::fs::rename(partial, app.file("addresses.json"))?;
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
         // Nobody may be listening, which does not matter to the node.
@@ -338,11 +335,6 @@ fn reconfigure(app: &App, reload: &Reload) {
         }
         Err(error) => tracing::error!(%error, "the configuration in force stays"),
     }
-}
-
-fn make_data_dir(path: &Path) -> Result<(), ServeError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| ServeError::DataDir(path.to_path_buf(), error))
 }
 
 /// As many sockets as the system lets us have.

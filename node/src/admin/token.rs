@@ -3,11 +3,11 @@
 //! It is made at the first start, lies in the data directory for its owner alone, and travels as
 //! `Authorization: Bearer …` over an interface that listens on loopback unless told otherwise.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use cluster::disk;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -57,8 +57,12 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads the token, or makes one where there is none.
+    /// Reads the token, or makes one where there is none. One that others could read is theirs no more.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
+        disk::private_file(path).map_err(|source| TokenError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
         match Self::read(path) {
             Err(TokenError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Self::make(path)
@@ -93,9 +97,7 @@ impl Token {
             .collect();
         let partial = path.with_extension("new");
         let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&partial)?;
+            let mut file = disk::create(&partial)?;
             writeln!(file, "{token}")?;
             file.sync_all()?;
             std::fs::rename(&partial, path)

@@ -4,12 +4,12 @@
 //! connections keep the one they were given, which is also the one their channel binding names (ST-53).
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use cluster::disk;
 use proto::stream::TlsInfo;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -202,23 +202,20 @@ fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf)
         data_dir.join("localhost.key"),
     );
     if certificate.exists() && key.exists() {
+        for file in [&certificate, &key] {
+            disk::private_file(file).map_err(|e| TlsError::Write(file.clone(), e))?;
+        }
         return Ok((certificate, key));
     }
     let made = rcgen::generate_simple_self_signed(domains.to_vec())?;
-    write(&key, &made.signing_key.serialize_pem(), 0o600)?;
-    write(&certificate, &made.cert.pem(), 0o644)?;
+    write(&key, &made.signing_key.serialize_pem())?;
+    write(&certificate, &made.cert.pem())?;
     Ok((certificate, key))
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path);
-    file.and_then(|mut f| f.write_all(text.as_bytes()))
+fn write(path: &Path, text: &str) -> Result<(), TlsError> {
+    disk::create(path)
+        .and_then(|mut f| f.write_all(text.as_bytes()))
         .map_err(|e| TlsError::Write(path.into(), e))
 }
 

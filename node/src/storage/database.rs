@@ -10,6 +10,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use cluster::disk;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -149,6 +150,11 @@ impl Database {
             private.map_err(failed)?;
         }
         make_private(file).map_err(failed)?;
+        for part in ["-wal", "-shm"] {
+            let mut name = file.as_os_str().to_owned();
+            name.push(part);
+            disk::private_file(Path::new(&name)).map_err(failed)?;
+        }
         let options = SqliteConnectOptions::new()
             .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
@@ -307,13 +313,7 @@ fn sqlite_pool(connections: u32) -> PoolOptions<Sqlite> {
 }
 
 fn make_private(file: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(file)
-        .map(drop)
+    disk::open(fs::OpenOptions::new().append(true).create(true), file).map(drop)
 }
 
 /// A transaction of either engine. Dropped without [`Transaction::commit`] it has never been.
