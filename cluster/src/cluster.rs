@@ -16,7 +16,7 @@ use proto::{BareJid, Jid};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ask;
 use crate::bootstrap::Replication;
@@ -29,7 +29,7 @@ use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response
 use crate::limit::{LimitCounts, Tally};
 use crate::link::Links;
 use crate::session::{
-    Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
+    Action, Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
 use crate::shard::map::shard_of;
 use crate::start::{self, Parts};
@@ -38,6 +38,9 @@ use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
 pub use crate::lead::Unavailable;
 pub use crate::start::StartError;
+
+/// How often it is looked whether another shard takes something again.
+const MAKE_WAY: Duration = Duration::from_millis(20);
 
 /// What node provides. Called from the cluster's own runtime; must not block.
 pub trait Host: Send + Sync + 'static {
@@ -175,6 +178,15 @@ impl Cluster {
         match self.queue(account) {
             Some(queue) => queue.propose(command).await,
             None => Err(Unavailable),
+        }
+    }
+
+    /// Waits until other shards have taken what the account's shard has for them, if these stanzas add to it; not for
+    /// ever, since what goes too far is refused.
+    pub async fn make_way(&self, account: &BareJid, stanzas: &[Vec<Action>]) {
+        let until = Instant::now() + DEADLINE;
+        while self.read(account, |state| state.is_slow_for(stanzas)) && Instant::now() < until {
+            sleep(MAKE_WAY).await;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proto::Jid;
 use proto::stanza::error::Condition;
-use proto::stanza::{Kind, Packet, PresenceType};
+use proto::stanza::{IqType, Kind, Packet, PresenceType};
 
 use super::carbon::Direction;
 use super::state::ShardState;
@@ -49,6 +49,7 @@ impl ShardState {
     fn act(&mut self, jid: &Jid, action: Action, out: &mut Vec<Output>) {
         match action {
             Action::Reply(packet) => self.enqueue_plain(jid, packet, out),
+            Action::Send(relay) if self.turns_back(&relay, out) => {}
             Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
             Action::Send(Relay::Iq { packet, permitted }) => {
                 if self.note_answer(jid, &packet.header) {
@@ -56,7 +57,14 @@ impl ShardState {
                 }
             }
             Action::Send(relay) => self.send(relay, out),
+            Action::Presence(update) if self.keeps_away(jid, &update) => {
+                let packet = update.packet;
+                self.refuse_presence(jid, packet, out);
+            }
             Action::Presence(update) => self.presence(jid, update, out),
+            Action::Directed(packet) if self.is_out_of_reach(&packet) => {
+                self.refuse_presence(jid, packet, out);
+            }
             Action::Directed(packet) => self.directed(jid, packet, out),
             Action::Carbons(on) => {
                 if let Some(session) = self.session_mut(jid) {
@@ -80,6 +88,44 @@ impl ShardState {
                 }
             }
         }
+    }
+
+    /// What a client sends to a shard that takes nothing comes back, but for what was asked for or takes something
+    /// back: that is bounded by what was accepted before.
+    pub(super) fn turns_back(&mut self, relay: &Relay, out: &mut Vec<Output>) -> bool {
+        let packet = match relay {
+            Relay::Message(message) if message.is_refusable() => &message.packet,
+            Relay::Iq { packet, .. } | Relay::Subscription(packet) => packet,
+            _ => return false,
+        };
+        let answers = matches!(packet.header.kind, Kind::Iq(IqType::Result | IqType::Error));
+        let refused = !answers && self.is_out_of_reach(packet);
+        if refused {
+            self.bounce(packet, Condition::ResourceConstraint, out);
+        }
+        refused
+    }
+
+    /// Its addressee's shard takes nothing.
+    fn is_out_of_reach(&self, packet: &Packet) -> bool {
+        let leaves = packet.header.kind == Kind::Presence(PresenceType::Unavailable);
+        let to = packet.header.to.as_ref();
+        !leaves && to.is_some_and(|to| self.is_cut_off(&to.bare()))
+    }
+
+    /// A presence that would go to a shard that takes nothing is not shown to anybody.
+    fn keeps_away(&self, jid: &Jid, update: &PresenceUpdate) -> bool {
+        let available = update.packet.header.kind == Kind::Presence(PresenceType::Available);
+        let mut reached = update.subscribers.iter().chain(&update.probes);
+        available && self.session(jid).is_some() && reached.any(|account| self.is_cut_off(account))
+    }
+
+    /// The client is told that its presence was not taken.
+    fn refuse_presence(&mut self, jid: &Jid, mut packet: Packet, out: &mut Vec<Output>) {
+        packet.header.from = Some(jid.clone());
+        let to = packet.header.to.take();
+        packet.header.to = to.or_else(|| Some(Jid::from(&jid.bare())));
+        self.bounce(&packet, Condition::ResourceConstraint, out);
     }
 
     /// Sends to whichever shard, or shards, the addressees live in.

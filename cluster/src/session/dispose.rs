@@ -33,7 +33,7 @@ impl ShardState {
         }
         let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
         self.notice(jid, smid, Occasion::Ended(reason));
-        self.remember(&account, &session);
+        self.remember(&account, &session, reason);
         self.say_unavailable(jid, &session, out);
         // Who binds the same name again is the same user: what the old session did not get is theirs.
         let fate = match reason {
@@ -48,21 +48,19 @@ impl ShardState {
         self.tidy(&account);
     }
 
-    /// Keeps the inbound count of a session that could have been resumed (SM-47).
-    fn remember(&mut self, account: &BareJid, session: &Session) {
-        let Some(smid) = session.sm.as_ref().and_then(|sm| sm.smid.clone()) else {
+    /// Keeps the inbound count of a session that could have been resumed (SM-47). A client that closed its stream
+    /// does not ask for it; one that was sent away may, and makes room first for those whose time was over.
+    fn remember(&mut self, account: &BareJid, session: &Session, reason: EndReason) {
+        let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
+        let Some(smid) = smid.filter(|_| reason != EndReason::Closed) else {
             return;
         };
         let until = self.time + self.settings.old_session_ttl;
-        if let Some(user) = self.users.get_mut(account) {
-            user.old.push_back(Old {
-                smid,
-                h: session.h(),
-                until,
-            });
-            self.forgets.insert((until, account.clone()), ());
-            self.enforce_old(account);
-        }
+        let h = session.h();
+        self.change_old(account, |old| match reason {
+            EndReason::Expired | EndReason::Limit => old.push_back(Old { smid, h, until }),
+            _ => old.push_front(Old { smid, h, until }),
+        });
     }
 
     /// Subscribers hear of it through an effect, which knows the roster; the others at once (IM-41, IM-47).

@@ -11,7 +11,7 @@ use crate::id::Mid;
 
 /// The first thing found broken, in words.
 pub fn broken(state: &ShardState) -> Option<String> {
-    let mut sleeping = 0;
+    let (mut sleeping, mut remembered) = (0, 0);
     for (account, user) in state.users.iter() {
         if user.is_empty() {
             return Some(format!("{account} is kept without need"));
@@ -37,6 +37,12 @@ pub fn broken(state: &ShardState) -> Option<String> {
         if user.old.len() > max_old as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
         }
+        if let Some(at) = user.next_forget() {
+            remembered += 1;
+            if !state.forgets.contains_key(&(at, account.clone())) {
+                return Some(format!("{account} is never forgotten (I-12)"));
+            }
+        }
         let hibernated = user.sessions.values().filter(|s| s.hibernation.is_some());
         if hibernated.count() > max_hibernated as usize {
             return Some(format!("{account} has too many hibernated sessions (I-12)"));
@@ -45,6 +51,17 @@ pub fn broken(state: &ShardState) -> Option<String> {
             user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();
         if counted != holders {
             return Some(format!("{account} miscounts who holds shared messages"));
+        }
+    }
+    if state.forgets.len() != remembered {
+        return Some(String::from(
+            "old sessions are to be forgotten twice (I-12)",
+        ));
+    }
+    for (to, outbox) in &state.outboxes {
+        let bytes: u64 = outbox.items.iter().map(|item| item.size() as u64).sum();
+        if outbox.bytes != bytes {
+            return Some(format!("what waits for shard {to} is miscounted"));
         }
     }
     let pending: u64 = state.pending.values().map(|e| e.size()).sum();

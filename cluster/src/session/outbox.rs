@@ -3,15 +3,25 @@
 //! The sender keeps items in order until the receiver's cursor has passed them; the receiver skips what
 //! its cursor covers and refuses gaps. Both move in the same entry as the state they belong to, so a
 //! repeat after any crash is harmless.
+//!
+//! A shard that takes nothing must cost its neighbours little: who sends to it is slowed down when
+//! [`SLOW`] bytes wait for it ([`ShardState::is_slow_for`]), and refused when [`FULL`] do. What follows from
+//! an end, an answer or an effect was accepted before and is always kept; each was bounded where it was accepted.
 
 use proto::BareJid;
+use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
 use super::cow::{CopyOnWrite, Queue};
 use super::state::ShardState;
-use super::{Outcome, Output, Relay};
+use super::*;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
+
+/// With so many bytes for one other shard those who send there have to wait.
+pub const SLOW: u64 = 8 << 20;
+/// With so many they are refused.
+pub const FULL: u64 = 16 << 20;
 
 /// Items for one other shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +29,39 @@ pub(super) struct Outbox {
     /// The number of the first item.
     pub(super) first: u64,
     pub(super) items: Queue<CopyOnWrite<Relay>>,
+    /// Of the items.
+    pub(super) bytes: u64,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::of(1, Queue::default())
+    }
+}
+
+impl Outbox {
+    /// With these items, of which the first has this number.
+    pub(super) fn of(first: u64, items: Queue<CopyOnWrite<Relay>>) -> Self {
+        let bytes = items.iter().map(|relay| relay.size() as u64).sum();
+        Self {
+            first,
+            items,
+            bytes,
+        }
+    }
+
+    /// Takes out the items below number `upto`; returns their bytes.
+    fn trim(&mut self, upto: u64) -> u64 {
+        let mut bytes = 0;
+        while self.first < upto
+            && let Some(relay) = self.items.pop_front()
+        {
+            self.first += 1;
+            bytes += relay.size() as u64;
+        }
+        self.bytes -= bytes;
+        bytes
+    }
 }
 
 impl ShardState {
@@ -33,12 +76,28 @@ impl ShardState {
     }
 
     pub(super) fn post(&mut self, shard: ShardId, relay: Relay) {
-        self.backlog += relay.size() as u64;
-        let outbox = self.outboxes.entry(shard).or_insert(Outbox {
-            first: 1,
-            items: Queue::default(),
-        });
+        let size = relay.size() as u64;
+        self.backlog += size;
+        let outbox = self.outboxes.entry(shard).or_default();
+        outbox.bytes += size;
         outbox.items.push_back(CopyOnWrite::new(relay));
+    }
+
+    /// More waits for the account's shard than may: what is sent there is refused.
+    pub(super) fn is_cut_off(&self, account: &BareJid) -> bool {
+        self.waits_for(account) >= FULL
+    }
+
+    /// Whether something in these stanzas goes where much waits already.
+    pub fn is_slow_for(&self, stanzas: &[Vec<Action>]) -> bool {
+        let slow = |account: &BareJid| self.waits_for(account) >= SLOW;
+        self.outboxes.values().any(|outbox| outbox.bytes >= SLOW)
+            && stanzas.iter().flatten().any(|action| action.goes_to(&slow))
+    }
+
+    fn waits_for(&self, account: &BareJid) -> u64 {
+        let shard = shard_of(account, self.shards);
+        self.outboxes.get(&shard).map_or(0, |outbox| outbox.bytes)
     }
 
     pub(super) fn relayed(
@@ -63,12 +122,7 @@ impl ShardState {
 
     pub(super) fn trim(&mut self, to: ShardId, upto: u64) -> Outcome {
         if let Some(outbox) = self.outboxes.get_mut(&to) {
-            while outbox.first < upto
-                && let Some(relay) = outbox.items.pop_front()
-            {
-                outbox.first += 1;
-                self.backlog -= relay.size() as u64;
-            }
+            self.backlog -= outbox.trim(upto);
         }
         Outcome::Done
     }
@@ -104,7 +158,54 @@ impl ShardState {
     }
 }
 
+impl Action {
+    /// Whether one of the accounts that it reaches is one of `these`.
+    fn goes_to(&self, these: &impl Fn(&BareJid) -> bool) -> bool {
+        let to = |packet: &Packet| {
+            packet
+                .header
+                .to
+                .as_ref()
+                .is_some_and(|to| these(&to.bare()))
+        };
+        match self {
+            Self::Send(relay) => relay.goes_to(these),
+            Self::Directed(packet) => to(packet),
+            Self::Presence(update) => {
+                update.subscribers.iter().any(these) || update.probes.iter().any(these)
+            }
+            Self::Reply(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_)
+            | Self::ArchiveAware { .. } => false,
+        }
+    }
+}
+
 impl Relay {
+    fn goes_to(&self, these: &impl Fn(&BareJid) -> bool) -> bool {
+        let to = |packet: &Packet| {
+            packet
+                .header
+                .to
+                .as_ref()
+                .is_some_and(|to| these(&to.bare()))
+        };
+        match self {
+            Self::Message(message) => to(&message.packet),
+            Self::Iq { packet, .. } | Self::Subscription(packet) => to(packet),
+            Self::Presence { to, .. } => to.iter().any(|to| these(&to.bare())),
+            Self::Probe { to, .. } => to.iter().any(these),
+            Self::Push { account, .. }
+            | Self::Notice { account, .. }
+            | Self::Hidden { account, .. }
+            | Self::NoPush { account, .. }
+            | Self::EndAll { account, .. }
+            | Self::Unkept { account, .. } => these(account),
+        }
+    }
+
     /// About how many bytes the item takes on the wire.
     pub fn size(&self) -> usize {
         match self {
@@ -119,5 +220,130 @@ impl Relay {
             Self::Unkept { packet, .. } => 96 + packet.payload.len(),
             Self::EndAll { .. } | Self::NoPush { .. } => 48,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stanza::{IqType, Kind, MessageType, PresenceType};
+
+    use super::super::stage::{Stage, message, packet, stanzas};
+    use super::*;
+
+    const SHARDS: u16 = 2;
+
+    /// A session of this shard, an account of the other and one of our own.
+    fn parties() -> (Stage, String, String, String) {
+        let mut stage = Stage::new();
+        stage.state = ShardState::new(ShardId(0), SHARDS);
+        let of = |shard| {
+            let mut all = (0..).map(|n| format!("user{n}@example.org"));
+            let lives = |user: &String| {
+                let user = BareJid::new(user).expect("valid");
+                shard_of(&user, SHARDS) == ShardId(shard)
+            };
+            all.find(lives).expect("every shard has accounts")
+        };
+        let (near, far) = (of(0), of(1));
+        let session = format!("{near}/desk");
+        stage.bind(&session, Some(0));
+        (stage, session, far, near)
+    }
+
+    /// Sends messages until so many bytes wait for the other shard.
+    fn fill(stage: &mut Stage, session: &str, far: &str, bytes: u64) {
+        let mut mid = 1;
+        while stage
+            .state
+            .outboxes
+            .values()
+            .all(|outbox| outbox.bytes < bytes)
+        {
+            let mut large = message(MessageType::Chat, session, far, mid);
+            large.packet.payload = vec![b'x'; 200_000].into();
+            stage.act(session, Action::Send(Relay::Message(large)));
+            mid += 1;
+        }
+    }
+
+    fn waiting(stage: &Stage) -> usize {
+        stage
+            .state
+            .outboxes
+            .values()
+            .map(|outbox| outbox.items.len())
+            .sum()
+    }
+
+    #[test]
+    fn what_goes_to_a_shard_that_takes_nothing_comes_back_before_it_is_acknowledged() {
+        let (mut stage, session, far, near) = parties();
+        stage.settings.max_backlog_bytes = 0;
+        fill(&mut stage, &session, &far, FULL);
+        let before = waiting(&stage);
+        let far_session = format!("{far}/x");
+        let chat = Relay::Message(message(MessageType::Chat, &session, &far, 9));
+        let question = Relay::Iq {
+            packet: packet(Kind::Iq(IqType::Get), &session, Some(&far_session)),
+            permitted: true,
+        };
+        let subscribe = Kind::Presence(PresenceType::Subscribe);
+        let available = Kind::Presence(PresenceType::Available);
+        let mut broadcast = packet(available, &session, None);
+        broadcast.payload = b"<show>away</show>".as_slice().into();
+        let actions = [
+            Action::Send(chat),
+            Action::Send(question),
+            Action::Send(Relay::Subscription(packet(subscribe, &session, Some(&far)))),
+            Action::Directed(packet(available, &session, Some(&far_session))),
+            Action::Presence(PresenceUpdate {
+                packet: broadcast,
+                priority: 0,
+                subscribers: vec![BareJid::new(&far).expect("valid")],
+                probes: Vec::new(),
+                requests: Vec::new(),
+            }),
+        ];
+        for action in actions {
+            let told = format!("{action:?}");
+            let outputs = stage.act(&session, action);
+            let errors = [
+                Kind::Message(MessageType::Error),
+                Kind::Iq(IqType::Error),
+                Kind::Presence(PresenceType::Error),
+            ];
+            let came = stanzas(&outputs);
+            assert!(
+                matches!(&came[..], [(to, kind)] if *to == session && errors.contains(kind)),
+                "{told}: {came:?}"
+            );
+        }
+        assert_eq!(waiting(&stage), before);
+        // Answers were asked for, an end is an end, and others are not concerned.
+        let answer = Relay::Iq {
+            packet: packet(Kind::Iq(IqType::Error), &session, Some(&far_session)),
+            permitted: true,
+        };
+        assert!(!stage.state.turns_back(&answer, &mut Vec::new()));
+        let home = Relay::Message(message(MessageType::Chat, &session, &near, 10));
+        assert!(!stage.state.turns_back(&home, &mut Vec::new()));
+    }
+
+    #[test]
+    fn who_sends_where_much_waits_is_slow_and_nobody_else() {
+        let (mut stage, session, far, near) = parties();
+        stage.settings.max_backlog_bytes = 0;
+        let to = |account: &str| {
+            let chat = message(MessageType::Chat, &session, account, 5);
+            vec![vec![Action::Send(Relay::Message(chat))]]
+        };
+        let far_to = to(&far);
+        assert!(!stage.state.is_slow_for(&far_to));
+        fill(&mut stage, &session, &far, SLOW);
+        assert!(stage.state.is_slow_for(&far_to));
+        assert!(!stage.state.is_slow_for(&to(&near)));
+        let range = stage.state.outbox_range(ShardId(1));
+        stage.state.trim(ShardId(1), range.1);
+        assert!(!stage.state.is_slow_for(&far_to));
     }
 }

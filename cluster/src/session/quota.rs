@@ -4,12 +4,13 @@
 //! elsewhere says or does not say, after each entry no account is above its limits (I-12). The oldest goes
 //! first, in full, as if its time were over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
-use super::state::{ShardState, User};
+use super::cow::Map;
+use super::state::{Old, ShardState, User};
 use super::{EndReason, Outcome, Output, Settings};
 use crate::id::SmId;
 
@@ -113,10 +114,42 @@ impl ShardState {
 
     /// Forgets the account's oldest ended sessions beyond the limit.
     pub(super) fn enforce_old(&mut self, account: &BareJid) {
+        self.change_old(account, |_| {});
+    }
+
+    /// The one way to change what is remembered of an account's ended sessions, so that none is above the limit
+    /// and `forgets` names each account once, by when the first of them is to be forgotten.
+    pub(super) fn change_old(
+        &mut self,
+        account: &BareJid,
+        change: impl FnOnce(&mut VecDeque<Old>),
+    ) {
         let limit = self.limits_of(account).1 as usize;
-        if let Some(user) = self.users.get_mut(account) {
-            while user.old.len() > limit {
-                user.old.pop_front();
+        let Some(user) = self.users.get_mut(account) else {
+            return;
+        };
+        let before = user.next_forget();
+        change(&mut user.old);
+        let beyond = user.old.len().saturating_sub(limit);
+        user.old.drain(..beyond);
+        let after = user.next_forget();
+        if before == after {
+            return;
+        }
+        if let Some(at) = before {
+            self.forgets.remove(&(at, account.clone()));
+        }
+        if let Some(at) = after {
+            self.forgets.insert((at, account.clone()), ());
+        }
+    }
+
+    /// Names each account that has old sessions, by when the first of them is to be forgotten.
+    pub(super) fn index_old(&mut self) {
+        self.forgets = Map::default();
+        for (account, user) in self.users.iter() {
+            if let Some(at) = user.next_forget() {
+                self.forgets.insert((at, account.clone()), ());
             }
         }
     }

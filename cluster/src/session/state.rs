@@ -33,7 +33,7 @@ pub struct ShardState {
     pub(super) users: Map<BareJid, CopyOnWrite<User>>,
     /// When hibernated sessions end.
     pub(super) deadlines: Map<(u64, Jid), ()>,
-    /// When accounts have old sessions to forget.
+    /// When accounts have the first of their old sessions to forget; each account once.
     pub(super) forgets: Map<(u64, BareJid), ()>,
     pub(super) outboxes: BTreeMap<ShardId, Outbox>,
     /// The next item expected from each shard.
@@ -82,6 +82,11 @@ impl User {
             && self.shared.is_empty()
             && self.hidden.is_empty()
             && self.push.is_empty()
+    }
+
+    /// When the first of its old sessions is forgotten.
+    pub(super) fn next_forget(&self) -> Option<u64> {
+        self.old.iter().map(|old| old.until).min()
     }
 }
 
@@ -288,9 +293,7 @@ impl ShardState {
             }
             self.forgets.remove(&(until, account.clone()));
             let time = self.time;
-            if let Some(user) = self.users.get_mut(&account) {
-                user.old.retain(|old| old.until > time);
-            }
+            self.change_old(&account, |old| old.retain(|old| old.until > time));
             self.tidy(&account);
         }
     }

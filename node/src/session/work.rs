@@ -62,6 +62,7 @@ impl SessionActor {
         let mut context = self.context.clone();
         let job = async move {
             let stanzas = resolve(&mut context, stanzas).await;
+            app.cluster.make_way(&account, &stanzas).await;
             let messages = accepted(&app.edge.trail, &stanzas);
             let command = Command::Inbound(Inbound {
                 session,

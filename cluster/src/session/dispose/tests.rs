@@ -3,6 +3,7 @@
 use proto::stanza::IqType;
 
 use super::super::stage::{Stage, jid, message, packet, stanzas};
+use super::super::state::MAX_STEP;
 use super::*;
 
 const ALICE: &str = "alice@example.org/a";
@@ -234,4 +235,62 @@ fn i_15_contacts_hear_of_the_end_once_and_not_while_the_session_sleeps() {
     let (_, outputs) = stage.apply(Command::Done(vec![done.clone(), done.clone()]));
     assert_eq!(outputs.len(), 1);
     assert!(stage.apply(Command::Done(vec![done])).1.is_empty());
+}
+
+/// Sessions of bob's with these names end one after the other.
+fn end_each(stage: &mut Stage, names: &[&str], reason: EndReason) {
+    for name in names {
+        let session = format!("bob@example.org/{name}");
+        stage.resumable(&session, Some(0));
+        let end = Command::End {
+            session: jid(&session),
+            epoch: None,
+            reason,
+        };
+        stage.apply(end);
+    }
+}
+
+fn remembered(stage: &mut Stage, names: &[&str]) -> Vec<bool> {
+    let resume = |name: &&str| stage.resume(&format!("bob@example.org/{name}"), 0).0;
+    let outcomes = names.iter().map(resume);
+    outcomes
+        .map(|outcome| matches!(outcome, Outcome::NotResumed { h: Some(_) }))
+        .collect()
+}
+
+#[test]
+fn i_12_only_sessions_whose_time_was_over_take_a_place_among_the_old() {
+    let mut stage = Stage::new();
+    stage.settings.max_old_sessions = 3;
+    end_each(&mut stage, &["1", "2"], EndReason::Expired);
+    end_each(&mut stage, &["sent away"], EndReason::Admin);
+    assert_eq!(remembered(&mut stage, &["1", "2", "sent away"]), [true; 3]);
+    end_each(&mut stage, &["closed"], EndReason::Closed);
+    end_each(&mut stage, &["3"], EndReason::Limit);
+    end_each(&mut stage, &["sent away too"], EndReason::Conflict);
+    let names = ["1", "2", "3", "closed", "sent away", "sent away too"];
+    let expect = [true, true, true, false, false, false];
+    assert_eq!(remembered(&mut stage, &names), expect);
+    end_each(&mut stage, &["4"], EndReason::Expired);
+    assert_eq!(
+        remembered(&mut stage, &["1", "2", "3", "4"]),
+        [false, true, true, true]
+    );
+}
+
+#[test]
+fn an_account_is_to_be_forgotten_once_however_many_sessions_end() {
+    let mut stage = Stage::new();
+    for n in 0..50 {
+        stage.now += 1000;
+        end_each(&mut stage, &[&n.to_string()], EndReason::Expired);
+    }
+    assert_eq!(stage.state.forgets.len(), 1);
+    let day = stage.settings.old_session_ttl / MAX_STEP + 1;
+    for _ in 0..day {
+        stage.now += MAX_STEP;
+        stage.apply(Command::Tick);
+    }
+    assert!(stage.state.forgets.is_empty() && stage.state.users.is_empty());
 }

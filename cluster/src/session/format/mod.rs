@@ -66,7 +66,12 @@ impl ShardState {
     pub fn read(snapshot: &[u8]) -> Result<Self, FormatError> {
         let (version, value) = format::split(snapshot);
         match version {
-            Version::V1 => Ok(codec::decode::<v1::ShardState>(value)?.into()),
+            Version::V1 => {
+                let mut state = Self::from(codec::decode::<v1::ShardState>(value)?);
+                // It named accounts once for each of their old sessions.
+                state.index_old();
+                Ok(state)
+            }
             Version::V2 => Ok(codec::decode(value)?),
             unknown => Err(FormatError::Version(unknown)),
         }

@@ -43,11 +43,13 @@ pub(super) enum Mutant {
     GoneWhenLost,
     /// Subscribers are not told of an end.
     GoneUnsaid,
+    /// Each ended session leaves an entry of its own that says when it is forgotten.
+    ForgetsPile,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 19] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 20] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
@@ -67,5 +69,6 @@ impl Mutant {
         (Self::GoneTwice, &["I-15"]),
         (Self::GoneWhenLost, &["I-15"]),
         (Self::GoneUnsaid, &["I-15"]),
+        (Self::ForgetsPile, &["I-12"]),
     ];
 }

@@ -11,7 +11,7 @@ use super::session::Resources;
 use super::settings::Settings;
 use crate::format::Version;
 use crate::id::{EffectId, Mid, ShardId, SmId};
-use crate::session::format::upgrade::mirror_struct;
+use crate::session::format::upgrade::{Upgrade, mirror_struct};
 use crate::session::{self, outbox, push, state};
 
 mirror_struct!(ShardState => session::ShardState {
@@ -69,10 +69,18 @@ mirror_struct!(Pushing => push::Pushing {
     last: Option<u64>,
 });
 
-mirror_struct!(Outbox => outbox::Outbox {
+/// It did not know how many bytes it held.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(in crate::session) struct Outbox {
     first: u64,
     items: VecDeque<Relay>,
-});
+}
+
+impl Upgrade<outbox::Outbox> for Outbox {
+    fn upgrade(self) -> outbox::Outbox {
+        outbox::Outbox::of(self.first, self.items.upgrade())
+    }
+}
 
 mirror_struct!(Override => session::Override {
     limits: Limits,

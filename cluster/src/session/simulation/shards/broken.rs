@@ -92,6 +92,13 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
                 }
             });
         }
+        Mutant::ForgetsPile => {
+            for (account, user) in state.users.iter() {
+                for old in &user.old {
+                    state.forgets.insert((old.until, account.clone()), ());
+                }
+            }
+        }
         Mutant::GoneTwice => repeat_gone(state, batch),
         Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
         _ => {}
