@@ -108,9 +108,14 @@ impl ShardState {
 
     /// Its addressee's shard takes nothing.
     fn is_out_of_reach(&self, packet: &Packet) -> bool {
-        let leaves = packet.header.kind == Kind::Presence(PresenceType::Unavailable);
+        let ends = matches!(
+            packet.header.kind,
+            Kind::Presence(
+                PresenceType::Unavailable | PresenceType::Unsubscribe | PresenceType::Unsubscribed
+            )
+        );
         let to = packet.header.to.as_ref();
-        !leaves && to.is_some_and(|to| self.is_cut_off(&to.bare()))
+        !ends && to.is_some_and(|to| self.is_cut_off(&to.bare()))
     }
 
     /// A presence that would go to a shard that takes nothing is not shown to anybody.
