@@ -7,13 +7,14 @@
 //! ([`crate::raft::membership`]).
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all, ready};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time;
@@ -82,11 +83,12 @@ pub struct Replication {
 impl Replication {
     /// Starts on the current runtime. The groups have leaders soon after; nothing here waits for it.
     ///
-    /// `listener` is used instead of the configured address if there is one; `sink` hears of applied
-    /// entries.
+    /// `listener` is used instead of the configured address if there is one; connections with other nodes
+    /// run on the runtime `links`; `sink` hears of applied entries.
     pub async fn start(
         config: &Config,
         listener: Option<TcpListener>,
+        links: &Handle,
         sink: impl FnOnce(&Identity) -> Arc<dyn Sink>,
     ) -> Result<Self, StartError> {
         config.check()?;
@@ -106,8 +108,8 @@ impl Replication {
         let (log, identity) = tokio::task::spawn_blocking(open).await??;
         let links = match (config.is_single(), listener) {
             (true, _) => None,
-            (false, Some(listener)) => Some(Links::start_on(listener, config, &identity)?),
-            (false, None) => Some(Links::start(config, &identity).await?),
+            (false, Some(listener)) => Some(Links::start_on(listener, config, &identity, links)?),
+            (false, None) => Some(Links::start(config, &identity, links)?),
         };
         let sink = sink(&identity);
         let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;

@@ -2,7 +2,8 @@
 //!
 //! A [`Cluster`] is this node's part of it: replicas of all shards, queues of proposals to them, and the
 //! duties of those that it leads. It runs on a runtime of its own, so that neither a long parse nor a
-//! slow client delays an election; its methods may be called from any other.
+//! slow client delays an election, and its connections on another, so that no entry, however much it does,
+//! delays a sign of life; its methods may be called from any other.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,6 +80,8 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
     /// The last to go: the tasks run on it.
     runtime: OwnRuntime,
+    /// What connections with other nodes run on. Nothing that takes its time does.
+    _links: OwnRuntime,
 }
 
 /// A runtime may not be dropped where tasks run, which is where the last clone may be.
@@ -105,27 +108,19 @@ impl Cluster {
         Self::start_on(config, None, host).await
     }
 
-    /// The same with a listener for other nodes that is there already, as tests need it. It must not
-    /// block.
+    /// The same with a listener for other nodes that is there already, as tests need it.
     pub async fn start_on(
         config: Config,
         listener: Option<TcpListener>,
         host: Arc<dyn Host>,
     ) -> Result<Self, StartError> {
-        let runtime = OwnRuntime::new().map_err(StartError::Runtime)?;
+        let runtime = OwnRuntime::new("cluster", 2).map_err(StartError::Runtime)?;
+        let links = OwnRuntime::new("links", 1).map_err(StartError::Runtime)?;
         let handle = runtime.handle().ok_or(StartError::Interrupted)?;
+        let connections = links.handle().ok_or(StartError::Interrupted)?.clone();
         let start = {
             let config = config.clone();
-            async move {
-                let listener = listener.map(tokio::net::TcpListener::from_std).transpose();
-                start::start(
-                    &config,
-                    listener.map_err(StartError::Runtime)?,
-                    host,
-                    wall_clock,
-                )
-                .await
-            }
+            async move { start::start(&config, listener, &connections, host, wall_clock).await }
         };
         let parts: Parts = handle
             .spawn(start)
@@ -144,6 +139,7 @@ impl Cluster {
             draining: AtomicBool::new(false),
             tasks: Mutex::new(parts.tasks),
             runtime,
+            _links: links,
         })))
     }
 
@@ -235,6 +231,39 @@ impl Cluster {
             Some(links) => ask::ask(links, question).await,
             None => Vec::new(),
         }
+    }
+
+    /// Sessions of some accounts behind `after` that a shard says connections of this process act for, though
+    /// it does not have them, with their epochs; and where the next look begins.
+    pub fn ghosts(
+        &self,
+        shard: ShardId,
+        after: Option<&BareJid>,
+        is_here: impl Fn(ConnId) -> bool,
+    ) -> (Vec<(Jid, u64)>, Option<BareJid>) {
+        let group = self.0.shards.get(usize::from(shard.0));
+        group.map_or_else(Default::default, |group| {
+            group.read(|state| state.ghosts(self.0.me, after, is_here))
+        })
+    }
+
+    /// Whether this node leads the account's shard, as far as it knows.
+    pub fn leads(&self, account: &BareJid) -> bool {
+        self.group(account).leadership().borrow().mine
+    }
+
+    /// The shards for which nothing can be committed from here, and why: no leader or no majority can be
+    /// reached.
+    pub fn cut_off(&self) -> Vec<(ShardId, NotReady)> {
+        let peers = self.0.peers.borrow().clone();
+        let cut = |group: &Arc<RaftGroup>| {
+            let shard = group.shard();
+            let leader = group.leadership().borrow().leader;
+            let voters: Vec<NodeId> = group.replicas().voters().into_values().collect();
+            let reached = status::reach(shard, leader, &voters, self.0.me.0, &peers);
+            Some((shard, reached.err()?))
+        };
+        self.0.shards.iter().filter_map(cut).collect()
     }
 
     /// What the owner of a session with this epoch is to write, from number `from` on; none if it no
@@ -370,11 +399,11 @@ impl Cluster {
 }
 
 impl OwnRuntime {
-    fn new() -> io::Result<Self> {
+    fn new(name: &str, threads: usize) -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder
-            .worker_threads(2)
-            .thread_name("cluster")
+            .worker_threads(threads)
+            .thread_name(name)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::format::Versions;
 use crate::limit::Address;
@@ -11,6 +12,8 @@ use crate::session::Settings;
 
 /// The fewest bytes of a shared secret that are not a guess away.
 pub const MIN_SECRET: usize = 16;
+/// A node that is silent for so long may be gone for good, or as good as that.
+pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// The most shards; more cost more and gain nothing.
 pub const MAX_SHARDS: u16 = 12;
 
@@ -43,6 +46,9 @@ pub struct Config {
     pub formats: Versions,
     /// Where hibernated sessions are counted for others to see; none: the shards alone know.
     pub redis: Option<Address>,
+    /// A node that is silent for so long has lost its clients' sessions, which hibernate then. That it leads
+    /// nothing any more takes half a second.
+    pub lost_after: Duration,
 }
 
 /// A place in the cluster, filled by whichever node is configured with it.
@@ -116,6 +122,7 @@ impl Config {
             cluster_name: String::from("holdfast"),
             formats: Versions::SPOKEN,
             redis: None,
+            lost_after: LOST_AFTER,
         }
     }
 

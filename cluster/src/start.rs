@@ -1,11 +1,13 @@
 //! Puts a node's part of the cluster together.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -20,7 +22,7 @@ use crate::lead::duty::Duty;
 use crate::lead::group::{self, Desk, LinkCourier, RaftGroup};
 use crate::lead::junction::Junction;
 use crate::lead::limits::Ledger;
-use crate::lead::loss::Peers;
+use crate::lead::loss::{Peers, Watch};
 use crate::lead::{Group, Queue};
 use crate::limit::Tally;
 use crate::link::Kind;
@@ -56,10 +58,12 @@ pub struct Parts {
     pub(crate) tasks: JoinSet<()>,
 }
 
-/// Runs on the cluster's runtime. `listener` is used instead of the configured address if there is one.
+/// Runs on the cluster's runtime, and connections with other nodes on `links`. `listener` is used instead of the
+/// configured address if there is one.
 pub async fn start(
     config: &Config,
     listener: Option<TcpListener>,
+    links: &Handle,
     host: Arc<dyn Host>,
     clock: fn() -> u64,
 ) -> Result<Parts, StartError> {
@@ -70,7 +74,7 @@ pub async fn start(
         junction = Some(made.clone());
         made as Arc<dyn Sink>
     };
-    let replication = Replication::start(config, listener, sink).await?;
+    let replication = Replication::start(config, listener, links, sink).await?;
     let junction = junction.ok_or(StartError::Interrupted)?;
     let me = (replication.identity.node(), replication.identity.boot());
     let shards = shards(&replication, &junction);
@@ -84,16 +88,16 @@ pub async fn start(
         address: config.redis.clone(),
         tally: Arc::default(),
     };
-    let taken_part = Arc::new(AtomicBool::new(false));
     let (queues, inboxes): (Vec<_>, Vec<_>) = shards.iter().map(|_| Queue::new()).unzip();
     let queues: Arc<[Queue]> = queues.into();
     let courier = Arc::new(LinkCourier(links.clone()));
+    let watch = Watch::new(me, &peers, config.lost_after);
     for (group, inbox) in shards.iter().zip(inboxes) {
         let formats = formats.clone();
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
         let (group, queues, host) = (group.clone(), queues.clone(), host.clone());
-        let (peers, settings) = (peers.clone(), settings.subscribe());
-        tasks.spawn(Duty::new(group, queues, host, me, peers, ledger.clone(), settings).run());
+        let (watch, settings) = (watch.clone(), settings.subscribe());
+        tasks.spawn(Duty::new(group, queues, host, watch, ledger.clone(), settings).run());
     }
     if let Some(links) = &links {
         let (groups, queues) = (shards.clone(), queues.clone());
@@ -104,6 +108,7 @@ pub async fn start(
         tasks.spawn(group::watch_formats(links.clone(), formats_in));
     }
     let news = announce(me, shards.clone(), queues.clone(), courier);
+    let taken_part = Arc::new(AtomicBool::new(false));
     let told = taken_part.clone();
     tasks.spawn(async move {
         news.await;
@@ -143,19 +148,22 @@ async fn announce(
     queues: Arc<[Queue]>,
     courier: Arc<LinkCourier>,
 ) {
+    let (node, alive) = (me.0, Some(me.1));
+    let earlier = |owners: &BTreeSet<(NodeId, BootId)>| {
+        let mut ours = owners.iter().filter(|owner| owner.0 == node);
+        ours.any(|owner| Some(owner.1) != alive)
+    };
     for (group, queue) in shards.iter().zip(queues.iter()) {
-        queue
-            .insist(
-                Command::NodeLost {
-                    node: me.0,
-                    alive: Some(me.1),
-                },
-                false,
-            )
-            .await;
-        while let Err(error) = catch_up(&**group, &*courier).await {
-            tracing::debug!(shard = %group.shard(), %error, "not yet caught up");
-            sleep(Duration::from_millis(20)).await;
+        loop {
+            queue.insist(Command::NodeLost { node, alive }, false).await;
+            while let Err(error) = catch_up(&**group, &*courier).await {
+                tracing::debug!(shard = %group.shard(), %error, "not yet caught up");
+                sleep(Duration::from_millis(20)).await;
+            }
+            // An entry gives up so many and no more.
+            if !earlier(&group.read(|state| state.owners())) {
+                break;
+            }
         }
     }
 }

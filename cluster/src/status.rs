@@ -109,16 +109,28 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
     }
 }
 
+/// Whether a majority of the shard's voters and its leader can be reached. Pure.
+pub fn reach(
+    shard: ShardId,
+    leader: Option<NodeId>,
+    voters: &[NodeId],
+    me: NodeId,
+    peers: &Peers,
+) -> Result<(), NotReady> {
+    let up = |node: &NodeId| *node == me || peers.up.contains_key(node);
+    let reached = voters.iter().filter(|node| up(node)).count();
+    if reached * 2 <= voters.len() {
+        return Err(NotReady::NoQuorum(shard));
+    }
+    match leader.as_ref().is_some_and(up) {
+        true => Ok(()),
+        false => Err(NotReady::NoLeader(shard)),
+    }
+}
+
 /// Whether the shard can be worked with from this node. Pure.
 pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotReady> {
-    let up = |node: &NodeId| *node == me || peers.up.contains_key(node);
-    let reached = shard.voters.iter().filter(|node| up(node)).count();
-    if reached * 2 <= shard.voters.len() {
-        return Err(NotReady::NoQuorum(shard.shard));
-    }
-    if !shard.leader.as_ref().is_some_and(up) {
-        return Err(NotReady::NoLeader(shard.shard));
-    }
+    reach(shard.shard, shard.leader, &shard.voters, me, peers)?;
     match shard.committed.saturating_sub(shard.applied) {
         entries if entries > LAG => Err(NotReady::Behind {
             shard: shard.shard,
@@ -149,7 +161,12 @@ mod tests {
             pending: 0,
         };
         let up = up.iter().map(|node| (NodeId(*node), BootId(1))).collect();
-        assert_eq!(check(&shard, NodeId(1), &Peers { up, expected: 2 }), expect);
+        let peers = Peers {
+            up,
+            expected: 2,
+            ..Peers::default()
+        };
+        assert_eq!(check(&shard, NodeId(1), &peers), expect);
     }
 
     #[test]

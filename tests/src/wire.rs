@@ -238,6 +238,14 @@ impl Wire {
         Ok(Jid::new(&jid).expect("an address"))
     }
 
+    /// Asks the server for a sign of life and waits for it, whatever comes before.
+    pub async fn ping(&mut self, id: &str) -> Result<(), End> {
+        let ping = format!("<iq type='get' id='{id}'><ping xmlns='{}'/></iq>", ns::PING);
+        self.send(&ping).await?;
+        while self.next().await?.attr("id") != Some(id) {}
+        Ok(())
+    }
+
     /// Sends any text, well-formed or not.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
         self.send_bytes(text.as_bytes()).await

@@ -102,12 +102,6 @@ async fn a_short_pause_changes_nothing() {
     bob.check_nothing_more().await;
 }
 
-async fn check_alive(wire: &mut Wire, id: &str) {
-    let ping = format!("<iq type='get' id='{id}'><ping xmlns='urn:xmpp:ping'/></iq>");
-    wire.send(&ping).await.unwrap();
-    while wire.next().await.unwrap().attr("id") != Some(id) {}
-}
-
 #[tokio::test]
 async fn f_5_a_leader_that_was_paused_takes_nobody_else_for_gone() {
     let users = ["alice", "bob", "carol", "dave"];
@@ -128,7 +122,7 @@ async fn f_5_a_leader_that_was_paused_takes_nobody_else_for_gone() {
         // What it believes it may yet say; so look for a while.
         for turn in 0..10 {
             for (wire, user) in wires.iter_mut().zip(users) {
-                check_alive(wire, &format!("{user}-{round}-{turn}")).await;
+                wire.ping(&format!("{user}-{round}-{turn}")).await.unwrap();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

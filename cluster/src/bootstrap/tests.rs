@@ -54,7 +54,9 @@ impl Node {
             .expect("starts");
         let begun = Instant::now();
         loop {
-            match runtime.block_on(Replication::start(config, None, |_| Arc::new(Deaf))) {
+            let sink = |_: &Identity| Arc::new(Deaf) as Arc<dyn Sink>;
+            let links = runtime.handle().clone();
+            match runtime.block_on(Replication::start(config, None, &links, sink)) {
                 Ok(replication) => {
                     return Self {
                         replication,

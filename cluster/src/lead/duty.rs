@@ -7,33 +7,31 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::limits::{self, Ledger};
-use super::loss::Peers;
+use super::loss::Watch;
 use super::{Group, Queue, effects, loss, relay, settings, tick, wait_applied};
+use crate::ShardId;
 use crate::cluster::Host;
 use crate::session::Settings;
-use crate::{BootId, NodeId, ShardId};
 
 /// What a leader's tasks work with.
 pub struct Duty<G> {
     group: Arc<G>,
     queues: Arc<[Queue]>,
     host: Arc<dyn Host>,
-    me: (NodeId, BootId),
-    peers: watch::Receiver<Peers>,
+    watch: Watch,
     ledger: Ledger,
     settings: watch::Receiver<Settings>,
 }
 
 impl<G: Group> Duty<G> {
     /// The duties of one shard's leader. `queues` are those of all shards, by number; `host` carries out
-    /// effects; `me` is this process, and `peers` the others; `ledger` says where hibernated sessions
-    /// are counted; `settings` are this node's.
+    /// effects; `watch` knows which processes there are; `ledger` says where hibernated sessions are
+    /// counted; `settings` are this node's.
     pub fn new(
         group: Arc<G>,
         queues: Arc<[Queue]>,
         host: Arc<dyn Host>,
-        me: (NodeId, BootId),
-        peers: watch::Receiver<Peers>,
+        watch: Watch,
         ledger: Ledger,
         settings: watch::Receiver<Settings>,
     ) -> Self {
@@ -41,8 +39,7 @@ impl<G: Group> Duty<G> {
             group,
             queues,
             host,
-            me,
-            peers,
+            watch,
             ledger,
             settings,
         }
@@ -86,7 +83,7 @@ impl<G: Group> Duty<G> {
         tasks.spawn(limits::run(group.clone(), own.clone(), ledger));
         let settings = self.settings.clone();
         tasks.spawn(settings::run(group.clone(), own.clone(), settings));
-        tasks.spawn(loss::run(group.clone(), own, self.me, self.peers.clone()));
+        tasks.spawn(loss::run(group.clone(), own, self.watch.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 // The others go on; a change of leader starts it anew.

@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use super::batch::{self, Batcher};
 use super::duty::Duty;
 use super::limits::Ledger;
-use super::loss::Peers;
+use super::loss::{Peers, Watch};
 use super::{Courier, Group, Leadership, News, NotLeader, Question, Queue, Unreached};
 use crate::cluster::Host;
+use crate::config::LOST_AFTER;
 use crate::format::Version;
 use crate::session::{
     Batch, Completed, Event, Notice, Outcome, Output, Pending, Settings, ShardState,
@@ -207,13 +208,12 @@ impl World {
             tasks.spawn(
                 Batcher::new(group.clone(), courier, formats.subscribe(), clock, inbox).run(),
             );
-            let me = (me, BootId(1));
+            let watch = Watch::new((me, BootId(1)), &peers.subscribe(), LOST_AFTER);
             let duty = Duty::new(
                 group.clone(),
                 queues.clone(),
                 host.clone(),
-                me,
-                peers.subscribe(),
+                watch,
                 self.ledger.lock().expect("whole").clone(),
                 settings.subscribe(),
             );

@@ -8,13 +8,13 @@ use openraft::ReadPolicy;
 use tokio::sync::{broadcast, watch};
 
 use super::junction::Junction;
-use super::loss::Peers;
+use super::loss::{Away, Peers};
 use super::{
     Courier, DEADLINE, Group, Leadership, News, NotLeader, Question, Queue, Unreached, batch,
 };
 use crate::disk::Shortage;
 use crate::format::Version;
-use crate::link::{Handler, Kind, Links, Request};
+use crate::link::{Absence, Handler, Kind, Links, Request};
 use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
 use crate::raft::types::Proposal;
 use crate::session::{Outcome, ShardState};
@@ -166,6 +166,15 @@ impl Handler for Desk {
     }
 }
 
+fn away(absence: Absence) -> (NodeId, Away) {
+    let away = Away {
+        boot: absence.process.boot,
+        since: absence.since,
+        gone: absence.gone,
+    };
+    (absence.process.node, away)
+}
+
 /// Keeps `peers` at what the links know. Runs until they are shut down.
 pub async fn watch_peers(links: Links, peers: watch::Sender<Peers>) {
     let mut events = links.subscribe();
@@ -178,6 +187,7 @@ pub async fn watch_peers(links: Links, peers: watch::Sender<Peers>) {
         let now = Peers {
             up,
             expected: links.seats().len(),
+            away: links.absent().into_iter().map(away).collect(),
         };
         peers.send_if_modified(|known| {
             let changed = *known != now;

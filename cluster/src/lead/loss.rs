@@ -1,7 +1,13 @@
 //! Tells a shard of processes that are gone, so that their sessions hibernate.
 //!
-//! A leader that stood still for a while finds all others gone when it wakes, although it was itself that
-//! was. So only a leader that a majority confirms may say who is gone, and no other node says it for it.
+//! That a node leads nothing any more is cheap and harmless, and half a second of silence is enough for it.
+//! Giving its sessions up cuts every client that it has, so it takes more: that the process is known to be
+//! gone, because its address refuses connections or another run fills its place, or a long silence.
+//! Whoever resumes a session meanwhile takes it over all the same.
+//!
+//! A leader that stood still for a while finds all others silent when it wakes, although it was itself that
+//! was. So a silence that it cannot have heard does not count, and only a leader that a majority confirms may say
+//! who is gone; no other node says it for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,88 +20,162 @@ use super::{Group, Queue};
 use crate::session::Command;
 use crate::{BootId, NodeId};
 
-/// How long a node that was never connected may take.
-const GRACE: Duration = Duration::from_secs(1);
 /// How soon a leader that was not confirmed asks again.
 const SOON: Duration = Duration::from_millis(50);
 /// How often owners are compared with processes while anything is unsettled.
 const OFTEN: Duration = Duration::from_secs(2);
 /// For so long after a change, proposals of a process that is gone may still be committed.
 const UNSETTLED: Duration = Duration::from_secs(15);
+/// Who looks so much later than it meant to has stood still.
+const OVERSLEPT: Duration = Duration::from_millis(500);
 
-/// The processes that this node is connected with.
+/// The processes that this node is connected with, or was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
     /// Who is there.
     pub up: BTreeMap<NodeId, BootId>,
     /// How many there would be if all were.
     pub expected: usize,
+    /// Who was there and is not.
+    pub away: BTreeMap<NodeId, Away>,
+}
+
+/// A process that is not connected any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// Which run of its node.
+    pub boot: BootId,
+    /// Since when it is silent.
+    pub since: Instant,
+    /// It is known to be gone.
+    pub gone: bool,
+}
+
+/// What is needed to tell who is gone.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// This process.
+    pub me: (NodeId, BootId),
+    /// The others.
+    pub peers: watch::Receiver<Peers>,
+    /// How long one of them may be silent.
+    pub lost_after: Duration,
+}
+
+impl Watch {
+    /// For this process, which looks at the others.
+    pub fn new(me: (NodeId, BootId), peers: &watch::Receiver<Peers>, lost_after: Duration) -> Self {
+        let peers = peers.clone();
+        Self {
+            me,
+            peers,
+            lost_after,
+        }
+    }
 }
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(
-    group: Arc<G>,
-    queue: Queue,
-    me: (NodeId, BootId),
-    mut peers: watch::Receiver<Peers>,
-) {
-    let started = Instant::now();
-    let mut changed = started;
-    let mut known = BTreeSet::new();
+pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut watch: Watch) {
+    let mut changed = Instant::now();
+    let mut silence = Silence::new(changed);
+    let look = |silence: &mut Silence, peers: &Peers| {
+        let owners = group.read(|state| state.owners());
+        silence.judge(&owners, watch.me, peers, watch.lost_after, Instant::now())
+    };
     loop {
-        let now = peers.borrow_and_update().clone();
-        let patient = started.elapsed() < GRACE;
-        let gone = |up: &BTreeMap<NodeId, BootId>| {
-            let owners = group.read(|state| state.owners());
-            lost(&owners, me, up, |node| patient && !known.contains(&node))
-        };
-        let mut unsaid = false;
-        if !gone(&now.up).is_empty() {
-            unsaid = group.read_index().await.is_err();
-            let up = peers.borrow().up.clone();
-            for command in gone(&up).into_iter().filter(|_| !unsaid) {
+        let now = watch.peers.borrow_and_update().clone();
+        let (gone, due) = look(&mut silence, &now);
+        if !gone.is_empty() {
+            let confirmed = group.read_index().await.is_ok();
+            // It may have been heard of again meanwhile.
+            let (gone, _) = look(&mut silence, &watch.peers.borrow().clone());
+            let mut said = confirmed;
+            for command in gone.into_iter().filter(|_| confirmed) {
                 tracing::info!(shard = %group.shard(), ?command, "sessions of a process that is gone");
-                queue.propose_as_leader(command).await;
+                said &= queue.propose_as_leader(command).await;
             }
+            if !said {
+                tokio::time::sleep(SOON).await;
+            }
+            // An entry gives up so many sessions and no more, so there may be others.
+            continue;
         }
-        known.extend(now.up.keys().copied());
         let settled = changed.elapsed() > UNSETTLED && now.up.len() >= now.expected;
-        let pause = match () {
-            () if unsaid => SOON,
-            () if started.elapsed() < GRACE => GRACE,
-            () => OFTEN,
-        };
         tokio::select! {
-            event = peers.changed() => match event {
+            event = watch.peers.changed() => match event {
                 Ok(()) => changed = Instant::now(),
                 Err(_) => return,
             },
-            () = tokio::time::sleep(pause), if !settled || unsaid => {}
+            () = tokio::time::sleep(due.min(OFTEN)), if !settled => {}
         }
     }
 }
 
-/// Which owners are gone. `spared` nodes get time to connect. Pure.
-fn lost(
-    owners: &BTreeSet<(NodeId, BootId)>,
-    me: (NodeId, BootId),
-    up: &BTreeMap<NodeId, BootId>,
-    spared: impl Fn(NodeId) -> bool,
-) -> Vec<Command> {
-    let mut gone = BTreeMap::new();
-    for (node, boot) in owners {
-        let alive = if *node == me.0 {
-            Some(me.1)
-        } else {
-            up.get(node).copied()
-        };
-        if alive != Some(*boot) && (alive.is_some() || !spared(*node)) {
-            gone.insert(*node, alive);
+/// Since when owners are silent. Pure.
+#[derive(Debug)]
+struct Silence {
+    /// Those that this node was never connected with.
+    unknown: BTreeMap<(NodeId, BootId), Instant>,
+    looked: Instant,
+    /// Before that this process stood still, and heard nobody.
+    awake: Instant,
+}
+
+impl Silence {
+    fn new(now: Instant) -> Self {
+        Self {
+            unknown: BTreeMap::new(),
+            looked: now,
+            awake: now,
         }
     }
-    gone.into_iter()
-        .map(|(node, alive)| Command::NodeLost { node, alive })
-        .collect()
+
+    /// Which owners are gone, and how long the next one may be silent yet.
+    fn judge(
+        &mut self,
+        owners: &BTreeSet<(NodeId, BootId)>,
+        me: (NodeId, BootId),
+        peers: &Peers,
+        lost_after: Duration,
+        now: Instant,
+    ) -> (Vec<Command>, Duration) {
+        if now.saturating_duration_since(self.looked) > OFTEN + OVERSLEPT {
+            self.awake = now;
+        }
+        self.looked = now;
+        let mut gone = BTreeMap::new();
+        let mut due = Duration::MAX;
+        let mut unknown = BTreeMap::new();
+        for owner in owners {
+            let (node, boot) = *owner;
+            let alive = match node == me.0 {
+                true => Some(me.1),
+                false => peers.up.get(&node).copied(),
+            };
+            if alive.is_some() {
+                if alive != Some(boot) {
+                    gone.insert(node, alive);
+                }
+                continue;
+            }
+            let away = peers.away.get(&node).filter(|away| away.boot == boot);
+            let since = match away {
+                Some(away) => away.since,
+                None => *unknown
+                    .entry(*owner)
+                    .or_insert(self.unknown.get(owner).copied().unwrap_or(now)),
+            };
+            let silent = now.saturating_duration_since(since.max(self.awake));
+            if away.is_some_and(|away| away.gone) || silent >= lost_after {
+                gone.insert(node, None);
+            } else {
+                due = due.min(lost_after - silent);
+            }
+        }
+        self.unknown = unknown;
+        let lost = |(node, alive)| Command::NodeLost { node, alive };
+        (gone.into_iter().map(lost).collect(), due)
+    }
 }
 
 #[cfg(test)]
@@ -103,36 +183,102 @@ mod tests {
     use super::*;
 
     const ME: (NodeId, BootId) = (NodeId(1), BootId(10));
+    const LOST_AFTER: Duration = Duration::from_secs(10);
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn owners(node: u64, boot: u64) -> BTreeSet<(NodeId, BootId)> {
+        BTreeSet::from([(NodeId(node), BootId(boot))])
+    }
+
+    /// Node 2 with this run is up, or away since `start`, gone or not.
+    fn peers(up: Option<u64>, away: Option<(u64, Instant, bool)>) -> Peers {
+        let away = away.map(|(boot, since, gone)| {
+            let boot = BootId(boot);
+            (NodeId(2), Away { boot, since, gone })
+        });
+        Peers {
+            up: up
+                .map(|boot| (NodeId(2), BootId(boot)))
+                .into_iter()
+                .collect(),
+            expected: 1,
+            away: away.into_iter().collect(),
+        }
+    }
+
+    /// Looks every second until the owner is lost or a minute is over; after how many seconds, and what
+    /// is said.
+    fn watched(owner: (u64, u64), peers: impl Fn(Instant) -> Peers) -> Option<(u64, Command)> {
+        let start = Instant::now();
+        let (owners, peers) = (owners(owner.0, owner.1), peers(start));
+        let mut silence = Silence::new(start);
+        (0..60).find_map(|n| {
+            let now = start + seconds(n);
+            let (gone, _) = silence.judge(&owners, ME, &peers, LOST_AFTER, now);
+            Some((n, gone.into_iter().next()?))
+        })
+    }
 
     #[track_caller]
-    fn check(owner: (u64, u64), up: &[(u64, u64)], spared: bool, expect: Option<Option<u64>>) {
-        let owners = BTreeSet::from([(NodeId(owner.0), BootId(owner.1))]);
-        let up = up
-            .iter()
-            .map(|(node, boot)| (NodeId(*node), BootId(*boot)))
-            .collect();
-        let expect = expect.map(|alive| Command::NodeLost {
-            node: NodeId(owner.0),
-            alive: alive.map(BootId),
+    fn check(
+        owner: (u64, u64),
+        peers: impl Fn(Instant) -> Peers,
+        expect: Option<(u64, Option<u64>)>,
+    ) {
+        let expect = expect.map(|(after, alive)| {
+            let (node, alive) = (NodeId(owner.0), alive.map(BootId));
+            (after, Command::NodeLost { node, alive })
         });
-        assert_eq!(lost(&owners, ME, &up, |_| spared), Vec::from_iter(expect));
+        assert_eq!(watched(owner, peers), expect);
     }
 
     #[test]
     fn connections_of_processes_that_run_are_left_alone() {
-        check((1, 10), &[], false, None);
-        check((2, 20), &[(2, 20)], false, None);
+        check((1, 10), |_| peers(None, None), None);
+        check((2, 20), |_| peers(Some(20), None), None);
     }
 
     #[test]
-    fn a_process_that_is_gone_or_was_replaced_loses_its_connections() {
-        check((2, 20), &[(3, 30)], false, Some(None));
-        check((2, 20), &[(2, 21)], true, Some(Some(21)));
-        check((1, 9), &[], true, Some(Some(10)));
+    fn a_process_that_is_known_to_be_gone_loses_its_connections_at_once() {
+        check(
+            (2, 20),
+            |now| peers(None, Some((20, now, true))),
+            Some((0, None)),
+        );
+        check((2, 20), |_| peers(Some(21), None), Some((0, Some(21))));
+        check((1, 9), |_| peers(None, None), Some((0, Some(10))));
     }
 
     #[test]
-    fn a_node_that_was_never_seen_gets_time_to_connect() {
-        check((2, 20), &[], true, None);
+    fn a_process_that_is_merely_silent_keeps_its_connections_for_long() {
+        check(
+            (2, 20),
+            |now| peers(None, Some((20, now, false))),
+            Some((10, None)),
+        );
+        check((2, 20), |_| peers(None, None), Some((10, None)));
+        // Of a later run that this node has not met nothing is known.
+        check(
+            (2, 21),
+            |now| peers(None, Some((20, now, true))),
+            Some((10, None)),
+        );
+    }
+
+    #[test]
+    fn a_silence_that_was_slept_through_does_not_count() {
+        let start = Instant::now();
+        let (owners, peers) = (owners(2, 20), peers(None, Some((20, start, false))));
+        let mut silence = Silence::new(start);
+        let mut judge = |at| silence.judge(&owners, ME, &peers, LOST_AFTER, start + seconds(at));
+        assert_eq!(judge(1), (Vec::new(), seconds(9)));
+        assert_eq!(judge(60), (Vec::new(), seconds(10)));
+        for at in (62..70).step_by(2) {
+            assert_eq!(judge(at).0, Vec::new());
+        }
+        assert_eq!(judge(70).0.len(), 1);
     }
 }

@@ -56,10 +56,10 @@ impl Queue {
             .map_err(|_| Unavailable)
     }
 
-    /// Proposes what only the leader may say. If this node does not lead, or no longer, it is dropped.
-    pub async fn propose_as_leader(&self, command: Command) {
-        // Whoever leads next comes to its own conclusions.
-        let _ = self.submit(command, false, true).await;
+    /// Proposes what only the leader may say. If this node does not lead, or no longer, it is dropped, and
+    /// the answer is no: whoever leads next comes to its own conclusions.
+    pub async fn propose_as_leader(&self, command: Command) -> bool {
+        self.submit(command, false, true).await.is_ok()
     }
 
     /// Proposes on behalf of another node, if this one leads; in order. None: to be proposed elsewhere.

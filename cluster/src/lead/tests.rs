@@ -1,5 +1,6 @@
 //! Proposals and a leader's duties over shards whose leaders come and go.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
+use tokio::time::Instant;
 
 use super::fake::{Node, World};
 use super::{Queue, loss};
@@ -286,6 +288,14 @@ async fn the_sessions_of_a_lost_process_hibernate() {
             .into_iter()
             .collect(),
         expected: 1,
+        away: BTreeMap::from([(
+            NodeId(2),
+            loss::Away {
+                boot: BootId(1),
+                since: Instant::now(),
+                gone: boot.is_none(),
+            },
+        )]),
     };
     leader.peers.send_replace(peers(Some(1)));
     world.appoint(0, Some(1));

@@ -22,7 +22,7 @@ use crate::format::{Version, Versions};
 
 /// Each side says so often that it is there.
 const PING: Duration = Duration::from_millis(100);
-/// Five pings missed: whoever says nothing for so long is gone.
+/// Five pings missed: whoever says nothing for so long leads nothing any more.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// Frames that wait to be written. Whoever wants to send more waits.
 const QUEUE: usize = 1024;
@@ -320,7 +320,8 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
         (Role::Request, kind) => {
             let (shared, connection) = (shared.clone(), connection.clone());
             let place = room.clone().try_acquire_owned();
-            tokio::spawn(async move {
+            let answering = shared.answering.clone();
+            answering.spawn(async move {
                 let (version, group, id) = (frame.version, frame.group, frame.id);
                 let request = Request {
                     from: connection.process,

@@ -2,8 +2,13 @@
 //!
 //! The lower seat dials. Requests, answers and signs of life of both sides travel as frames; what finds
 //! and ends a failure overtakes the rest. When a connection is lost all who wait for an answer hear of it
-//! at once, and a peer that then refuses to be called, or stays silent for half a second, is down: the
-//! process is gone, as far as its groups and its clients are concerned ([`PeerEvent::Down`]).
+//! at once, and a peer that then refuses to be called, or stays silent for half a second, is down
+//! ([`PeerEvent::Down`]): others lead its groups. Its clients are another matter. A process that stands
+//! still for a second has lost nothing, so that a peer which is merely silent is [`Absence`], and one
+//! whose address refuses to be called is known to be gone.
+//!
+//! Connections run on a runtime of their own: signs of life must not wait for an entry that is applied, a
+//! snapshot or a host. Requests are answered on the runtime that the links were started from.
 //!
 //! - [`frame`]: bytes to frames; [`tls`]: who may be there; [`hello`]: who is there;
 //! - `connection`: one connection while it lasts; `peer`: one seat, connected or not; `listener`.
@@ -13,6 +18,7 @@
 //! 1. A seat is filled by at most one process at a time, which was up before it is down; events say so in
 //!    this order.
 //! 2. Nothing is sent to a peer that has not proved itself (T-67).
+//! 3. Nothing but bytes is handled on the connections' runtime.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -23,8 +29,10 @@ use std::{fmt, io};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 pub use self::frame::Kind;
 use self::peer::Peer;
@@ -60,8 +68,21 @@ pub struct Process {
 pub enum PeerEvent {
     /// It is connected.
     Up(Process),
-    /// It is not, and will not be under this boot id unless it was cut off rather than stopped.
+    /// It is not connected any more: it is gone, stands still, or is cut off.
     Down(Process),
+    /// It was down before, and now nobody listens at its address: it will not come back under this boot id.
+    Gone(Process),
+}
+
+/// A process that filled a seat, and does not now; nor does another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// Which.
+    pub process: Process,
+    /// Since when nothing is heard of it.
+    pub since: Instant,
+    /// Its address refuses connections, or did once since then: the process is gone.
+    pub gone: bool,
 }
 
 /// Whom a request is for.
@@ -149,6 +170,8 @@ struct Shared {
     handlers: RwLock<HashMap<Kind, Arc<dyn Handler>>>,
     events: broadcast::Sender<PeerEvent>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// Where requests are answered.
+    answering: Handle,
 }
 
 impl fmt::Debug for Links {
@@ -158,22 +181,37 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    /// Listens, and keeps calling the peers with higher seats. Runs on the current runtime.
-    pub async fn start(config: &Config, identity: &Identity) -> Result<Self, LinkStartError> {
+    /// Listens, and keeps calling the peers with higher seats. Connections run on `runtime`; requests are
+    /// answered on the current one.
+    pub fn start(
+        config: &Config,
+        identity: &Identity,
+        runtime: &Handle,
+    ) -> Result<Self, LinkStartError> {
         let failed = |source| LinkStartError::Listen {
             address: config.listen,
             source,
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        Self::start_on(listener, config, identity)
+        let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
+        Self::start_on(listener, config, identity, runtime)
     }
 
     /// The same with a listener that is there already.
     pub fn start_on(
-        listener: TcpListener,
+        listener: std::net::TcpListener,
         config: &Config,
         identity: &Identity,
+        runtime: &Handle,
     ) -> Result<Self, LinkStartError> {
+        let answering = Handle::current();
+        // What is opened here is looked after by the connections' runtime.
+        let _inside = runtime.enter();
+        let failed = |source| LinkStartError::Listen {
+            address: config.listen,
+            source,
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let mut incoming = Vec::new();
         let mut peers = BTreeMap::new();
         for peer in config.peers.iter().filter(|peer| peer.seat != config.seat) {
@@ -194,23 +232,18 @@ impl Links {
             handlers: RwLock::default(),
             events: broadcast::channel(EVENTS).0,
             tasks: Mutex::default(),
+            answering,
         });
-        let mut tasks = vec![tokio::spawn(listener::run(shared.clone(), listener)).abort_handle()];
+        let mut tasks = vec![runtime.spawn(listener::run(shared.clone(), listener))];
         for (seat, receiver) in incoming {
-            tasks.push(
-                tokio::spawn(peer::run(
-                    shared.clone(),
-                    shared.peers[&seat].clone(),
-                    receiver,
-                ))
-                .abort_handle(),
-            );
+            let peer = shared.peers[&seat].clone();
+            tasks.push(runtime.spawn(peer::run(shared.clone(), peer, receiver)));
         }
         shared
             .tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(tasks);
+            .extend(tasks.iter().map(|task| task.abort_handle()));
         Ok(Self(shared))
     }
 
@@ -251,6 +284,12 @@ impl Links {
             .values()
             .filter_map(|peer| peer.process())
             .collect()
+    }
+
+    /// The processes that were up and are not, by seat.
+    pub fn absent(&self) -> Vec<Absence> {
+        let peers = self.0.peers.values();
+        peers.filter_map(|peer| peer.absence()).collect()
     }
 
     /// Whether a node is up. This node is.

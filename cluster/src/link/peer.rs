@@ -8,7 +8,9 @@
 //!  └── refuses to be called, or cannot be reached for 500 ms ───────────┘
 //! ```
 //!
-//! A connection that carries nothing for 500 ms, five pings, is given up, and the peer with it.
+//! A connection that carries nothing for 500 ms, five pings, is given up, and the peer is down. While it is
+//! down it is called again and again, by both sides: whoever waits for it hears at once when it is back,
+//! and when it refuses, which says that the process is gone.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,11 +18,11 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::connection::{self, Connection, Established, Lost, SILENCE};
 use super::hello::Hello;
-use super::{PeerEvent, Process, Shared};
+use super::{Absence, PeerEvent, Process, Shared};
 use crate::config;
 use crate::format::Versions;
 
@@ -47,6 +49,8 @@ struct State {
     connection: Option<Arc<Connection>>,
     /// Which versions of the formats the last process spoke that was connected.
     speaks: Option<Versions>,
+    /// The process that was up last, while none is.
+    absence: Option<Absence>,
 }
 
 impl Peer {
@@ -83,6 +87,13 @@ impl Peer {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .speaks
+    }
+
+    pub(super) fn absence(&self) -> Option<Absence> {
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .absence
     }
 
     pub(super) fn disconnect(&self) {
@@ -126,11 +137,27 @@ impl Peer {
             .speaks = Some(speaks);
     }
 
-    fn set_up(&self, up: Option<Process>) {
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .up = up;
+    /// Another process fills the seat, or none does.
+    fn set_up(&self, up: Option<Process>, now: Instant) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut state.up, up);
+        state.absence = match (up, before) {
+            (Some(_), _) => None,
+            (None, Some(process)) => Some(Absence {
+                process,
+                since: now,
+                gone: false,
+            }),
+            (None, None) => state.absence,
+        };
+    }
+
+    /// Nobody listens at the address: the process that is absent is gone. Returns it if that is news.
+    fn set_gone(&self) -> Option<Process> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let absence = state.absence.as_mut().filter(|absence| !absence.gone)?;
+        absence.gone = true;
+        Some(absence.process)
     }
 }
 
@@ -198,7 +225,7 @@ impl Task {
         if before == now {
             return;
         }
-        self.peer.set_up(now);
+        self.peer.set_up(now, Instant::now());
         if let Some(process) = before {
             tracing::info!(seat = process.seat, node = %process.node, "peer down");
             // Nobody may be listening.
@@ -211,23 +238,52 @@ impl Task {
         }
     }
 
+    /// The process that was there is gone.
+    fn gone(&self) {
+        if let Some(process) = self.peer.set_gone() {
+            tracing::info!(seat = process.seat, node = %process.node, "the peer's process is gone");
+            let _ = self.shared.events.send(PeerEvent::Gone(process));
+        }
+    }
+
     /// Tries until it succeeds; `None` only when the node stops.
     async fn connect(&mut self) -> Option<Established> {
         if !self.peer.is_dialled() {
-            return self.incoming.recv().await;
+            return self.await_call().await;
         }
         let (mut pause, longest) = BACKOFF;
         loop {
             match self.dial().await {
                 Ok(established) => return Some(established),
-                Err(lost) => self.say(&lost),
+                Err(lost) => {
+                    if lost.is_refusal() {
+                        self.gone();
+                    }
+                    self.say(&lost);
+                }
             }
             time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
             pause = (pause * 2).min(longest);
         }
     }
 
-    /// After a loss: the same peer again, or `None` once it refuses to be called.
+    /// It is for the peer to call. Meanwhile this side finds out whether it still can.
+    async fn await_call(&mut self) -> Option<Established> {
+        if self.peer.absence().is_some_and(|absence| !absence.gone) {
+            let called = tokio::select! {
+                established = self.incoming.recv() => Some(established),
+                () = refuses(&self.peer.address) => None,
+            };
+            match called {
+                Some(established) => return established,
+                None => self.gone(),
+            }
+        }
+        self.incoming.recv().await
+    }
+
+    /// After a loss: the same peer again, or `None` once it refuses to be called. Then it is gone, which the
+    /// first attempt of those that follow says.
     async fn regain(&mut self) -> Option<Established> {
         if !self.peer.is_dialled() {
             let gone = refuses(&self.peer.address);
@@ -287,6 +343,7 @@ impl Shared {
 /// A connection that succeeds proves little: the kernel makes it before a dying process has closed its
 /// listener, and resets it right after. A living peer waits for us to speak.
 async fn refuses(address: &str) {
+    let (mut pause, longest) = BACKOFF;
     loop {
         match TcpStream::connect(address).await {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
@@ -295,6 +352,7 @@ async fn refuses(address: &str) {
                 let _ = time::timeout(BACKOFF.1, tcp.read_u8()).await;
             }
         }
-        time::sleep(BACKOFF.0).await;
+        time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
     }
 }

@@ -75,10 +75,8 @@ fn start(config: &Config, listener: &std::net::TcpListener) -> Node {
         .build()
         .expect("starts");
     let listener = listener.try_clone().expect("clones");
-    listener.set_nonblocking(true).expect("is set");
     let _inside = runtime.enter();
-    let listener = TcpListener::from_std(listener).expect("is one");
-    let links = Links::start_on(listener, config, &identity).expect("starts");
+    let links = Links::start_on(listener, config, &identity, runtime.handle()).expect("starts");
     links.serve(&[Kind::Propose], Arc::new(Echo));
     drop(_inside);
     Node {
@@ -190,6 +188,7 @@ async fn a_new_run_of_a_peer_is_another_process() {
     let address = listeners[0].local_addr().expect("has one");
     drop(listeners.remove(0));
     assert_eq!(events.recv().await, Ok(PeerEvent::Down(first)));
+    assert_eq!(events.recv().await, Ok(PeerEvent::Gone(first)));
     let again = std::net::TcpListener::bind(address).expect("is free again");
     let _one = start(&configs[0], &again);
     match events.recv().await {
@@ -261,6 +260,9 @@ async fn a_silent_peer_is_down_until_it_speaks_again() {
             .expect("runs")
             .spawn(async move { released.recv() });
         assert_eq!(events.recv().await, Ok(PeerEvent::Down(process)));
+        let absent = waiting.links.absent();
+        assert_eq!(absent.len(), 1);
+        assert!(!absent[0].gone, "it is merely silent");
         drop(release);
         assert_eq!(events.recv().await, Ok(PeerEvent::Up(process)));
         until("connected", || stalled.links.up().len() == 1).await;

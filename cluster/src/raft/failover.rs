@@ -189,6 +189,7 @@ async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
                 let inner = inner.clone();
                 tokio::spawn(async move { inner.lost(process.node).await });
             }
+            Ok(PeerEvent::Gone(_)) => {}
             // What was missed is found by `watch`.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

@@ -124,7 +124,7 @@ pub enum Command {
         /// Why, for events and metrics.
         reason: EndReason,
     },
-    /// A process is gone: its sessions hibernate or end.
+    /// A process is gone: its sessions hibernate or end, a slice of them with each repeat.
     NodeLost {
         /// The node.
         node: NodeId,

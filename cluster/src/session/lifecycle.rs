@@ -2,7 +2,7 @@
 
 use proto::Jid;
 
-use super::state::{Hibernation, Session, ShardState, Sm};
+use super::state::{Hibernation, SLICE, Session, ShardState, Sm};
 use super::*;
 use crate::id::{BootId, NodeId, Owner};
 
@@ -104,6 +104,8 @@ impl ShardState {
         }
     }
 
+    /// Gives up so many sessions of a process that is gone; whoever says that it is says so again while
+    /// there are others.
     pub(super) fn node_lost(
         &mut self,
         node: NodeId,
@@ -113,12 +115,14 @@ impl ShardState {
         let gone = |owner: Owner| owner.node == node && Some(owner.boot) != alive;
         let mut lost = Vec::new();
         for (account, user) in self.users.iter() {
-            for (resource, session) in user.sessions.iter() {
-                if session.owner.is_some_and(gone) {
-                    lost.push(account.with_prepared_resource(resource));
-                }
+            let sessions = user.sessions.iter();
+            let held = sessions.filter(|(_, session)| session.owner.is_some_and(gone));
+            lost.extend(held.map(|(resource, _)| account.with_prepared_resource(resource)));
+            if lost.len() >= SLICE {
+                break;
             }
         }
+        lost.truncate(SLICE);
         for jid in lost {
             if let Some((owner, epoch)) = self.session(&jid).and_then(|s| Some((s.owner?, s.epoch)))
             {
@@ -325,8 +329,12 @@ mod tests {
         };
         stage.apply(lost(Some(BootId(1))));
         assert_eq!(stage.state.counts(), (2, 0));
+        // An entry gives up one session, in tests.
+        stage.apply(lost(None));
+        assert_eq!(stage.state.owners().len(), 1);
         stage.apply(lost(None));
         assert_eq!(stage.state.counts(), (1, 1));
+        assert_eq!(stage.state.owners().len(), 0);
     }
 
     #[test]

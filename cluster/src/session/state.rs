@@ -20,6 +20,10 @@ use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
 /// or a leap of a clock costs a session no more of its hibernation.
 pub const MAX_STEP: u64 = 5_000;
 
+/// Sessions that an entry ends or gives up at most, because their time is over or their node is gone. The
+/// next entries do the rest, so that no other waits for a mass of them. In tests each entry leaves a rest.
+pub(super) const SLICE: usize = if cfg!(test) { 1 } else { 500 };
+
 /// Everything that one shard holds. A copy shares what neither of the two changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardState {
@@ -275,9 +279,13 @@ impl ShardState {
         }
     }
 
-    /// Ends what is over by the shard's time.
+    /// Ends what is over by the shard's time, a slice of it. While the first deadline has passed the leader
+    /// proposes the next entry at once.
     fn expire(&mut self, out: &mut Vec<Output>) {
-        while let Some((until, jid)) = first(&self.deadlines) {
+        for _ in 0..SLICE {
+            let Some((until, jid)) = first(&self.deadlines) else {
+                break;
+            };
             if until > self.time {
                 break;
             }
@@ -287,7 +295,10 @@ impl ShardState {
             self.deadlines.remove(&(until, jid.clone()));
             self.end(&jid, EndReason::Expired, out);
         }
-        while let Some((until, account)) = first(&self.forgets) {
+        for _ in 0..SLICE {
+            let Some((until, account)) = first(&self.forgets) else {
+                break;
+            };
             if until > self.time {
                 break;
             }

@@ -7,10 +7,13 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::Serialize;
 
-use super::state::ShardState;
+use super::state::{Session, ShardState};
 use super::{Effect, Item, Pending};
 use crate::format::Version;
-use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+
+/// Users looked at in one go: entries wait meanwhile.
+const LOOK: usize = 4096;
 
 /// A session as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -71,6 +74,34 @@ impl ShardState {
             .filter_map(|s| s.owner)
             .map(|o| (o.node, o.boot))
             .collect()
+    }
+
+    /// Sessions that a process acts for through a connection which it does not have, and their epochs. Looks at
+    /// some accounts behind `after`, and says where the next look begins.
+    pub fn ghosts(
+        &self,
+        process: (NodeId, BootId),
+        after: Option<&BareJid>,
+        is_here: impl Fn(ConnId) -> bool,
+    ) -> (Vec<(Jid, u64)>, Option<BareJid>) {
+        let mut found = Vec::new();
+        let mut last: Option<&BareJid> = None;
+        for (n, (account, user)) in self.users.after(after).enumerate() {
+            if n >= LOOK {
+                return (found, last.cloned());
+            }
+            let ghost = |session: &Session| {
+                session.owner.is_some_and(|owner| {
+                    (owner.node, owner.boot) == process && !is_here(owner.conn)
+                })
+            };
+            let ghosts = user.sessions.iter().filter(|(_, session)| ghost(session));
+            found.extend(ghosts.map(|(resource, session)| {
+                (account.with_prepared_resource(resource), session.epoch)
+            }));
+            last = Some(account);
+        }
+        (found, None)
     }
 
     /// Effects after `after`, in order.

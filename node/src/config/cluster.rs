@@ -4,12 +4,16 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 use super::error::{ConfigError, Rule};
 use super::value;
+
+/// The longest `lost_after`, in seconds: a day.
+const LONGEST_SILENCE: u64 = 24 * 3600;
 
 /// `[cluster]`: which node this is, and how it finds and recognises the others.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +42,9 @@ pub struct Cluster {
     pub key: Option<PathBuf>,
     /// Raft groups. Fixed when the cluster is born.
     pub shards: u16,
+    /// Silence after which a node's sessions are given up.
+    #[serde(deserialize_with = "value::duration")]
+    pub lost_after: Duration,
 }
 
 impl Default for Cluster {
@@ -54,6 +61,7 @@ impl Default for Cluster {
             certificate: None,
             key: None,
             shards: 3,
+            lost_after: cluster::config::LOST_AFTER,
         }
     }
 }
@@ -120,6 +128,10 @@ impl Cluster {
         // Few and full batches beat many small ones; each group costs every node.
         if !(1..=12).contains(&self.shards) {
             return Err(Rule::Between(1, 12).broken("cluster.shards"));
+        }
+        // Below a second a node that is merely slow would lose its clients.
+        if !(1..=LONGEST_SILENCE).contains(&self.lost_after.as_secs()) {
+            return Err(Rule::Between(1, LONGEST_SILENCE).broken("cluster.lost_after"));
         }
         if self.peers.is_empty() && self.discovery.is_none() {
             return Err(Rule::NoPeers.broken("cluster.peers"));
@@ -254,6 +266,10 @@ mod tests {
             Rule::PeerTwice(2),
         );
         broken(|c| c.shards = 13, Rule::Between(1, 12));
+        broken(
+            |c| c.lost_after = Duration::from_millis(900),
+            Rule::Between(1, LONGEST_SILENCE),
+        );
         broken(|c| c.secret_file = None, Rule::NoLinkAuthentication);
         broken(|c| c.ca = Some("ca".into()), Rule::NoLinkAuthentication);
     }

@@ -83,6 +83,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "certificate",
             "key",
             "shards",
+            "lost_after",
         ],
     ),
     ("admin", &["listen"]),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How often a sign of life is given.
 const BEAT: Duration = Duration::from_millis(50);
-/// A silence of this length is a pause. Shorter than what peers take for death (500 ms).
+/// A silence of this length is a pause. Shorter than what peers take for silence (500 ms).
 const PAUSE: u64 = 350;
 
 /// Counts the pauses of this process.

@@ -45,11 +45,15 @@ pub(super) enum Mutant {
     GoneUnsaid,
     /// Each ended session leaves an entry of its own that says when it is forgotten.
     ForgetsPile,
+    /// Of a lost node's sessions the first slice is given up, and the rest forgotten.
+    SliceForgetsRest,
+    /// What nobody acts for is not looked for.
+    GhostsUnswept,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 20] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 22] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
@@ -70,5 +74,7 @@ impl Mutant {
         (Self::GoneWhenLost, &["I-15"]),
         (Self::GoneUnsaid, &["I-15"]),
         (Self::ForgetsPile, &["I-12"]),
+        (Self::SliceForgetsRest, &["I-8"]),
+        (Self::GhostsUnswept, &["I-8"]),
     ];
 }

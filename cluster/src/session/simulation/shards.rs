@@ -100,6 +100,11 @@ impl Shard {
         &self.replicas[self.leader].state
     }
 
+    /// The state as the replica on this node knows it.
+    pub(super) fn replica(&self, node: usize) -> &ShardState {
+        &self.replicas[node].state
+    }
+
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
         let commands = commands

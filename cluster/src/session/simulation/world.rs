@@ -3,6 +3,7 @@
 mod archive;
 mod heal;
 mod leave;
+mod owners;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -131,7 +132,10 @@ impl World {
             66..=75 => self.listen(client)?,
             76..=81 => self.replicate(shard, node)?,
             82..=84 => self.cut(client),
-            85..=86 => self.notice(),
+            85..=86 => {
+                self.notice();
+                self.sweep(node);
+            }
             87..=90 => self.relay(shard),
             91..=94 => self.effects(shard),
             95 => self.shards[shard].take_snapshot(node),
@@ -312,6 +316,10 @@ impl World {
                 };
                 self.propose(*from, trim);
             }
+            (Command::NodeLost { node, .. }, Outcome::Done) => {
+                let node = *node;
+                self.lost(node, proposal.shard);
+            }
             (_, Outcome::NotResumed { h: None }) if proposal.theft => {}
             (_, outcome) if proposal.theft => return Err(format!("a theft got {outcome:?} (I-9)")),
             (Command::Acknowledge(_) | Command::Lost { .. }, _) => {}
@@ -399,32 +407,6 @@ impl World {
         }
     }
 
-    /// An edge notices that a connection is gone.
-    fn notice(&mut self) {
-        let gone: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| !c.linked)
-            .map(|(id, _)| *id)
-            .collect();
-        if gone.is_empty() {
-            return;
-        }
-        let id = gone[self.below(gone.len())];
-        if let Some(conn) = self.conns.remove(&id) {
-            let shard = shard_of(&conn.account, SHARDS);
-            if let Some(session) = conn.session {
-                self.propose(
-                    shard,
-                    Command::Lost {
-                        session,
-                        epoch: conn.epoch,
-                    },
-                );
-            }
-        }
-    }
-
     fn relay(&mut self, shard: usize) {
         for to in (0..SHARDS).filter(|to| usize::from(*to) != shard) {
             let state = self.shards[shard].state();
@@ -459,12 +441,7 @@ impl World {
             let outputs = self.shards[shard].crash(node)?;
             let leader = self.shards[shard].leader;
             self.route(leader, outputs)?;
-            let alive = Some(BootId(self.boots[node]));
-            let lost = Command::NodeLost {
-                node: NodeId(node as u64),
-                alive,
-            };
-            self.propose(ShardId(shard as u16), lost);
+            self.propose(ShardId(shard as u16), self.node_lost(NodeId(node as u64)));
         }
         Ok(())
     }

@@ -22,12 +22,15 @@ impl World {
                 self.serve(false)?;
             }
             self.catch_up()?;
+            for node in 0..NODES {
+                self.sweep(node);
+            }
             for shard in 0..self.shards.len() {
                 self.relay(shard);
                 self.effects(shard);
             }
             if self.is_settled(away) {
-                return Ok(());
+                return self.judge_owners();
             }
             self.now += 10;
         }

@@ -1,6 +1,6 @@
 //! One client leaves for good, while processes die: who saw it hears of it once (I-15).
 
-use super::{SHARDS, World};
+use super::{NODES, SHARDS, World};
 use crate::id::ShardId;
 use crate::session::Command;
 use crate::session::simulation::edge::MAX;
@@ -18,7 +18,7 @@ impl World {
             .collect();
         let shard = usize::from(shard_of(&self.clients[leaver].account, SHARDS).0);
         let sleeps = self.clients[leaver].sm.is_some();
-        self.cut(leaver);
+        self.part(leaver)?;
         if sleeps {
             self.heal(Some(leaver))?;
             self.judge_leaving(leaver, &seen, false)?;
@@ -43,6 +43,28 @@ impl World {
         self.effects(shard);
         self.heal(Some(leaver))?;
         self.judge_leaving(leaver, &seen, true)
+    }
+
+    /// Its connection is cut, or its node dies; or it tries to come back, and is gone before its node hears
+    /// whether it may.
+    fn part(&mut self, leaver: usize) -> Result<(), String> {
+        let conn = self.clients[leaver].conn;
+        let held = conn.and_then(|conn| self.conns.get(&conn));
+        let node = held.map_or(0, |conn| conn.owner.node.0 as usize);
+        self.cut(leaver);
+        match self.below(4) {
+            0 => self.crash(node)?,
+            1 if self.clients[leaver].sm.is_some() => {
+                let node = self.below(NODES);
+                self.connect(leaver, node);
+                self.edges_work();
+                self.cut(leaver);
+                self.notice();
+                self.notice();
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// `seen`: each client's session, and how much it had seen when the one left.

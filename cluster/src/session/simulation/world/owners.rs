@@ -1,0 +1,91 @@
+//! Who acts for sessions, by the word of the shards, and who really does.
+
+use super::{SHARDS, World};
+use crate::id::{BootId, ConnId, NodeId, ShardId};
+use crate::session::Command;
+use crate::session::simulation::mutant::Mutant;
+use crate::shard::map::shard_of;
+
+impl World {
+    /// An edge notices that a connection is gone.
+    pub(super) fn notice(&mut self) {
+        let gone: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.linked)
+            .map(|(id, _)| *id)
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let id = gone[self.below(gone.len())];
+        if let Some(conn) = self.conns.remove(&id) {
+            let shard = shard_of(&conn.account, SHARDS);
+            if let Some(session) = conn.session {
+                self.propose(
+                    shard,
+                    Command::Lost {
+                        session,
+                        epoch: conn.epoch,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The earlier runs of this node are gone.
+    pub(super) fn node_lost(&self, node: NodeId) -> Command {
+        let alive = Some(BootId(self.boots[node.0 as usize]));
+        Command::NodeLost { node, alive }
+    }
+
+    /// An entry has given up a slice of a node's sessions; the leader says so again while there are others.
+    pub(super) fn lost(&mut self, node: NodeId, shard: ShardId) {
+        let alive = BootId(self.boots[node.0 as usize]);
+        let owners = self.shards[usize::from(shard.0)].state().owners();
+        let rest = owners
+            .iter()
+            .any(|owner| owner.0 == node && owner.1 != alive);
+        if rest && self.mutant != Mutant::SliceForgetsRest {
+            self.propose(shard, self.node_lost(node));
+        }
+    }
+
+    /// A node looks for sessions that it is said to act for, through connections that it does not have.
+    pub(super) fn sweep(&mut self, node: usize) {
+        if self.mutant == Mutant::GhostsUnswept {
+            return;
+        }
+        let process = (NodeId(node as u64), BootId(self.boots[node]));
+        let mut lost = Vec::new();
+        for (shard, id) in self.shards.iter().zip(0..) {
+            let state = shard.replica(node);
+            let (ghosts, _) = state.ghosts(process, None, |conn| self.conns.contains_key(&conn));
+            lost.extend(ghosts.into_iter().map(|ghost| (ShardId(id), ghost)));
+        }
+        for (shard, (session, epoch)) in lost {
+            self.propose(shard, Command::Lost { session, epoch });
+        }
+    }
+
+    /// When all is settled, a session has the connection that the shards say it has, or sleeps.
+    pub(super) fn judge_owners(&self) -> Result<(), String> {
+        let users = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.state().users.iter());
+        for (account, user) in users {
+            let owners = user.sessions.values().filter_map(|s| s.owner);
+            for owner in owners {
+                let held = self
+                    .conns
+                    .get(&owner.conn)
+                    .is_some_and(|c| c.owner == owner);
+                if !held {
+                    return Err(format!("nobody acts for a session of {account} (I-8)"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
