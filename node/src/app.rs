@@ -1,7 +1,7 @@
 //! What the parts of a running node share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::router::{ArchiveTail, Edge, Presences};
 use crate::session::Directory;
+use crate::session::depart::Departures;
 use crate::session::vigil::Vigil;
 
 /// How long a query of an archive waits to know the latest state of its shard.
@@ -58,7 +59,7 @@ pub struct App {
     /// Passwords that may be checked at a time.
     pub hashing: Semaphore,
     /// Last commands of connections that are not committed yet.
-    pub departures: AtomicUsize,
+    pub departures: Departures,
     /// The node is leaving: it takes no new connections.
     pub draining: AtomicBool,
 }

@@ -4,9 +4,9 @@
 //! `</stream:stream>`, a few at a time, so that clients resume on the other nodes and do not all come at
 //! once (design §7).
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cluster::ConnId;
 use tokio::time::{Instant, sleep};
 
 use crate::app::App;
@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn drain(app: &App) {
     tracing::info!(connections = app.directory.len(), "draining");
     app.cluster.drain().await;
-    dismiss(app).await;
+    let all = app.directory.connections();
+    paced(&all, |conn| {
+        app.directory.dismiss(conn);
+    })
+    .await;
     let deadline = Instant::now() + PATIENCE;
     while !settled(app) && Instant::now() < deadline {
         sleep(STEP).await;
@@ -31,15 +35,13 @@ pub async fn drain(app: &App) {
 }
 
 fn settled(app: &App) -> bool {
-    app.directory.is_empty() && app.departures.load(Ordering::Relaxed) == 0
+    app.directory.is_empty() && app.departures.is_empty()
 }
 
-async fn dismiss(app: &App) {
-    let connections = app.directory.connections();
+/// Closes connections a few at a time, so that their clients do not all come elsewhere at once.
+pub async fn paced(connections: &[ConnId], close: impl Fn(ConnId)) {
     for some in connections.chunks(pace(connections.len())) {
-        for conn in some {
-            app.directory.dismiss(*conn);
-        }
+        some.iter().copied().for_each(&close);
         sleep(STEP).await;
     }
 }

@@ -24,6 +24,7 @@ pub mod host;
 pub mod listen;
 pub mod live;
 pub mod metrics;
+pub mod outage;
 pub mod router;
 pub mod secrecy;
 pub mod serve;

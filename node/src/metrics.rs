@@ -140,6 +140,8 @@ pub struct Metrics {
     pub shortage: Gauge,
     /// Connections refused by a limit.
     pub refused: Counter,
+    /// Shards for which this node reaches no leader or no majority.
+    pub cut_off: Gauge,
     /// Logins by result.
     pub logins: Family<LoginLabels, Counter>,
     /// Attempts to resume by result.
@@ -176,6 +178,7 @@ impl Default for Metrics {
             log_bytes: Gauge::default(),
             shortage: Gauge::default(),
             refused: Counter::default(),
+            cut_off: Gauge::default(),
             logins: Family::default(),
             resumes: Family::default(),
             session_events: Family::default(),
@@ -237,6 +240,11 @@ impl Metrics {
             "held_back",
             "Times a slow reader was held back",
             self.held_back.clone(),
+        );
+        r.register(
+            "shards_cut_off",
+            "Shards without a leader or a majority, as seen from here",
+            self.cut_off.clone(),
         );
         self.register_sessions();
         self.register_totals();

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, Failures, Throttle};
+use crate::auth::{Accounts, Failures, Throttle, revoke};
 use crate::config::{Config, ConfigError};
 use crate::hooks::{Clash, Registry};
 use crate::host::NodeHost;
@@ -27,11 +27,12 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::Quota;
-use crate::session::Directory;
+use crate::session::depart::Departures;
 use crate::session::vigil::Vigil;
+use crate::session::{Directory, sweep};
 use crate::storage::{Storage, StorageError};
 use crate::trace::Trail;
-use crate::{clock, drain, services, telemetry};
+use crate::{clock, drain, outage, services, telemetry};
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
@@ -102,9 +103,14 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(refresh(app.clone(), reload));
     actix_rt::spawn(services::retention(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
+    actix_rt::spawn(sweep::run(app.clone()));
+    actix_rt::spawn(revoke::run(app.clone()));
+    let (open, opened) = watch::channel(true);
+    actix_rt::spawn(outage::watch(app.clone(), open));
     for listener in listeners {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
-        actix_rt::spawn(c2s::accept(app.clone(), listener, handles, stopped.clone()));
+        let (app, stopped, opened) = (app.clone(), stopped.clone(), opened.clone());
+        actix_rt::spawn(c2s::accept(app, listener, handles, stopped, opened));
     }
     addresses.announce(&app)?;
     stops.next().await;
@@ -189,7 +195,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         failures,
         takeovers: Throttle::new(TAKEOVERS),
         hashing: Semaphore::new(2),
-        departures: AtomicUsize::new(0),
+        departures: Departures::default(),
         draining: AtomicBool::new(false),
         live: Live::new(config.clone()),
         config,
@@ -242,6 +248,7 @@ fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
         peers: section.peers.iter().map(peer).collect(),
         auth,
         shards: section.shards,
+        lost_after: section.lost_after,
         redis: redis(config),
         ..cluster::Config::single(data_dir, config.settings())
     })

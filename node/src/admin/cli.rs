@@ -144,6 +144,8 @@ enum Failure {
     Client(#[from] ClientError),
     #[error("{0:?} is not an address")]
     NotAnAddress(String),
+    #[error("the node reaches no majority, so that nothing can be committed through it")]
+    NoMajority,
 }
 
 /// Reads the command line and does what it says.
@@ -184,9 +186,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
         Command::User(command) => {
             let config = load(source)?;
             let now = crate::clock::now();
-            let affected = command.unsettles().map(address).transpose()?;
-            runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?;
-            affected.map_or(Ok(()), |account| end_sessions(&config, account))
+            Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
         }
         Command::Cluster(ClusterCommand::Status(target)) => {
             ask(&load(source)?, &target, &Question::ClusterStatus)
@@ -225,29 +225,15 @@ fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
     })
 }
 
-/// Whoever is logged in with credentials that no longer hold is so no longer (SM-42). Without a node that
-/// answers the command has done what it could, and says so.
-fn end_sessions(config: &Config, account: Jid) -> Result<(), Failure> {
-    let runtime = runtime()?;
-    let ended = Client::choose(config, None, None).and_then(|client| {
-        let question = Question::SessionEnd(account.clone());
-        runtime.block_on(client::answer(&client, &question, false))
-    });
-    match ended {
-        // A node that has none of its sessions says so.
-        Ok(_) | Err(ClientError::Refused(_)) => Ok(()),
-        Err(error) => Ok(writeln!(
-            io::stderr(),
-            "note: sessions of {account} that are open go on: {error}"
-        )?),
-    }
-}
-
 /// Asks a running node and prints its answer.
 fn ask(config: &Config, target: &Target, question: &Question) -> Result<(), Failure> {
     let client = Client::choose(config, target.url.as_deref(), target.token_file.as_deref())?;
     let answer = runtime()?.block_on(client::answer(&client, question, target.json))?;
-    Ok(io::stdout().write_all(answer.as_bytes())?)
+    io::stdout().write_all(answer.text.as_bytes())?;
+    match answer.is_well {
+        true => Ok(()),
+        false => Err(Failure::NoMajority),
+    }
 }
 
 fn load(source: &Source) -> Result<Config, ConfigError> {
@@ -285,6 +271,8 @@ mod tests {
             "holdfast user add a@x --password-stdin",
             "holdfast user passwd a@x",
             "holdfast user remove a@x --config x.toml",
+            "holdfast user disable a@x",
+            "holdfast user enable a@x",
             "holdfast user list",
             "holdfast user list x --json",
             "holdfast user import f.csv",

@@ -144,12 +144,21 @@ pub enum Question {
     LimitsSet(Jid, Change),
 }
 
-/// Asks, and returns what to print: JSON for programs, else text for people.
+/// What a question came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What to print: JSON for programs, else text for people.
+    pub text: String,
+    /// Whether the answer is a good one, as far as exit codes tell.
+    pub is_well: bool,
+}
+
+/// Asks.
 pub async fn answer(
     client: &Client,
     question: &Question,
     json: bool,
-) -> Result<String, ClientError> {
+) -> Result<Report, ClientError> {
     let value = match question {
         Question::ClusterStatus => client.ask(Method::Get, "/api/v1/cluster").await?,
         Question::SessionList(of) => sessions(client, of.as_ref()).await?,
@@ -171,7 +180,8 @@ pub async fn answer(
             client.ask(Method::Put, &path).await?
         }
     };
-    Ok(match (json, question) {
+    let is_well = value["majority"] != Value::Bool(false);
+    let text = match (json, question) {
         (true, _) => format!("{value:#}\n"),
         (false, Question::ClusterStatus) => table::sections(&value),
         (false, Question::SessionList(_) | Question::Trace(_)) => table::rows(&value),
@@ -180,7 +190,8 @@ pub async fn answer(
         (false, Question::LimitsShow(_) | Question::LimitsSet(..)) => {
             table::records(&Value::Array(vec![value]))
         }
-    })
+    };
+    Ok(Report { text, is_well })
 }
 
 /// Ends a session, or all of an account; their addresses.
@@ -232,7 +243,7 @@ mod tests {
         let (address, node, _) = start(true);
         let file = node.dir.path().join("admin.token");
         let client = Client::at(&format!("http://{address}/"), &file)?;
-        answer(&client, &question, json).await
+        Ok(answer(&client, &question, json).await?.text)
     }
 
     fn jid(text: &str) -> Jid {

@@ -3,7 +3,7 @@
 //! A node has two names: its seat, which its configuration gives it, and its id, which names its disk
 //! and stands in the logs. Ids are texts: they use all 64 bits, which numbers in JSON cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::NodeId;
 use cluster::status::{NodeStatus, ShardStatus, Status};
@@ -12,6 +12,8 @@ use serde::Serialize;
 /// Nodes and shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterReport {
+    /// Whether the node that was asked reaches a leader and a majority of every shard.
+    pub majority: bool,
     /// By seat.
     pub nodes: Vec<NodeReport>,
     /// By number.
@@ -68,6 +70,9 @@ impl From<Status> for ClusterReport {
             .iter()
             .filter_map(|status| Some((status.node?, status.seat)));
         let seats: BTreeMap<NodeId, u64> = known.collect();
+        let up = nodes.iter().filter(|status| status.up);
+        let up: BTreeSet<NodeId> = up.filter_map(|status| status.node).collect();
+        let majority = shards.iter().all(|shard| is_within_reach(shard, &up));
         let nodes = nodes
             .into_iter()
             .map(|status| node(status, &shards))
@@ -76,8 +81,18 @@ impl From<Status> for ClusterReport {
             .into_iter()
             .map(|status| shard(status, &seats))
             .collect();
-        Self { nodes, shards }
+        Self {
+            majority,
+            nodes,
+            shards,
+        }
     }
+}
+
+fn is_within_reach(shard: &ShardStatus, up: &BTreeSet<NodeId>) -> bool {
+    let reached = shard.voters.iter().filter(|voter| up.contains(voter));
+    let leader = shard.leader.is_some_and(|leader| up.contains(&leader));
+    leader && reached.count() * 2 > shard.voters.len()
 }
 
 fn node(status: NodeStatus, shards: &[ShardStatus]) -> NodeReport {
@@ -149,5 +164,6 @@ mod tests {
         assert_eq!(node.node.as_deref(), Some("fffffffffffffffe"));
         assert_eq!((node.leads, shard.leader, shard.lag), (1, Some(2), 2));
         assert_eq!(shard.voters, ["0000000000000007", "2"]);
+        assert!(!report.majority, "one of two is none");
     }
 }

@@ -21,6 +21,8 @@ use crate::session::negotiate::{self, Visitor};
 const BACKLOG: i32 = 1024;
 /// How long to wait when the process is out of descriptors (T-16).
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(50);
+/// How often a listener is tried that was closed for a while.
+const REOPEN: Duration = Duration::from_secs(1);
 /// Balancers drop silent flows after 350 s without a word.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -84,18 +86,31 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until `stop` says so.
+/// Accepts until `stop` says so, while `open` is true. Meanwhile nobody listens: whoever connects hears at once that
+/// another node is to be asked.
 pub async fn accept(
     app: Arc<App>,
     listener: Listener,
     arbiters: Vec<ArbiterHandle>,
     mut stop: watch::Receiver<bool>,
+    mut open: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+    let (address, direct) = (listener.address, listener.direct);
+    let mut socket = tokio::net::TcpListener::from_std(listener.socket)?;
     for arbiter in arbiters.iter().cycle() {
         let accepted = tokio::select! {
             _ = stop.changed() => return Ok(()),
-            accepted = socket.accept() => accepted,
+            () = becomes(&mut open, false) => None,
+            accepted = socket.accept() => Some(accepted),
+        };
+        let Some(accepted) = accepted else {
+            drop(socket);
+            let opened = tokio::select! {
+                _ = stop.changed() => return Ok(()),
+                opened = reopen(address, direct, &mut open) => opened,
+            };
+            socket = opened?;
+            continue;
         };
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
@@ -103,7 +118,7 @@ pub async fn accept(
                     short: descriptors::is_short(&socket),
                     socket,
                     peer,
-                    direct: listener.direct,
+                    direct,
                 };
                 let app = app.clone();
                 arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(app, accepted))));
@@ -116,6 +131,32 @@ pub async fn accept(
         }
     }
     Ok(())
+}
+
+/// Waits for a change of mind; for ever, if nobody is left who could.
+async fn becomes(open: &mut watch::Receiver<bool>, wish: bool) {
+    if open.wait_for(|open| *open == wish).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Listens again once that is wanted. Another process may have taken the port meanwhile; then it is tried
+/// until it is free.
+async fn reopen(
+    address: SocketAddr,
+    direct: bool,
+    open: &mut watch::Receiver<bool>,
+) -> io::Result<tokio::net::TcpListener> {
+    becomes(open, true).await;
+    loop {
+        match bind(address, direct) {
+            Ok(listener) => return tokio::net::TcpListener::from_std(listener.socket),
+            Err(error) => {
+                tracing::warn!(%error, "the listener cannot be opened again yet");
+                tokio::time::sleep(REOPEN).await;
+            }
+        }
+    }
 }
 
 /// Counts a socket for as long as it is open.

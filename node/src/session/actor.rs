@@ -270,6 +270,7 @@ impl SessionActor {
 
     pub(super) fn farewell(&self, last: Command) -> Farewell {
         Farewell {
+            conn: self.entered.conn(),
             account: self.account.clone(),
             acknowledge: Some(self.acknowledge()),
             last,
@@ -283,7 +284,14 @@ impl SessionActor {
             Mail::Resync if self.enabling.is_some() => self.give_up(ctx),
             Mail::Resync => self.catch_up(ctx),
             Mail::Leave => self.leaving = true,
+            Mail::Away => self.sent_away(ctx),
         }
+    }
+
+    /// Nothing can be committed from here. Whose the session is by now is unknown, so nothing is said.
+    fn sent_away(&mut self, ctx: &mut Context<Self>) {
+        self.order(Order::Leave);
+        self.lost(ctx);
     }
 
     /// The session belongs to another, or is over: a last word, or none.

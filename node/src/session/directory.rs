@@ -22,6 +22,9 @@ pub enum Mail {
     Resync,
     /// The node stops: the connection closes without ending its session.
     Leave,
+    /// The cluster cannot be reached from here: the connection closes whatever is under way, and its session
+    /// goes on where it can.
+    Away,
 }
 
 /// What a connection reads its mail from. Bounded by the session's queue in its shard.
@@ -78,10 +81,32 @@ impl Directory {
 
     /// Tells one connection to leave; false if it is gone.
     pub fn dismiss(&self, conn: ConnId) -> bool {
+        self.tell(conn, Mail::Leave)
+    }
+
+    /// Tells one connection that it is of no use here; false if it is gone.
+    pub fn send_away(&self, conn: ConnId) -> bool {
+        self.tell(conn, Mail::Away)
+    }
+
+    fn tell(&self, conn: ConnId, mail: Mail) -> bool {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
             .get(&conn)
-            .is_some_and(|e| e.mailbox.send(Mail::Leave).is_ok())
+            .is_some_and(|entry| entry.mailbox.send(mail).is_ok())
+    }
+
+    /// Whether a connection is here.
+    pub fn contains(&self, conn: ConnId) -> bool {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.contains_key(&conn)
+    }
+
+    /// The connections of some accounts.
+    pub fn connections_of(&self, some: impl Fn(&BareJid) -> bool) -> Vec<ConnId> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let those = entries.iter().filter(|(_, entry)| some(&entry.account));
+        those.map(|(conn, _)| *conn).collect()
     }
 
     /// All connections.

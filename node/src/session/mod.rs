@@ -17,6 +17,7 @@ pub mod pulse;
 pub mod pump;
 pub mod rate;
 pub mod resume;
+pub mod sweep;
 pub mod vigil;
 mod work;
 pub mod write;

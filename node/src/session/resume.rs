@@ -64,7 +64,7 @@ impl Entered {
         let mail = self.mail.as_mut()?;
         match timeout_at(deadline, mail.recv()).await {
             Ok(Some(Mail::Output(output))) => Some(output),
-            Ok(Some(Mail::Resync | Mail::Leave) | None) | Err(_) => None,
+            Ok(Some(Mail::Resync | Mail::Leave | Mail::Away) | None) | Err(_) => None,
         }
     }
 }
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 event: Event::Bound,
                 ..
             }) => {}
-            _ => return self.abandon(session, epoch),
+            _ => return self.abandon(entered.conn, session, epoch),
         }
         self.machine.bound(id, &session);
         Some(Opening {
@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             }) => resumed,
             _ => {
                 self.app.metrics.resume(ResumeResult::Unavailable);
-                return self.abandon(session, epoch);
+                return self.abandon(entered.conn, session, epoch);
             }
         };
         self.app.metrics.resume(ResumeResult::Resumed);
@@ -260,9 +260,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The session is this connection's, but this node does not know it: the client must come again.
-    fn abandon(&mut self, session: Jid, epoch: u64) -> Option<Opening> {
+    fn abandon(&mut self, conn: ConnId, session: Jid, epoch: u64) -> Option<Opening> {
         let account = session.bare();
         let farewell = Farewell {
+            conn,
             account,
             acknowledge: None,
             last: Command::Lost { session, epoch },

@@ -1,0 +1,169 @@
+//! A node that reaches no majority: its clients are better off elsewhere.
+//!
+//! Nothing can be committed from such a node, and a client that has nothing to say does not notice. So after
+//! five seconds the node's listeners close, which turns clients and balancers to other nodes, and the
+//! connections of the shards concerned close without ending their sessions, which are resumed where a
+//! majority is. When the majority is back the listeners open again.
+//!
+//! Time is counted in looks, not by a clock: a process that stood still has missed nothing meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::ShardId;
+use cluster::status::NotReady;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::app::App;
+use crate::drain::paced;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
+/// Looks after which a loss is worth a line: leaders move in less.
+const LOST: u32 = 4;
+/// Looks after which clients are sent away; and again after as many, for those that came in between.
+const AWAY: u32 = 20;
+
+/// Runs for as long as the node does. `open` says whether it listens.
+pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
+    let mut outage = Outage::default();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let cut = app.cluster.cut_off();
+        let count = i64::try_from(cut.len()).unwrap_or(i64::MAX);
+        app.metrics.cut_off.set(count);
+        let turn = outage.look(&cut);
+        match turn.news {
+            Some(News::Lost(why)) => {
+                tracing::error!("this node reaches no majority and can commit nothing: {why}");
+            }
+            Some(News::Back) => tracing::info!("this node reaches a majority again"),
+            None => {}
+        }
+        let was_open = open.send_replace(turn.open);
+        if was_open && !turn.open {
+            tracing::warn!(
+                "clients are sent away, and the listeners are closed until a majority is back"
+            );
+        }
+        if !turn.away.is_empty() {
+            let of = |shard| turn.away.contains(&shard);
+            let those = app
+                .directory
+                .connections_of(|account| of(app.cluster.shard_of(account)));
+            let app = app.clone();
+            actix_rt::spawn(async move {
+                paced(&those, |conn| {
+                    app.directory.send_away(conn);
+                })
+                .await;
+            });
+        }
+    }
+}
+
+/// How long shards have been out of reach. Pure.
+#[derive(Debug, Default)]
+struct Outage {
+    looks: BTreeMap<ShardId, u32>,
+    /// All was well once: before that the cluster is only starting.
+    begun: bool,
+    said: bool,
+}
+
+/// What follows from a look.
+#[derive(Debug, PartialEq)]
+struct Turn {
+    news: Option<News>,
+    /// Whether clients are welcome.
+    open: bool,
+    /// The shards whose clients are sent away now.
+    away: Vec<ShardId>,
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, PartialEq)]
+enum News {
+    Lost(NotReady),
+    Back,
+}
+
+impl Outage {
+    fn look(&mut self, cut: &[(ShardId, NotReady)]) -> Turn {
+        let longer = |(shard, _): &(ShardId, NotReady)| {
+            let before = self.looks.get(shard).copied().unwrap_or_default();
+            (*shard, before.saturating_add(1))
+        };
+        self.looks = cut.iter().map(longer).collect();
+        let longest = self.looks.values().copied().max().unwrap_or_default();
+        let patience = if self.begun { LOST } else { AWAY };
+        let news = match cut.first() {
+            Some((_, why)) if longest >= patience && !self.said => {
+                self.said = true;
+                Some(News::Lost(*why))
+            }
+            Some(_) => None,
+            None => {
+                self.begun = true;
+                std::mem::take(&mut self.said).then_some(News::Back)
+            }
+        };
+        let due = self
+            .looks
+            .iter()
+            .filter(|(_, looks)| looks.is_multiple_of(AWAY));
+        Turn {
+            news,
+            open: longest < AWAY,
+            away: due.map(|(shard, _)| *shard).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUT: (ShardId, NotReady) = (ShardId(1), NotReady::NoQuorum(ShardId(1)));
+
+    /// Looks so often at a shard that is out of reach; the last turn.
+    fn cut(outage: &mut Outage, looks: u32) -> Turn {
+        let turns = (0..looks).map(|_| outage.look(&[CUT]));
+        turns.last().expect("at least one")
+    }
+
+    fn quiet(open: bool) -> Turn {
+        let (news, away) = (None, Vec::new());
+        Turn { news, open, away }
+    }
+
+    #[test]
+    fn clients_are_sent_away_after_five_seconds_and_welcome_when_all_is_well() {
+        let mut outage = Outage::default();
+        assert_eq!(outage.look(&[]), quiet(true));
+        assert_eq!(cut(&mut outage, LOST - 1), quiet(true));
+        let said = cut(&mut outage, 1);
+        assert_eq!(said.news, Some(News::Lost(CUT.1)));
+        assert_eq!(cut(&mut outage, AWAY - LOST - 1), quiet(true));
+        let away = Turn {
+            away: vec![ShardId(1)],
+            ..quiet(false)
+        };
+        assert_eq!(cut(&mut outage, 1), away);
+        assert_eq!(cut(&mut outage, AWAY - 1), quiet(false));
+        assert_eq!(cut(&mut outage, 1), away);
+        let back = outage.look(&[]);
+        assert_eq!((back.news, back.open), (Some(News::Back), true));
+    }
+
+    #[test]
+    fn a_cluster_that_starts_has_lost_nothing_yet() {
+        let mut outage = Outage::default();
+        assert_eq!(cut(&mut outage, AWAY - 1), quiet(true));
+        assert_eq!(cut(&mut outage, 1).news, Some(News::Lost(CUT.1)));
+    }
+}
