@@ -41,6 +41,16 @@ pub enum UserCommand {
         /// The account
         jid: String,
     },
+    /// Lock an account: nobody can log in, and its sessions end; nothing of it is lost
+    Disable {
+        /// The account
+        jid: String,
+    },
+    /// Unlock an account
+    Enable {
+        /// The account
+        jid: String,
+    },
     /// List accounts
     List {
         /// Only those of this domain
@@ -54,16 +64,6 @@ pub enum UserCommand {
         /// The file
         file: PathBuf,
     },
-}
-
-impl UserCommand {
-    /// The account whose open sessions no longer stand on valid credentials once this is done.
-    pub fn unsettles(&self) -> Option<&str> {
-        match self {
-            Self::Passwd { jid, .. } | Self::Remove { jid } => Some(jid),
-            Self::Add { .. } | Self::List { .. } | Self::Import { .. } => None,
-        }
-    }
 }
 
 /// Why a command about accounts failed.
@@ -179,9 +179,25 @@ async fn carry_out(
             }
             writeln!(out, "{jid} is removed.").map_err(UserError::Output)
         }
+        UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,
+        UserCommand::Enable { jid } => set_disabled(storage, &jid, false, out).await,
         UserCommand::List { domain, json } => list(storage, domain, json, out).await,
         UserCommand::Import { file } => import::run(config, storage, &file, now, out).await,
     }
+}
+
+async fn set_disabled(
+    storage: &Storage,
+    jid: &str,
+    disabled: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
+    let jid = account(jid)?;
+    if !storage.set_account_disabled(&jid, disabled).await? {
+        return Err(UserError::Missing(jid));
+    }
+    let state = if disabled { "disabled" } else { "enabled" };
+    writeln!(out, "{jid} is {state}.").map_err(UserError::Output)
 }
 
 /// The address of an account.
@@ -245,7 +261,7 @@ async fn list(
                     let (jid, created) = (account.jid.as_str(), account.created);
                     serde_json::json!({"jid": jid, "created": created, "disabled": account.disabled}).to_string()
                 } else if account.disabled {
-                    format!("{} (locked)", account.jid)
+                    format!("{} (disabled)", account.jid)
                 } else {
                     account.jid.to_string()
                 };
@@ -301,6 +317,31 @@ mod tests {
             one,
             "{\"created\":7,\"disabled\":false,\"jid\":\"eve@example.net\"}\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_disabled_account_is_listed_as_such_until_it_is_enabled() {
+        let storage = storage().await;
+        let jid = || "eve@example.net".to_owned();
+        let list = || UserCommand::List {
+            domain: Some("example.net".to_owned()),
+            json: false,
+        };
+        let disable = UserCommand::Disable { jid: jid() };
+        assert_eq!(
+            run_on(&storage, disable).await.unwrap(),
+            "eve@example.net is disabled.\n"
+        );
+        let listed = run_on(&storage, list()).await.unwrap();
+        assert_eq!(listed, "eve@example.net (disabled)\n");
+        let enable = UserCommand::Enable { jid: jid() };
+        run_on(&storage, enable).await.unwrap();
+        assert_eq!(run_on(&storage, list()).await.unwrap(), "eve@example.net\n");
+        let missing = UserCommand::Disable {
+            jid: "mallory@example.org".to_owned(),
+        };
+        let refused = run_on(&storage, missing).await;
+        assert!(matches!(refused, Err(UserError::Missing(_))));
     }
 
     #[tokio::test]

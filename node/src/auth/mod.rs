@@ -1,6 +1,7 @@
 //! Who may log in, and which accounts exist.
 
 mod failures;
+pub mod revoke;
 mod store;
 mod throttle;
 

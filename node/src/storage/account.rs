@@ -6,6 +6,7 @@ use proto::sasl::ScramKeys;
 use super::Storage;
 use super::database::{Row, Value};
 use super::error::StorageError;
+use super::revocation::revoke;
 
 /// What an account's password was turned into; the password itself is never stored (T-33).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +77,24 @@ impl Storage {
                    WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.extend(key_values(keys));
-        Ok(self.database.execute(sql, values).await? == 1)
+        self.change(jid, sql, values, true).await
+    }
+
+    /// Changes one account; its sessions end if they rest on what was. `false` if there is no such account.
+    async fn change(
+        &self,
+        jid: &BareJid,
+        sql: &'static str,
+        values: Vec<Value>,
+        revoked: bool,
+    ) -> Result<bool, StorageError> {
+        let mut transaction = self.database.begin().await?;
+        let changed = transaction.execute(sql, values).await? == 1;
+        if changed && revoked {
+            revoke(&mut transaction, jid).await?;
+        }
+        transaction.commit().await?;
+        Ok(changed)
     }
 
     /// Locks or unlocks an account. `false` if there is no such account.
@@ -88,7 +106,7 @@ impl Storage {
         let sql = "UPDATE account SET disabled = $3 WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.push(disabled.into());
-        Ok(self.database.execute(sql, values).await? == 1)
+        self.change(jid, sql, values, disabled).await
     }
 
     /// What an account logs in with.
@@ -156,6 +174,9 @@ impl Storage {
         let removed = transaction.execute(sql, name(jid)).await?;
         for sql in REMOVALS {
             transaction.execute(*sql, vec![jid.as_str().into()]).await?;
+        }
+        if removed == 1 {
+            revoke(&mut transaction, jid).await?;
         }
         transaction.commit().await?;
         Ok(removed == 1)

@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod keepsake;
 mod push;
+mod revocation;
 mod roster;
 mod row;
 mod schema;
@@ -26,6 +27,7 @@ pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
 pub use error::{Full, Oversize, StorageError};
 pub use keepsake::LastActivity;
 pub use push::Registration;
+pub use revocation::Revocation;
 pub use roster::{
     Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated,
 };

@@ -21,6 +21,10 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("schema/3.sql"),
         postgres: include_str!("schema/3.sql"),
     },
+    Step {
+        sqlite: include_str!("schema/4.sql"),
+        postgres: include_str!("schema/4.sql"),
+    },
 ];
 
 struct Step {

@@ -1,0 +1,63 @@
+//! Ends the sessions of accounts whose credentials have changed, or that are locked or gone (SM-42).
+//!
+//! Every node looks for the notes that such changes leave in the database; the one that leads an account's
+//! shard ends its sessions, on whichever node they are. A note that nobody could act upon waits: a change
+//! that is made while no node runs counts when they do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Unavailable;
+use cluster::session::{Command, EndReason};
+use proto::BareJid;
+
+use crate::app::App;
+
+/// How often is looked. There is hardly ever a note, so that it costs next to nothing.
+const LOOK: Duration = Duration::from_secs(1);
+/// Notes at a time.
+const SOME: u32 = 100;
+
+/// Runs for as long as the node does.
+pub async fn run(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let notes = match app.edge.storage.revocations(SOME).await {
+            Ok(notes) => notes,
+            Err(error) => {
+                tracing::debug!(%error, "changed accounts cannot be looked for");
+                continue;
+            }
+        };
+        for note in notes {
+            if !app.cluster.leads(&note.account) {
+                continue;
+            }
+            if end_all(&app, &note.account).await.is_err() {
+                // No majority, or no leader any more: the note is found again.
+                continue;
+            }
+            if let Err(error) = app.edge.storage.revoked(&note).await {
+                tracing::warn!(%error, "sessions of a changed account may be ended twice");
+            }
+        }
+    }
+}
+
+/// Ends all sessions of an account, live or not.
+async fn end_all(app: &App, account: &BareJid) -> Result<(), Unavailable> {
+    let sessions = app
+        .cluster
+        .read_latest(account, |shard| shard.sessions(account))
+        .await?;
+    for session in sessions {
+        tracing::info!(session = %session.jid, "its credentials are no longer valid");
+        let command = Command::End {
+            session: session.jid,
+            epoch: None,
+            reason: EndReason::Credentials,
+        };
+        app.cluster.propose(account, command).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What operators do to accounts counts at once, on every node, whether or not a node can be asked.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use tests::client::Client;
+use tests::cluster::Cluster;
+use tests::process;
+use tests::wire::Wire;
+
+/// Sessions that no longer stand on valid credentials go on for so long at most.
+const SOON: Duration = Duration::from_secs(5);
+
+/// `holdfast user` on a machine from which no node can be asked.
+fn user(cluster: &Cluster, arguments: &[&str], input: &str) {
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    // Nobody listens there.
+    let rest = ["--config", &config, "--set", "admin.listen=127.0.0.1:1"];
+    let arguments = [&["user"], arguments, &rest].concat();
+    let output = process::run(&arguments, input);
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
+
+/// A session of the account on each node, and one that is asleep.
+async fn everywhere(cluster: &Cluster, name: &str) -> (Vec<Client>, Client) {
+    let mut live = Vec::new();
+    for node in 0..3 {
+        let resource = format!("at{node}");
+        live.push(cluster.client_with(node, name, &resource).await);
+    }
+    let mut asleep = cluster.client_with(1, name, "asleep").await;
+    asleep.wire.cut();
+    (live, asleep)
+}
+
+async fn check_ended(live: Vec<Client>, changed: Instant) {
+    for mut client in live {
+        let end = client.wire.end().await;
+        assert_eq!(end.condition(), "not-authorized", "{}: {end}", client.jid);
+        assert!(changed.elapsed() < SOON, "{:?}", changed.elapsed());
+    }
+}
+
+async fn can_log_in(cluster: &Cluster, name: &str, password: &str) -> bool {
+    let mut wire = Wire::direct(cluster.address(2), cluster.tls())
+        .await
+        .unwrap();
+    wire.open().await.unwrap();
+    let answer = wire.authenticate(name, password).await.unwrap();
+    answer.local() == "success"
+}
+
+#[tokio::test]
+async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
+    let users = ["alice", "bob", "carol", "dave"];
+    let cluster = Cluster::start(3, &users, "").await;
+    let mut dave = cluster.client(0, "dave").await;
+
+    let (live, mut asleep) = everywhere(&cluster, "alice").await;
+    let changed = Instant::now();
+    let passwd = ["passwd", "alice@localhost", "--password-stdin"];
+    user(&cluster, &passwd, "correct horse\n");
+    check_ended(live, changed).await;
+    // The password is the same as before, but the session is over.
+    let answer = asleep.try_resume(cluster.address(2)).await.unwrap();
+    assert_eq!(answer.local(), "failed");
+
+    let (live, _) = everywhere(&cluster, "bob").await;
+    let changed = Instant::now();
+    user(&cluster, &["disable", "bob@localhost"], "");
+    check_ended(live, changed).await;
+    assert!(!can_log_in(&cluster, "bob", "correct horse").await);
+    user(&cluster, &["enable", "bob@localhost"], "");
+    assert!(can_log_in(&cluster, "bob", "correct horse").await);
+
+    let (live, _) = everywhere(&cluster, "carol").await;
+    let changed = Instant::now();
+    user(&cluster, &["remove", "carol@localhost"], "");
+    check_ended(live, changed).await;
+    assert!(!can_log_in(&cluster, "carol", "correct horse").await);
+
+    dave.check_nothing_more().await;
+}
+
+#[tokio::test]
+async fn sm_42_a_change_that_is_made_while_no_node_runs_counts_when_they_do() {
+    let mut cluster = Cluster::start(1, &["alice"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    cluster.kill(0);
+    let passwd = ["passwd", "alice@localhost", "--password-stdin"];
+    user(&cluster, &passwd, "correct horse\n");
+    cluster.run(0);
+    cluster.ready(0).await;
+    let begun = Instant::now();
+    loop {
+        let answer = alice.try_resume(cluster.address(0)).await;
+        match answer {
+            Ok(answer) if answer.local() == "failed" => return,
+            // Until then it goes on.
+            _ => assert!(begun.elapsed() < SOON, "{answer:?}"),
+        }
+        alice.wire.end().await;
+    }
+}
