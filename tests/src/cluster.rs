@@ -21,10 +21,6 @@ use crate::client::{Client, PASSWORD};
 use crate::process::{self, Process};
 use crate::wire::{DOMAIN, Wire};
 
-/// All clients of a test come from one address, in bursts.
-const LIMITS: &str =
-    "[limits]\nconnections_per_address = 0\nlogins_per_minute = 0\nfailed_resumes_per_minute = 0\n";
-
 /// Some nodes with their clients' accounts.
 pub struct Cluster {
     nodes: Vec<Node>,
@@ -127,10 +123,7 @@ impl Cluster {
             first_count: 0,
         };
         for index in 0..count {
-            std::fs::write(
-                cluster.config(index),
-                cluster.configuration(index) + LIMITS + extra,
-            )?;
+            std::fs::write(cluster.config(index), cluster.configuration(index) + extra)?;
         }
         Ok(cluster)
     }
@@ -140,6 +133,15 @@ impl Cluster {
         for node in 0..self.count() {
             let text = std::fs::read_to_string(self.config(node)).expect("was prepared");
             let text = text.replace("sqlite:holdfast.db", url);
+            std::fs::write(self.config(node), text).expect("was prepared");
+        }
+    }
+
+    /// Adds keys to a section that every configuration has.
+    pub fn add_to(&self, section: &str, keys: &str) {
+        for node in 0..self.count() {
+            let text = std::fs::read_to_string(self.config(node)).expect("was prepared");
+            let text = text.replace(section, &format!("{section}\n{keys}"));
             std::fs::write(self.config(node), text).expect("was prepared");
         }
     }

@@ -104,6 +104,22 @@ impl Process {
         kill(Pid::from_raw(pid), signal).expect("our own child");
     }
 
+    /// How many file descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("our own child").count()
+    }
+
+    /// Lets it have so many from now on.
+    pub fn limit_descriptors(&self, limit: usize) {
+        let pid = self.child.id().to_string();
+        let nofile = format!("--nofile={limit}:{limit}");
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &nofile])
+            .status();
+        assert!(status.expect("util-linux").success());
+    }
+
     /// Stops it with `SIGSTOP`, and returns when none of its threads runs any more.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);

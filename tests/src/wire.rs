@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use proto::{Element, Jid, ns};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Empty, empty};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -113,6 +113,25 @@ impl Wire {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         Ok(Self::over(Socket::Plain(socket), address))
+    }
+
+    /// Connects without TLS, from one of the addresses that a loopback interface has.
+    pub async fn plain_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((source, 0)))?;
+        let socket = socket.connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self::over(Socket::Plain(socket), address))
+    }
+
+    /// The same to a port where TLS comes first.
+    pub async fn direct_from(
+        source: Ipv4Addr,
+        address: SocketAddr,
+        tls: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let wire = Self::plain_from(source, address).await?;
+        wire.secured(tls).await
     }
 
     /// Connects to a port where TLS comes first.

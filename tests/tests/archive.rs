@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep};
 /// Logins of one account, by turns with and without MAM.
 const LOGINS: usize = 200;
 const BOB: &str = "bob@localhost";
-/// Behind the `[limits]` of every node.
-const UNLIMITED: &str = "stanzas_per_second = 0\n";
+/// Bursts are what these tests are made of.
+const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\n";
 
 async fn connected(cluster: &Cluster, node: usize, user: &str, resource: &str) -> Client {
     let address = cluster.address(node);

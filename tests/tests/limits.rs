@@ -218,7 +218,7 @@ fn limits(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
 async fn i_12_of_fifty_sessions_the_newest_ten_stay_whatever_happens_to_redis() {
     let mut redis = Redis::start().unwrap();
     let extra = format!(
-        "sessions_per_account = 0\n[redis]\nurl = \"{}\"\n",
+        "[limits]\nsessions_per_account = 0\n[redis]\nurl = \"{}\"\n",
         redis.url()
     );
     let users = ["sender", "alice", "bob", "carol", "dave"];

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +11,7 @@ use node::config::Config;
 use tests::PATIENCE;
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
-use tests::wire::DOMAIN;
+use tests::wire::{DOMAIN, Wire};
 use tokio::time::{Instant, sleep};
 
 /// Messages of one burst in each direction.
@@ -77,9 +77,10 @@ impl HaProxy {
         let address = free.local_addr().unwrap();
         text = text.replace("bind :5222", &format!("bind {address}"));
         for node in 0..cluster.count() {
-            let named = format!("node{}.example.org:5222", node + 1);
+            let named = format!("node{}.example.org:5222 check port 9090", node + 1);
             assert!(text.contains(&named), "{text}");
-            text = text.replace(&named, &cluster.address(node).to_string());
+            let (clients, admin) = (cluster.address(node), cluster.admin(node).port());
+            text = text.replace(&named, &format!("{clients} check port {admin}"));
         }
         let file: PathBuf = cluster.path().join("haproxy.cfg");
         std::fs::write(&file, text).unwrap();
@@ -118,20 +119,54 @@ impl Drop for HaProxy {
 
 async fn three_nodes(users: &[&str]) -> Cluster {
     let cluster = Cluster::prepare(3, "").unwrap();
-    let storage = postgres();
-    for node in 0..cluster.count() {
-        let text = std::fs::read_to_string(cluster.config(node)).unwrap();
-        let (before, after) = text
-            .split_once("sqlite:holdfast.db")
-            .expect("the usual storage");
-        std::fs::write(cluster.config(node), format!("{before}{storage}{after}")).unwrap();
-    }
+    cluster.store_in(&postgres());
+    // The README's own words, but for the balancer's address.
+    let balancer = "proxy_protocol = true\ntrusted_proxies = [\"10.0.0.5/32\"]\n";
+    assert!(blocks("toml")[1].contains(&format!("[c2s]\n{balancer}")));
+    cluster.add_to("[c2s]", &balancer.replace("10.0.0.5", "127.0.0.1"));
     cluster.started(users).await
 }
 
 async fn client(cluster: &Cluster, address: SocketAddr, user: &str) -> Client {
     let started = Client::start(address, cluster.tls(), user, "desk", 0).await;
     started.unwrap_or_else(|end| panic!("{user} cannot start: {end}"))
+}
+
+#[tokio::test]
+async fn t_12_the_balancer_s_clients_are_counted_by_their_own_addresses() {
+    let cluster = three_nodes(&[]).await;
+    let mut haproxy = HaProxy::start(&cluster);
+    haproxy.ready().await;
+    let wait = async |n: u8| {
+        let source = Ipv4Addr::new(127, 2, 0, n);
+        let wire = Wire::direct_from(source, haproxy.address, cluster.tls()).await;
+        let mut wire = wire.unwrap_or_else(|error| panic!("client {n}: {error}"));
+        let features = wire.open().await;
+        features.unwrap_or_else(|end| panic!("client {n}: {end}"));
+        wire
+    };
+    // More than one address may have on its way at all nodes together, and none of them logs in.
+    let mut waiting = Vec::new();
+    for n in 1..=230 {
+        waiting.push(wait(n).await);
+    }
+    // One address has its share at each node, and whoever is refused hears why.
+    let mut refused = Vec::new();
+    for _ in 0..3 * 64 + 1 {
+        let wire = Wire::direct_from(Ipv4Addr::LOCALHOST, haproxy.address, cluster.tls());
+        let mut wire = wire.await.unwrap();
+        match wire.open().await {
+            Ok(_) => waiting.push(wire),
+            Err(end) => refused.push(end.condition().to_owned()),
+        }
+    }
+    assert!(!refused.is_empty());
+    assert!(
+        refused.iter().all(|c| c == "policy-violation"),
+        "{refused:?}"
+    );
+    let log = (0..3).map(|node| std::fs::read_to_string(cluster.log(node)).unwrap());
+    assert!(log.collect::<String>().contains("a connection was refused"));
 }
 
 #[tokio::test]
