@@ -6,6 +6,7 @@
 use proto::ns;
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
+use tests::until;
 
 const QUOTAS: &str = "[quotas]\n\
     roster_contacts = 2\nroster_groups = 2\nroster_bytes = 1000\n\
@@ -127,7 +128,11 @@ async fn t_41_the_sessions_of_an_account_hold_so_much_together_and_lose_nothing(
         alice.say("bob@localhost", &body).await;
     }
     alice.settle().await.unwrap();
-    // They were sent five times as much. Each may be one message over its share.
+    until("all of it has reached both sessions", async || {
+        metric(&cluster, "holdfast_queue_stanzas").await >= 80
+    })
+    .await;
+    // That was ten times as much. Each may be one message over its share.
     let held = metric(&cluster, "holdfast_queue_bytes").await;
     assert!((40_000..65_536 + 20_000).contains(&held), "{held}");
     for client in [&mut one, &mut two] {

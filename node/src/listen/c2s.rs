@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_rt::ArbiterHandle;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::descriptors;
 use super::proxy::{self, Origin};
@@ -114,8 +114,11 @@ pub async fn accept(
         };
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
+                let Some(space) = space(&app, &socket, peer) else {
+                    continue;
+                };
                 let accepted = Accepted {
-                    short: descriptors::is_short(&socket),
+                    space,
                     socket,
                     peer,
                     direct,
@@ -174,8 +177,35 @@ struct Accepted {
     peer: SocketAddr,
     /// TLS comes first.
     direct: bool,
-    /// It takes of the descriptors that are not for clients.
-    short: bool,
+    space: Space,
+}
+
+/// What a socket takes.
+enum Space {
+    /// What is there for clients.
+    Enough,
+    /// Of the descriptors that are not for clients: it has a place among those that are told so.
+    Short(OwnedSemaphorePermit),
+}
+
+/// The space for a new socket. None: it is closed here and now, because a flood of them must not take more of
+/// the reserve than there are places while others get to them.
+fn space(app: &App, socket: &std::net::TcpStream, peer: SocketAddr) -> Option<Space> {
+    if !descriptors::is_short(socket) {
+        return Some(Space::Enough);
+    }
+    // Whoever comes next finds a place, if anybody who has no session yet can give one up.
+    app.gate.shed_oldest();
+    let place = app.refusals.place();
+    if place.is_none() {
+        note_refusal(app, peer.ip(), Refusal::Descriptors);
+    }
+    place.map(Space::Short)
+}
+
+fn note_refusal(app: &App, address: IpAddr, refusal: Refusal) {
+    app.metrics.refused.inc();
+    app.refusals.log(address, refusal, clock::instant());
 }
 
 async fn serve(app: Arc<App>, accepted: Accepted) {
@@ -185,7 +215,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
         socket,
         peer,
         direct,
-        short,
+        space,
     } = accepted;
     // Both only tune; a socket that refuses them is about to fail anyway.
     let tuned = SockRef::from(&socket);
@@ -203,17 +233,22 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
             Err(error) => return tracing::debug!(%peer, %error, "no way in"),
         }
     }
-    let entered = match short {
-        false => app.gate.enter(address).ok_or(Refusal::Address),
-        true => {
-            // Whoever comes next finds a place, if anybody who has no session yet can give one up.
-            app.gate.shed_oldest();
-            Err(Refusal::Descriptors)
-        }
+    let entered = match space {
+        Space::Enough => match app.gate.enter(address) {
+            Some(ticket) => Ok(ticket),
+            None => Err((Refusal::Address, app.refusals.place())),
+        },
+        Space::Short(place) => Err((Refusal::Descriptors, Some(place))),
     };
     let ticket = match entered {
         Ok(ticket) => ticket,
-        Err(refusal) => return refuse(&app, socket, address, direct, refusal).await,
+        Err((refusal, place)) => {
+            note_refusal(&app, address, refusal);
+            if place.is_some() {
+                negotiate::turn_away(&app, socket, direct, refusal.into()).await;
+            }
+            return;
+        }
     };
     let visitor = Visitor {
         socket,
@@ -226,14 +261,6 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
             pump.run().await;
             drop(counted);
         }));
-    }
-}
-
-async fn refuse(app: &App, socket: TcpStream, address: IpAddr, direct: bool, refusal: Refusal) {
-    app.metrics.refused.inc();
-    app.refusals.log(address, refusal, clock::instant());
-    if let Some(_place) = app.refusals.place() {
-        negotiate::turn_away(app, socket, direct, refusal.into()).await;
     }
 }
 

@@ -4,11 +4,11 @@
 //! gets a line a second that says how many there were.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::stream::{Condition, StreamError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Clients that are told at a time. Others find their connection closed.
 const TOLD: usize = 32;
@@ -39,7 +39,7 @@ impl From<Refusal> for StreamError {
 /// Tells clients and operators.
 #[derive(Debug)]
 pub struct Refusals {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     // A lock: every arbiter refuses.
     log: Mutex<Log>,
 }
@@ -53,7 +53,7 @@ struct Log {
 impl Default for Refusals {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(TOLD),
+            places: Arc::new(Semaphore::new(TOLD)),
             log: Mutex::default(),
         }
     }
@@ -61,8 +61,8 @@ impl Default for Refusals {
 
 impl Refusals {
     /// A place among those that are told why, if there is one.
-    pub fn place(&self) -> Option<SemaphorePermit<'_>> {
-        self.places.try_acquire().ok()
+    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
     }
 
     /// Writes a line, unless there was one just now.
