@@ -150,6 +150,10 @@ class Play:
 
     async def push(self):
         bob, service = self.bob, self.service
+        await service.live.wait()
+        # Whoever has its presence may ask it: else no push would reach this session.
+        service.send_presence(pto=bob.boundjid.bare)
+        await service.plugin["xep_0199"].ping(JID("localhost"))
         await bob.live.wait()
         if not self.enabled:
             enable = bob.make_iq_set()

@@ -69,7 +69,10 @@ impl People {
     async fn meet(cluster: &Cluster) -> Self {
         let mut alice = cluster.client(0, "alice").await;
         let carol = cluster.client(0, "carol").await;
-        let service = cluster.client(2, "service").await;
+        let mut service = cluster.client(2, "service").await;
+        // Whoever has its presence may ask it: else no push would reach this session (IM-D).
+        service.send("<presence to='bob@localhost'/>").await;
+        service.settle().await.unwrap();
         let mut phone = connected(cluster, 2, "bob", "phone").await;
         let low = "<presence><priority>3</priority></presence>";
         phone.send(low).await;
