@@ -5,6 +5,9 @@
 //! by what stands before the value ([`crate::format`]).
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use std::io::{self, Read, Write};
+
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,6 +49,20 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
         .expect("derived types are always encodable");
 }
 
+/// Writes the bytes of a value.
+pub fn encode_to<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> io::Result<()> {
+    match bincode::serde::encode_into_std_write(value, out, bincode::config::standard()) {
+        Ok(_) => Ok(()),
+        Err(EncodeError::Io { inner, .. }) => Err(inner),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Reads a value, and not a byte more.
+pub fn decode_from<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, CodecError> {
+    Ok(bincode::serde::decode_from_std_read(input, CONFIG)?)
+}
+
 /// The value that makes up the whole of `bytes`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
@@ -71,6 +88,20 @@ mod tests {
             decode::<(u64, String, Vec<Option<u8>>)>(&encode(&value)).expect("decodes"),
             value
         );
+    }
+
+    #[test]
+    fn values_follow_one_another_in_a_stream() {
+        let mut stream = Vec::new();
+        for n in 0..3u64 {
+            encode_to(&(n, n.to_string()), &mut stream).expect("writes");
+        }
+        let mut rest = &stream[..];
+        for n in 0..3u64 {
+            let read: (u64, String) = decode_from(&mut rest).expect("reads");
+            assert_eq!(read, (n, n.to_string()));
+        }
+        assert!(decode_from::<u64>(&mut rest).is_err());
     }
 
     #[test]

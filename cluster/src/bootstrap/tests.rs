@@ -10,8 +10,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::ShardId;
 use crate::config::{LinkAuth, Peer};
+use crate::id::{ConnId, Owner};
 use crate::raft::types::Proposal;
-use crate::session::{Batch, Command, Notice, Output, Settings};
+use crate::session::{Batch, Bind, Command, Notice, Output, Settings, ShardState};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Small, for the sake of the disk that all these nodes share.
@@ -90,11 +91,8 @@ impl Node {
     }
 
     /// The number of the new entry, if this node could commit one.
-    fn write(&self, shard: usize) -> Option<u64> {
-        let batch = Batch {
-            now: 1,
-            commands: Vec::new(),
-        };
+    fn write(&self, shard: usize, commands: Vec<Command>) -> Option<u64> {
+        let batch = Batch { now: 1, commands };
         let runtime = self.runtime.as_ref().expect("runs");
         let written = runtime.block_on(
             self.groups()[shard]
@@ -102,6 +100,12 @@ impl Node {
                 .client_write(Proposal::new(&batch)),
         );
         written.ok().map(|written| written.log_id.index)
+    }
+
+    fn state(&self, shard: usize) -> ShardState {
+        let replica = self.groups()[shard].machine.replica();
+        let replica = replica.lock().unwrap_or_else(PoisonError::into_inner);
+        replica.state.clone()
     }
 
     fn applied(&self, shard: usize) -> u64 {
@@ -227,21 +231,33 @@ impl Trio {
     /// Commits an entry in each shard, and waits until all that live have applied it.
     #[track_caller]
     fn write(&self) {
-        for shard in 0..3 {
-            // A leader that has not heard from a quorum yet refuses, as does one that was just replaced.
-            let written = Cell::new(None);
-            self.until("committed", |trio| {
-                let leader = trio
-                    .alive()
-                    .find(|node| node.groups()[shard].leadership().mine);
-                written.set(leader.and_then(|node| node.write(shard)));
-                written.get().is_some()
-            });
-            self.until("applied", |trio| {
-                trio.alive()
-                    .all(|node| Some(node.applied(shard)) >= written.get())
-            });
-        }
+        (0..3).for_each(|shard| self.commit(shard, Vec::new()));
+    }
+
+    #[track_caller]
+    fn commit(&self, shard: usize, commands: Vec<Command>) {
+        // A leader that has not heard from a quorum yet refuses, as does one that was just replaced.
+        let written = Cell::new(None);
+        self.until("committed", |trio| {
+            let leader = trio
+                .alive()
+                .find(|node| node.groups()[shard].leadership().mine);
+            written.set(leader.and_then(|node| node.write(shard, commands.clone())));
+            written.get().is_some()
+        });
+        self.until("applied", |trio| {
+            trio.alive()
+                .all(|node| Some(node.applied(shard)) >= written.get())
+        });
+    }
+
+    /// The node's disk is empty from now on, and entries alone do not bring back what was on it.
+    fn wipe(&mut self, n: usize) {
+        self.nodes[n] = None;
+        self.forget_entries();
+        self.dirs[n] = tempfile::tempdir().expect("makes");
+        self.configs[n].data_dir = self.dirs[n].path().to_owned();
+        self.nodes[n] = Some(Node::start(&self.configs[n]));
     }
 }
 
@@ -281,11 +297,7 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
         trio.node(0).replication.identity.cluster(),
     );
     // The lowest seat, which would found a second cluster if it did not ask.
-    trio.nodes[0] = None;
-    trio.forget_entries();
-    trio.dirs[0] = tempfile::tempdir().expect("makes");
-    trio.configs[0].data_dir = trio.dirs[0].path().to_owned();
-    trio.nodes[0] = Some(Node::start(&trio.configs[0]));
+    trio.wipe(0);
     let new = trio.node(0).id();
     assert_ne!(new, old);
     trio.until("the new disk votes and the old one does not", |trio| {
@@ -312,6 +324,41 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
         trio.leaders().iter().all(Option::is_some)
     });
     trio.write();
+}
+
+#[test]
+fn a_joining_replica_gets_a_state_of_many_pieces() {
+    let mut trio = Trio::start();
+    for batch in 0..8 {
+        let bind = |n: u64| {
+            let session = format!("{n:0>200}@example.org/r");
+            Command::Bind(Bind {
+                session: session.parse().expect("valid"),
+                owner: Owner {
+                    node: trio.node(1).id(),
+                    boot: trio.node(1).replication.identity.boot(),
+                    conn: ConnId(n),
+                },
+            })
+        };
+        trio.commit(0, (batch * 500..(batch + 1) * 500).map(bind).collect());
+    }
+    trio.wipe(0);
+    let file = trio.node(1).groups()[0].machine.file().path();
+    let length = file.metadata().expect("is there").len();
+    assert!(length > 3 * (256 << 10), "{length} bytes");
+    trio.until("the same state is on the new disk", |trio| {
+        trio.node(0).state(0) == trio.node(1).state(0)
+    });
+    trio.write();
+    assert_eq!(trio.node(0).state(0), trio.node(1).state(0));
+    let dir = trio.configs[0].data_dir.join("snapshots");
+    let files = std::fs::read_dir(dir).expect("lists");
+    let names = files.map(|file| file.expect("is one").path());
+    for name in names {
+        let extension = name.extension().and_then(|end| end.to_str());
+        assert_eq!(extension, Some("snapshot"), "{} is left", name.display());
+    }
 }
 
 #[test]
@@ -386,7 +433,7 @@ fn a_node_by_itself_leads_at_once_and_again_after_a_restart() {
             assert!(begun.elapsed() < Duration::from_secs(2), "waits for timers");
             std::thread::sleep(Duration::from_millis(2));
         }
-        let index = node.write(0).expect("is committed");
+        let index = node.write(0, Vec::new()).expect("is committed");
         assert!(index > applied);
         applied = index;
     }

@@ -110,6 +110,7 @@ impl Group {
         let covered = self.metrics().snapshot.map(|id| id.index);
         match covered >= Some(upto) {
             true => self.raft.trigger().purge_log(upto).await.map(|()| false),
+            false if self.machine.snapshot_rests() => Ok(false),
             false => self.raft.trigger().snapshot().await.map(|()| true),
         }
     }
@@ -149,7 +150,8 @@ impl Groups {
         let raft_config = Arc::new(raft_config(&config.cluster_name).validate()?);
         let dir = config.data_dir.join("snapshots");
         let (shards, opened) = (config.shards, log.clone());
-        let open = move || open_machines(shards, &dir, &opened, &sink, &fatal);
+        let owner = identity.clone();
+        let open = move || open_machines(shards, &dir, &owner, &opened, &sink, &fatal);
         let machines = tokio::task::spawn_blocking(open).await??;
         let node = identity.node();
         let (mut groups, mut rafts) = (Vec::new(), BTreeMap::new());
@@ -168,7 +170,7 @@ impl Groups {
             )
             .await;
             let raft = started.map_err(|source| GroupsError::Group { shard, source })?;
-            rafts.insert(id, raft.clone());
+            rafts.insert(id, (raft.clone(), machine.clone()));
             let leadership = watch::Sender::default();
             groups.push(Arc::new(Group {
                 shard,
@@ -182,7 +184,8 @@ impl Groups {
         for group in &groups {
             tasks.push(tokio::spawn(watch_group(group.clone(), identity.clone())).abort_handle());
         }
-        tasks.push(tokio::spawn(keep_snapshots(groups.clone(), log.clone())).abort_handle());
+        let keep = keep_snapshots(groups.clone(), log.clone(), node);
+        tasks.push(tokio::spawn(keep).abort_handle());
         if let Some(links) = links {
             links.serve(&KINDS, Arc::new(Replicas::new(identity.clone(), rafts)));
         }
@@ -273,12 +276,14 @@ fn raft_config(cluster_name: &str) -> RaftConfig {
 fn open_machines(
     shards: u16,
     dir: &Path,
+    identity: &Identity,
     log: &Log,
     sink: &Arc<dyn Sink>,
     fatal: &Fatal,
 ) -> Result<Vec<(ShardId, Machine)>, SnapshotError> {
     let open = |shard| {
-        let machine = Machine::open(shard, shards, dir, sink.clone(), fatal.clone())?;
+        let owner = Some(identity.clone());
+        let machine = Machine::open((shard, shards), dir, owner, sink.clone(), fatal.clone())?;
         machine.covers(log.group(group_of(shard)).purged())?;
         Ok((shard, machine))
     };
@@ -346,15 +351,18 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
 }
 
 /// One group at a time, so that their snapshots do not compete for the disk.
-async fn keep_snapshots(groups: Vec<Arc<Group>>, log: Log) {
-    let policy = SnapshotPolicy::default();
+async fn keep_snapshots(groups: Vec<Arc<Group>>, log: Log, node: NodeId) {
     loop {
         time::sleep(SNAPSHOT_CHECK).await;
         let usage = log.usage();
+        // Snapshots come the less often the larger they are, and the log is the longer for it.
+        let snapshots: u64 = groups.iter().map(|g| g.machine.snapshot_bytes()).sum();
+        let is_large = usage.is_large && usage.bytes > snapshots;
         for group in &groups {
+            let policy = SnapshotPolicy::of(node, group.shard);
             let pins = usage.pinned_by.iter();
             let pin = pins
-                .filter(|_| usage.is_large)
+                .filter(|_| is_large)
                 .find(|pin| pin.group == group_of(group.shard));
             let asked = match pin {
                 Some(pin) => group.let_go(pin.upto).await,

@@ -12,24 +12,27 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::Fatal;
-use super::snapshot::{SnapshotError, SnapshotFile};
+use super::snapshot::{Loaded, SnapshotData, SnapshotError, SnapshotFile};
 use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
 };
 use crate::ShardId;
 use crate::format::Version;
+use crate::identity::Identity;
 use crate::session::{Applied, Batch, Notice, Output, ShardState};
 
 pub use super::snapshot::SnapshotPolicy;
+
+/// How long a snapshot waits after one that could not be made.
+const REST: Duration = Duration::from_secs(60);
 
 /// Hears what follows from applied entries. Called from the consensus runtime; must not block.
 pub trait Sink: Send + Sync {
@@ -56,6 +59,29 @@ pub struct Replica {
     logged: u64,
     /// When that was.
     snapshot_at: Instant,
+    /// Bytes that it has.
+    snapshot_bytes: u64,
+    /// Before that none is taken: the last one failed.
+    rest_until: Option<Instant>,
+}
+
+impl Replica {
+    /// Until now nothing was applied to it.
+    fn new(loaded: Loaded) -> Self {
+        Self {
+            state: loaded.state,
+            applied: loaded.meta.last_log_id,
+            membership: loaded.meta.last_membership,
+            logged: 0,
+            snapshot_at: Instant::now(),
+            snapshot_bytes: loaded.length,
+            rest_until: None,
+        }
+    }
+
+    fn rests(&self) -> bool {
+        self.rest_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 /// The state machine of one shard, as openraft drives it. Clones share the state.
@@ -73,27 +99,21 @@ pub struct Machine {
 impl Machine {
     /// The state as of the snapshot in `dir`, or an empty one. Blocks.
     pub fn open(
-        shard: ShardId,
-        shards: u16,
+        (shard, shards): (ShardId, u16),
         dir: &Path,
+        identity: Option<Identity>,
         sink: Arc<dyn Sink>,
         fatal: Fatal,
     ) -> Result<Self, SnapshotError> {
-        let file = SnapshotFile::new(dir, shard)?;
-        let (meta, state) = match file.load()? {
-            Some((meta, data)) => (meta, ShardState::read(&data).map_err(|_| file.damaged())?),
-            None => (SnapshotMeta::default(), ShardState::new(shard, shards)),
-        };
-        let replica = Replica {
-            state,
-            applied: meta.last_log_id,
-            membership: meta.last_membership,
-            logged: 0,
-            snapshot_at: Instant::now(),
-        };
+        let file = SnapshotFile::new(dir, (shard, shards), identity)?;
+        let loaded = file.load()?.unwrap_or_else(|| Loaded {
+            meta: SnapshotMeta::default(),
+            state: ShardState::new(shard, shards),
+            length: 0,
+        });
         Ok(Self {
             shard,
-            replica: Arc::new(Mutex::new(replica)),
+            replica: Arc::new(Mutex::new(Replica::new(loaded))),
             file,
             sink,
             fatal,
@@ -116,8 +136,23 @@ impl Machine {
     /// Whether a snapshot is worth its while.
     pub fn snapshot_due(&self, policy: &SnapshotPolicy) -> bool {
         let replica = self.lock();
-        replica.logged >= policy.bytes
-            || (replica.logged > 0 && replica.snapshot_at.elapsed() >= policy.age)
+        let since = replica.snapshot_at.elapsed();
+        !replica.rests() && policy.is_due(replica.logged, replica.snapshot_bytes, since)
+    }
+
+    /// Whether the last one could not be made, a short while ago.
+    pub fn snapshot_rests(&self) -> bool {
+        self.lock().rests()
+    }
+
+    /// Bytes of the last snapshot.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.lock().snapshot_bytes
+    }
+
+    /// Where its snapshots are.
+    pub fn file(&self) -> &SnapshotFile {
+        &self.file
     }
 
     /// Asks for a snapshot if one is due. Returns whether it was.
@@ -187,6 +222,22 @@ impl Machine {
             error.into()
         })
     }
+
+    /// What a snapshot that could not be made leaves behind: all as it was, log and older snapshot too. The
+    /// group goes on, which it would not do after an error.
+    fn snapshot_failed(&self, logged: u64, why: &SnapshotError) -> Snapshot {
+        tracing::error!(
+            "shard {}: no snapshot: {why}; its log is kept, and the next attempt comes in {REST:?}",
+            self.shard
+        );
+        let mut replica = self.lock();
+        replica.logged += logged;
+        replica.rest_until = Some(Instant::now() + REST);
+        Snapshot {
+            meta: SnapshotMeta::default(),
+            snapshot: SnapshotData::Nothing,
+        }
+    }
 }
 
 /// Ends the process when `apply` panics: the state may be half changed, and other replicas are not.
@@ -206,36 +257,38 @@ impl Drop for StopIfUnwound<'_> {
     }
 }
 
-/// The state at one moment, about to be written.
+/// The state at one moment, about to be written. It shares all that has not changed since.
 pub struct View {
     machine: Machine,
     meta: SnapshotMeta,
     state: Option<ShardState>,
+    logged: u64,
 }
 
 impl RaftSnapshotBuilder<TC> for View {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let Some(state) = self.state.take() else {
             return Err(io::Error::other("a view is written once"));
         };
-        let meta = self.meta.clone();
-        let work = move |file: &SnapshotFile| {
-            let data = Bytes::from(state.write());
-            drop(state);
-            file.save(&meta, &data)?;
-            Ok(Snapshot {
-                meta,
-                snapshot: data,
-            })
+        let (file, meta) = (self.machine.file.clone(), self.meta.clone());
+        // What nobody else shares any more is taken apart there, too.
+        let save = tokio::task::spawn_blocking(move || file.save(&meta, &state));
+        let stored = match save.await.map_err(io::Error::other)? {
+            Ok(stored) => stored,
+            Err(why) => return Ok(self.machine.snapshot_failed(self.logged, &why)),
         };
-        self.machine.on_disk(work).await
+        self.machine.lock().snapshot_bytes = stored.length();
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: SnapshotData::Stored(stored),
+        })
     }
 }
 
 impl RaftStateMachine<TC> for Machine {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = View;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -262,7 +315,7 @@ impl RaftStateMachine<TC> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> View {
         let mut replica = self.lock();
-        replica.logged = 0;
+        let logged = std::mem::take(&mut replica.logged);
         replica.snapshot_at = Instant::now();
         let meta = SnapshotMeta {
             last_log_id: replica.applied,
@@ -272,228 +325,33 @@ impl RaftStateMachine<TC> for Machine {
             machine: self.clone(),
             meta,
             state: Some(replica.state.clone()),
+            logged,
         }
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Bytes,
+        snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let kept = meta.clone();
-        let work = move |file: &SnapshotFile| {
-            let state = ShardState::read(&snapshot).map_err(|_| file.damaged())?;
-            file.save(&kept, &snapshot)?;
-            Ok(state)
-        };
-        let state = self.on_disk(work).await?;
-        let mut replica = self.lock();
-        replica.state = state;
-        replica.applied = meta.last_log_id;
-        replica.membership = meta.last_membership.clone();
-        replica.logged = 0;
-        replica.snapshot_at = Instant::now();
-        drop(replica);
+        let adopted = meta.clone();
+        let adopt = move |file: &SnapshotFile| file.adopt(adopted, snapshot);
+        let new = Replica::new(self.on_disk(adopt).await?);
+        let old = std::mem::replace(&mut *self.lock(), new);
+        // To take a large state apart takes long, and nobody need wait for it.
+        tokio::task::spawn_blocking(move || drop(old));
         self.sink.installed(self.shard);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let loaded = self.on_disk(SnapshotFile::load).await?;
-        Ok(loaded.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+        let stored = self.on_disk(SnapshotFile::stored).await?;
+        Ok(stored.map(|(meta, stored)| Snapshot {
+            meta,
+            snapshot: SnapshotData::Stored(stored),
+        }))
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
-
-    use futures_util::stream;
-
-    use super::*;
-    use crate::session::Command;
-
-    /// A sink that nobody listens to.
-    pub(in crate::raft) struct Deaf;
-
-    impl Sink for Deaf {
-        fn outputs(&self, _: ShardId, _: Vec<Output>) {}
-        fn notices(&self, _: ShardId, _: Vec<Notice>) {}
-        fn applied(&self, _: ShardId, _: u64) {}
-        fn installed(&self, _: ShardId) {}
-    }
-
-    #[derive(Default)]
-    struct Ear {
-        applied: AtomicU64,
-        installed: AtomicU64,
-    }
-
-    impl Sink for Ear {
-        fn outputs(&self, _: ShardId, _: Vec<Output>) {}
-        fn notices(&self, _: ShardId, _: Vec<Notice>) {}
-
-        fn applied(&self, _: ShardId, index: u64) {
-            self.applied.store(index, Ordering::SeqCst);
-        }
-
-        fn installed(&self, _: ShardId) {
-            self.installed.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn machine(dir: &Path) -> (Machine, Arc<Ear>, Arc<Mutex<String>>) {
-        let ear = Arc::new(Ear::default());
-        let last_words = Arc::<Mutex<String>>::default();
-        let fatal = {
-            let last_words = last_words.clone();
-            Fatal::new(move |why| *last_words.lock().expect("lock") = why.to_owned())
-        };
-        let machine = Machine::open(ShardId(1), 3, dir, ear.clone(), fatal).expect("opens");
-        (machine, ear, last_words)
-    }
-
-    fn tick(index: u64) -> EntryResponder {
-        let batch = Batch {
-            now: index * 1000,
-            commands: vec![Command::Tick],
-        };
-        (entry(index, Proposal::new(&batch)), None)
-    }
-
-    fn entry(index: u64, proposal: Proposal) -> Entry {
-        let log_id = openraft::testing::log_id::<TC>(1, 1, index);
-        Entry {
-            log_id,
-            payload: EntryPayload::Normal(proposal),
-        }
-    }
-
-    async fn apply(machine: &mut Machine, entries: Vec<EntryResponder>) -> io::Result<()> {
-        machine
-            .apply(stream::iter(entries.into_iter().map(Ok)))
-            .await
-    }
-
-    #[tokio::test]
-    async fn entries_change_the_state_and_the_sink_hears_of_it() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (mut machine, ear, _) = machine(dir.path());
-        let before = machine.lock().state.clone();
-        apply(&mut machine, vec![tick(0), tick(1)])
-            .await
-            .expect("applies");
-        assert_eq!(ear.applied.load(Ordering::SeqCst), 1);
-        assert_ne!(machine.lock().state, before);
-        assert_eq!(machine.lock().applied.map(|id| id.index), Some(1));
-    }
-
-    #[tokio::test]
-    async fn an_entry_that_cannot_be_read_stops_the_node() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (mut machine, ear, last_words) = machine(dir.path());
-        let broken = (entry(0, Proposal(Bytes::from_static(b"\xff"))), None);
-        assert!(apply(&mut machine, vec![broken, tick(1)]).await.is_err());
-        assert!(
-            last_words
-                .lock()
-                .expect("lock")
-                .contains("of shard 1 cannot be read")
-        );
-        assert_eq!(
-            (machine.lock().applied, ear.applied.load(Ordering::SeqCst)),
-            (None, 0)
-        );
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_brings_the_state_back_after_a_restart() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (mut first, ..) = machine(dir.path());
-        apply(&mut first, vec![tick(0), tick(1)])
-            .await
-            .expect("applies");
-        let mut view = first.get_snapshot_builder().await;
-        // What happens after the view was taken is not in the snapshot.
-        let then = first.lock().state.clone();
-        apply(&mut first, vec![tick(2)]).await.expect("applies");
-        view.build_snapshot().await.expect("builds");
-        let (second, ..) = machine(dir.path());
-        assert_eq!(second.lock().state, then);
-        assert_eq!(second.lock().applied.map(|id| id.index), Some(1));
-        assert!(
-            second
-                .covers(Some(openraft::testing::log_id::<TC>(1, 1, 1)))
-                .is_ok()
-        );
-        assert!(
-            second
-                .covers(Some(openraft::testing::log_id::<TC>(1, 1, 2)))
-                .is_err()
-        );
-    }
-
-    #[tokio::test]
-    async fn an_installed_snapshot_replaces_the_state() {
-        let (from, to) = (
-            tempfile::tempdir().expect("dir"),
-            tempfile::tempdir().expect("dir"),
-        );
-        let (mut leader, ..) = machine(from.path());
-        apply(&mut leader, vec![tick(0), tick(1)])
-            .await
-            .expect("applies");
-        let sent = leader
-            .get_snapshot_builder()
-            .await
-            .build_snapshot()
-            .await
-            .expect("builds");
-        let (mut follower, ear, last_words) = machine(to.path());
-        follower
-            .install_snapshot(&sent.meta, sent.snapshot)
-            .await
-            .expect("installs");
-        assert_eq!(follower.lock().state, leader.lock().state);
-        assert_eq!(ear.installed.load(Ordering::SeqCst), 1);
-        let kept = follower
-            .get_current_snapshot()
-            .await
-            .expect("loads")
-            .expect("is there");
-        assert_eq!(kept.meta, sent.meta);
-        // One that makes no sense is not installed.
-        assert!(
-            follower
-                .install_snapshot(&sent.meta, Bytes::from_static(b"?"))
-                .await
-                .is_err()
-        );
-        assert!(last_words.lock().expect("lock").contains("damaged"));
-        assert_eq!(follower.lock().state, leader.lock().state);
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_is_due_by_bytes_or_by_age_with_changes() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (mut machine, ..) = machine(dir.path());
-        let by_bytes = SnapshotPolicy {
-            bytes: 1,
-            age: Duration::from_secs(600),
-        };
-        let by_age = SnapshotPolicy {
-            bytes: u64::MAX,
-            age: Duration::ZERO,
-        };
-        assert!(
-            !machine.snapshot_due(&SnapshotPolicy { bytes: 1, ..by_age }),
-            "nothing has changed"
-        );
-        apply(&mut machine, vec![tick(0)]).await.expect("applies");
-        assert!(machine.snapshot_due(&by_bytes) && machine.snapshot_due(&by_age));
-        assert!(!machine.snapshot_due(&SnapshotPolicy::default()));
-        machine.get_snapshot_builder().await;
-        assert!(!machine.snapshot_due(&by_bytes) && !machine.snapshot_due(&by_age));
-    }
-}
+pub(super) mod tests;

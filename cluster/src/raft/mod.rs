@@ -98,7 +98,7 @@ mod tests {
     }
 
     impl RaftNetworkV2<TC> for Alone {
-        type SnapshotData = bytes::Bytes;
+        type SnapshotData = snapshot::SnapshotData;
 
         async fn append_entries(
             &mut self,
@@ -141,8 +141,8 @@ mod tests {
         let log = Log::open(&dir.join("log"), options)
             .expect("opens")
             .group(1);
-        let machine =
-            Machine::open(ShardId(0), 1, dir, Arc::new(Deaf), Fatal::abort()).expect("opens");
+        let machine = Machine::open((ShardId(0), 1), dir, None, Arc::new(Deaf), Fatal::abort())
+            .expect("opens");
         machine.covers(log.purged()).expect("covers");
         let config = Arc::new(config.validate().expect("valid"));
         let raft = Raft::new(1, config, Alone, log.clone(), machine.clone())
@@ -167,10 +167,9 @@ mod tests {
         assert_eq!(written.data.len(), 1);
     }
 
-    #[tokio::test]
-    async fn a_group_comes_back_from_its_snapshot_and_its_log() {
-        let dir = tempfile::tempdir().expect("dir");
-        let (raft, machine, log) = start(dir.path()).await;
+    async fn found(dir: &Path) -> (Raft, Machine, log::GroupLog) {
+        let started = start(dir).await;
+        let raft = &started.0;
         raft.initialize(BTreeMap::from([(1, Seat::default())]))
             .await
             .expect("initialises");
@@ -178,12 +177,44 @@ mod tests {
             .current_leader(1, "leads")
             .await
             .expect("leads");
+        started
+    }
+
+    #[tokio::test]
+    async fn no_entry_is_forgotten_for_a_snapshot_that_cannot_be_read_and_the_group_goes_on() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (raft, machine, log) = found(dir.path()).await;
+        for now in 1..=20 {
+            write(&raft, now * 1000).await;
+        }
+        machine.file().spoil();
+        raft.trigger().snapshot().await.expect("asks");
+        while !machine.snapshot_rests() {
+            write(&raft, 21_000).await;
+        }
+        assert_eq!(log.purged(), None);
+        // The next one is good, and only then entries go.
+        while log.purged().is_none() {
+            raft.trigger().snapshot().await.expect("asks");
+            write(&raft, 22_000).await;
+        }
+        let kept = machine.file().load().expect("loads").expect("is there");
+        assert!(log.purged() <= kept.meta.last_log_id);
+        raft.shutdown().await.expect("stops");
+        drop((raft, machine, log));
+    }
+
+    #[tokio::test]
+    async fn a_group_comes_back_from_its_snapshot_and_its_log() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (raft, machine, log) = found(dir.path()).await;
         for now in 1..=20 {
             write(&raft, now * 1000).await;
         }
         let policy = snapshot::SnapshotPolicy {
             bytes: 1,
             age: Duration::MAX,
+            stretch: 1.0,
         };
         assert!(machine.snapshot_if_due(&raft, &policy).await.expect("asks"));
         while log.purged().is_none() {

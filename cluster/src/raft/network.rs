@@ -3,12 +3,11 @@
 //! That a peer is gone is known from its link, at once; so a request gets seconds, and what openraft
 //! proposes as its deadline is not used: under load it would tear down what is merely slow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, ReplicationClosed, Unreachable};
@@ -16,6 +15,9 @@ use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::machine::Machine;
+use super::snapshot::SnapshotData;
+use super::snapshot::incoming::{Collected, Incoming, Part};
 use super::types::{
     AppendRequest, AppendResponse, Raft, RaftId, RpcError, Seat, Snapshot, SnapshotMeta,
     SnapshotResponse, StreamingError, TC, TransferRequest, TransferResponse, Vote, VoteRequest,
@@ -29,10 +31,12 @@ use crate::{NodeId, codec};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For votes and transfers, after which another attempt is due.
 const VOTING: Duration = Duration::from_secs(2);
-/// For installing a snapshot, once all of it has arrived.
+/// For installing a snapshot, once all of it has arrived, and as long again as it takes to read it.
 const INSTALLING: Duration = Duration::from_secs(60);
+/// Bytes that a node reads of a snapshot in a second, at the slowest.
+const SLOWEST: u64 = 4 << 20;
 /// A snapshot travels in pieces of this size, so that other frames get in between.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 
 /// The requests that [`Replicas`] answers.
 pub const KINDS: [Kind; 5] = [
@@ -69,7 +73,7 @@ impl RaftNetworkFactory<TC> for Factory {
     }
 }
 
-/// A piece of a snapshot. The last one says what it is a snapshot of.
+/// A piece of a snapshot file. The last one says what it is a snapshot of.
 #[derive(Debug, Serialize, Deserialize)]
 struct Piece {
     /// Pieces of different attempts do not mix.
@@ -115,31 +119,43 @@ impl Client {
         vote: Vote,
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse, RpcError> {
-        let transfer = rand::random();
-        let mut data = snapshot.snapshot;
+        let SnapshotData::Stored(stored) = snapshot.snapshot else {
+            let why = std::io::Error::other("this snapshot is not on disk");
+            return Err(NetworkError::new(&why).into());
+        };
+        let (transfer, length) = (rand::random(), stored.length());
         let mut offset = 0;
-        while data.len() > PIECE {
+        loop {
+            let file = stored.clone();
+            let read = move || file.read(offset, PIECE).map(Bytes::from);
+            let read = tokio::task::spawn_blocking(read).await;
+            let read = read.map_err(std::io::Error::other).flatten();
+            let data = read.map_err(|error| NetworkError::new(&error))?;
+            let next = offset + data.len() as u64;
+            let last = next == length;
             let piece = Piece {
                 transfer,
                 offset,
-                data: data.split_to(PIECE),
-                end: None,
+                data,
+                end: last.then(|| (vote, snapshot.meta.clone())),
             };
-            offset += PIECE as u64;
+            if last {
+                return self.ask(Kind::Snapshot, &piece, installing(length)).await;
+            }
             self.send(Kind::Snapshot, &piece, PATIENCE).await?;
+            offset = next;
         }
-        let piece = Piece {
-            transfer,
-            offset,
-            data,
-            end: Some((vote, snapshot.meta)),
-        };
-        self.ask(Kind::Snapshot, &piece, INSTALLING).await
     }
 }
 
+/// What the receiver may take to read and install a snapshot, once all of it has arrived: the more the larger
+/// it is, so that none is too large.
+fn installing(bytes: u64) -> Duration {
+    INSTALLING + Duration::from_secs(bytes / SLOWEST)
+}
+
 impl RaftNetworkV2<TC> for Client {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
@@ -182,52 +198,17 @@ impl RaftNetworkV2<TC> for Client {
 /// Answers what the peers' groups ask of this node's.
 pub struct Replicas {
     identity: Identity,
-    groups: BTreeMap<u64, Raft>,
-    // Pieces of one transfer arrive one after another; the lock is held to add one.
-    partial: Mutex<HashMap<(NodeId, u64), Partial>>,
-}
-
-/// The pieces of a snapshot that have arrived.
-struct Partial {
-    transfer: u64,
-    data: BytesMut,
+    groups: BTreeMap<u64, (Raft, Machine)>,
+    incoming: Incoming,
 }
 
 impl Replicas {
     /// For these groups, by their number.
-    pub fn new(identity: Identity, groups: BTreeMap<u64, Raft>) -> Self {
+    pub fn new(identity: Identity, groups: BTreeMap<u64, (Raft, Machine)>) -> Self {
         Self {
             identity,
             groups,
-            partial: Mutex::default(),
-        }
-    }
-
-    /// Adds a piece; returns all of the data with the last one. `None`: a piece is missing.
-    fn collect(&self, from: (NodeId, u64), piece: &Piece) -> Option<Option<Bytes>> {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        if piece.offset == 0 {
-            partial.insert(
-                from,
-                Partial {
-                    transfer: piece.transfer,
-                    data: BytesMut::new(),
-                },
-            );
-        }
-        let known = partial
-            .get_mut(&from)
-            .filter(|known| known.transfer == piece.transfer)?;
-        let fits = known.data.len() as u64 == piece.offset
-            && known.data.len() + piece.data.len() <= codec::LIMIT;
-        if !fits {
-            partial.remove(&from);
-            return None;
-        }
-        known.data.extend_from_slice(&piece.data);
-        match piece.end {
-            Some(_) => partial.remove(&from).map(|whole| Some(whole.data.freeze())),
-            None => Some(None),
+            incoming: Incoming::default(),
         }
     }
 }
@@ -244,9 +225,34 @@ where
     Some(codec::encode(&answer).into())
 }
 
-async fn install(raft: &Raft, vote: Vote, snapshot: Snapshot) -> Option<Bytes> {
-    let response = raft.install_full_snapshot(vote, snapshot).await.ok()?;
-    Some(codec::encode(&response).into())
+/// Adds a piece to what has come; the last one is answered when the snapshot is installed.
+async fn collect(
+    incoming: Incoming,
+    (raft, machine): (Raft, Machine),
+    from: (NodeId, u64),
+    payload: Bytes,
+) -> Option<Bytes> {
+    let piece: Piece = codec::decode(&payload).ok()?;
+    let part = Part {
+        transfer: piece.transfer,
+        offset: piece.offset,
+        data: piece.data,
+        last: piece.end.is_some(),
+    };
+    let collected = incoming.collect(machine.file(), from, part).await;
+    let collected = collected.map_err(|why| {
+        tracing::warn!("a snapshot from node {} is refused: {why}", from.0);
+    });
+    match (collected.ok()?, piece.end) {
+        (Collected::Whole(meta, received), Some((vote, named))) if meta == named => {
+            let snapshot = SnapshotData::Received(received);
+            let snapshot = Snapshot { meta, snapshot };
+            let response = raft.install_full_snapshot(vote, snapshot).await.ok()?;
+            Some(codec::encode(&response).into())
+        }
+        (Collected::Whole(..), _) => None,
+        (Collected::Part, _) => Some(Bytes::new()),
+    }
 }
 
 impl Handler for Replicas {
@@ -256,7 +262,7 @@ impl Handler for Replicas {
             Some(_) => self.groups.get(&request.group).cloned(),
             None => None,
         };
-        let Some(raft) = raft else {
+        let Some((raft, machine)) = raft else {
             return Box::pin(std::future::ready(None));
         };
         let payload = request.payload;
@@ -274,81 +280,15 @@ impl Handler for Replicas {
                 )
             }
             Kind::Snapshot => {
-                let piece: Option<Piece> = codec::decode(&payload).ok();
-                let collected = piece.and_then(|piece| {
-                    let whole = self.collect((request.from.node, request.group), &piece)?;
-                    Some((whole, piece.end))
-                });
-                match collected {
-                    Some((Some(snapshot), Some((vote, meta)))) => {
-                        Box::pin(
-                            async move { install(&raft, vote, Snapshot { meta, snapshot }).await },
-                        )
-                    }
-                    Some(_) => Box::pin(std::future::ready(Some(Bytes::new()))),
-                    None => Box::pin(std::future::ready(None)),
-                }
+                let from = (request.from.node, request.group);
+                Box::pin(collect(
+                    self.incoming.clone(),
+                    (raft, machine),
+                    from,
+                    payload,
+                ))
             }
             _ => Box::pin(std::future::ready(None)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn replicas() -> (tempfile::TempDir, Replicas) {
-        let dir = tempfile::tempdir().expect("makes");
-        let identity = Identity::open(dir.path(), 1, true).expect("opens");
-        (dir, Replicas::new(identity, BTreeMap::new()))
-    }
-
-    fn piece(transfer: u64, offset: u64, data: &'static [u8], end: bool) -> Piece {
-        let end = end.then(|| (Vote::new(1, 1), SnapshotMeta::default()));
-        Piece {
-            transfer,
-            offset,
-            data: Bytes::from_static(data),
-            end,
-        }
-    }
-
-    #[test]
-    fn pieces_of_a_snapshot_come_together_in_order_only() {
-        let (_dir, replicas) = replicas();
-        let from = (NodeId(1), 1);
-        assert_eq!(
-            replicas.collect(from, &piece(1, 0, b"ab", false)),
-            Some(None)
-        );
-        assert_eq!(
-            replicas.collect(from, &piece(1, 2, b"c", true)),
-            Some(Some(Bytes::from("abc")))
-        );
-        assert_eq!(
-            replicas.collect(from, &piece(2, 0, b"ab", false)),
-            Some(None)
-        );
-        assert_eq!(
-            replicas.collect(from, &piece(3, 2, b"c", true)),
-            None,
-            "another transfer"
-        );
-        assert_eq!(
-            replicas.collect((NodeId(2), 1), &piece(2, 2, b"c", true)),
-            None,
-            "another peer"
-        );
-        assert_eq!(
-            replicas.collect(from, &piece(2, 3, b"c", true)),
-            None,
-            "a hole"
-        );
-        assert_eq!(
-            replicas.collect(from, &piece(2, 2, b"c", true)),
-            None,
-            "after a hole"
-        );
     }
 }

@@ -9,6 +9,7 @@ use openraft::alias;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
+use super::snapshot::SnapshotData;
 use crate::format::{FormatError, Version};
 use crate::session::{Batch, Outcome};
 
@@ -81,8 +82,8 @@ pub type IoFlushed = openraft::storage::IOFlushed<TC>;
 pub type EntryResponder = openraft::storage::EntryResponder<TC>;
 /// What a snapshot covers.
 pub type SnapshotMeta = alias::SnapshotMetaOf<TC>;
-/// A snapshot with its data: the encoded state.
-pub type Snapshot = alias::SnapshotOf<TC, Bytes>;
+/// A snapshot with its data.
+pub type Snapshot = alias::SnapshotOf<TC, SnapshotData>;
 /// See [`openraft::raft::AppendEntriesRequest`].
 pub type AppendRequest = openraft::raft::AppendEntriesRequest<TC>;
 /// See [`openraft::raft::AppendEntriesResponse`].

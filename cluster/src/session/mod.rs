@@ -38,6 +38,7 @@ mod push;
 mod question;
 mod queue;
 pub mod quota;
+pub mod record;
 mod resources;
 mod resume;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use effect::*;
 pub use notice::{Notice, Occasion};
 pub use output::*;
 pub use quota::{Limits, Override, Quota};
+pub use record::{Disorder, Record};
 pub use state::{Applied, Session, ShardState, Sm};
 pub use totals::Totals;
 pub use view::SessionView;

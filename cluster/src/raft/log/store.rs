@@ -193,7 +193,13 @@ mod tests {
                 ..Options::default()
             };
             let log = Log::open(&dir.path().join("log"), options).expect("opens");
-            let machine = Machine::open(ShardId(1), 1, dir.path(), Arc::new(Deaf), Fatal::abort());
+            let machine = Machine::open(
+                (ShardId(1), 1),
+                dir.path(),
+                None,
+                Arc::new(Deaf),
+                Fatal::abort(),
+            );
             Ok((dir, log.group(1), machine.expect("opens")))
         }
     }

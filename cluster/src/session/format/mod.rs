@@ -4,7 +4,7 @@
 //! conversions that the compiler asks to extend whenever a present type gets a new field.
 
 use super::{Batch, Command, ShardState};
-use crate::codec;
+use crate::codec::{self, CodecError};
 use crate::format::{self, FormatError, Version, Versions};
 
 mod upgrade;
@@ -55,25 +55,11 @@ impl Batch {
 }
 
 impl ShardState {
-    /// Its bytes in today's version.
-    pub fn write(&self) -> Vec<u8> {
-        let mut out = Vec::from(format::head(Version::CURRENT));
-        codec::encode_into(self, &mut out);
-        out
-    }
-
-    /// The state that a snapshot of any version holds as one value.
-    pub fn read(snapshot: &[u8]) -> Result<Self, FormatError> {
-        let (version, value) = format::split(snapshot);
-        match version {
-            Version::V1 => {
-                let mut state = Self::from(codec::decode::<v1::ShardState>(value)?);
-                // It named accounts once for each of their old sessions.
-                state.index_old();
-                Ok(state)
-            }
-            Version::V2 => Ok(codec::decode(value)?),
-            unknown => Err(FormatError::Version(unknown)),
-        }
+    /// The state that a snapshot of version 1 held as one value. Since then it holds records.
+    pub fn read_v1(value: &[u8]) -> Result<Self, CodecError> {
+        let mut state = Self::from(codec::decode::<v1::ShardState>(value)?);
+        // It named accounts once for each of their old sessions.
+        state.index_old();
+        Ok(state)
     }
 }

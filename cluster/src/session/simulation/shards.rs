@@ -12,8 +12,8 @@ use crate::format::Version;
 use crate::id::{Mid, ShardId, SmId};
 use crate::session::state::ShardState;
 use crate::session::{
-    Batch, Command, EndReason, Event, Notice, Occasion, OnTimeout, Outcome, Output, Resume,
-    Settings, invariant,
+    Batch, Command, Disorder, EndReason, Event, Notice, Occasion, OnTimeout, Outcome, Output,
+    Record, Resume, Settings, invariant,
 };
 
 /// Narrow, so that every bound is met: one of an account's two sessions makes room for the other, and a
@@ -57,7 +57,7 @@ pub(super) struct Shard {
 struct Replica {
     state: ShardState,
     applied: usize,
-    snapshot: (usize, Vec<u8>),
+    snapshot: (usize, Vec<Record>),
 }
 
 impl Shard {
@@ -70,7 +70,7 @@ impl Shard {
         let replica = || Replica {
             state: state.clone(),
             applied: 0,
-            snapshot: (0, encode(&state)),
+            snapshot: (0, state.records().collect()),
         };
         Self {
             id,
@@ -192,14 +192,15 @@ impl Shard {
             }
             _ => {}
         }
-        r.snapshot = (r.applied, encode(&state));
+        r.snapshot = (r.applied, state.records().collect());
     }
 
     /// The replica's process died: it starts over from its snapshot. Another one leads meanwhile.
     pub(super) fn crash(&mut self, replica: usize) -> Result<Vec<Output>, String> {
         let r = &mut self.replicas[replica];
-        let (applied, bytes) = &r.snapshot;
-        r.state = codec::decode(bytes).expect("own snapshot");
+        let (applied, records) = &r.snapshot;
+        let records = records.iter().cloned().map(Ok::<_, Disorder>);
+        r.state = ShardState::restore(records).expect("own snapshot");
         r.applied = *applied;
         if self.leader == replica {
             return self.lead((replica + 1) % self.replicas.len());

@@ -1,0 +1,84 @@
+//! When a shard's state is written to disk.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{NodeId, ShardId};
+
+/// When a shard's state is written to disk.
+///
+/// The intervals grow with the state: what is written for snapshots stays in proportion to what is written to
+/// the log, however much a shard holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SnapshotPolicy {
+    /// After so many bytes of applied entries, or half as many as the last snapshot had.
+    pub bytes: u64,
+    /// After so long, if anything has changed; longer in the same proportion.
+    pub age: Duration,
+    /// What both are multiplied by; differs from replica to replica.
+    pub stretch: f64,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            age: Duration::from_secs(600),
+            stretch: 1.0,
+        }
+    }
+}
+
+impl SnapshotPolicy {
+    /// Of one replica. Those of a shard take their snapshots at different times, so that never all of them
+    /// are busy with it.
+    pub fn of(node: NodeId, shard: ShardId) -> Self {
+        let mut name = node.0.to_le_bytes().to_vec();
+        name.extend(shard.0.to_le_bytes());
+        // A remainder so small is exact.
+        let share = (xxh3_64(&name) % 1024) as f64 / 1024.0;
+        Self {
+            stretch: 0.75 + share / 2.0,
+            ..Self::default()
+        }
+    }
+
+    /// Whether one is worth its while: `logged` bytes were applied since the last one, which had `length` and
+    /// was taken so long ago.
+    pub fn is_due(&self, logged: u64, length: u64, since: Duration) -> bool {
+        let grown = (length as f64 / 2.0 / self.bytes.max(1) as f64).max(1.0) * self.stretch;
+        let full = logged as f64 >= self.bytes as f64 * grown;
+        full || (logged > 0 && since.as_secs_f64() >= self.age.as_secs_f64() * grown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn intervals_grow_with_the_state() {
+        let policy = SnapshotPolicy::default();
+        let ago = Duration::from_secs;
+        assert!(!policy.is_due(63 * MIB, 0, ago(0)) && policy.is_due(64 * MIB, 0, ago(0)));
+        assert!(!policy.is_due(0, 0, ago(6000)) && policy.is_due(1, 0, ago(600)));
+        let large = 1024 * MIB;
+        assert!(
+            !policy.is_due(511 * MIB, large, ago(0)) && policy.is_due(512 * MIB, large, ago(0))
+        );
+        assert!(!policy.is_due(1, large, ago(4799)) && policy.is_due(1, large, ago(4800)));
+    }
+
+    #[test]
+    fn replicas_take_theirs_at_different_times() {
+        let stretch = |node| SnapshotPolicy::of(NodeId(node), ShardId(1)).stretch;
+        let all: Vec<f64> = (1..=100).map(stretch).collect();
+        assert!(all.iter().all(|stretch| (0.75..1.25).contains(stretch)));
+        let mean = all.iter().sum::<f64>() / 100.0;
+        assert!((0.9..1.1).contains(&mean), "{mean}");
+        assert!((stretch(1) - stretch(2)).abs() > 0.01 && stretch(1) == stretch(1));
+    }
+}

@@ -1,0 +1,234 @@
+//! A shard's state as a series of records, as a snapshot keeps it.
+//!
+//! Each is small beside the whole, so that neither who writes a snapshot nor who reads one ever holds the
+//! state twice. What follows from other records is not among them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::BareJid;
+use serde::{Deserialize, Serialize};
+
+use super::cow::{CopyOnWrite, Map, Queue};
+use super::outbox::Outbox;
+use super::state::{ShardState, User};
+use super::{Effect, Override, Relay, Settings};
+use crate::format::Version;
+use crate::id::{EffectId, ShardId};
+
+/// A part of a shard's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record(Part);
+
+/// New kinds come last: the number of a kind is in the files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Part {
+    /// The first.
+    Head(Head),
+    Account(BareJid, CopyOnWrite<User>),
+    Effect(EffectId, Arc<Effect>),
+    /// What waits for another shard, and the number of its first item. The items follow.
+    Outbox(ShardId, u64),
+    Item(CopyOnWrite<Relay>),
+    Limits(BareJid, Override),
+}
+
+/// All that there is one of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    id: ShardId,
+    shards: u16,
+    time: u64,
+    now: u64,
+    settings: Settings,
+    cursors: BTreeMap<ShardId, u64>,
+    backlog: u64,
+    next_effect: u64,
+    next_order: u64,
+    next_epoch: u64,
+    last_limits: u64,
+    format: Version,
+}
+
+/// A series of records that is not a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("records in the wrong order")]
+pub struct Disorder;
+
+impl ShardState {
+    /// The whole state. Equal states have equal records.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        // Whoever adds a field decides here where it goes.
+        let Self {
+            id,
+            shards,
+            time,
+            now,
+            settings,
+            users,
+            deadlines: _,
+            forgets: _,
+            outboxes,
+            cursors,
+            pending,
+            backlog,
+            next_effect,
+            next_order,
+            next_epoch,
+            limits,
+            last_limits,
+            format,
+            overflown: _,
+            notices: _,
+        } = self;
+        let head = Part::Head(Head {
+            id: *id,
+            shards: *shards,
+            time: *time,
+            now: *now,
+            settings: *settings,
+            cursors: cursors.clone(),
+            backlog: *backlog,
+            next_effect: *next_effect,
+            next_order: *next_order,
+            next_epoch: *next_epoch,
+            last_limits: *last_limits,
+            format: *format,
+        });
+        let users = users
+            .iter()
+            .map(|(account, user)| Part::Account(account.clone(), user.clone()));
+        let effects = pending
+            .iter()
+            .map(|(id, effect)| Part::Effect(*id, effect.clone()));
+        let outboxes = outboxes.iter().flat_map(|(to, outbox)| {
+            let items = outbox.items.iter().map(|item| Part::Item(item.clone()));
+            std::iter::once(Part::Outbox(*to, outbox.first)).chain(items)
+        });
+        let limits = limits
+            .iter()
+            .map(|(account, set)| Part::Limits(account.clone(), *set));
+        std::iter::once(head)
+            .chain(users)
+            .chain(effects)
+            .chain(outboxes)
+            .chain(limits)
+            .map(Record)
+    }
+
+    /// The state that was taken apart.
+    pub fn restore<E: From<Disorder>>(
+        mut records: impl Iterator<Item = Result<Record, E>>,
+    ) -> Result<Self, E> {
+        let Some(Record(Part::Head(head))) = records.next().transpose()? else {
+            return Err(Disorder.into());
+        };
+        let mut state = head.state();
+        let mut outbox = None;
+        for record in records {
+            let Record(part) = record?;
+            state.put(part, &mut outbox)?;
+        }
+        Ok(state)
+    }
+
+    /// `outbox` is the one that items belong to.
+    fn put(&mut self, part: Part, outbox: &mut Option<ShardId>) -> Result<(), Disorder> {
+        match part {
+            Part::Head(_) => return Err(Disorder),
+            Part::Account(account, user) => {
+                for (resource, session) in user.sessions.iter() {
+                    if let Some(sleep) = session.hibernation {
+                        let jid = account.with_prepared_resource(resource);
+                        let name = session.name(&jid).clone();
+                        self.deadlines.insert((sleep.until, name), ());
+                    }
+                }
+                if let Some(at) = user.next_forget() {
+                    self.forgets.insert((at, account.clone()), ());
+                }
+                self.users.insert(account, user);
+            }
+            Part::Effect(id, effect) => {
+                self.pending.insert(id, effect);
+            }
+            Part::Outbox(to, first) => {
+                self.outboxes
+                    .insert(to, Outbox::of(first, Queue::default()));
+                *outbox = Some(to);
+            }
+            Part::Item(item) => {
+                let to = outbox.ok_or(Disorder)?;
+                let outbox = self.outboxes.get_mut(&to).ok_or(Disorder)?;
+                outbox.bytes += item.size() as u64;
+                outbox.items.push_back(item);
+            }
+            Part::Limits(account, set) => {
+                self.limits.insert(account, set);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    fn state(self) -> ShardState {
+        ShardState {
+            id: self.id,
+            shards: self.shards,
+            time: self.time,
+            now: self.now,
+            settings: self.settings,
+            users: Map::default(),
+            deadlines: Map::default(),
+            forgets: Map::default(),
+            outboxes: BTreeMap::new(),
+            cursors: self.cursors,
+            pending: Map::default(),
+            backlog: self.backlog,
+            next_effect: self.next_effect,
+            next_order: self.next_order,
+            next_epoch: self.next_epoch,
+            limits: Map::default(),
+            last_limits: self.last_limits,
+            format: self.format,
+            overflown: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restore(records: Vec<Record>) -> Result<ShardState, Disorder> {
+        ShardState::restore(records.into_iter().map(Ok))
+    }
+
+    #[test]
+    fn a_state_in_which_nothing_is_empty_comes_back() {
+        let state = crate::session::fixture::state();
+        let kinds = state
+            .records()
+            .map(|Record(part)| std::mem::discriminant(&part));
+        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 6);
+        assert_eq!(restore(state.records().collect()), Ok(state));
+    }
+
+    #[test]
+    fn records_in_the_wrong_order_are_no_state() {
+        let state = ShardState::new(ShardId(1), 3);
+        let head = || state.records().next().expect("has a head");
+        let item = Record(Part::Item(CopyOnWrite::new(Relay::EndAll {
+            account: BareJid::new("bob@example.org").expect("valid"),
+            reason: crate::session::EndReason::Expired,
+        })));
+        assert_eq!(restore(vec![]), Err(Disorder));
+        assert_eq!(restore(vec![head(), head()]), Err(Disorder));
+        assert_eq!(restore(vec![head(), item.clone()]), Err(Disorder));
+        let outbox = Record(Part::Outbox(ShardId(2), 7));
+        let whole = restore(vec![head(), outbox, item]).expect("is one");
+        assert_eq!(whole.outbox_range(ShardId(2)), (7, 8));
+    }
+}
