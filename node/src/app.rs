@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cluster::Cluster;
+use cluster::id::Owner;
 use cluster::session::Totals;
 use cluster::status::NotReady;
+use cluster::{Cluster, ConnId};
 use futures_util::future::BoxFuture;
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
@@ -122,6 +123,11 @@ impl LocalPresences {
     pub fn attach(&self, cluster: Cluster) {
         // It starts once per process; a second one would be another node's.
         drop(self.cluster.set(cluster));
+    }
+
+    /// A connection of this process, as an owner.
+    pub fn owner(&self, conn: ConnId) -> Option<Owner> {
+        Some(self.cluster.get()?.owner(conn))
     }
 }
 

@@ -9,6 +9,12 @@ pub fn now() -> u64 {
     since.map_or(0, |d| d.as_millis() as u64)
 }
 
+/// Milliseconds since 1970 as RFC 3339 writes them; none for times that no calendar has.
+pub fn text(millis: u64) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()?;
+    Some(format!("{at:.0}"))
+}
+
 /// A point on a scale that only rises, for deadlines within this process.
 pub fn instant() -> Instant {
     Instant::now()

@@ -9,8 +9,10 @@ use cluster::{Host, ShardId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::app::LocalPresences;
 use crate::auth::Failures;
 use crate::hooks::Heard;
+use crate::inquiry;
 use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::effects;
@@ -24,6 +26,8 @@ pub struct NodeHost {
     pub edge: Arc<Edge>,
     /// What failed here and elsewhere.
     pub failures: Arc<Failures>,
+    /// The cluster, once it has started.
+    pub presences: Arc<LocalPresences>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How many shards there are.
@@ -52,7 +56,10 @@ impl Host for NodeHost {
                 self.failures.hear(&told);
                 Bytes::new()
             }
-            Err(_) => self.edge.trail.answer(&question).into(),
+            Err(_) => {
+                let own = |conn| self.presences.owner(conn);
+                inquiry::answer(&question, &self.edge.trail, &self.directory, own).into()
+            }
         }
     }
 

@@ -1,13 +1,14 @@
 //! The life of a node's process: from a configuration to the last connection.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
-use cluster::config::{LinkAuth, Peer};
+use cluster::config::ConfigError as BadCluster;
 use cluster::disk::{self, DirError};
 use cluster::{Cluster, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,14 +31,20 @@ use crate::services::Quota;
 use crate::session::depart::Departures;
 use crate::session::vigil::Vigil;
 use crate::session::{Directory, sweep};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, Upgrade};
 use crate::trace::Trail;
-use crate::{clock, drain, outage, services, telemetry};
+use crate::{clock, drain, outage, preflight, services, telemetry};
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
 /// How often the certificate's files are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(30);
+/// How often a database is tried that did not answer at the start.
+const DATABASE: Duration = Duration::from_secs(1);
+/// How long a port may be taken: the process before this one may not be quite gone.
+const PORT: Duration = Duration::from_secs(5);
+/// How often it is tried meanwhile, and how often a node asks itself whether it is ready.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +60,9 @@ pub enum ServeError {
         "the cluster needs cluster.secret_file, or cluster.ca, cluster.certificate and cluster.key"
     )]
     NoLinkAuth,
+    /// The cluster's configuration contradicts itself.
+    #[error("cluster: {0}")]
+    BadCluster(#[from] BadCluster),
     /// Neither certificate nor self-signed one.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -71,7 +81,10 @@ pub enum ServeError {
     /// A port is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Signals, threads or files of this process.
+    /// A file of this node.
+    #[error("cannot write {0}: {1}")]
+    Write(PathBuf, io::Error),
+    /// Signals or threads of this process.
     #[error("{0}")]
     Process(#[from] io::Error),
     /// A second signal cut the drain short.
@@ -85,6 +98,14 @@ pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
 /// Runs a node until it is told to stop; `reload` is called at SIGHUP.
 pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     telemetry::install(&config.log);
+    let file = config.file().unwrap_or(Path::new("none"));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = %file.display(),
+        data_dir = %config.data_dir().display(),
+        database = config.storage.url().engine(),
+        "starting"
+    );
     raise_descriptors();
     actix::System::new().block_on(node(config, reload))
 }
@@ -92,8 +113,8 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
 async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
     disk::claim_dir(config.data_dir())?;
-    let listeners = bind(&config)?;
-    let admin = c2s::bind(config.admin.listen, false)?;
+    let listeners = bind(&config).await?;
+    let admin = patiently(|| c2s::bind(config.admin.listen, false)).await?;
     let app = assemble(config).await?;
     let addresses = Addresses::of(&listeners, admin.address);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -112,8 +133,13 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
         let (app, stopped, opened) = (app.clone(), stopped.clone(), opened.clone());
         actix_rt::spawn(c2s::accept(app, listener, handles, stopped, opened));
     }
-    addresses.announce(&app)?;
-    stops.next().await;
+    tokio::select! {
+        announced = addresses.announce(&app) => {
+            announced?;
+            stops.next().await;
+        }
+        () = stops.next() => {}
+    }
     app.draining.store(true, Ordering::Relaxed);
     // Receivers live in the accept loops; without any there is nothing to stop.
     let _ = stop.send(true);
@@ -147,10 +173,9 @@ impl Stops {
 
 /// Starts everything that does not listen.
 async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
-    let tls = config.tls.certificate.clone().zip(config.tls.key.clone());
-    let certificates = Certificates::open(tls, config.domains(), config.data_dir())?;
-    let storage = Storage::open(config.storage.url()).await?;
-    let storage = storage.with_quotas(&config.quotas);
+    let certificates = preflight::certificates(&config)?;
+    announce_certificate(&certificates);
+    let storage = open_storage(&config).await?;
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
@@ -169,17 +194,19 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         started: clock::now(),
     });
     let directory = Arc::new(Directory::default());
-    let settings = cluster_config(&config)?;
+    let settings = preflight::cluster(&config)?;
     let metrics = Arc::new(Metrics::default());
     let failures = Arc::new(Failures::new(&config.limits));
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
         failures: failures.clone(),
+        presences: presences.clone(),
         metrics: metrics.clone(),
         shards: settings.shards,
     };
-    let cluster = Cluster::start(settings, Arc::new(host)).await?;
+    let links = bind_links(&config).await?;
+    let cluster = Cluster::start_on(settings, links, Arc::new(host)).await?;
     presences.attach(cluster.clone());
     let gate = Gate::new(config.limits.connections_per_address);
     Ok(Arc::new(App {
@@ -211,60 +238,44 @@ fn stream_settings(config: &Config) -> proto::stream::Settings {
     }
 }
 
-/// What the cluster needs to know of the configuration.
-fn cluster_config(config: &Config) -> Result<cluster::Config, ServeError> {
-    let data_dir = config.data_dir().to_path_buf();
-    let Some(section) = &config.cluster else {
-        return Ok(cluster::Config {
-            redis: redis(config),
-            ..cluster::Config::single(data_dir, config.settings())
-        });
-    };
-    let auth = match (
-        &section.secret_file,
-        &section.ca,
-        &section.certificate,
-        &section.key,
-    ) {
-        (Some(file), ..) => {
-            let secret = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
-            LinkAuth::Secret(secret.trim_ascii().to_vec())
-        }
-        (None, Some(ca), Some(certificate), Some(key)) => LinkAuth::Certificates {
-            ca: ca.clone(),
-            certificate: certificate.clone(),
-            key: key.clone(),
-        },
-        _ => return Err(ServeError::NoLinkAuth),
-    };
-    let peer = |p: &crate::config::PeerAddress| Peer {
-        seat: p.seat,
-        address: p.address.clone(),
-    };
-    Ok(cluster::Config {
-        seat: section.seat(),
-        listen: section.listen,
-        advertise: section.advertised(),
-        peers: section.peers.iter().map(peer).collect(),
-        auth,
-        shards: section.shards,
-        lost_after: section.lost_after,
-        redis: redis(config),
-        ..cluster::Config::single(data_dir, config.settings())
-    })
-}
-
-fn redis(config: &Config) -> Option<cluster::limit::Address> {
-    config.redis.as_ref().map(|redis| redis.url.clone())
-}
-
-fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {
+async fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {
     let plain = config.c2s.listen.iter().map(|address| (*address, false));
     let direct = config.c2s.listen_tls.iter().map(|address| (*address, true));
-    Ok(plain
-        .chain(direct)
-        .map(|(address, direct)| c2s::bind(address, direct))
-        .collect::<Result<_, _>>()?)
+    let mut listeners = Vec::new();
+    for (address, direct) in plain.chain(direct) {
+        listeners.push(patiently(|| c2s::bind(address, direct)).await?);
+    }
+    Ok(listeners)
+}
+
+/// The listener for other nodes, if there are any.
+async fn bind_links(config: &Config) -> Result<Option<TcpListener>, ListenError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(None);
+    };
+    let bound = patiently(|| c2s::bind(cluster.listen, false)).await?;
+    Ok(Some(bound.into_std()))
+}
+
+/// Opens a listener, and waits a little if its port is taken: after a `kill -9` the system may hold it
+/// for some moments more.
+async fn patiently(
+    mut open: impl FnMut() -> Result<Listener, ListenError>,
+) -> Result<Listener, ListenError> {
+    let deadline = clock::instant() + PORT;
+    let mut said = false;
+    loop {
+        match open() {
+            Err(error) if error.is_taken() && clock::instant() < deadline => {
+                if !std::mem::replace(&mut said, true) {
+                    let seconds = PORT.as_secs();
+                    tracing::warn!(%error, "the node waits up to {seconds} s for its port");
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Where this node listens; the ports may have been chosen by the system.
@@ -288,21 +299,71 @@ impl Addresses {
         }
     }
 
-    /// One line for whoever started us, and a file for programs.
-    fn announce(&self, app: &App) -> io::Result<()> {
-        let partial = app.file("addresses.json.new");
+    /// A file for programs, and one line for whoever started us once clients are welcome.
+    async fn announce(&self, app: &App) -> Result<(), ServeError> {
+        let (file, partial) = (app.file("addresses.json"), app.file("addresses.json.new"));
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        disk::create(&partial)?.write_all(&text)?;
-        std::fs::rename(partial, app.file("addresses.json"))?;
+        disk::create(&partial)
+            .and_then(|mut made| made.write_all(&text))
+            .and_then(|()| std::fs::rename(&partial, &file))
+            .map_err(|error| ServeError::Write(file, error))?;
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
+        tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "listening");
+        let mut said = String::new();
+        while let Err(unready) = app.ready() {
+            let unready = unready.to_string();
+            if unready != said {
+                tracing::info!(reason = %unready, "not ready yet");
+                said = unready;
+            }
+            tokio::time::sleep(POLL).await;
+        }
         // Nobody may be listening, which does not matter to the node.
         drop(writeln!(
             io::stdout(),
             "ready c2s={c2s} c2s_tls={tls} admin={}",
             self.admin
         ));
-        tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "ready");
+        tracing::info!("ready");
         Ok(())
+    }
+}
+
+/// The database, or one that is waited for while the node runs.
+async fn open_storage(config: &Config) -> Result<Storage, StorageError> {
+    let (storage, upgrade) = Storage::open_soon(config.storage.url()).await?;
+    if let Some(upgrade) = upgrade {
+        actix_rt::spawn(await_database(upgrade));
+    }
+    Ok(storage.with_quotas(&config.quotas))
+}
+
+fn announce_certificate(certificates: &Certificates) {
+    let file = certificates.file().display();
+    let current = certificates.current();
+    let verdict = current.verdict();
+    let end = verdict.end.as_deref().unwrap_or("unknown");
+    tracing::info!(certificate = %file, valid_until = end, "certificate");
+    for fault in &verdict.faults {
+        tracing::warn!(certificate = %file, "{fault}");
+    }
+}
+
+/// Waits for a database that did not answer at the start. Accounts that nobody knows by heart wait too.
+async fn await_database(upgrade: Upgrade) {
+    let error = upgrade.error();
+    tracing::error!(%error, "the node starts without its database: logins and archives wait for it");
+    let mut said = error.to_string();
+    loop {
+        tokio::time::sleep(DATABASE).await;
+        let Err(error) = upgrade.attempt().await else {
+            return tracing::info!("the database answers");
+        };
+        // What stays the same is said once (T-74).
+        if error.to_string() != said {
+            said = error.to_string();
+            tracing::error!(%error, "the database still cannot be used");
+        }
     }
 }
 
@@ -317,7 +378,7 @@ async fn refresh(app: Arc<App>, reload: Reload) {
             () = tokio::time::sleep(CERTIFICATE) => {}
         }
         match app.certificates.refresh() {
-            Ok(true) => tracing::info!("the certificate was read again"),
+            Ok(true) => announce_certificate(&app.certificates),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the certificate in use stays"),
         }

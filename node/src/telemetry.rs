@@ -24,11 +24,25 @@ pub fn install(log: &Log) {
     drop(installed);
 }
 
-/// The configured level, with a library held to errors, unless it is asked for by name: it tells its life
-/// story at `info` and warns of every heartbeat to a peer that is down, which our own log says once (T-74).
+/// The modules whose level a bare level sets.
+const OURS: [&str; 3] = ["node", "cluster", "proto"];
+
+/// What the filter of the log is made of.
+///
+/// A bare level is ours alone: libraries tell warnings at the most, so that `debug` shows what this server
+/// does. Whoever names modules decides for all. One library is held to errors, unless it is asked for by
+/// name: it warns of every heartbeat to a peer that is down, which our own log says once (T-74).
 fn directives(level: &str) -> String {
+    let named = level.contains(['=', ',']);
+    let libraries = matches!(level, "info" | "debug" | "trace");
+    let level = match !named && libraries {
+        true => OURS.iter().fold("warn".to_owned(), |all, module| {
+            format!("{all},{module}={level}")
+        }),
+        false => level.to_owned(),
+    };
     match level.contains("openraft") {
-        true => level.to_owned(),
+        true => level,
         false => format!("{level},openraft=error"),
     }
 }
@@ -39,7 +53,13 @@ mod tests {
 
     #[test]
     fn a_level_is_taken_as_it_is_but_for_the_one_library() {
-        assert_eq!(directives("info"), "info,openraft=error");
+        let info = "warn,node=info,cluster=info,proto=info,openraft=error";
+        assert_eq!(directives("info"), info);
+        assert_eq!(directives("error"), "error,openraft=error");
+        assert_eq!(
+            directives("debug,sqlx=info"),
+            "debug,sqlx=info,openraft=error"
+        );
         assert_eq!(directives("warn,openraft=debug"), "warn,openraft=debug");
         assert!(EnvFilter::try_new(directives("info,node::session=debug")).is_ok());
     }

@@ -112,33 +112,6 @@ impl Trail {
     }
 }
 
-/// What one node asks another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Inquiry {
-    /// See [`Trail::called`].
-    Called(String),
-    /// See [`Trail::of`].
-    Of(Vec<String>),
-}
-
-impl Trail {
-    /// Answers another node, or nothing if it makes no sense.
-    pub fn answer(&self, question: &[u8]) -> Vec<u8> {
-        let answer = match serde_json::from_slice(question) {
-            Ok(Inquiry::Called(id)) => {
-                let ids = self.called(&id).iter().map(Mid::to_string).collect();
-                serde_json::to_vec::<Vec<String>>(&ids)
-            }
-            Ok(Inquiry::Of(ids)) => {
-                let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-                serde_json::to_vec(&self.of(&mids))
-            }
-            Err(_) => return Vec::new(),
-        };
-        answer.unwrap_or_default()
-    }
-}
-
 /// Never 0, which stands for none. The same in all processes of one build.
 fn digest(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -161,10 +134,8 @@ mod tests {
         assert_eq!(trail.called("m2"), []);
         let steps: Vec<Step> = trail.of(&[one]).iter().map(|mark| mark.step).collect();
         assert_eq!(steps, [Step::Accepted, Step::Committed]);
-        let question = serde_json::to_vec(&Inquiry::Of(vec![two.to_string()])).unwrap();
-        let answer: Vec<Mark> = serde_json::from_slice(&trail.answer(&question)).unwrap();
-        assert_eq!((answer[0].node, answer[0].at_ms), (2, 7));
-        assert!(trail.answer(b"nonsense").is_empty());
+        let mark = &trail.of(&[two])[0];
+        assert_eq!((mark.node, mark.at_ms), (2, 7));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What operators see of this node, and may order: the admin interface's side of [`App`].
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
+use cluster::id::Owner;
 use cluster::session::{Command, EndReason, Outcome, SessionView};
 use cluster::{Cluster, Mid};
 use futures_util::FutureExt;
@@ -11,12 +13,14 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
 use crate::admin::limits::{Change, LimitsReport};
-use crate::admin::report::ClusterReport;
+use crate::admin::report::{ClusterReport, Seats};
 use crate::admin::token;
 use crate::app::App;
 use crate::clock;
+use crate::inquiry::{self, ClientOf, Inquiry};
 use crate::router::Edge;
-use crate::trace::{Inquiry, Mark};
+use crate::session::Directory;
+use crate::trace::Mark;
 
 impl Node for App {
     fn token_file(&self) -> PathBuf {
@@ -35,7 +39,12 @@ impl Node for App {
         serde_json::to_value(ClusterReport::from(self.cluster.status())).unwrap_or_default()
     }
 
-    fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport> {
+    fn sessions(
+        &self,
+        of: Option<&BareJid>,
+        after: &str,
+        max: usize,
+    ) -> BoxFuture<'static, Vec<SessionReport>> {
         let views = match of {
             Some(account) => self.cluster.read(account, |shard| shard.sessions(account)),
             None => {
@@ -46,10 +55,9 @@ impl Node for App {
                 all.into_iter().flatten().collect()
             }
         };
-        page(views.into_iter(), after, max)
-            .into_iter()
-            .map(report)
-            .collect()
+        let page = page(views.into_iter(), after, max);
+        let (cluster, directory) = (self.cluster.clone(), self.directory.clone());
+        async move { reports(&cluster, &directory, page).await }.boxed()
     }
 
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {
@@ -115,14 +123,11 @@ impl Node for App {
 
 /// What all nodes saw of the message with this archive id, or of those that their senders called so.
 async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
-    let mids: Vec<Mid> = match id.parse() {
-        Ok(mid) => vec![mid],
-        Err(_) => {
-            let told: Vec<String> = ask(cluster, &Inquiry::Called(id.clone())).await;
-            let told = told.iter().filter_map(|id| id.parse().ok());
-            edge.trail.called(&id).into_iter().chain(told).collect()
-        }
-    };
+    // A sender's own id may look like one of ours.
+    let told: Vec<String> = ask(cluster, &Inquiry::Called(id.clone())).await;
+    let told = told.iter().filter_map(|id| id.parse().ok());
+    let called = edge.trail.called(&id).into_iter().chain(told);
+    let mids: Vec<Mid> = id.parse().ok().into_iter().chain(called).collect();
     let ids = mids.iter().map(Mid::to_string).collect();
     let mut marks: Vec<Mark> = ask(cluster, &Inquiry::Of(ids)).await;
     marks.extend(edge.trail.of(&mids));
@@ -148,7 +153,29 @@ fn page(views: impl Iterator<Item = SessionView>, after: &str, max: usize) -> Ve
     views
 }
 
-fn report(view: SessionView) -> SessionReport {
+/// Sessions with what only the nodes of their connections know.
+async fn reports(
+    cluster: &Cluster,
+    directory: &Directory,
+    views: Vec<SessionView>,
+) -> Vec<SessionReport> {
+    let owners: Vec<Owner> = views.iter().filter_map(|view| view.owner).collect();
+    let mut known = inquiry::clients(directory, |conn| Some(cluster.owner(conn)), &owners);
+    let elsewhere = |owner: &Owner| owner.node != cluster.node();
+    let asked: Vec<Owner> = owners.into_iter().filter(elsewhere).collect();
+    if !asked.is_empty() {
+        known.extend(ask::<ClientOf>(cluster, &Inquiry::Clients(asked)).await);
+    }
+    let known: HashMap<Owner, ClientOf> = known.into_iter().map(|c| (c.owner, c)).collect();
+    let seats = Seats::of(&cluster.status().nodes);
+    let all = views.into_iter().map(|view| {
+        let client = view.owner.and_then(|owner| known.get(&owner));
+        report(view, client, &seats)
+    });
+    all.collect()
+}
+
+fn report(view: SessionView, client: Option<&ClientOf>, seats: &Seats) -> SessionReport {
     let state = match view.owner {
         Some(_) => SessionState::Connected,
         None => SessionState::Hibernated,
@@ -156,7 +183,9 @@ fn report(view: SessionView) -> SessionReport {
     SessionReport {
         jid: view.jid.to_string(),
         state,
-        node: view.owner.map(|owner| owner.node.to_string()),
+        node: view.owner.map(|owner| seats.name(owner.node)),
+        address: client.map(|client| client.address.to_string()),
+        since: client.and_then(|client| clock::text(client.since)),
         epoch: view.epoch,
         resumable: view.resumable,
         queue: view.queue,

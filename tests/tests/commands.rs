@@ -236,7 +236,11 @@ async fn accounts_are_made_listed_and_removed() {
             .status
             .success()
     );
-    assert!(user(&["remove", "bob@localhost"]).status.success());
+    let unsure = user(&["remove", "bob@localhost"]);
+    assert!(!unsure.status.success(), "the answer was not its address");
+    let list = String::from_utf8(user(&["list"]).stdout).unwrap();
+    assert!(list.contains("bob@localhost"));
+    assert!(user(&["remove", "bob@localhost", "--yes"]).status.success());
     assert!(!user(&["remove", "bob@localhost"]).status.success());
     assert!(
         !user(&["add", "alice@localhost", "--password-stdin"])

@@ -5,13 +5,14 @@ use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::time::Duration;
 
+use cluster::config::Peer;
 use cluster::limit::Address;
 use cluster::limit::store::Store;
-use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
+use cluster::link::tls::{AuthError, Tls};
 
 use super::token::{self, Token};
-use crate::config::{Cluster, Config, StorageUrl};
+use crate::config::{Config, StorageUrl};
+use crate::preflight;
 use crate::storage::Storage;
 
 /// How long another machine may take to answer.
@@ -58,15 +59,13 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
     findings.extend(listeners(config));
-    if let Some(certificate) = &config.tls.certificate {
-        findings.extend(self::certificate(certificate, config.domains()));
-    }
+    findings.extend(certificate(config));
     findings.push(storage(config.storage.url()).await);
     if let Some(redis) = &config.redis {
         findings.push(self::redis(&redis.url).await);
     }
-    if let Some(cluster) = &config.cluster {
-        findings.extend(peers(cluster).await);
+    if config.cluster.is_some() {
+        findings.extend(cluster(config).await);
     }
     let mut works = true;
     for Finding { weight, text } in findings {
@@ -103,20 +102,7 @@ fn writable(key: &str, dir: &Path) -> Finding {
 
 /// Whether a node could listen where it is to. One that runs does already.
 fn listeners(config: &Config) -> Vec<Finding> {
-    let c2s = &config.c2s;
-    let plain = c2s.listen.iter().map(|address| ("c2s.listen", *address));
-    let tls = c2s
-        .listen_tls
-        .iter()
-        .map(|address| ("c2s.listen_tls", *address));
-    let cluster = config
-        .cluster
-        .iter()
-        .map(|cluster| ("cluster.listen", cluster.listen));
-    let all = plain
-        .chain(tls)
-        .chain([("admin.listen", config.admin.listen)])
-        .chain(cluster);
+    let all = config.listeners();
     let tried = all.filter_map(|(key, address)| {
         let error = std::net::TcpListener::bind(address).err()?;
         let weight = match error.kind() {
@@ -149,64 +135,37 @@ fn domains(config: &Config) -> Vec<Finding> {
     config.domains().iter().map(look_up).collect()
 }
 
-fn certificate(path: &Path, domains: &[String]) -> Vec<Finding> {
-    let shown = path.display();
-    // A file that cannot be opened has been reported already.
-    let Ok(text) = std::fs::read(path) else {
+/// The certificate as the start would take it. Without a configured one there is nothing to foretell.
+fn certificate(config: &Config) -> Vec<Finding> {
+    let Some(file) = &config.tls.certificate else {
         return Vec::new();
     };
-    let Some(Ok(leaf)) = Pem::iter_from_buffer(&text).next() else {
-        return vec![finding(
-            Weight::Bad,
-            format!("{shown} holds no certificate in PEM form"),
-        )];
+    let certificates = match preflight::certificates(config) {
+        Ok(certificates) => certificates,
+        Err(error) => return vec![finding(Weight::Bad, error.to_string())],
     };
-    let Ok(leaf) = leaf.parse_x509() else {
-        return vec![finding(
-            Weight::Bad,
-            format!("{shown} does not begin with a certificate"),
-        )];
-    };
-    let mut findings = Vec::new();
-    if !leaf.validity().is_valid() {
-        findings.push(finding(
-            Weight::Bad,
-            format!("{shown} is not valid now: {}", leaf.validity().not_after),
-        ));
+    let (file, current) = (file.display(), certificates.current());
+    let verdict = current.verdict();
+    let end = verdict.end.as_deref().unwrap_or("unknown");
+    let mut findings = vec![finding(
+        Weight::Good,
+        format!("{file} fits its key and is valid until {end}"),
+    )];
+    if let Some(fault) = verdict.fatal() {
+        findings = vec![finding(Weight::Bad, format!("{file}: {fault}"))];
     }
-    let names = leaf.subject_alternative_name().ok().flatten();
-    let names: Vec<&str> = names
+    let rest = verdict
+        .faults
         .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| {
-            if let GeneralName::DNSName(name) = name {
-                Some(*name)
-            } else {
-                None
-            }
-        })
-        .collect();
-    for domain in domains {
-        findings.push(if names.iter().any(|name| covers(name, domain)) {
-            finding(Weight::Good, format!("{shown} names {domain}"))
-        } else {
-            finding(
-                Weight::Bad,
-                format!("{shown} does not name {domain}: clients will refuse it"),
-            )
-        });
-    }
+        .filter(|f| Some(*f) != verdict.fatal());
+    findings.extend(rest.map(|fault| {
+        let weight = match fault.is_fatal() {
+            true => Weight::Bad,
+            false => Weight::Notice,
+        };
+        finding(weight, format!("{file}: {fault}"))
+    }));
     findings
-}
-
-/// Whether a certificate's name stands for the domain; a star is one whole label (RFC 6125 §6.4.3).
-fn covers(name: &str, domain: &str) -> bool {
-    let wild = || {
-        name.strip_prefix("*.")
-            .zip(domain.split_once('.').map(|(_, parent)| parent))
-    };
-    name.eq_ignore_ascii_case(domain)
-        || wild().is_some_and(|(name, parent)| name.eq_ignore_ascii_case(parent))
 }
 
 async fn storage(url: &StorageUrl) -> Finding {
@@ -244,31 +203,52 @@ async fn redis(address: &Address) -> Finding {
     }
 }
 
-/// Other nodes may well be down: each is a notice, not a fault.
-async fn peers(cluster: &Cluster) -> Vec<Finding> {
+/// The cluster as the start would take it, and whether the others would take us.
+async fn cluster(config: &Config) -> Vec<Finding> {
+    let checked = preflight::cluster(config).map_err(|error| error.to_string());
+    let tls = checked.and_then(|cluster| {
+        let tls = Tls::new(&cluster.auth).map_err(|error| format!("cluster: {error}"))?;
+        Ok((cluster, tls))
+    });
+    let (cluster, tls) = match tls {
+        Ok(works) => works,
+        Err(error) => return vec![finding(Weight::Bad, error)],
+    };
     let mut findings = Vec::new();
-    for peer in cluster
-        .peers
-        .iter()
-        .filter(|peer| peer.seat != cluster.seat())
-    {
-        let connect = tokio::net::TcpStream::connect(&peer.address);
-        findings.push(match tokio::time::timeout(PATIENCE, connect).await {
-            Ok(Ok(_)) => finding(
-                Weight::Good,
-                format!("node {} listens at {}", peer.seat, peer.address),
-            ),
-            Ok(Err(error)) => finding(
-                Weight::Notice,
-                format!("node {} at {}: {error}", peer.seat, peer.address),
-            ),
-            Err(_) => finding(
-                Weight::Notice,
-                format!("node {} at {}: no answer", peer.seat, peer.address),
-            ),
-        });
+    for peer in cluster.peers.iter().filter(|p| p.seat != cluster.seat) {
+        findings.push(self::peer(&tls, peer).await);
     }
     findings
+}
+
+/// Other nodes may well be down, which is no fault; that one of them refuses us is.
+async fn peer(tls: &Tls, peer: &Peer) -> Finding {
+    let named = format!("node {} at {}", peer.seat, peer.address);
+    let greet = async {
+        let socket = tokio::net::TcpStream::connect(&peer.address).await?;
+        tls.connect(socket, &peer.address).await
+    };
+    match tokio::time::timeout(PATIENCE, greet).await {
+        Ok(Ok(_)) => finding(Weight::Good, format!("{named} knows us")),
+        Ok(Err(AuthError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            finding(Weight::Notice, format!("{named} is down"))
+        }
+        Ok(Err(AuthError::Io(error))) if hangs_up(error.kind()) => finding(
+            Weight::Bad,
+            format!(
+                "{named} refuses us: is its cluster secret the same, and are its certificates?"
+            ),
+        ),
+        Ok(Err(AuthError::Io(error))) => finding(Weight::Notice, format!("{named}: {error}")),
+        Ok(Err(error)) => finding(Weight::Bad, format!("{named}: {error}")),
+        Err(_) => finding(Weight::Notice, format!("{named} does not answer")),
+    }
+}
+
+/// How a node that does not know us shows it: it says nothing and closes (T-67).
+fn hangs_up(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 #[cfg(test)]
@@ -327,23 +307,66 @@ mod tests {
         assert_eq!(self::token(&file).unwrap().weight, Weight::Bad);
     }
 
-    #[test]
-    fn a_certificate_has_to_name_each_domain() {
+    #[tokio::test]
+    async fn a_certificate_that_the_start_would_refuse_or_clients_would_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.pem");
-        let made = rcgen::generate_simple_self_signed(vec![
-            "a.example".to_owned(),
-            "*.b.example".to_owned(),
-        ])
-        .unwrap();
-        std::fs::write(&path, made.cert.pem()).unwrap();
-        let domains = ["a.example", "x.b.example", "b.example"].map(str::to_owned);
-        let weights: Vec<_> = certificate(&path, &domains)
-            .iter()
-            .map(|found| found.weight)
-            .collect();
-        assert_eq!(weights, [Weight::Good, Weight::Good, Weight::Bad]);
-        std::fs::write(&path, "nonsense").unwrap();
-        assert_eq!(certificate(&path, &domains).len(), 1);
+        let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (own, other) = (made("localhost"), made("localhost"));
+        let sets = [
+            format!("tls.certificate={}", certificate.display()),
+            format!("tls.key={}", key.display()),
+        ];
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let elsewhere = made("elsewhere.example");
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
+        for (leaf, secret, expect) in [
+            (own.cert.pem(), own.signing_key.serialize_pem(), "ok  "),
+            (
+                own.cert.pem(),
+                other.signing_key.serialize_pem(),
+                "BAD   cannot use",
+            ),
+            (own.cert.pem(), encrypted.to_owned(), "the key is encrypted"),
+            (
+                elsewhere.cert.pem(),
+                elsewhere.signing_key.serialize_pem(),
+                "does not name localhost",
+            ),
+            (
+                "nonsense".to_owned(),
+                own.signing_key.serialize_pem(),
+                "BAD   cannot read",
+            ),
+        ] {
+            std::fs::write(&certificate, leaf).unwrap();
+            std::fs::write(&key, secret).unwrap();
+            let (works, out) = check(&sets).await;
+            assert_eq!(works, expect == "ok  ", "{out}");
+            assert!(out.contains(expect), "{out} lacks {expect}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_the_start_would_refuse_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, "short").unwrap();
+        let sets = [
+            "cluster.node_id=1".to_owned(),
+            "cluster.listen=127.0.0.1:0".to_owned(),
+            "cluster.peers=['1@127.0.0.1:1', '2@127.0.0.1:2']".to_owned(),
+            format!("cluster.secret_file={}", secret.display()),
+        ];
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let (works, out) = check(&sets).await;
+        assert!(!works && out.contains("BAD   cluster: "), "{out}");
+        assert!(
+            out.contains("note  `cluster.peers` names two nodes"),
+            "{out}"
+        );
+        std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+        let (works, out) = check(&sets).await;
+        assert!(works, "{out}");
     }
 }

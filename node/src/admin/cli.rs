@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use proto::Jid;
@@ -15,7 +16,7 @@ use super::client::{self, Client, ClientError, Question};
 use super::limits::LimitsCommand;
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
-use crate::demo::{self, DemoError, DemoOptions};
+use crate::demo::{self, DemoError, DemoOptions, Interrupted};
 
 /// The XMPP server that does not lose your session
 #[derive(Debug, Parser)]
@@ -71,6 +72,21 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+impl Command {
+    /// What was typed about the configuration although the command reads none. A variable of the
+    /// environment is for all commands, and is no mistake.
+    fn ignored(&self, source: &Source) -> Option<&'static str> {
+        if !matches!(self, Self::Demo(_) | Self::Completions { .. }) {
+            return None;
+        }
+        let everywhere = std::env::var_os("HOLDFAST_CONFIG").map(PathBuf::from);
+        match source.config.is_some() && source.config != everywhere {
+            true => Some("--config"),
+            false => (!source.set.is_empty()).then_some("--set"),
+        }
+    }
 }
 
 /// Which running node is asked, and how.
@@ -140,6 +156,8 @@ enum Failure {
     Demo(#[from] DemoError),
     #[error("messages were lost, duplicated or reordered")]
     Broken,
+    #[error("interrupted")]
+    Interrupted(Interrupted),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("{0:?} is not an address")]
@@ -151,6 +169,12 @@ enum Failure {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let Cli { source, command } = Cli::parse();
+    if let Some(unused) = command.ignored(&source) {
+        let why = format!("{unused} means nothing to this command, which reads no configuration");
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, why)
+            .exit();
+    }
     match run(&source, command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
@@ -159,6 +183,7 @@ pub fn main() -> ExitCode {
         {
             ExitCode::SUCCESS
         }
+        Err(Failure::Interrupted(interrupted)) => ExitCode::from(interrupted.exit_code()),
         Err(error) => {
             // There is nowhere left to tell that standard error is closed.
             drop(writeln!(io::stderr(), "holdfast: {error}"));
@@ -174,10 +199,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let reload = Box::new(move || load(&again));
             Ok(crate::serve::run(load(source)?, reload)?)
         }
-        Command::Demo(options) => match demo::run(&options)?.is_clean() {
-            true => Ok(()),
-            false => Err(Failure::Broken),
-        },
+        Command::Demo(options) => demonstrate(&options),
         Command::Check => {
             let config = load(source)?;
             let works = runtime()?.block_on(check::run(&config, &mut io::stdout()))?;
@@ -206,6 +228,20 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "holdfast", &mut script);
             Ok(io::stdout().write_all(&script)?)
         }
+    }
+}
+
+/// Runs the demo and shows its result. One that was cut short ends with the code that shells expect.
+fn demonstrate(options: &DemoOptions) -> Result<(), Failure> {
+    let ending = demo::run(options)?;
+    let shown = io::stdout().write_all(ending.text(options.json)?.as_bytes());
+    if shown.is_err() && ending.interrupted.is_none() {
+        return Err(Failure::Interrupted(Interrupted::CLOSED));
+    }
+    match (ending.is_clean(), ending.interrupted) {
+        (false, _) => Err(Failure::Broken),
+        (true, Some(interrupted)) => Err(Failure::Interrupted(interrupted)),
+        (true, None) => Ok(()),
     }
 }
 
@@ -270,7 +306,7 @@ mod tests {
             "holdfast check --config x.toml",
             "holdfast user add a@x --password-stdin",
             "holdfast user passwd a@x",
-            "holdfast user remove a@x --config x.toml",
+            "holdfast user remove a@x --yes --config x.toml",
             "holdfast user disable a@x",
             "holdfast user enable a@x",
             "holdfast user list",

@@ -55,7 +55,12 @@ pub trait Node: Send + Sync + 'static {
     /// Nodes and shards, as this node sees them.
     fn cluster(&self) -> serde_json::Value;
     /// Up to `max` sessions, by address, behind `after`: of one account, or of all.
-    fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport>;
+    fn sessions(
+        &self,
+        of: Option<&BareJid>,
+        after: &str,
+        max: usize,
+    ) -> BoxFuture<'static, Vec<SessionReport>>;
     /// Ends a session. `false` if there is none.
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>>;
     /// An account's sessions and limits.
@@ -82,8 +87,12 @@ pub struct SessionReport {
     pub jid: String,
     /// Whether a connection acts for it.
     pub state: SessionState,
-    /// The node of that connection.
+    /// The seat of the node with that connection; the node's id if it has lost its seat.
     pub node: Option<String>,
+    /// Where the client is; unknown if its node does not answer.
+    pub address: Option<String>,
+    /// Since when this connection acts for it, as RFC 3339 writes times.
+    pub since: Option<String>,
     /// How often it changed hands.
     pub epoch: u64,
     /// Whether it may be resumed.
@@ -274,7 +283,7 @@ async fn sessions<N: Node>(
     let account = address.as_ref().map(Jid::bare);
     let max = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
     // One more than fits says whether there are more.
-    let mut sessions = node.sessions(account.as_ref(), &which.after, max + 1);
+    let mut sessions = node.sessions(account.as_ref(), &which.after, max + 1).await;
     if let Some(full) = address.filter(|address| !address.is_bare()) {
         sessions.retain(|session| session.jid == full.as_str());
     }
@@ -325,11 +334,17 @@ pub(super) mod tests {
             serde_json::json!({ "nodes": [{ "seat": 1, "up": true }], "shards": [] })
         }
 
-        fn sessions(&self, of: Option<&BareJid>, after: &str, max: usize) -> Vec<SessionReport> {
+        fn sessions(
+            &self,
+            of: Option<&BareJid>,
+            after: &str,
+            max: usize,
+        ) -> BoxFuture<'static, Vec<SessionReport>> {
             let all = ["a@x/1", "a@x/2", "b@x/1"].into_iter();
             let behind =
                 all.filter(|jid| *jid > after && of.is_none_or(|of| jid.starts_with(of.as_str())));
-            behind.take(max).map(report).collect()
+            let page = behind.take(max).map(report).collect();
+            Box::pin(std::future::ready(page))
         }
 
         fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {
@@ -370,6 +385,8 @@ pub(super) mod tests {
             jid: jid.to_owned(),
             state: SessionState::Hibernated,
             node: None,
+            address: None,
+            since: None,
             epoch: 3,
             resumable: true,
             queue: 2,

@@ -64,12 +64,31 @@ pub struct ShardReport {
     pub pending: usize,
 }
 
-impl From<Status> for ClusterReport {
-    fn from(Status { nodes, shards }: Status) -> Self {
+/// Which nodes fill which seats.
+#[derive(Clone, Debug, Default)]
+pub struct Seats(BTreeMap<NodeId, u64>);
+
+impl Seats {
+    /// As far as they are known.
+    pub fn of(nodes: &[NodeStatus]) -> Self {
         let known = nodes
             .iter()
             .filter_map(|status| Some((status.node?, status.seat)));
-        let seats: BTreeMap<NodeId, u64> = known.collect();
+        Self(known.collect())
+    }
+
+    /// A node as people know it: by its seat, or by its id if it has none.
+    pub fn name(&self, node: NodeId) -> String {
+        match self.0.get(&node) {
+            Some(seat) => seat.to_string(),
+            None => node.to_string(),
+        }
+    }
+}
+
+impl From<Status> for ClusterReport {
+    fn from(Status { nodes, shards }: Status) -> Self {
+        let seats = Seats::of(&nodes);
         let up = nodes.iter().filter(|status| status.up);
         let up: BTreeSet<NodeId> = up.filter_map(|status| status.node).collect();
         let majority = shards.iter().all(|shard| is_within_reach(shard, &up));
@@ -107,16 +126,15 @@ fn node(status: NodeStatus, shards: &[ShardStatus]) -> NodeReport {
     }
 }
 
-fn shard(status: ShardStatus, seats: &BTreeMap<NodeId, u64>) -> ShardReport {
-    let name = |node: &NodeId| match seats.get(node) {
-        Some(seat) => seat.to_string(),
-        None => node.to_string(),
-    };
-    let mut voters: Vec<String> = status.voters.iter().map(name).collect();
+fn shard(status: ShardStatus, seats: &Seats) -> ShardReport {
+    let voters = status.voters.iter().map(|node| seats.name(*node));
+    let mut voters: Vec<String> = voters.collect();
     voters.sort();
     ShardReport {
         shard: status.shard.0,
-        leader: status.leader.and_then(|leader| seats.get(&leader).copied()),
+        leader: status
+            .leader
+            .and_then(|leader| seats.0.get(&leader).copied()),
         term: status.term,
         last_log: status.last_log,
         committed: status.committed,

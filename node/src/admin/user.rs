@@ -40,6 +40,9 @@ pub enum UserCommand {
     Remove {
         /// The account
         jid: String,
+        /// Do not ask first
+        #[arg(long)]
+        yes: bool,
     },
     /// Lock an account: nobody can log in, and its sessions end; nothing of it is lost
     Disable {
@@ -94,6 +97,9 @@ pub enum UserError {
     /// There is no such account.
     #[error("there is no account {0}")]
     Missing(BareJid),
+    /// Nobody has said that it is meant.
+    #[error("{0} stays: its address was not typed; --yes removes it without a question")]
+    NotConfirmed(BareJid),
     /// The password cannot be one.
     #[error(transparent)]
     Password(#[from] Rejected),
@@ -172,8 +178,11 @@ async fn carry_out(
             }
             writeln!(out, "{jid} has a new password.").map_err(UserError::Output)
         }
-        UserCommand::Remove { jid } => {
+        UserCommand::Remove { jid, yes } => {
             let jid = account(&jid)?;
+            if !yes {
+                confirm_removal(storage, &jid).await?;
+            }
             if !storage.remove_account(&jid).await? {
                 return Err(UserError::Missing(jid));
             }
@@ -198,6 +207,25 @@ async fn set_disabled(
     }
     let state = if disabled { "disabled" } else { "enabled" };
     writeln!(out, "{jid} is {state}.").map_err(UserError::Output)
+}
+
+/// Has whoever removes an account type its address: nothing brings an archive back.
+async fn confirm_removal(storage: &Storage, jid: &BareJid) -> Result<(), UserError> {
+    let (local, domain) = (jid.local().unwrap_or_default(), jid.domain());
+    if storage.account_keys(local, domain).await?.is_none() {
+        return Err(UserError::Missing(jid.clone()));
+    }
+    let question = format!(
+        "This removes {jid} with its roster and its archive, for ever. Type the address to go on: "
+    );
+    write!(io::stderr(), "{question}").map_err(UserError::Output)?;
+    let mut line = String::new();
+    let read = io::Read::take(io::stdin().lock(), LONGEST).read_line(&mut line);
+    read.map_err(UserError::Prompt)?;
+    match BareJid::new(line.trim()).is_ok_and(|typed| typed == *jid) {
+        true => Ok(()),
+        false => Err(UserError::NotConfirmed(jid.clone())),
+    }
 }
 
 /// The address of an account.
@@ -349,6 +377,7 @@ mod tests {
         let storage = storage().await;
         let remove = |jid: &str| UserCommand::Remove {
             jid: jid.to_owned(),
+            yes: true,
         };
         assert!(run_on(&storage, remove("alice@example.org")).await.is_ok());
         let again = run_on(&storage, remove("alice@example.org")).await;

@@ -147,6 +147,14 @@ impl Cluster {
         if self.discovery.is_none() && !self.peers.iter().any(|peer| peer.seat == seat) {
             return Err(Rule::NotAPeer(seat).broken("cluster.peers"));
         }
+        let own = self.peers.iter().find(|peer| peer.seat == seat);
+        if let (Some(advertised), Some(own)) = (&self.advertise, own)
+            && *advertised != own.address
+        {
+            let (advertised, listed) = (advertised.clone(), own.address.clone());
+            let rule = Rule::AdvertisedElsewhere { advertised, listed };
+            return Err(rule.broken("cluster.advertise"));
+        }
         let certificates = [&self.ca, &self.certificate, &self.key];
         let complete = certificates.iter().all(|file| file.is_some());
         let none = certificates.iter().all(|file| file.is_none());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Where a value was given.
@@ -72,6 +73,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A variable of the environment that looks like ours and names no key.
+    #[error(transparent)]
+    Variable(UnknownVariable),
     /// A `--set` without `=` or without a key.
     #[error("--set {0:?} is not of the form section.key=value")]
     Set(String),
@@ -83,6 +87,16 @@ pub enum ConfigError {
         /// What is asked for.
         rule: Rule,
     },
+}
+
+/// See [`ConfigError::Variable`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the environment variable {name} names no key{}", suggestion(nearest.as_deref()))]
+pub struct UnknownVariable {
+    /// The variable.
+    pub name: String,
+    /// The variable of a key that is spelt nearly like it.
+    pub nearest: Option<String>,
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
@@ -106,6 +120,9 @@ pub enum Rule {
     /// Nobody could log in.
     #[error("at least one mechanism is needed")]
     NoMechanism,
+    /// Promised and not there yet.
+    #[error("is not there yet: accounts are made with `holdfast user add` or `import`")]
+    NoRegistration,
     /// Nobody could connect.
     #[error("at least one address is needed in `listen` or `listen_tls`")]
     NoListener,
@@ -138,6 +155,17 @@ pub enum Rule {
     /// Nobody to form a cluster with.
     #[error("give `peers` (`[\"1@host:port\", …]`) or `discovery`")]
     NoPeers,
+    /// The others would look for this node elsewhere.
+    #[error("{advertised} is not this node's address in `peers`, {listed}")]
+    AdvertisedElsewhere {
+        /// `advertise`.
+        advertised: String,
+        /// In `peers`.
+        listed: String,
+    },
+    /// Two listeners cannot share a port.
+    #[error("{0} is listened on twice")]
+    PortTwice(SocketAddr),
     /// Two peers with one number.
     #[error("the peer {0} appears twice")]
     PeerTwice(u64),
@@ -174,6 +202,11 @@ pub enum Problem {
         /// Why not.
         reason: io::ErrorKind,
     },
+    /// A majority of two is both.
+    #[error(
+        "`cluster.peers` names two nodes: neither goes on without the other, so that three are safer and one is as safe"
+    )]
+    TwoSeats,
     /// Worth knowing, not wrong.
     #[error(
         "`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside"
@@ -186,7 +219,7 @@ impl Problem {
     pub fn is_serious(&self) -> bool {
         match self {
             Self::NoCertificate | Self::Unreadable { .. } => true,
-            Self::NoRedis => false,
+            Self::NoRedis | Self::TwoSeats => false,
         }
     }
 }

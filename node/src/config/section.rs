@@ -116,6 +116,9 @@ impl Auth {
         if self.mechanisms.is_empty() {
             return Err(Rule::NoMechanism.broken("auth.mechanisms"));
         }
+        if self.registration {
+            return Err(Rule::NoRegistration.broken("auth.registration"));
+        }
         Ok(())
     }
 }

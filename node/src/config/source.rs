@@ -8,10 +8,12 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, Origin, UnknownVariable};
 use super::keys::{self, Known};
 
 const PREFIX: &str = "HOLDFAST_";
+/// Variables of ours that are no keys.
+const NOT_KEYS: &[&str] = &["HOLDFAST_CONFIG"];
 
 /// The values given so far.
 #[derive(Default)]
@@ -67,8 +69,9 @@ impl Layers {
 
     /// Takes `HOLDFAST_SECTION__KEY` and `HOLDFAST_KEY` in.
     ///
-    /// Names with one underscore that are no keys are not ours: orchestrators make up
-    /// `HOLDFAST_SERVICE_HOST` and the like for a service of that name.
+    /// Variables that orchestrators make up for a service of our name, such as `HOLDFAST_SERVICE_HOST`, are
+    /// not ours, nor is what the command line reads by itself. Every other unknown name is refused, as an
+    /// unknown key is.
     pub(super) fn add_env(
         &mut self,
         env: impl IntoIterator<Item = (String, String)>,
@@ -87,7 +90,8 @@ impl Layers {
                     section: None,
                     key: &rest,
                 },
-                None => continue,
+                None if is_made_up(&rest) || NOT_KEYS.contains(&name.as_str()) => continue,
+                None => return Err(ConfigError::Variable(variable(&name, &rest))),
             };
             self.insert_text(path, &value, Origin::Variable(name.clone()))?;
         }
@@ -223,6 +227,43 @@ fn prefixed(section: &str, error: ConfigError) -> ConfigError {
             nearest,
         },
         other => other,
+    }
+}
+
+/// Whether Kubernetes makes such a variable for a Service (its name, upper case, in front of these).
+fn is_made_up(rest: &str) -> bool {
+    let is_port = |tail: &str| {
+        let mut parts = tail.split('_');
+        let number = parts.next().is_some_and(|n| n.parse::<u16>().is_ok());
+        let protocol = matches!(parts.next(), Some("tcp" | "udp" | "sctp"));
+        number && protocol && matches!(parts.next(), None | Some("addr" | "port" | "proto"))
+    };
+    let ends = |end: &str| rest == end || rest.ends_with(&format!("_{end}"));
+    let service = ends("service_host") || ends("service_port") || rest.contains("service_port_");
+    let port = rest
+        .strip_prefix("port_")
+        .or(rest.split_once("_port_").map(|(_, tail)| tail));
+    service || ends("port") || port.is_some_and(is_port)
+}
+
+/// A variable that names no key, with the one that was meant: one underscore is easily lost.
+fn variable(name: &str, rest: &str) -> UnknownVariable {
+    let keys = keys::SECTIONS.iter().flat_map(|(section, keys)| {
+        let section = section.to_ascii_uppercase();
+        keys.iter().map(move |key| {
+            let known = format!("{PREFIX}{section}__{}", key.to_ascii_uppercase());
+            (
+                strsim::jaro_winkler(rest, &format!("{}_{key}", section.to_ascii_lowercase())),
+                known,
+            )
+        })
+    });
+    let nearest = keys.max_by(|one, other| one.0.total_cmp(&other.0));
+    UnknownVariable {
+        name: name.to_owned(),
+        nearest: nearest
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .map(|(_, known)| known),
     }
 }
 

@@ -24,6 +24,16 @@ pub enum StorageUrl {
     Postgres(Secret),
 }
 
+impl StorageUrl {
+    /// The engine's name.
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+}
+
 impl Storage {
     /// A configuration with this database, for programs and tests that load no file.
     pub fn at(url: StorageUrl) -> Self {

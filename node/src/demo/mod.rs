@@ -8,14 +8,14 @@
 pub mod balancer;
 pub mod client;
 pub mod conversation;
+mod interrupt;
 pub mod nodes;
 mod options;
 pub mod progress;
 pub mod session;
 pub mod tally;
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,8 @@ use crate::storage::{AccountKeys, Storage, StorageError};
 use balancer::Balancer;
 use client::Credentials;
 use conversation::{Phase, Talk};
+pub use interrupt::Interrupted;
+use interrupt::Interrupts;
 use nodes::{DOMAIN, NodeError, Nodes};
 use progress::Progress;
 use session::SessionError;
@@ -84,8 +86,35 @@ pub enum DemoError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Runs the demo, prints its result and returns it. [`Report::is_clean`] says whether all is well.
-pub fn run(options: &DemoOptions) -> Result<Report, DemoError> {
+/// How a demo went.
+#[derive(Debug)]
+pub struct Ending {
+    /// What became of the messages; nothing if it was stopped before that was known.
+    pub report: Option<Report>,
+    /// It was cut short.
+    pub interrupted: Option<Interrupted>,
+}
+
+impl Ending {
+    /// No message was lost, duplicated or reordered.
+    pub fn is_clean(&self) -> bool {
+        self.report.as_ref().is_none_or(Report::is_clean)
+    }
+
+    /// What is shown at the end.
+    pub fn text(&self, json: bool) -> io::Result<String> {
+        let Some(report) = &self.report else {
+            return Ok(String::new());
+        };
+        Ok(match json {
+            true => serde_json::to_string(report).map_err(io::Error::other)? + "\n",
+            false => format!("\n{report}"),
+        })
+    }
+}
+
+/// Runs the demo. Whatever ends it, its nodes are gone afterwards, and so are their files if all is well.
+pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
     options.check()?;
     let dir = tempfile::Builder::new()
         .prefix("holdfast-demo-")
@@ -93,38 +122,86 @@ pub fn run(options: &DemoOptions) -> Result<Report, DemoError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(play(options, dir.path()));
-    let clean = result.as_ref().is_ok_and(Report::is_clean);
+    let result = runtime.block_on(async {
+        let mut nodes = Nodes::prepare(
+            dir.path(),
+            &std::env::current_exe()?,
+            options.nodes,
+            CONFIGURATION,
+        )?;
+        let played = play(options, &mut nodes).await;
+        nodes.stop().await;
+        played
+    });
+    let clean = result.as_ref().is_ok_and(Ending::is_clean);
     if options.keep || !clean {
-        eprintln!(
+        let kept = dir.keep();
+        // There is nowhere left to tell it if standard error is closed.
+        drop(writeln!(
+            io::stderr(),
             "Configurations and logs are kept in {}",
-            dir.keep().display()
-        );
+            kept.display()
+        ));
     }
-    let report = result?;
-    match options.json {
-        true => println!(
-            "{}",
-            serde_json::to_string(&report).map_err(io::Error::other)?
-        ),
-        false => print!("\n{report}"),
-    }
-    Ok(report)
+    result
 }
 
-async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
+async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoError> {
     let progress = Progress::start();
+    let mut interrupts = Interrupts::new(progress.closed())?;
     let count = options.nodes;
     progress.event(&format!(
         "{count} nodes start, with {} clients behind a balancer",
         options.clients
     ));
-    let mut nodes = Nodes::prepare(dir, &std::env::current_exe()?, count, CONFIGURATION)?;
-    let accounts = make_accounts(&nodes, options.clients).await?;
-    for index in 0..count {
-        nodes.start(index)?;
+    let mut clients = JoinSet::new();
+    let talk = tokio::select! {
+        talk = gather(options, nodes, progress, &mut clients) => talk?,
+        interrupted = interrupts.next() => {
+            return Ok(Ending { report: None, interrupted: Some(interrupted) });
+        }
+    };
+    talk.progress.event("everyone is online, and talks");
+    talk.phase.send_replace(Phase::Talk);
+    let interrupted = tokio::select! {
+        result = strike(nodes, &talk, options) => result.map(|()| None)?,
+        () = watch_over(&talk) => None,
+        Some(ended) = clients.join_next() => ended?.map(|()| None)?,
+        interrupted = interrupts.next() => Some(interrupted),
+    };
+    if interrupted.is_some() {
+        let text = "interrupted: what is under way may arrive; once more to stop at once";
+        talk.progress.event(text);
+        nodes.start_all()?;
     }
-    for index in 0..count {
+    // Only the second word of whoever has interrupted cuts this short.
+    tokio::select! {
+        () = settle(&talk) => {}
+        _ = interrupts.next(), if interrupted != Some(Interrupted::CLOSED) => {
+            talk.progress.event("stopped: what was under way is not counted");
+            return Ok(Ending { report: None, interrupted });
+        }
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended??;
+    }
+    let report = Some(talk.tally().report());
+    Ok(Ending {
+        report,
+        interrupted,
+    })
+}
+
+/// Starts the nodes and has all clients come online.
+async fn gather(
+    options: &DemoOptions,
+    nodes: &mut Nodes,
+    progress: Progress,
+    clients: &mut JoinSet<Result<(), SessionError>>,
+) -> Result<Arc<Talk>, DemoError> {
+    let accounts = make_accounts(nodes, options.clients).await?;
+    nodes.start_all()?;
+    for index in 0..nodes.len() {
         nodes.ready(index, START).await?;
     }
     let directions = (0..options.clients).flat_map(|me| {
@@ -141,7 +218,6 @@ async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
         online: watch::Sender::new(0),
         progress,
     });
-    let mut clients = JoinSet::new();
     for me in 0..options.clients {
         clients.spawn(conversation::client(talk.clone(), me));
     }
@@ -152,20 +228,7 @@ async fn play(options: &DemoOptions, dir: &Path) -> Result<Report, DemoError> {
         }
         Some(ended) = clients.join_next() => ended??,
     }
-    talk.progress.event("everyone is online, and talks");
-    talk.phase.send_replace(Phase::Talk);
-    tokio::select! {
-        result = strike(&mut nodes, &talk, options) => result?,
-        () = watch_over(&talk) => {}
-        Some(ended) = clients.join_next() => ended??,
-        _ = tokio::signal::ctrl_c() => talk.progress.event("interrupted: what is under way may arrive"),
-    }
-    settle(&talk).await;
-    while let Some(ended) = clients.join_next().await {
-        ended??;
-    }
-    let report = talk.tally().report();
-    Ok(report)
+    Ok(talk)
 }
 
 /// Accounts straight in the database, as `holdfast user add` does it.

@@ -244,11 +244,27 @@ impl Nodes {
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log);
-            command.kill_on_drop(true).spawn()
+            // A signal to whoever started us is not for them: we say when a node dies.
+            command.process_group(0).kill_on_drop(true).spawn()
         };
         let child = start().map_err(|source| NodeError::Start { seat, source })?;
         self.nodes[index].child = Some(child);
         Ok(())
+    }
+
+    /// Starts those that do not run.
+    pub fn start_all(&mut self) -> Result<(), NodeError> {
+        let down = (0..self.len()).filter(|index| self.nodes[*index].child.is_none());
+        let down: Vec<usize> = down.collect();
+        down.into_iter().try_for_each(|index| self.start(index))
+    }
+
+    /// Kills all that run, and waits until they are gone: then nothing writes into the directory any more.
+    pub async fn stop(&mut self) {
+        for index in 0..self.len() {
+            // It fails for one that is gone already.
+            drop(self.kill(index).await);
+        }
     }
 
     /// Kills a node with SIGKILL and waits until it is gone; when the signal was sent.

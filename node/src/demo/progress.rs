@@ -4,10 +4,13 @@
 use std::io::Write as _;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 /// Tells what happens, and when.
 #[derive(Debug)]
 pub struct Progress {
     start: Instant,
+    closed: watch::Sender<bool>,
 }
 
 impl Progress {
@@ -15,13 +18,20 @@ impl Progress {
     pub fn start() -> Self {
         Self {
             start: Instant::now(),
+            closed: watch::Sender::new(false),
         }
+    }
+
+    /// Becomes true when nobody can read any more what is told.
+    pub fn closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
     }
 
     /// One line.
     pub fn event(&self, text: &str) {
         let time = self.start.elapsed().as_secs_f64();
-        // Nobody may be watching any more; that does not change what happens.
-        drop(writeln!(std::io::stderr().lock(), "{time:7.2}  {text}"));
+        if writeln!(std::io::stderr().lock(), "{time:7.2}  {text}").is_err() {
+            self.closed.send_replace(true);
+        }
     }
 }

@@ -51,6 +51,13 @@ pub struct ListenError {
     error: io::Error,
 }
 
+impl ListenError {
+    /// Somebody else listens there, or did a moment ago.
+    pub fn is_taken(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 /// Opens a listener. An IPv6 wildcard takes IPv4 as well, or only that where there is no IPv6.
 pub fn bind(address: SocketAddr, direct: bool) -> Result<Listener, ListenError> {
     let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));

@@ -1,6 +1,7 @@
 //! Sockets: who may connect, over which TLS, and the way to a session.
 
 pub mod c2s;
+pub mod certificate;
 pub mod descriptors;
 pub mod gate;
 pub mod proxy;

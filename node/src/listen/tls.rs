@@ -22,6 +22,9 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
+use super::certificate::{Fault, Verdict};
+use crate::clock;
+
 /// Why there is no certificate to serve with.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -39,6 +42,14 @@ pub enum TlsError {
     /// The certificate and its key do not work together.
     #[error("cannot use the certificate {0}: {1}")]
     Unusable(PathBuf, rustls::Error),
+    /// The file holds a key that only a passphrase opens.
+    #[error(
+        "cannot read {0}: the key is encrypted; store it without a passphrase, for its owner only"
+    )]
+    Encrypted(PathBuf),
+    /// Clients would refuse the certificate.
+    #[error("{0}: {1}")]
+    Unfit(PathBuf, Fault),
     /// A self-signed certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Generate(#[from] rcgen::Error),
@@ -49,12 +60,14 @@ pub struct Identity {
     starttls: TlsAcceptor,
     direct: TlsAcceptor,
     end_point: Option<Vec<u8>>,
+    verdict: Verdict,
 }
 
 /// The certificate in use, and where it came from.
 pub struct Certificates {
     certificate: PathBuf,
     key: PathBuf,
+    domains: Vec<String>,
     read: ArcSwap<(SystemTime, SystemTime)>,
     current: ArcSwap<Identity>,
 }
@@ -71,24 +84,34 @@ impl Certificates {
             None => self_signed(domains, data_dir)?,
         };
         let read = (changed(&certificate), changed(&key));
-        let current = ArcSwap::from_pointee(load(&certificate, &key)?);
+        let current = ArcSwap::from_pointee(load(&certificate, &key, domains)?);
         Ok(Self {
             certificate,
             key,
+            domains: domains.to_vec(),
             read: ArcSwap::from_pointee(read),
             current,
         })
     }
 
-    /// Reads the files again if they changed. On error the certificate in use stays.
+    /// The file of the certificate.
+    pub fn file(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// Reads the files again if they changed. On error, or if clients would refuse the new certificate,
+    /// the one in use stays.
     pub fn refresh(&self) -> Result<bool, TlsError> {
         let read = (changed(&self.certificate), changed(&self.key));
         if **self.read.load() == read {
             return Ok(false);
         }
         self.read.store(Arc::new(read));
-        self.current
-            .store(Arc::new(load(&self.certificate, &self.key)?));
+        let fresh = load(&self.certificate, &self.key, &self.domains)?;
+        if let Some(fault) = fresh.verdict.fatal() {
+            return Err(TlsError::Unfit(self.certificate.clone(), fault.clone()));
+        }
+        self.current.store(Arc::new(fresh));
         Ok(true)
     }
 
@@ -99,6 +122,11 @@ impl Certificates {
 }
 
 impl Identity {
+    /// What is to be said of it.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
     /// Shakes hands; `direct` if TLS came first and may name its protocol (ST-29).
     pub async fn accept(
         &self,
@@ -133,9 +161,13 @@ fn changed(file: &Path) -> SystemTime {
     changed.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
+/// A certificate and its key as they are used; whether clients believe it is another question.
+pub fn load(certificate: &Path, key: &Path, domains: &[String]) -> Result<Identity, TlsError> {
     let unread =
         |path: &Path, e: rustls::pki_types::pem::Error| TlsError::Read(path.into(), e.to_string());
+    if is_encrypted(key) {
+        return Err(TlsError::Encrypted(key.into()));
+    }
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| unread(certificate, e))?;
@@ -147,6 +179,7 @@ fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
         ));
     };
     let end_point = end_point(leaf);
+    let verdict = Verdict::on(leaf, domains, clock::now());
     let unusable = |e| TlsError::Unusable(certificate.into(), e);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
@@ -162,7 +195,15 @@ fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
         starttls: TlsAcceptor::from(Arc::new(config)),
         direct: TlsAcceptor::from(Arc::new(direct)),
         end_point,
+        verdict,
     })
+}
+
+/// Whether a PEM file holds an encrypted key, in either of the two forms.
+fn is_encrypted(key: &Path) -> bool {
+    let text = std::fs::read(key).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
 /// The hash of a certificate for `tls-server-end-point` (RFC 5929 §4.1): with the hash of its signature,
@@ -267,5 +308,13 @@ mod tests {
         touch(&made.cert.pem(), 2);
         assert!(certificates.refresh().unwrap());
         assert_ne!(certificates.current().end_point, before);
+        let before = certificates.current().end_point.clone();
+        let other = rcgen::generate_simple_self_signed(domains("elsewhere.example")).unwrap();
+        let key = dir.path().join("localhost.key");
+        std::fs::write(key, other.signing_key.serialize_pem()).unwrap();
+        touch(&other.cert.pem(), 3);
+        let refused = certificates.refresh().unwrap_err();
+        assert!(matches!(refused, TlsError::Unfit(..)), "{refused}");
+        assert_eq!(certificates.current().end_point, before);
     }
 }

@@ -29,6 +29,7 @@ use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::Mail;
 use super::inbox::{Inbox, Work};
+use super::journal;
 use super::outbox::Outbox;
 use super::pulse::{Beat, Pulse, Times, millis};
 use super::pump::{FromPump, Order};
@@ -303,11 +304,13 @@ impl SessionActor {
             Some(condition) => self.order(Order::Fail(Box::new(StreamError::new(condition)))),
             None => self.order(Order::Drop),
         }
-        self.over(ctx);
+        self.over(journal::detached(condition), ctx);
     }
 
     /// Nothing is left to do.
-    pub(super) fn over(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn over(&mut self, reason: &str, ctx: &mut Context<Self>) {
+        let (conn, address) = (self.entered.conn(), self.entered.address());
+        journal::ended(&self.session, conn, address, reason);
         self.phase = Phase::Over;
         ctx.stop();
     }
@@ -341,8 +344,12 @@ impl SessionActor {
 
     fn depart(&mut self, command: Command, ctx: &mut Context<Self>) {
         if self.phase != Phase::Over {
+            let reason = match self.leaving {
+                true => "the node stops",
+                false => journal::reason(&command),
+            };
             depart::insist(&self.app, self.farewell(command));
-            self.over(ctx);
+            self.over(reason, ctx);
         }
     }
 

@@ -5,6 +5,7 @@
 //! elsewhere, and its next owner asks for what is missing.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -33,7 +34,17 @@ pub type Mailbox = UnboundedReceiver<Mail>;
 #[derive(Debug)]
 struct Entry {
     account: BareJid,
+    client: Client,
     mailbox: UnboundedSender<Mail>,
+}
+
+/// The client's end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Where it is, as far as a trusted balancer or the network tells.
+    pub address: IpAddr,
+    /// Since when it has its session, in milliseconds since 1970.
+    pub since: u64,
 }
 
 /// The connections of this process that act, or ask to act, for a session.
@@ -45,12 +56,20 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Enters a connection of `account`.
-    pub fn enter(&self, account: BareJid) -> (ConnId, Mailbox) {
+    /// Enters a connection of `account`, made from `address`; `since` is in milliseconds since 1970.
+    pub fn enter(&self, account: BareJid, address: IpAddr, since: u64) -> (ConnId, Mailbox) {
         let conn = ConnId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (mailbox, mail) = unbounded_channel();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.insert(conn, Entry { account, mailbox });
+        let client = Client { address, since };
+        entries.insert(
+            conn,
+            Entry {
+                account,
+                client,
+                mailbox,
+            },
+        );
         (conn, mail)
     }
 
@@ -109,6 +128,12 @@ impl Directory {
         those.map(|(conn, _)| *conn).collect()
     }
 
+    /// The client behind a connection, if that is here.
+    pub fn client(&self, conn: ConnId) -> Option<Client> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&conn).map(|entry| entry.client)
+    }
+
     /// All connections.
     pub fn connections(&self) -> Vec<ConnId> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -131,10 +156,14 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use cluster::id::Owner;
     use cluster::session::Event;
 
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn output(conn: ConnId) -> Output {
         let owner = Owner {
@@ -157,8 +186,8 @@ mod tests {
     fn outputs_reach_the_connection_they_name_and_no_other() {
         let directory = Directory::default();
         let account = BareJid::new("a@b").unwrap();
-        let (one, mut mail_one) = directory.enter(account.clone());
-        let (two, mut mail_two) = directory.enter(account);
+        let (one, mut mail_one) = directory.enter(account.clone(), HERE, 1);
+        let (two, mut mail_two) = directory.enter(account, HERE, 2);
         assert_ne!(one, two);
         directory.deliver(vec![output(two), output(ConnId(99))]);
         assert!(matches!(mail_two.try_recv(), Ok(Mail::Output(o)) if o.owner.conn == two));

@@ -10,6 +10,7 @@ pub mod count;
 pub mod depart;
 pub mod directory;
 pub mod inbox;
+mod journal;
 pub mod negotiate;
 pub mod outbox;
 mod output;

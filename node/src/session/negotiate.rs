@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::actor::{Opening, SessionActor};
+use super::journal;
 use super::pump::{Pump, read_some};
 use crate::app::App;
 use crate::clock;
@@ -258,21 +259,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 drop(permit);
                 self.machine.plain_verified(right);
             }
-            Input::Authenticated { account } => {
+            Input::Authenticated { account, mechanism } => {
                 self.app.metrics.login(LoginResult::Ok);
+                journal::logged_in(&account, self.address, mechanism);
                 self.deadline = self.accepted + BOUND;
                 self.account = Some(account);
             }
             Input::AuthFailed {
                 account,
-                failure: Failure::NotAuthorized,
+                mechanism,
+                failure,
             } => {
-                self.app.metrics.login(LoginResult::Failed);
-                self.app.failures.logins.failed(
-                    account.as_ref(),
-                    Some(self.address),
-                    clock::instant(),
-                );
+                let account = account.as_ref();
+                journal::login_failed(account, self.address, mechanism, failure.name());
+                if failure == Failure::NotAuthorized {
+                    self.app.metrics.login(LoginResult::Failed);
+                    let logins = &self.app.failures.logins;
+                    logins.failed(account, Some(self.address), clock::instant());
+                }
             }
             _ => {}
         }
@@ -290,6 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             .check(&account, address, clock::instant())
         else {
             self.app.metrics.login(LoginResult::Throttled);
+            journal::login_failed(Some(&account), self.address, None, "too many failures");
             return self.machine.credentials_unavailable();
         };
         tokio::time::sleep(delay).await;

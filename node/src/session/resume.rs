@@ -3,6 +3,7 @@
 //! The connection is entered into the directory first, then the command is proposed, then its output is
 //! awaited from this node's own replica: only what was applied here is written here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::actor::Opening;
 use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::{Mail, Mailbox};
+use super::journal;
 use super::negotiate::Negotiation;
 use super::outbox::Outbox;
 use crate::app::App;
@@ -35,15 +37,18 @@ const TOO_MANY: &str = "too many failed resumptions, try again in a minute";
 pub struct Entered {
     app: Arc<App>,
     conn: ConnId,
+    address: IpAddr,
     mail: Option<Mailbox>,
 }
 
 impl Entered {
-    fn new(app: &Arc<App>, account: &BareJid) -> Self {
-        let (conn, mail) = app.directory.enter(account.clone());
+    fn new(app: &Arc<App>, account: &BareJid, address: IpAddr) -> Self {
+        let since = clock::now();
+        let (conn, mail) = app.directory.enter(account.clone(), address, since);
         Self {
             app: app.clone(),
             conn,
+            address,
             mail: Some(mail),
         }
     }
@@ -51,6 +56,11 @@ impl Entered {
     /// The connection's name.
     pub fn conn(&self) -> ConnId {
         self.conn
+    }
+
+    /// Where its client is.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// The mailbox, once.
@@ -84,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 .bind_failed(id, StanzaError::new(Refusal::BadRequest));
             return None;
         };
-        let mut entered = Entered::new(&self.app, &account);
+        let mut entered = Entered::new(&self.app, &account, self.address);
         let owner = self.app.cluster.owner(entered.conn);
         let command = Command::Bind(Bind {
             session: session.clone(),
@@ -107,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             _ => return self.abandon(entered.conn, session, epoch),
         }
         self.machine.bound(id, &session);
+        journal::began(&session, entered.conn, self.address, "bound");
         Some(Opening {
             session,
             epoch,
@@ -150,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             Ok(Some(h)) => return self.not_resumed(&account, h).await,
             Err(error) => return self.undecided(Some(error)),
         }
-        let mut entered = Entered::new(&self.app, &account);
+        let mut entered = Entered::new(&self.app, &account, self.address);
         let owner = self.app.cluster.owner(entered.conn);
         let command = Command::Resume(Resume {
             account: account.clone(),
@@ -184,6 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         };
         self.app.metrics.resume(ResumeResult::Resumed);
         self.machine.resumed(previd, resumed.h);
+        journal::began(&session, entered.conn, self.address, "resumed");
         Some(self.resumed(&account, entered, session, epoch, &resumed))
     }
 

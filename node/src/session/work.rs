@@ -183,7 +183,7 @@ impl SessionActor {
             act.flush();
             act.order(Order::Close);
             match outcome {
-                Ok(_) => act.over(ctx),
+                Ok(_) => act.over("closed by the client", ctx),
                 Err(_) => act.end(EndReason::Closed, ctx),
             }
         }));

@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::disk;
@@ -45,7 +47,24 @@ pub(super) enum Database {
         readers: Pool<Sqlite>,
     },
     /// A server.
-    Postgres(Pool<Postgres>),
+    Postgres(Server),
+}
+
+/// Connections to a server, closed to statements until the tables are known to be up to date.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pool: Pool<Postgres>,
+    open: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// The connections, once statements may be run.
+    fn pool(&self) -> Result<&Pool<Postgres>, StorageError> {
+        match self.open.load(Ordering::Acquire) {
+            true => Ok(&self.pool),
+            false => Err(StorageError::NotYet),
+        }
+    }
 }
 
 /// A value for a statement.
@@ -188,6 +207,18 @@ impl Database {
 
     /// Connects to a server. It is tried once by itself: a pool would only say that it took too long.
     pub(super) async fn postgres(url: &str) -> Result<Self, StorageError> {
+        let (options, database) = Self::postgres_lazy(url, true)?;
+        let attempt = tokio::time::timeout(ACQUIRE, options.connect()).await;
+        let attempt = attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        attempt.close().await?;
+        Ok(database)
+    }
+
+    /// A server that is connected to when it is needed; `open`: its tables are up to date.
+    pub(super) fn postgres_lazy(
+        url: &str,
+        open: bool,
+    ) -> Result<(PgConnectOptions, Self), StorageError> {
         let mut options = PgConnectOptions::from_str(url).map_err(|_| StorageError::Url)?;
         let host = options.get_host();
         let near = options.get_socket().is_some()
@@ -206,10 +237,29 @@ impl Database {
         let pool = PoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(ACQUIRE);
-        let attempt = tokio::time::timeout(ACQUIRE, options.connect()).await;
-        let attempt = attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-        attempt.close().await?;
-        Ok(Self::Postgres(pool.connect_lazy_with(options)))
+        let server = Server {
+            pool: pool.connect_lazy_with(options.clone()),
+            open: Arc::new(AtomicBool::new(open)),
+        };
+        Ok((options, Self::Postgres(server)))
+    }
+
+    /// The same database, whose tables are just being brought up to date.
+    pub(super) fn ahead(&self) -> Self {
+        match self {
+            Self::Sqlite { .. } => self.clone(),
+            Self::Postgres(server) => Self::Postgres(Server {
+                pool: server.pool.clone(),
+                open: Arc::new(AtomicBool::new(true)),
+            }),
+        }
+    }
+
+    /// Its tables are up to date: statements may be run.
+    pub(super) fn set_open(&self) {
+        if let Self::Postgres(server) = self {
+            server.open.store(true, Ordering::Release);
+        }
     }
 
     /// The engine's name.
@@ -227,7 +277,7 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(server) => server.pool.close().await,
         }
     }
 
@@ -242,7 +292,8 @@ impl Database {
                 let rows = statement!(sql, values).fetch_all(readers).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Self::Postgres(pool) => {
+            Self::Postgres(server) => {
+                let pool = server.pool()?;
                 let rows = answered(statement!(sql, values).fetch_all(pool)).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -269,7 +320,7 @@ impl Database {
                 .execute(writer)
                 .await?
                 .rows_affected(),
-            Self::Postgres(pool) => answered(statement!(sql, values).execute(pool))
+            Self::Postgres(server) => answered(statement!(sql, values).execute(server.pool()?))
                 .await?
                 .rows_affected(),
         })
@@ -281,7 +332,9 @@ impl Database {
             Self::Sqlite { writer, .. } => {
                 Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
-            Self::Postgres(pool) => Transaction::Postgres(answered(pool.begin()).await?),
+            Self::Postgres(server) => {
+                Transaction::Postgres(answered(server.pool()?.begin()).await?)
+            }
         })
     }
 
@@ -290,7 +343,7 @@ impl Database {
         let sql = AssertSqlSafe(sql);
         match self {
             Self::Sqlite { writer, .. } => sqlx::raw_sql(sql).execute(writer).await.map(|_| ())?,
-            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ())?,
+            Self::Postgres(server) => sqlx::raw_sql(sql).execute(&server.pool).await.map(|_| ())?,
         }
         Ok(())
     }
@@ -418,44 +471,4 @@ pub(super) fn placeholders(rows: usize, columns: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn placeholders_are_numbered_row_by_row() {
-        assert_eq!(placeholders(2, 2), "($1, $2), ($3, $4)");
-    }
-
-    #[tokio::test]
-    async fn t_72_an_oversize_value_does_not_reach_the_driver() {
-        let database = Database::sqlite_in_memory().unwrap();
-        let error = database
-            .rows("SELECT $1", vec!["x".repeat(MAX_VALUE + 1).into()])
-            .await
-            .err();
-        assert!(matches!(error, Some(StorageError::Oversize(_))));
-    }
-
-    #[tokio::test]
-    async fn an_absent_server_is_unavailable() {
-        let error = Database::postgres("postgres://u:p@127.0.0.1:1/d")
-            .await
-            .err();
-        assert!(
-            error
-                .is_some_and(|error| error.is_temporary() && error.to_string().contains("refused"))
-        );
-    }
-
-    #[tokio::test]
-    async fn t_33_the_file_is_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("sub/x.db");
-        Database::sqlite(&file).await.unwrap();
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-    }
-}
+mod tests;

@@ -8,6 +8,9 @@ pub enum StorageError {
     /// It cannot be asked now; the same request may succeed later.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// The node has started without it, and it has not answered since.
+    #[error("the database has not answered yet")]
+    NotYet,
     /// It will not take these values, however often it is asked.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
@@ -82,7 +85,7 @@ pub struct Oversize {
 impl StorageError {
     /// Whether the same request may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::NotYet)
     }
 
     /// Whether it is for what was to be written that it was not written: then it never will be.
@@ -90,6 +93,7 @@ impl StorageError {
         match self {
             Self::Refused(_) | Self::Oversize(_) | Self::Full(_) => true,
             Self::Unavailable(_)
+            | Self::NotYet
             | Self::Damaged(_)
             | Self::Open { .. }
             | Self::Url

@@ -51,6 +51,23 @@ impl Storage {
         Ok(storage)
     }
 
+    /// The same, for a node that is to start whether the server answers or not: until it does, everything
+    /// that is asked of it fails as if it were away. Returns what there is to wait for, if anything.
+    pub async fn open_soon(url: &StorageUrl) -> Result<(Self, Option<Upgrade>), StorageError> {
+        let (error, url) = match (Self::open(url).await, url) {
+            (Ok(storage), _) => return Ok((storage, None)),
+            (Err(error), StorageUrl::Postgres(url)) if error.is_temporary() => (error, url),
+            (Err(error), _) => return Err(error),
+        };
+        let (_, database) = Database::postgres_lazy(url.reveal(), false)?;
+        let upgrade = Upgrade {
+            database: database.clone(),
+            error,
+        };
+        let quotas = Quotas::default();
+        Ok((Self { database, quotas }, Some(upgrade)))
+    }
+
     /// Connects and changes nothing; only good for [`Storage::ping`].
     pub async fn connect(url: &StorageUrl) -> Result<Self, StorageError> {
         let database = match url {
@@ -100,6 +117,26 @@ impl Storage {
     /// Waits for what is under way and closes all connections.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+}
+
+/// A database that did not answer when its node started.
+pub struct Upgrade {
+    database: Database,
+    error: StorageError,
+}
+
+impl Upgrade {
+    /// Why it could not be used.
+    pub fn error(&self) -> &StorageError {
+        &self.error
+    }
+
+    /// Tries once more to bring the schema up to date; afterwards the database can be used.
+    pub async fn attempt(&self) -> Result<(), StorageError> {
+        schema::upgrade(&self.database.ahead()).await?;
+        self.database.set_open();
+        Ok(())
     }
 }
 

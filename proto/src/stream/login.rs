@@ -26,6 +26,7 @@ pub(super) enum Login {
     Invited(Mechanism),
     /// SCRAM waits for the account's keys.
     Scram {
+        mechanism: Mechanism,
         first: ClientFirst,
         digest: Digest,
         binding_input: Vec<u8>,
@@ -33,6 +34,7 @@ pub(super) enum Login {
     },
     /// SCRAM waits for the client's proof.
     Proof {
+        mechanism: Mechanism,
         exchange: Box<Exchange>,
         account: BareJid,
     },
@@ -55,6 +57,7 @@ impl Stream {
         match (std::mem::take(&mut self.login), credentials) {
             (
                 Login::Scram {
+                    mechanism,
                     first,
                     digest,
                     binding_input,
@@ -71,6 +74,7 @@ impl Stream {
                 let (exchange, challenge) =
                     Exchange::new(&first, digest, (keys, real), &binding_input, &nonce, &offer);
                 self.login = Login::Proof {
+                    mechanism,
                     exchange: Box::new(exchange),
                     account,
                 };
@@ -114,7 +118,7 @@ impl Stream {
             Login::Verifying {
                 account,
                 real: true,
-            } if right => self.succeed(account, None),
+            } if right => self.succeed(Mechanism::Plain, account, None),
             Login::Verifying { account, .. } => {
                 self.fail_login(Failure::NotAuthorized, Some(account));
             }
@@ -131,6 +135,7 @@ impl Stream {
         }
         let mechanism = auth.attr("mechanism").and_then(Mechanism::parse);
         let offered = |known: &Mechanism| self.offer.mechanisms().contains(known);
+        self.mechanism = mechanism;
         let Some(mechanism) = mechanism.filter(offered) else {
             return self.fail_login(Failure::InvalidMechanism, None);
         };
@@ -153,8 +158,12 @@ impl Stream {
         };
         match login {
             Login::Invited(mechanism) => self.first_message(mechanism, &message),
-            Login::Proof { exchange, account } => match exchange.verify(&message) {
-                Ok(last) => self.succeed(account, Some(&last)),
+            Login::Proof {
+                mechanism,
+                exchange,
+                account,
+            } => match exchange.verify(&message) {
+                Ok(last) => self.succeed(mechanism, account, Some(&last)),
                 Err(failure) => self.fail_login(failure, Some(account)),
             },
             _ => self.fail_login(Failure::MalformedRequest, None),
@@ -188,6 +197,7 @@ impl Stream {
         let account = self.account_of(first.username())?;
         check_authzid(first.authzid(), &account)?;
         let login = Login::Scram {
+            mechanism,
             first,
             digest,
             binding_input,
@@ -217,7 +227,7 @@ impl Stream {
         BareJid::from_parts(Some(&local), &self.domain).map_err(|_| Failure::NotAuthorized)
     }
 
-    fn succeed(&mut self, account: BareJid, last: Option<&str>) {
+    fn succeed(&mut self, mechanism: Mechanism, account: BareJid, last: Option<&str>) {
         let success = Element::new("success", ns::SASL);
         let success = match last {
             Some(last) => success.with_text(&sasl::encode(last.as_bytes())),
@@ -227,7 +237,8 @@ impl Stream {
         self.restart(Limits::after_auth().with_stanza_bytes(self.settings.max_stanza_bytes));
         self.account = Some(account.clone());
         self.state = State::OpenAuthenticated;
-        self.inputs.push_back(Input::Authenticated { account });
+        self.inputs
+            .push_back(Input::Authenticated { account, mechanism });
     }
 
     /// A message that ends a login. One that was never begun costs an attempt as well.
@@ -243,8 +254,11 @@ impl Stream {
         self.login = Login::None;
         self.state = State::Secured;
         self.write_failure(failure);
-        self.inputs
-            .push_back(Input::AuthFailed { account, failure });
+        self.inputs.push_back(Input::AuthFailed {
+            account,
+            mechanism: self.mechanism,
+            failure,
+        });
         if self.attempts >= ATTEMPTS {
             self.fail(StreamError::new(Condition::PolicyViolation));
         }

@@ -36,7 +36,7 @@ use self::state::{Action, Event, State};
 use crate::jid::BareJid;
 use crate::limit::Limits;
 use crate::ns;
-use crate::sasl::{Digest, Failure, Offer, ScramKeys};
+use crate::sasl::{Digest, Failure, Mechanism, Offer, ScramKeys};
 use crate::stanza::{Packet, Stanza};
 use crate::xml::{Element, Reader, Token};
 
@@ -77,11 +77,15 @@ pub enum Input {
     Authenticated {
         /// As whom.
         account: BareJid,
+        /// How.
+        mechanism: Mechanism,
     },
     /// A login failed; `<failure/>` is in the output.
     AuthFailed {
         /// As whom it was tried, if that much was understood.
         account: Option<BareJid>,
+        /// How, if that much was understood.
+        mechanism: Option<Mechanism>,
         /// Why.
         failure: Failure,
     },
@@ -137,6 +141,8 @@ pub struct Stream {
     inputs: VecDeque<Input>,
     offer: Offer,
     login: Login,
+    /// Of the login that goes on, or of the last one.
+    mechanism: Option<Mechanism>,
     attempts: u8,
     misuses: u8,
     refused_binds: u8,
@@ -167,6 +173,7 @@ impl Stream {
             inputs: VecDeque::new(),
             offer,
             login: Login::None,
+            mechanism: None,
             attempts: 0,
             misuses: 0,
             refused_binds: 0,

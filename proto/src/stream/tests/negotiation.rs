@@ -73,7 +73,7 @@ fn a_client_logs_in_with_starttls_and_channel_binding() {
     client
         .finish(&script.message("success"))
         .expect("an honest server");
-    let Input::Authenticated { account } = script.last() else {
+    let Input::Authenticated { account, .. } = script.last() else {
         panic!("{:?}", script.inputs)
     };
     assert_eq!(account.as_str(), "alice@example.org");

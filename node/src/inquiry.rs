@@ -1,0 +1,121 @@
+//! What the hosts of nodes ask each other: things that only the node where they happened knows.
+
+use std::net::IpAddr;
+
+use cluster::id::Owner;
+use cluster::{ConnId, Mid};
+use serde::{Deserialize, Serialize};
+
+use crate::session::Directory;
+use crate::trace::Trail;
+
+/// What one node asks another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Inquiry {
+    /// See [`Trail::called`].
+    Called(String),
+    /// See [`Trail::of`].
+    Of(Vec<String>),
+    /// The clients behind these connections, of those that are the node's own.
+    Clients(Vec<Owner>),
+}
+
+/// The client behind a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientOf {
+    /// The connection.
+    pub owner: Owner,
+    /// Where the client is.
+    pub address: IpAddr,
+    /// Since when it has its session, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// Those of these connections that are here; `own` names one of this process.
+pub fn clients(
+    directory: &Directory,
+    own: impl Fn(ConnId) -> Option<Owner>,
+    owners: &[Owner],
+) -> Vec<ClientOf> {
+    let here = owners
+        .iter()
+        .filter(|owner| own(owner.conn) == Some(**owner));
+    let known = here.filter_map(|owner| {
+        let client = directory.client(owner.conn)?;
+        Some(ClientOf {
+            owner: *owner,
+            address: client.address,
+            since: client.since,
+        })
+    });
+    known.collect()
+}
+
+/// Answers another node, or nothing if it makes no sense.
+pub fn answer(
+    question: &[u8],
+    trail: &Trail,
+    directory: &Directory,
+    own: impl Fn(ConnId) -> Option<Owner>,
+) -> Vec<u8> {
+    let answer = match serde_json::from_slice(question) {
+        Ok(Inquiry::Called(id)) => {
+            let ids = trail.called(&id).iter().map(Mid::to_string).collect();
+            serde_json::to_vec::<Vec<String>>(&ids)
+        }
+        Ok(Inquiry::Of(ids)) => {
+            let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            serde_json::to_vec(&trail.of(&mids))
+        }
+        Ok(Inquiry::Clients(owners)) => serde_json::to_vec(&clients(directory, own, &owners)),
+        Err(_) => return Vec::new(),
+    };
+    answer.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use cluster::{BootId, NodeId};
+    use proto::BareJid;
+
+    use super::*;
+    use crate::trace::{Mark, Step};
+
+    fn own(conn: ConnId) -> Option<Owner> {
+        let (node, boot) = (NodeId(u64::MAX), BootId(7));
+        Some(Owner { node, boot, conn })
+    }
+
+    #[test]
+    fn a_node_tells_what_it_saw_and_who_is_here() {
+        let (trail, directory) = (Trail::new(2, || 7), Directory::default());
+        let mid = Mid::new(1, 1);
+        trail.mark(mid, Step::Written);
+        let ask = |inquiry| {
+            let question = serde_json::to_vec(&inquiry).unwrap();
+            answer(&question, &trail, &directory, own)
+        };
+        let marks: Vec<Mark> =
+            serde_json::from_slice(&ask(Inquiry::Of(vec![mid.to_string()]))).unwrap();
+        assert_eq!((marks[0].node, marks[0].at_ms), (2, 7));
+
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (conn, _mail) = directory.enter(BareJid::new("a@b").unwrap(), address, 5);
+        let here = own(conn).unwrap();
+        let elsewhere = Owner {
+            node: NodeId(1),
+            ..here
+        };
+        let told: Vec<ClientOf> =
+            serde_json::from_slice(&ask(Inquiry::Clients(vec![elsewhere, here]))).unwrap();
+        let expect = ClientOf {
+            owner: here,
+            address,
+            since: 5,
+        };
+        assert_eq!(told, [expect]);
+        assert!(answer(b"nonsense", &trail, &directory, own).is_empty());
+    }
+}

@@ -1,0 +1,63 @@
+//! What a node needs before it takes part: one judgement for the start, which goes on with it, and for
+//! `holdfast check`, which foretells it.
+
+use cluster::config::{LinkAuth, Peer};
+use cluster::limit::Address;
+
+use crate::config::Config;
+use crate::listen::tls::{Certificates, TlsError};
+use crate::serve::ServeError;
+
+/// The certificate that clients will see. Without a configured one, one for localhost is made.
+pub fn certificates(config: &Config) -> Result<Certificates, TlsError> {
+    let files = config.tls.certificate.clone().zip(config.tls.key.clone());
+    Certificates::open(files, config.domains(), config.data_dir())
+}
+
+/// What the cluster needs to know of the configuration; refused if it cannot work.
+pub fn cluster(config: &Config) -> Result<cluster::Config, ServeError> {
+    let cluster = assembled(config)?;
+    cluster.check()?;
+    Ok(cluster)
+}
+
+fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
+    let data_dir = config.data_dir().to_path_buf();
+    let redis: Option<Address> = config.redis.as_ref().map(|redis| redis.url.clone());
+    let single = cluster::Config::single(data_dir, config.settings());
+    let Some(section) = &config.cluster else {
+        return Ok(cluster::Config { redis, ..single });
+    };
+    let auth = match (
+        &section.secret_file,
+        &section.ca,
+        &section.certificate,
+        &section.key,
+    ) {
+        (Some(file), ..) => {
+            let secret = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
+            LinkAuth::Secret(secret.trim_ascii().to_vec())
+        }
+        (None, Some(ca), Some(certificate), Some(key)) => LinkAuth::Certificates {
+            ca: ca.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => return Err(ServeError::NoLinkAuth),
+    };
+    let peer = |p: &crate::config::PeerAddress| Peer {
+        seat: p.seat,
+        address: p.address.clone(),
+    };
+    Ok(cluster::Config {
+        seat: section.seat(),
+        listen: section.listen,
+        advertise: section.advertised(),
+        peers: section.peers.iter().map(peer).collect(),
+        auth,
+        shards: section.shards,
+        lost_after: section.lost_after,
+        redis,
+        ..single
+    })
+}

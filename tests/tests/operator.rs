@@ -1,0 +1,205 @@
+//! What an operator sees: the log, the lists, and a start in difficult surroundings.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+use tests::client::PASSWORD;
+use tests::cluster::Cluster;
+use tests::postgres::Postgres;
+use tests::process;
+use tests::until;
+use tests::wire::Wire;
+
+fn log(cluster: &Cluster, node: usize) -> String {
+    std::fs::read_to_string(cluster.log(node)).unwrap_or_default()
+}
+
+/// Waits until one line of a node's log has all of these parts.
+async fn told(cluster: &Cluster, node: usize, parts: &[&str]) {
+    until(&format!("{parts:?} in the log"), async || {
+        let log = log(cluster, node);
+        log.lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
+    })
+    .await;
+}
+
+/// What a command answers as JSON, asked of a node.
+fn answer(cluster: &Cluster, node: usize, command: &[&str]) -> Value {
+    let config = cluster.config(node).to_string_lossy().into_owned();
+    let arguments = [command, &["--json", "--config", &config]].concat();
+    let output = process::run(arguments, "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"))
+}
+
+#[tokio::test]
+async fn logins_failures_and_ends_are_one_line_each_with_address_and_reason() {
+    let cluster = Cluster::start(1, &["alice"], "").await;
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
+    wire.open().await.unwrap();
+    assert_eq!(
+        wire.authenticate("alice", "wrong").await.unwrap().local(),
+        "failure"
+    );
+    let failed = [
+        "INFO",
+        "login failed",
+        "account=alice@localhost",
+        "address=127.0.0.1",
+    ];
+    told(
+        &cluster,
+        0,
+        &[&failed[..], &["SCRAM-SHA-256", "not-authorized"]].concat(),
+    )
+    .await;
+
+    let mut alice = cluster.client(0, "alice").await;
+    told(
+        &cluster,
+        0,
+        &[
+            "logged in",
+            "alice@localhost",
+            "address=127.0.0.1",
+            "mechanism=",
+        ],
+    )
+    .await;
+    told(
+        &cluster,
+        0,
+        &["bound", "session=alice@localhost/desk", "connection="],
+    )
+    .await;
+    alice.wire.cut();
+    told(
+        &cluster,
+        0,
+        &["disconnected", "alice@localhost/desk", "connection lost"],
+    )
+    .await;
+    alice.resume(cluster.address(0)).await;
+    told(&cluster, 0, &["resumed", "session=alice@localhost/desk"]).await;
+    alice.close().await.unwrap();
+    told(&cluster, 0, &["disconnected", "closed by the client"]).await;
+    assert!(!log(&cluster, 0).contains(PASSWORD));
+}
+
+#[tokio::test]
+async fn the_start_is_told_with_version_files_and_certificate() {
+    let cluster = Cluster::start(1, &[], "").await;
+    let (config, data) = (cluster.config(0), cluster.data_dir(0));
+    let (config, data) = (config.to_string_lossy(), data.to_string_lossy());
+    told(
+        &cluster,
+        0,
+        &["starting", env!("CARGO_PKG_VERSION"), &*config, &*data],
+    )
+    .await;
+    told(
+        &cluster,
+        0,
+        &["certificate", "certificate.pem", "valid_until="],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_are_listed_with_seat_address_and_since_when_by_every_node() {
+    let cluster = Cluster::start(3, &["alice"], "").await;
+    let _alice = cluster.client(2, "alice").await;
+    for node in 0..3 {
+        let all = answer(&cluster, node, &["session", "list"]);
+        let session = &all.as_array().unwrap()[0];
+        assert_eq!(session["node"], "3", "{session}");
+        assert_eq!(session["address"], "127.0.0.1");
+        assert!(
+            session["since"].as_str().unwrap().ends_with('Z'),
+            "{session}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_traced_by_a_senders_id_that_looks_like_one_of_ours() {
+    let cluster = Cluster::start(1, &["alice", "bob"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let id = "0123456789abcdef0123456789abcdef";
+    let message =
+        format!("<message to='bob@localhost' type='chat' id='{id}'><body>x</body></message>");
+    alice.send(&message).await;
+    alice.settle().await.unwrap();
+    let steps = answer(&cluster, 0, &["trace", id]);
+    assert!(!steps.as_array().unwrap().is_empty(), "{steps}");
+}
+
+#[tokio::test]
+async fn a_node_waits_for_a_port_that_is_about_to_be_free() {
+    let mut cluster = Cluster::prepare(1, "").unwrap();
+    let taken = TcpListener::bind(cluster.address(0)).unwrap();
+    cluster.run(0);
+    told(
+        &cluster,
+        0,
+        &["WARN", "waits", &cluster.address(0).to_string()],
+    )
+    .await;
+    drop(taken);
+    cluster.ready(0).await;
+}
+
+#[tokio::test]
+async fn ready_is_said_when_clients_are_welcome_and_not_before() {
+    let mut cluster = Cluster::prepare(3, "").unwrap();
+    cluster.run(0);
+    told(&cluster, 0, &["listening"]).await;
+    told(&cluster, 0, &["not ready yet", "reason="]).await;
+    assert!(!log(&cluster, 0).contains("ready c2s="));
+    cluster.run(1);
+    cluster.run(2);
+    cluster.ready(0).await;
+    told(&cluster, 0, &["ready c2s="]).await;
+}
+
+#[tokio::test]
+async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
+    let postgres = Postgres::start();
+    let mut cluster = Cluster::prepare(1, "").unwrap();
+    cluster.store_in(&postgres.url());
+    cluster.accounts(&["alice"]);
+    postgres.stop();
+    cluster.run(0);
+    cluster.ready(0).await;
+    told(&cluster, 0, &["ERROR", "starts without its database"]).await;
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
+    wire.open().await.unwrap();
+    let refused = wire.authenticate("alice", PASSWORD).await.unwrap();
+    let temporary = refused.child("temporary-auth-failure", proto::ns::SASL);
+    assert!(temporary.is_some(), "{refused:?}");
+    postgres.run();
+    told(&cluster, 0, &["INFO", "the database answers"]).await;
+    cluster.client(0, "alice").await.close().await.unwrap();
+}
+
+#[test]
+fn a_variable_that_names_no_key_stops_the_start() {
+    let output = std::process::Command::new(process::binary())
+        .args(["check"])
+        .env_clear()
+        .env("HOLDFAST_LOG_LEVEL", "debug")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("HOLDFAST_LOG__LEVEL"),
+        "{said}"
+    );
+}
