@@ -69,7 +69,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::future::Future;
     use std::path::Path;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use openraft::errors::{ReplicationClosed, Unreachable};
     use openraft::network::RPCOption;
@@ -189,7 +189,12 @@ mod tests {
         }
         machine.file().spoil();
         raft.trigger().snapshot().await.expect("asks");
+        let begun = Instant::now();
         while !machine.snapshot_rests() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "it was taken for good"
+            );
             write(&raft, 21_000).await;
         }
         assert_eq!(log.purged(), None);

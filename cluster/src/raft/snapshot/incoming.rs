@@ -201,6 +201,8 @@ impl Incoming {
 mod tests {
     use std::fs;
 
+    use tokio::time::timeout;
+
     use super::super::tests::{large, place};
     use super::*;
     use crate::raft::types::SnapshotMeta;
@@ -289,9 +291,13 @@ mod tests {
         let begun = incoming.collect(&file, A, sender.part(1, 0, 10)).await;
         assert!(matches!(begun, Ok(Collected::Part)));
         assert_eq!(files(&dir), 1);
-        while files(&dir) > 0 || incoming.lock().swept {
-            sleep(Duration::from_millis(1)).await;
-        }
+        let gone = async {
+            while files(&dir) > 0 || incoming.lock().swept {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let patience = Duration::from_secs(10);
+        timeout(patience, gone).await.expect("is given up");
         let late = incoming.collect(&file, A, sender.part(1, 10, 20)).await;
         assert!(matches!(late, Err(Refused::OutOfOrder)));
     }
