@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::session::{Bind, Command, Event, Outcome, Output, Resume, Resumed, ShardState};
+use cluster::session::{
+    Bind, Command, Event, Outcome, Output, Resume, Resumed, SessionView, ShardState,
+};
 use cluster::{ConnId, SmId, Unavailable};
 use proto::sm::{CountTooHigh, Failed};
 use proto::stanza::error::{Condition as Refusal, StanzaError};
@@ -131,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The address to bind: the wished one, even if another session holds it, unless two clients seem to
-    /// drive each other out of it (ST-64, T-44).
+    /// drive each other out of it (ST-64, T-44). Who hibernates is no other client: it lost its connection,
+    /// and is most likely the one that binds now.
     fn claim(&self, account: &BareJid, wish: Option<String>) -> Option<Jid> {
         let wished = wish.and_then(|resource| account.with_resource(&resource).ok());
         let generated = || account.with_resource(&clock::name(64)).ok();
@@ -142,7 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             .app
             .cluster
             .read(account, |shard| shard.sessions(account));
-        if sessions.iter().any(|held| held.jid == wished) {
+        let conflicts = |held: &SessionView| held.jid == wished && held.owner.is_some();
+        if sessions.iter().any(conflicts) {
             let takeovers = &self.app.takeovers;
             if takeovers.check(account, None, clock::instant()).is_none() {
                 return generated();
