@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::BareJid;
-use proto::jid::{JidError, prepare_password};
-use proto::sasl::{Credentials, Digest, ScramKeys};
+use proto::sasl::{Credentials, Digest, ScramKeys, password};
 use tokio::sync::OnceCell;
 
 use crate::storage::{AccountKeys, Storage, StorageError};
@@ -142,6 +141,7 @@ impl Accounts {
                 iterations: ITERATIONS,
                 stored_key: cut(part("stored"), digest.bytes()),
                 server_key: cut(part("server"), digest.bytes()),
+                others: Vec::new(),
             })
         };
         Ok(Credentials {
@@ -157,10 +157,13 @@ pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
     if password.is_empty() {
         return Err(Rejected::Empty);
     }
-    let prepared = prepare_password(password)?;
+    let forms = password::forms(password);
+    let (first, others) = forms.split_first().ok_or(Rejected::Characters)?;
     let keys = |digest| {
         let salt: [u8; SALT] = rand::random();
-        Some(ScramKeys::derive(digest, &prepared, &salt, ITERATIONS))
+        let keys = ScramKeys::derive(digest, first, &salt, ITERATIONS);
+        let all = others.iter();
+        Some(all.fold(keys, |keys, form| keys.with_form(digest, form)))
     };
     Ok(AccountKeys {
         sha1: keys(Digest::Sha1),
@@ -174,9 +177,9 @@ pub enum Rejected {
     /// There is none.
     #[error("the password is empty")]
     Empty,
-    /// It holds characters that cannot be typed alike everywhere (RFC 8265 §4).
+    /// It holds characters that cannot be typed alike everywhere (RFC 4013, RFC 8265 §4).
     #[error("the password holds characters that are not allowed in one")]
-    Characters(#[from] JidError),
+    Characters,
 }
 
 fn remember<V>(map: &Mutex<HashMap<BareJid, V>>, name: BareJid, value: V) {
@@ -305,10 +308,9 @@ mod tests {
         assert_ne!(one, other);
         assert!(one.sha256.unwrap().matches(Digest::Sha256, "secret"));
         assert!(one.sha1.unwrap().matches(Digest::Sha1, "secret"));
+        let both = derive_keys("ﬁsh①").unwrap().sha256.unwrap();
+        assert!(["ﬁsh①", "fish1"].map(|form| both.matches(Digest::Sha256, form)) == [true; 2]);
         assert!(matches!(derive_keys(""), Err(Rejected::Empty)));
-        assert!(matches!(
-            derive_keys("a\u{7}b"),
-            Err(Rejected::Characters(_))
-        ));
+        assert!(matches!(derive_keys("a\u{7}b"), Err(Rejected::Characters)));
     }
 }

@@ -1,7 +1,7 @@
 //! Accounts and the keys they log in with.
 
 use proto::BareJid;
-use proto::sasl::ScramKeys;
+use proto::sasl::{Digest, KeyPair, ScramKeys};
 
 use super::Storage;
 use super::database::{Row, Value};
@@ -56,9 +56,9 @@ impl Storage {
         now: u64,
     ) -> Result<bool, StorageError> {
         let sql = "INSERT INTO account (localpart, domain, created, \
-                   sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
-                   sha256_salt, sha256_iterations, sha256_stored, sha256_server) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (domain, localpart) DO NOTHING";
+                   sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
+                   sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (domain, localpart) DO NOTHING";
         let mut values = name(jid);
         values.push(now.into());
         values.extend(key_values(keys));
@@ -72,8 +72,8 @@ impl Storage {
         keys: &AccountKeys,
     ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET \
-                   sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, \
-                   sha256_salt = $7, sha256_iterations = $8, sha256_stored = $9, sha256_server = $10 \
+                   sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, sha1_others = $7, \
+                   sha256_salt = $8, sha256_iterations = $9, sha256_stored = $10, sha256_server = $11, sha256_others = $12 \
                    WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.extend(key_values(keys));
@@ -115,8 +115,8 @@ impl Storage {
         local: &str,
         domain: &str,
     ) -> Result<Option<StoredKeys>, StorageError> {
-        let sql = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, \
-                   sha256_salt, sha256_iterations, sha256_stored, sha256_server \
+        let sql = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
+                   sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others \
                    FROM account WHERE localpart = $1 AND domain = $2";
         let row = self
             .database
@@ -124,8 +124,8 @@ impl Storage {
             .await?;
         row.map(|row| {
             let keys = AccountKeys {
-                sha1: keys(&row, 1)?,
-                sha256: keys(&row, 5)?,
+                sha1: keys(&row, 1, Digest::Sha1)?,
+                sha256: keys(&row, 6, Digest::Sha256)?,
             };
             Ok(StoredKeys {
                 keys,
@@ -206,11 +206,34 @@ fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
             Value::Number(keys.as_ref().map(|keys| i64::from(keys.iterations))),
             part(|keys| &keys.stored_key),
             part(|keys| &keys.server_key),
+            keys.as_ref().and_then(joined).into(),
         ]
     })
 }
 
-fn keys(row: &Row, first: usize) -> Result<Option<ScramKeys>, StorageError> {
+/// The keys of other forms of a password in one value, or nothing.
+fn joined(keys: &ScramKeys) -> Option<Vec<u8>> {
+    let pairs = keys.others.iter();
+    let bytes = pairs.flat_map(|pair| [&*pair.stored_key, &*pair.server_key].concat());
+    Some(bytes.collect()).filter(|bytes: &Vec<u8>| !bytes.is_empty())
+}
+
+fn pairs(joined: &[u8], digest: Digest) -> Result<Vec<KeyPair>, StorageError> {
+    let pairs = joined.chunks_exact(2 * digest.bytes());
+    if !pairs.remainder().is_empty() {
+        return Err(StorageError::Damaged("the keys of an account"));
+    }
+    let pair = |bytes: &[u8]| {
+        let (stored_key, server_key) = bytes.split_at(digest.bytes());
+        KeyPair {
+            stored_key: stored_key.to_vec(),
+            server_key: server_key.to_vec(),
+        }
+    };
+    Ok(pairs.map(pair).collect())
+}
+
+fn keys(row: &Row, first: usize, digest: Digest) -> Result<Option<ScramKeys>, StorageError> {
     let (salt, iterations) = (row.bytes_or_none(first)?, row.number_or_none(first + 1)?);
     let (stored, server) = (row.bytes_or_none(first + 2)?, row.bytes_or_none(first + 3)?);
     let (Some(salt), Some(iterations), Some(stored_key), Some(server_key)) =
@@ -225,6 +248,7 @@ fn keys(row: &Row, first: usize) -> Result<Option<ScramKeys>, StorageError> {
         iterations,
         stored_key,
         server_key,
+        others: pairs(&row.bytes_or_none(first + 4)?.unwrap_or_default(), digest)?,
     }))
 }
 
@@ -243,6 +267,10 @@ mod tests {
             iterations: 10_000,
             stored_key: vec![byte],
             server_key: vec![],
+            others: vec![KeyPair {
+                stored_key: vec![byte; 32],
+                server_key: vec![byte + 1; 32],
+            }],
         };
         AccountKeys {
             sha1: None,

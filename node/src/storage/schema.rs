@@ -25,6 +25,10 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("schema/4.sql"),
         postgres: include_str!("schema/4.sql"),
     },
+    Step {
+        sqlite: include_str!("schema/5.sqlite.sql"),
+        postgres: include_str!("schema/5.postgres.sql"),
+    },
 ];
 
 struct Step {

@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod digest;
+mod keys;
+pub mod password;
 pub mod plain;
 pub mod scram;
 
@@ -12,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use digest::Digest;
-pub use scram::ScramKeys;
+pub use keys::{KeyPair, ScramKeys};
 
 /// A mechanism that can be offered. The order is the server's preference (ST-39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

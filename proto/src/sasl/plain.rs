@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Digest, Failure, ScramKeys};
+use super::{Digest, Failure, ScramKeys, password};
 
 /// The one message of PLAIN.
 #[derive(Clone)]
@@ -49,12 +49,11 @@ impl std::fmt::Debug for Plain {
     }
 }
 
-/// Whether a password as received belongs to these keys. Slow: not for a thread that others wait for.
+/// Whether a password as received, in whichever form, belongs to these keys. Slow: not for a thread that
+/// others wait for.
 pub fn verify(digest: Digest, keys: &ScramKeys, password: &str) -> bool {
-    match crate::jid::prepare_password(password) {
-        Ok(prepared) => keys.matches(digest, &Zeroizing::new(prepared)),
-        Err(_) => false,
-    }
+    let forms = password::forms(password);
+    forms.iter().any(|form| keys.matches(digest, form))
 }
 
 #[cfg(test)]

@@ -11,49 +11,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
-use super::{BindingType, Digest, Failure, Mechanism, Offer};
-
-/// What is stored instead of a password (RFC 5802 §3).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScramKeys {
-    /// Random, at least 16 bytes (ST-41).
-    pub salt: Vec<u8>,
-    /// How often the password was hashed.
-    pub iterations: u32,
-    /// Checks a client's proof.
-    pub stored_key: Vec<u8>,
-    /// Proves to a client that the server knows it.
-    pub server_key: Vec<u8>,
-}
-
-impl ScramKeys {
-    /// The keys of a prepared password (`jid::prepare_password`). Slow, as its purpose demands.
-    pub fn derive(digest: Digest, password: &str, salt: &[u8], iterations: u32) -> Self {
-        let salted = digest.salted_password(password, salt, iterations);
-        Self {
-            salt: salt.to_vec(),
-            iterations,
-            stored_key: digest.hash(&digest.hmac(&salted, b"Client Key")),
-            server_key: digest.hmac(&salted, b"Server Key"),
-        }
-    }
-
-    /// Whether these keys were derived from that prepared password. As slow as deriving.
-    pub fn matches(&self, digest: Digest, password: &str) -> bool {
-        let derived = Self::derive(digest, password, &self.salt, self.iterations);
-        derived.stored_key.ct_eq(&self.stored_key).into()
-    }
-}
-
-impl std::fmt::Debug for ScramKeys {
-    /// Keys never reach a log (T-73).
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ScramKeys(***)")
-    }
-}
+use super::{BindingType, Digest, Failure, Mechanism, Offer, ScramKeys};
 
 /// What the client says about channel binding (RFC 5802 §6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,23 +150,27 @@ impl Exchange {
             return Err(Failure::MalformedRequest);
         }
         let auth_message = format!("{},{without_proof}", self.messages);
-        let signature = self
-            .digest
-            .hmac(&self.keys.stored_key, auth_message.as_bytes());
-        if proof.len() != signature.len() {
+        if proof.len() != self.digest.bytes() {
             return Err(Failure::MalformedRequest);
         }
-        let client_key: Vec<u8> = signature.iter().zip(&proof).map(|(s, p)| s ^ p).collect();
-        let proven = self.digest.hash(&client_key).ct_eq(&self.keys.stored_key);
+        let (mut proven, mut proof_of_ours) = (Choice::from(0), None);
+        for (stored_key, server_key) in self.keys.tries() {
+            let signature = self.digest.hmac(stored_key, auth_message.as_bytes());
+            let client_key: Vec<u8> = signature.iter().zip(&proof).map(|(s, p)| s ^ p).collect();
+            let right = self.digest.hash(&client_key).ct_eq(stored_key);
+            proven |= right;
+            if right.into() {
+                proof_of_ours = Some(server_key);
+            }
+        }
         let bound = binding.as_bytes().ct_eq(self.binding_input.as_bytes());
         let fresh = nonce.as_bytes().ct_eq(self.nonce.as_bytes());
         // One decision at the end: which part was wrong cannot be told from outside (ST-37).
-        if !bool::from(proven & bound & fresh) || !self.real {
+        let accepted = bool::from(proven & bound & fresh) && self.real;
+        let Some(server_key) = proof_of_ours.filter(|_| accepted) else {
             return Err(Failure::NotAuthorized);
-        }
-        let signature = self
-            .digest
-            .hmac(&self.keys.server_key, auth_message.as_bytes());
+        };
+        let signature = self.digest.hmac(server_key, auth_message.as_bytes());
         Ok(format!("v={}", STANDARD.encode(signature)))
     }
 
@@ -415,8 +379,26 @@ mod tests {
     }
 
     #[test]
-    fn t_73_keys_are_not_printed() {
-        let keys = ScramKeys::derive(Digest::Sha1, "pencil", b"salt", 1);
-        assert_eq!(format!("{keys:?}"), "ScramKeys(***)");
+    fn st_42_each_form_of_a_password_is_accepted_and_answered_with_its_own_keys() {
+        let offer = Offer::new(&[Mechanism::ScramSha256], Vec::new());
+        let digest = Digest::Sha256;
+        let keys = ScramKeys::derive(digest, "fish1", b"0123456789abcdef", 2);
+        let keys = keys.with_form(digest, "ﬁsh①");
+        for (password, right) in [("fish1", true), ("ﬁsh①", true), ("fish", false)] {
+            let mechanism = Mechanism::ScramSha256;
+            let mut client =
+                crate::sasl::client::ScramClient::new(mechanism, "user", password, "abc", None);
+            let first = ClientFirst::parse(&client.first()).expect("legal");
+            let input = first.binding_input(mechanism, &offer).expect("legal");
+            let (exchange, challenge) =
+                Exchange::new(&first, digest, (keys.clone(), true), &input, "def", "h");
+            let last = client.respond(challenge.as_bytes()).expect("legal");
+            let answer = exchange.verify(&last);
+            assert_eq!(answer.is_ok(), right, "{password}");
+            if let Ok(answer) = answer {
+                client.finish(answer.as_bytes()).expect("the right keys");
+            }
+            assert_eq!(keys.matches(digest, password), right);
+        }
     }
 }
