@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use proto::{Element, ns};
 use tests::client::{Client, body, numbered};
 use tests::cluster::Cluster;
-use tests::process::tail;
+use tests::process::{self, tail};
 use tests::until;
 use tests::wire::{End, Wire};
 
@@ -147,10 +147,16 @@ async fn entries(cluster: &Cluster) -> u64 {
 
 #[tokio::test]
 async fn t_40_a_resume_that_is_refused_writes_nothing_and_says_the_count_again_and_again() {
-    let cluster = Cluster::start(1, &["bob"], "").await;
+    let extra = "[sm]\nhibernation_time = \"1s\"\n";
+    let cluster = Cluster::start(1, &["bob"], extra).await;
     let mut bob = cluster.client(0, "bob").await;
-    bob.wire.send("</stream:stream>").await.unwrap();
-    bob.wire.end().await;
+    bob.wire.cut();
+    until("his session is over", async || {
+        let config = cluster.config(0).to_string_lossy().into_owned();
+        let output = process::run(["session", "list", "--json", "--config", &config], "");
+        output.stdout.trim_ascii() == b"[]"
+    })
+    .await;
     let mut before = 0;
     for round in 0..4 {
         let (mut wire, answer) = bob.take_over(cluster.address(0)).await.unwrap();

@@ -236,7 +236,10 @@ async fn sm_37_a_clean_close_ends_the_session() {
     alice.wire.send("</stream:stream>").await.unwrap();
     let end = alice.wire.end().await;
     assert!(matches!(end, End::Closed), "{end}");
-    check_gone(&mut alice, &cluster).await;
+    let answer = alice.try_resume(cluster.address(2)).await.unwrap();
+    assert!(answer.is("failed", ns::SM), "{answer:?}");
+    // The client has ended it by itself: nothing of it is remembered.
+    assert_eq!(answer.attr("h"), None, "{answer:?}");
 }
 
 #[tokio::test]
