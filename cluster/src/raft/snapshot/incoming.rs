@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. A group has one transfer at a time, the latest to begin: it has one leader.
-//! 2. A transfer that stands still for [`IDLE`] is given up, and its file with it: there is one unfinished file
+//! 2. A transfer that stands still for `IDLE` is given up, and its file with it: there is one unfinished file
 //!    per group at most, and none for long. In memory there is only the part at hand.
 
 use std::collections::HashMap;

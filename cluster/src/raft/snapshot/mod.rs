@@ -2,7 +2,7 @@
 //!
 //! Written beside its final name, synced, read back and compared, renamed, and the rename synced too: at
 //! every instant the name stands for a complete snapshot, and no entry is forgotten before it is proven that
-//! the one which covers it can be read. Everything goes piece by piece ([`pieces`]), so there is no limit to
+//! the one which covers it can be read. Everything goes piece by piece (`pieces`), so there is no limit to
 //! what a shard may hold. A damaged file stops the start and is named: to go on without it would be to
 //! forget what was promised (T-70).
 
