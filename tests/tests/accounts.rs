@@ -79,7 +79,7 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
 
     let (live, _) = everywhere(&cluster, "carol").await;
     let changed = Instant::now();
-    user(&cluster, &["remove", "carol@localhost"], "");
+    user(&cluster, &["remove", "carol@localhost", "--yes"], "");
     check_ended(live, changed).await;
     assert!(!can_log_in(&cluster, "carol", "correct horse").await);
 
