@@ -9,8 +9,8 @@ use tests::cluster::Cluster;
 use tests::postgres::Postgres;
 
 const BOB: &str = "bob@localhost";
-/// Behind the `[limits]` of every node.
-const UNLIMITED: &str = "stanzas_per_second = 0\n";
+/// One client says as much as it can.
+const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\n";
 
 /// Says something long to bob, who is away, and logs bob in. Whether it arrived; if not, it was refused.
 async fn arrives(cluster: &Cluster, text: &str) -> bool {
