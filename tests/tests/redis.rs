@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::Command;
-
 use cluster::limit::script::{Decision, Keys, What};
 use cluster::limit::store::Store;
 use cluster::session::{Override, Settings};
 use proto::BareJid;
-use tests::process::binary;
+use tests::process::command;
 use tests::redis::{Redis, free_port};
 
 /// Twenty accounts have three sessions fall asleep each, of which two may.
@@ -90,12 +88,8 @@ fn t_71_over_tls_a_certificate_is_asked_for() {
         "no",
     ]);
     for (authorities, works) in [(&certificate, true), (&nobody, false)] {
-        let output = Command::new(binary())
-            .args([
-                "check",
-                "--set",
-                &format!("redis.url=rediss://localhost:{port}"),
-            ])
+        let url = format!("redis.url=rediss://localhost:{port}");
+        let output = command(["check", "--set", &url])
             .env("SSL_CERT_FILE", authorities)
             .env_remove("SSL_CERT_DIR")
             .current_dir(dir.path())

@@ -1,3 +1,5 @@
+//! What a configuration may say, and what each mistake is told.
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("example.toml");

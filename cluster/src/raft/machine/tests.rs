@@ -1,3 +1,5 @@
+//! The state machine between its log, its snapshots and its sink.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;

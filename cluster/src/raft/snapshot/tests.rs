@@ -1,3 +1,5 @@
+//! Snapshot files: what is proven, and what is refused.
+
 use std::sync::atomic::Ordering;
 
 use super::pieces::VERSION;

@@ -1,3 +1,5 @@
+//! The collections against those of the standard library, beside copies that live on.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The two engines at their edges.
+
 use super::*;
 
 #[test]
