@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use crate::app::LocalPresences;
 use crate::auth::Failures;
 use crate::hooks::Heard;
-use crate::inquiry;
+use crate::inquiry::Known;
 use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::effects;
@@ -50,17 +50,13 @@ impl Host for NodeHost {
     }
 
     fn answer(&self, question: Bytes) -> Bytes {
-        // A question and a word about failures look nothing alike.
-        match serde_json::from_slice(&question) {
-            Ok(told) => {
-                self.failures.hear(&told);
-                Bytes::new()
-            }
-            Err(_) => {
-                let own = |conn| self.presences.owner(conn);
-                inquiry::answer(&question, &self.edge.trail, &self.directory, own).into()
-            }
-        }
+        let own = |conn| self.presences.owner(conn);
+        let known = Known {
+            trail: &self.edge.trail,
+            directory: &self.directory,
+            failures: &self.failures,
+        };
+        known.answer(&question, own).into()
     }
 
     fn resync(&self, shard: ShardId) {

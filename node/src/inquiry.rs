@@ -6,6 +6,7 @@ use cluster::id::Owner;
 use cluster::{ConnId, Mid};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{Failures, Told};
 use crate::session::Directory;
 use crate::trace::Trail;
 
@@ -18,6 +19,8 @@ pub enum Inquiry {
     Of(Vec<String>),
     /// The clients behind these connections, of those that are the node's own.
     Clients(Vec<Owner>),
+    /// What failed at the node that says so; there is nothing to answer.
+    Failed(Told),
 }
 
 /// The client behind a connection.
@@ -51,26 +54,39 @@ pub fn clients(
     known.collect()
 }
 
-/// Answers another node, or nothing if it makes no sense.
-pub fn answer(
-    question: &[u8],
-    trail: &Trail,
-    directory: &Directory,
-    own: impl Fn(ConnId) -> Option<Owner>,
-) -> Vec<u8> {
-    let answer = match serde_json::from_slice(question) {
-        Ok(Inquiry::Called(id)) => {
-            let ids = trail.called(&id).iter().map(Mid::to_string).collect();
-            serde_json::to_vec::<Vec<String>>(&ids)
-        }
-        Ok(Inquiry::Of(ids)) => {
-            let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            serde_json::to_vec(&trail.of(&mids))
-        }
-        Ok(Inquiry::Clients(owners)) => serde_json::to_vec(&clients(directory, own, &owners)),
-        Err(_) => return Vec::new(),
-    };
-    answer.unwrap_or_default()
+/// What this node knows, and what it hears from others.
+pub struct Known<'a> {
+    /// What became of messages.
+    pub trail: &'a Trail,
+    /// The connections of this process.
+    pub directory: &'a Directory,
+    /// What failed.
+    pub failures: &'a Failures,
+}
+
+impl Known<'_> {
+    /// Answers another node, or nothing if it makes no sense.
+    pub fn answer(&self, question: &[u8], own: impl Fn(ConnId) -> Option<Owner>) -> Vec<u8> {
+        let answer = match serde_json::from_slice(question) {
+            Ok(Inquiry::Called(id)) => {
+                let ids = self.trail.called(&id).iter().map(Mid::to_string).collect();
+                serde_json::to_vec::<Vec<String>>(&ids)
+            }
+            Ok(Inquiry::Of(ids)) => {
+                let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+                serde_json::to_vec(&self.trail.of(&mids))
+            }
+            Ok(Inquiry::Clients(owners)) => {
+                serde_json::to_vec(&clients(self.directory, own, &owners))
+            }
+            Ok(Inquiry::Failed(told)) => {
+                self.failures.hear(&told);
+                return Vec::new();
+            }
+            Err(_) => return Vec::new(),
+        };
+        answer.unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +97,7 @@ mod tests {
     use proto::BareJid;
 
     use super::*;
+    use crate::config::Limits;
     use crate::trace::{Mark, Step};
 
     fn own(conn: ConnId) -> Option<Owner> {
@@ -91,11 +108,17 @@ mod tests {
     #[test]
     fn a_node_tells_what_it_saw_and_who_is_here() {
         let (trail, directory) = (Trail::new(2, || 7), Directory::default());
+        let failures = Failures::new(&Limits::default());
+        let known = Known {
+            trail: &trail,
+            directory: &directory,
+            failures: &failures,
+        };
         let mid = Mid::new(1, 1);
         trail.mark(mid, Step::Written);
         let ask = |inquiry| {
             let question = serde_json::to_vec(&inquiry).unwrap();
-            answer(&question, &trail, &directory, own)
+            known.answer(&question, own)
         };
         let marks: Vec<Mark> =
             serde_json::from_slice(&ask(Inquiry::Of(vec![mid.to_string()]))).unwrap();
@@ -116,6 +139,7 @@ mod tests {
             since: 5,
         };
         assert_eq!(told, [expect]);
-        assert!(answer(b"nonsense", &trail, &directory, own).is_empty());
+        assert!(ask(Inquiry::Failed(Told::default())).is_empty());
+        assert!(known.answer(b"nonsense", own).is_empty());
     }
 }

@@ -113,9 +113,12 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
 async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
     disk::claim_dir(config.data_dir())?;
-    let listeners = bind(&config).await?;
-    let admin = patiently(|| c2s::bind(config.admin.listen, false)).await?;
-    let app = assemble(config).await?;
+    let opened = tokio::select! {
+        opened = open(config) => opened?,
+        // Nothing has been promised yet.
+        () = stops.next() => return Ok(()),
+    };
+    let (listeners, admin, app) = opened;
     let addresses = Addresses::of(&listeners, admin.address);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
@@ -147,6 +150,13 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
         () = drain::drain(&app) => Ok(()),
         () = stops.next() => Err(ServeError::CutShort),
     }
+}
+
+/// Takes the ports and starts everything that does not listen.
+async fn open(config: Config) -> Result<(Vec<Listener>, Listener, Arc<App>), ServeError> {
+    let listeners = bind(&config).await?;
+    let admin = patiently(|| c2s::bind(config.admin.listen, false)).await?;
+    Ok((listeners, admin, assemble(config).await?))
 }
 
 /// The signals that stop a node.

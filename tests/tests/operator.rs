@@ -4,6 +4,7 @@
 
 use std::net::TcpListener;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::client::PASSWORD;
 use tests::cluster::Cluster;
@@ -92,6 +93,21 @@ async fn logins_failures_and_ends_are_one_line_each_with_address_and_reason() {
 }
 
 #[tokio::test]
+async fn a_login_that_is_not_tried_is_one_line_with_the_reason() {
+    let limits = "[limits]\nlogins_per_minute = 1\n";
+    let cluster = Cluster::start(1, &["alice"], limits).await;
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
+    wire.open().await.unwrap();
+    for _ in 0..3 {
+        wire.authenticate("alice", "wrong").await.unwrap();
+    }
+    told(&cluster, 0, &["alice@localhost", "too many failures"]).await;
+    assert_eq!(log(&cluster, 0).matches("login failed").count(), 3);
+}
+
+#[tokio::test]
 async fn the_start_is_told_with_version_files_and_certificate() {
     let cluster = Cluster::start(1, &[], "").await;
     let (config, data) = (cluster.config(0), cluster.data_dir(0));
@@ -155,6 +171,17 @@ async fn a_node_waits_for_a_port_that_is_about_to_be_free() {
 }
 
 #[tokio::test]
+async fn a_node_that_waits_for_its_port_is_stopped_at_once() {
+    let mut cluster = Cluster::prepare(1, "").unwrap();
+    let _taken = TcpListener::bind(cluster.address(0)).unwrap();
+    cluster.run(0);
+    told(&cluster, 0, &["WARN", "waits"]).await;
+    cluster.signal(0, Signal::SIGTERM);
+    // It would have given up by itself, but not as one that was told to stop.
+    assert!(cluster.process(0).end().await.success());
+}
+
+#[tokio::test]
 async fn ready_is_said_when_clients_are_welcome_and_not_before() {
     let mut cluster = Cluster::prepare(3, "").unwrap();
     cluster.run(0);
@@ -177,6 +204,7 @@ async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
     cluster.run(0);
     cluster.ready(0).await;
     told(&cluster, 0, &["ERROR", "starts without its database"]).await;
+    let before = log(&cluster, 0).matches("login failed").count();
     let mut wire = Wire::direct(cluster.address(0), cluster.tls())
         .await
         .unwrap();
@@ -184,6 +212,9 @@ async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
     let refused = wire.authenticate("alice", PASSWORD).await.unwrap();
     let temporary = refused.child("temporary-auth-failure", proto::ns::SASL);
     assert!(temporary.is_some(), "{refused:?}");
+    let unread = ["alice@localhost", "the account cannot be looked up"];
+    told(&cluster, 0, &unread).await;
+    assert_eq!(log(&cluster, 0).matches("login failed").count(), before + 1);
     postgres.run();
     told(&cluster, 0, &["INFO", "the database answers"]).await;
     cluster.client(0, "alice").await.close().await.unwrap();

@@ -13,6 +13,7 @@ use super::Throttle;
 use super::throttle::Culprit;
 use crate::clock;
 use crate::config::Limits;
+use crate::inquiry::Inquiry;
 
 /// How long failures gather before the others hear of them.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -28,7 +29,6 @@ pub struct Failures {
 
 /// What one node tells the others.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Told {
     failed_logins: Vec<(Culprit, u32)>,
     failed_resumes: Vec<(Culprit, u32)>,
@@ -60,7 +60,8 @@ impl Failures {
             failed_resumes: self.resumes.take_unsent(),
         };
         let silent = told.failed_logins.is_empty() && told.failed_resumes.is_empty();
-        let written = serde_json::to_vec(&told).ok().filter(|_| !silent);
+        let written = serde_json::to_vec(&Inquiry::Failed(told)).ok();
+        let written = written.filter(|_| !silent);
         written.map(Bytes::from)
     }
 

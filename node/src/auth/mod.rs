@@ -5,6 +5,6 @@ pub mod revoke;
 mod store;
 mod throttle;
 
-pub use failures::Failures;
+pub use failures::{Failures, Told};
 pub use store::{Accounts, Rejected, derive_keys};
 pub use throttle::Throttle;

@@ -271,7 +271,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 failure,
             } => {
                 let account = account.as_ref();
-                journal::login_failed(account, self.address, mechanism, failure.name());
+                // Why it could not be decided has been told where that was found out.
+                if failure != Failure::TemporaryAuthFailure {
+                    journal::login_failed(account, self.address, mechanism, failure.name());
+                }
                 if failure == Failure::NotAuthorized {
                     self.app.metrics.login(LoginResult::Failed);
                     let logins = &self.app.failures.logins;
@@ -302,6 +305,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             Ok(credentials) => self.machine.credentials(Some(credentials)),
             Err(error) => {
                 tracing::warn!(%error, "an account cannot be looked up");
+                let reason = "the account cannot be looked up";
+                journal::login_failed(Some(&account), self.address, None, reason);
                 self.app.metrics.login(LoginResult::Unavailable);
                 self.machine.credentials_unavailable();
             }
