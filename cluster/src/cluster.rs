@@ -5,6 +5,7 @@
 //! slow client delays an election, and its connections on another, so that no entry, however much it does,
 //! delays a sign of life; its methods may be called from any other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use crate::bootstrap::Replication;
 use crate::config::Config;
 use crate::disk::Shortage;
 use crate::id::Owner;
+use crate::lead::admission::Admission;
 use crate::lead::group::{LinkCourier, RaftGroup};
 use crate::lead::loss::Peers;
 use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
@@ -38,6 +40,7 @@ use crate::status::{self, NodeStatus, NotReady, Status};
 use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
 pub use crate::lead::Unavailable;
+pub use crate::lead::admission::Permit;
 pub use crate::start::StartError;
 
 /// How often it is looked whether another shard takes something again.
@@ -70,6 +73,7 @@ struct Inner {
     replication: Replication,
     shards: Arc<[Arc<RaftGroup>]>,
     queues: Arc<[Queue]>,
+    admission: Admission<RaftGroup>,
     settings: watch::Sender<Settings>,
     peers: watch::Receiver<Peers>,
     /// Every shard has heard of this process, and its replica here is up to date.
@@ -130,6 +134,7 @@ impl Cluster {
             config,
             me: parts.me,
             replication: parts.replication,
+            admission: Admission::new(parts.shards.clone()),
             shards: parts.shards,
             queues: parts.queues,
             settings: parts.settings,
@@ -184,6 +189,19 @@ impl Cluster {
         while self.read(account, |state| state.is_slow_for(stanzas)) && Instant::now() < until {
             sleep(MAKE_WAY).await;
         }
+    }
+
+    /// Waits until messages of the account, to these accounts and of so many bytes, may be proposed: what
+    /// follows from them has to wait for the database and for other shards, and there has to be room for it.
+    /// Says also which shards' accounts can get nothing now, because what the way to them leads over has been
+    /// away for long and nothing more can wait for it: to those messages are to be refused. The permit is to
+    /// be kept until the others are committed.
+    pub async fn admit(
+        &self,
+        from: &BareJid,
+        messages: &BTreeMap<ShardId, u64>,
+    ) -> (Permit, BTreeSet<ShardId>) {
+        self.0.admission.admit(self.shard_of(from), messages).await
     }
 
     /// Hands over a command that may wait for company, a quarter of a second at most, and that does no

@@ -32,6 +32,6 @@ pub mod shard;
 mod start;
 pub mod status;
 
-pub use cluster::{Cluster, Host, StartError, Unavailable};
+pub use cluster::{Cluster, Host, Permit, StartError, Unavailable};
 pub use config::Config;
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

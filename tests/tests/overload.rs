@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use proto::ns;
-use tests::client::body;
+use tests::archive::all_behind;
+use tests::client::{Client, body, numbered};
 use tests::cluster::Cluster;
 use tests::postgres::Postgres;
 
@@ -49,4 +53,51 @@ async fn t_72_what_grows_when_it_is_written_is_refused_before_it_is_acknowledged
         assert!(arrives(&cluster, &"'".repeat(40_000)).await, "{url:?}");
         assert!(arrives(&cluster, &"x".repeat(200_000)).await, "{url:?}");
     }
+}
+
+/// More messages than the backlog of [`t_13_a_flood_is_slowed_by_the_database_and_not_refused`] holds.
+const FLOOD: usize = 400;
+
+/// Says everything at once to bob, and waits until it is acknowledged.
+async fn flood(mut client: Client) -> Client {
+    for text in numbered(&client.user.clone(), 0..FLOOD) {
+        client.say(BOB, &text).await;
+    }
+    client.settle().await.unwrap();
+    client.check_nothing_more().await;
+    client
+}
+
+#[tokio::test]
+async fn t_13_a_flood_is_slowed_by_the_database_and_not_refused() {
+    let postgres = Postgres::start();
+    let extra = format!("{UNLIMITED}backlog_bytes = 40000\n");
+    let cluster = Cluster::prepare(3, &extra).unwrap();
+    cluster.store_in(&postgres.url());
+    let users = ["alice", "bob", "carol", "dave"];
+    let cluster = cluster.started(&users).await;
+    let mut bob = cluster.client(1, "bob").await;
+    let mut senders = Vec::new();
+    for (node, user) in [(0, "alice"), (1, "carol"), (2, "dave")] {
+        senders.push(tokio::spawn(flood(cluster.client(node, user).await)));
+    }
+    // For shorter than what makes the database count as away.
+    postgres.signal(Signal::SIGSTOP);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    postgres.signal(Signal::SIGCONT);
+    let mut got = Vec::new();
+    for _ in 0..3 * FLOOD {
+        got.push(bob.message().await.unwrap());
+    }
+    for user in ["alice", "carol", "dave"] {
+        let own: Vec<_> = got.iter().filter(|text| text.starts_with(user)).collect();
+        let sent = numbered(user, 0..FLOOD);
+        assert_eq!(own, sent.iter().collect::<Vec<_>>());
+    }
+    for sender in senders {
+        let mut sender = sender.await.unwrap();
+        assert_eq!(all_behind(&mut sender, None).await.unwrap().len(), FLOOD);
+    }
+    assert_eq!(all_behind(&mut bob, None).await.unwrap().len(), 3 * FLOOD);
+    bob.check_nothing_more().await;
 }

@@ -11,7 +11,7 @@ use super::loss::Watch;
 use super::{Group, Queue, effects, loss, relay, settings, tick, wait_applied};
 use crate::ShardId;
 use crate::cluster::Host;
-use crate::session::Settings;
+use crate::session::{Lane, Settings};
 
 /// What a leader's tasks work with.
 pub struct Duty<G> {
@@ -77,7 +77,10 @@ impl<G: Group> Duty<G> {
                 tasks.spawn(relay::run(group.clone(), to, queue.clone(), own.clone()));
             }
         }
-        tasks.spawn(effects::run(group.clone(), own.clone(), self.host.clone()));
+        for lane in Lane::ALL {
+            let (group, own, host) = (group.clone(), own.clone(), self.host.clone());
+            tasks.spawn(effects::run(group, own, host, lane));
+        }
         tasks.spawn(tick::run(group.clone(), own.clone()));
         let ledger = self.ledger.clone();
         tasks.spawn(limits::run(group.clone(), own.clone(), ledger));

@@ -1,8 +1,8 @@
-//! Has pending effects carried out, in the order of their numbers.
+//! Has pending effects carried out: each lane by itself, in the order of the effects' numbers.
 //!
-//! One chunk is with the host at a time. What it could not do is asked for again, with pauses, and what
-//! comes later waits: so that nothing overtakes, a database that is away holds up everything anyway. That
-//! an effect is done becomes true with [`Command::Done`]; a leader that dies before leaves it to the next.
+//! One chunk of a lane is with the host at a time. What it could not do is asked for again, with pauses, and
+//! what comes later in the lane waits, so that nothing overtakes. That an effect is done becomes true with
+//! [`Command::Done`]; a leader that dies before leaves it to the next.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,15 +15,19 @@ use super::{Group, MAX_BYTES, MAX_COMMANDS, Queue};
 use crate::EffectId;
 use crate::cluster::Host;
 use crate::fail;
-use crate::session::{Command, Completed, Effect, Pending};
+use crate::session::{Command, Completed, Lane, Pending, ShardState};
 
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
-/// Reports of completion under way at a time.
+/// Reports of completion under way at a time, of one lane.
 const REPORTS: usize = 64;
+/// Rows that are written at a time: a transaction costs about the same whatever it writes.
+const MAX_ROWS: usize = 1024;
+/// Bytes of the effects of a chunk, about, if it is more than one.
+const CHUNK_BYTES: u64 = 2 << 20;
 
-/// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>) {
+/// Runs one lane for as long as this node leads.
+pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lane: Lane) {
     let shard = group.shard();
     let mut applied = group.applied();
     let mut progress = Progress::default();
@@ -35,7 +39,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>) {
             reports.join_next().await;
         }
         applied.borrow_and_update();
-        let chunk = group.read(|state| progress.next(|after, max| state.pending(after, max)));
+        let (chunk, first) = group.read(|state| progress.next(state, lane));
         if chunk.is_empty() {
             if applied.changed().await.is_err() {
                 return;
@@ -43,18 +47,21 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>) {
             continue;
         }
         fail::point("effects-begun");
+        let asked = first.into_iter().chain(chunk.iter().cloned()).collect();
         // In a task of its own: if it panics, this one goes on.
-        let performing = tokio::spawn(host.perform(shard, chunk.clone()));
+        let performing = tokio::spawn(host.perform(shard, asked));
         let performing = AbortOnDrop(performing);
         let done = performing.join().await.unwrap_or_else(|error| {
-            tracing::error!(%shard, %error, "carrying out effects failed");
+            tracing::error!(%shard, ?lane, %error, "carrying out effects failed");
             Vec::new()
         });
         fail::point("effects-done");
         let (done, all) = progress.record(&chunk, done);
-        for (completed, lazy) in commands(&chunk, done) {
+        for completed in split(done) {
             let queue = queue.clone();
-            reports.spawn(async move { queue.insist(Command::Done(completed), lazy).await });
+            reports.spawn(async move {
+                queue.insist(Command::Done(completed), is_lazy(lane)).await;
+            });
         }
         if all {
             pause = SHORTEST;
@@ -80,21 +87,39 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Which effects need not be handed out any more. Pure.
+/// Which effects of a lane need not be handed out any more. Pure.
 #[derive(Debug, Default)]
 struct Progress {
-    /// All up to here are done.
+    /// All of the lane up to here are done.
     upto: EffectId,
     /// So are these behind it.
     ahead: BTreeSet<EffectId>,
+    /// Those behind `upto` that were looked at last, in order.
+    seen: Vec<EffectId>,
 }
 
 impl Progress {
-    /// The next chunk, out of what `pending` finds.
-    fn next(&self, pending: impl FnOnce(EffectId, usize) -> Vec<Pending>) -> Vec<Pending> {
-        let mut found = pending(self.upto, MAX_COMMANDS + self.ahead.len());
-        found.retain(|effect| !self.ahead.contains(&effect.id));
-        found.truncate(MAX_COMMANDS);
+    /// The next chunk, and the rows that must be written before it.
+    fn next(&mut self, state: &ShardState, lane: Lane) -> (Vec<Pending>, Vec<Pending>) {
+        let max = match lane {
+            Lane::Rows => MAX_ROWS,
+            Lane::Reads | Lane::Forgets | Lane::Rosters | Lane::Pushes => MAX_COMMANDS,
+        };
+        let found = state.pending_in(lane, self.upto, max + self.ahead.len(), CHUNK_BYTES);
+        let chunk = self.choose(found, max, |pending| state.may_begin(&pending.effect));
+        let first = state.rows_before(&chunk);
+        (chunk, first)
+    }
+
+    fn choose(
+        &mut self,
+        mut found: Vec<Pending>,
+        max: usize,
+        may_begin: impl Fn(&Pending) -> bool,
+    ) -> Vec<Pending> {
+        self.seen = found.iter().map(|pending| pending.id).collect();
+        found.retain(|pending| !self.ahead.contains(&pending.id) && may_begin(pending));
+        found.truncate(max);
         found
     }
 
@@ -106,36 +131,28 @@ impl Progress {
             .filter(|done| asked.contains(&done.id))
             .collect();
         self.ahead.extend(done.iter().map(|done| done.id));
-        let missing = chunk
-            .iter()
-            .map(|effect| effect.id)
-            .find(|id| !self.ahead.contains(id));
-        self.upto = match (missing, chunk.last()) {
+        let all = asked.is_subset(&self.ahead);
+        let missing = self.seen.iter().find(|id| !self.ahead.contains(id));
+        self.upto = match (missing, self.seen.last()) {
             (Some(missing), _) => EffectId(missing.0 - 1),
-            (None, Some(last)) => last.id,
+            (None, Some(last)) => *last,
             (None, None) => self.upto,
         };
         self.ahead = self.ahead.split_off(&EffectId(self.upto.0 + 1));
-        (done, missing.is_none())
+        (done, all)
     }
 }
 
-/// Completions as commands that fit into an entry, and whether they may wait: rows that are written can,
-/// what a client or a contact is to get cannot.
-fn commands(chunk: &[Pending], done: Vec<Completed>) -> Vec<(Vec<Completed>, bool)> {
-    let lazy = |id: EffectId| {
-        let effect = chunk
-            .iter()
-            .find(|effect| effect.id == id)
-            .map(|effect| &*effect.effect);
-        matches!(effect, Some(Effect::Archive(_) | Effect::Forget { .. }))
-    };
-    let (later, now): (Vec<_>, Vec<_>) = done.into_iter().partition(|done| lazy(done.id));
-    let now = split(now).into_iter().map(|completed| (completed, false));
-    now.chain(split(later).into_iter().map(|completed| (completed, true)))
-        .collect()
+/// Whether word of what is done may wait: of rows that are written it can, of what a client or a contact is
+/// to get it cannot.
+fn is_lazy(lane: Lane) -> bool {
+    match lane {
+        Lane::Rows | Lane::Forgets => true,
+        Lane::Reads | Lane::Rosters | Lane::Pushes => false,
+    }
 }
 
+/// Completions as they fit into entries.
 fn split(done: Vec<Completed>) -> Vec<Vec<Completed>> {
     let mut parts: Vec<Vec<Completed>> = Vec::new();
     let mut size = 0;
@@ -155,6 +172,7 @@ fn split(done: Vec<Completed>) -> Vec<Vec<Completed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Effect;
     use proto::BareJid;
 
     fn effect(id: u64) -> Pending {
@@ -181,10 +199,14 @@ mod tests {
     #[track_caller]
     fn check(done: &[u64], next: &[u64]) {
         let mut progress = Progress::default();
-        let chunk = progress.next(|_, _| (1..=4).map(effect).collect());
+        let choose = |progress: &mut Progress, last| {
+            let found = (progress.upto.0 + 1..=last).map(effect).collect();
+            progress.choose(found, 9, |_| true)
+        };
+        let chunk = choose(&mut progress, 4);
         let (recorded, all) = progress.record(&chunk, completed(done));
         assert_eq!((recorded.len(), all), (done.len().min(4), done.len() >= 4));
-        let chunk = progress.next(|after, _| (after.0 + 1..=5).map(effect).collect());
+        let chunk = choose(&mut progress, 5);
         assert_eq!(
             chunk.iter().map(|effect| effect.id.0).collect::<Vec<_>>(),
             next
@@ -200,8 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_begin_yet_is_neither_handed_out_nor_forgotten() {
+        let mut progress = Progress::default();
+        let all = || (1..=3).map(effect).collect();
+        let chunk = progress.choose(all(), 9, |pending| pending.id.0 != 1);
+        let (recorded, all_done) = progress.record(&chunk, completed(&[2, 3]));
+        assert_eq!((recorded.len(), all_done), (2, true));
+        let chunk = progress.choose(all(), 9, |_| true);
+        assert_eq!(chunk.len(), 1, "{chunk:?}");
+        assert_eq!(chunk[0].id, EffectId(1));
+    }
+
+    #[test]
     fn a_host_that_claims_what_it_was_not_asked_for_is_not_believed() {
         let mut progress = Progress::default();
+        progress.choose(vec![effect(1)], 9, |_| true);
         let (recorded, all) = progress.record(&[effect(1)], completed(&[7]));
         assert_eq!((recorded, all), (Vec::new(), false));
     }

@@ -6,6 +6,7 @@
 //! - [`duty`]: starts and stops a leader's tasks: [`relay`] empties the outboxes, [`effects`] has pending
 //!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone,
 //!   [`limits`] tells Redis who hibernates, [`settings`] has the shard follow the configuration;
+//! - [`admission`]: holds what is said until there is room for what follows from it;
 //! - [`group`]: the replicas of a shard, as openraft gives them; [`junction`]: what applied entries set off.
 //!
 //! # Invariants
@@ -26,6 +27,7 @@ use tokio::sync::{broadcast, watch};
 use crate::session::{Notice, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
+pub mod admission;
 pub mod backlog;
 pub mod batch;
 pub mod duty;

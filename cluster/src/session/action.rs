@@ -162,10 +162,6 @@ impl ShardState {
         let Some(to) = message.packet.header.to.clone() else {
             return;
         };
-        if self.is_backed_up() && message.is_refusable() {
-            self.bounce(&message.packet, Condition::ResourceConstraint, out);
-            return;
-        }
         if to.bare() != account {
             let archived = message.traits.archive_sent.then_some(message.mid);
             if message.traits.archive_sent {

@@ -42,7 +42,8 @@ pub struct Settings {
     pub max_queue_bytes: u64,
     /// Stanzas that a session holds in any form; with more it ends. 0 = no limit.
     pub max_queue_ids: u32,
-    /// Bytes that may wait for the database and for other shards before senders are refused. 0 = no limit.
+    /// Bytes that may wait for the database, and for each other shard. A node lets in no more (see
+    /// [`Cluster::admit`](crate::Cluster::admit)); `apply` takes what it is given. 0 = no limit.
     pub max_backlog_bytes: u64,
     /// Bytes that all sessions of one account hold together, before each is held to its share. 0 = no limit.
     pub max_account_queue_bytes: u64,
@@ -382,8 +383,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// It would add to what waits for the database, and its sender can be told that it may not.
-    pub(super) fn is_refusable(&self) -> bool {
+    /// It adds to what waits for the database, and its sender can be told that it may not.
+    pub fn is_refusable(&self) -> bool {
         let kept = self.traits.archive_sent || self.traits.archive_received || self.traits.offline;
         kept && self.packet.header.kind != Kind::Message(MessageType::Error)
     }

@@ -87,10 +87,6 @@ impl ShardState {
         else {
             return;
         };
-        if self.is_backed_up() && message.is_refusable() {
-            self.bounce(&message.packet, Condition::ResourceConstraint, out);
-            return;
-        }
         let account = to.bare();
         let exact = to.resource().is_some() && self.session(&to).is_some();
         let targets = match kind {

@@ -64,7 +64,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
             return Some(format!("what waits for shard {to} is miscounted"));
         }
     }
-    let pending: u64 = state.pending.values().map(|e| e.size()).sum();
+    let pending: u64 = state.pending.iter().map(|(_, e)| e.size()).sum();
     let outboxes = state.outboxes.values().flat_map(|o| o.items.iter());
     if pending + outboxes.map(|r| r.size() as u64).sum::<u64>() != state.backlog {
         return Some(String::from("the backlog is miscounted"));
@@ -84,8 +84,7 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
         return Some("it has room, and what waits behind its queue does not move");
     }
     if let Some(fetching) = &session.behind.fetching
-        && (fetching.count > session.behind.later.len()
-            || !state.pending.contains_key(&fetching.effect))
+        && (fetching.count > session.behind.later.len() || !state.pending.contains(fetching.effect))
     {
         return Some("it waits for nothing");
     }

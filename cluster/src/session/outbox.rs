@@ -127,6 +127,15 @@ impl ShardState {
         Outcome::Done
     }
 
+    /// What waits for another shard to take it.
+    pub fn outbox_load(&self, to: ShardId) -> Load {
+        let outbox = self.outboxes.get(&to);
+        outbox.map_or(Load::default(), |outbox| Load {
+            bytes: outbox.bytes,
+            gone: outbox.first,
+        })
+    }
+
     /// The numbers of the first unconfirmed item for `to` and of the next one to come.
     pub fn outbox_range(&self, to: ShardId) -> (u64, u64) {
         self.outboxes

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::outbox::Outbox;
+use super::pending::PendingEffects;
 use super::state::{ShardState, User};
 use super::{Effect, Override, Relay, Settings};
 use crate::format::Version;
@@ -184,7 +185,7 @@ impl Head {
             forgets: Map::default(),
             outboxes: BTreeMap::new(),
             cursors: self.cursors,
-            pending: Map::default(),
+            pending: PendingEffects::default(),
             backlog: self.backlog,
             next_effect: self.next_effect,
             next_order: self.next_order,

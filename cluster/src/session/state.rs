@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::behind::Behind;
 use super::cow::{CopyOnWrite, Map};
 use super::outbox::Outbox;
+use super::pending::PendingEffects;
 use super::push::Pushing;
 use super::resources::Resources;
 use super::*;
@@ -42,7 +43,7 @@ pub struct ShardState {
     pub(super) outboxes: BTreeMap<ShardId, Outbox>,
     /// The next item expected from each shard.
     pub(super) cursors: BTreeMap<ShardId, u64>,
-    pub(super) pending: Map<EffectId, Arc<Effect>>,
+    pub(super) pending: PendingEffects,
     /// Bytes of `pending` and `outboxes`, about.
     pub(super) backlog: u64,
     pub(super) next_effect: u64,
@@ -213,7 +214,7 @@ impl ShardState {
             forgets: Map::default(),
             outboxes: BTreeMap::new(),
             cursors: BTreeMap::new(),
-            pending: Map::default(),
+            pending: PendingEffects::default(),
             backlog: 0,
             next_effect: 1,
             next_order: 1,
@@ -335,15 +336,9 @@ impl ShardState {
 
     /// An effect is done, or nobody wants it any more.
     pub(super) fn remove_effect(&mut self, id: EffectId) -> Option<Arc<Effect>> {
-        let effect = self.pending.remove(&id)?;
+        let effect = self.pending.remove(id)?;
         self.backlog -= effect.size();
         Some(effect)
-    }
-
-    /// More waits for the database or for other shards than may: messages are refused.
-    pub(super) fn is_backed_up(&self) -> bool {
-        let most = self.settings.max_backlog_bytes;
-        most != 0 && self.backlog >= most
     }
 
     /// Orders follow the clock as far as they may, so that a shard which begins anew over an old database

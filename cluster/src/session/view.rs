@@ -8,12 +8,21 @@ use proto::{BareJid, Jid};
 use serde::Serialize;
 
 use super::state::{Session, ShardState};
-use super::{Effect, Item, Pending};
+use super::{Effect, Item, Lane, Pending};
 use crate::format::Version;
 use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
+
+/// What waits in a shard until somebody takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes, about.
+    pub bytes: u64,
+    /// Changes whenever something was taken, as far as this replica has seen.
+    pub gone: u64,
+}
 
 /// A session as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -106,13 +115,66 @@ impl ShardState {
 
     /// Effects after `after`, in order.
     pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
-        let range = self.pending.after(Some(&after)).take(max);
-        range
-            .map(|(id, effect)| Pending {
-                id: *id,
-                effect: effect.clone(),
-            })
-            .collect()
+        self.pending.after(&after).take(max).collect()
+    }
+
+    /// Effects of a lane after `after`, in order: so many, and about so many bytes if it is more than one.
+    pub fn pending_in(
+        &self,
+        lane: Lane,
+        after: EffectId,
+        max: usize,
+        max_bytes: u64,
+    ) -> Vec<Pending> {
+        let mut bytes = 0;
+        let found = self.pending.lane(lane, &after).take(max);
+        let found = found.take_while(|pending| {
+            let fits = bytes < max_bytes;
+            bytes += pending.effect.size();
+            fits
+        });
+        found.collect()
+    }
+
+    /// Rows that must be written before these effects, and are not known to be.
+    pub fn rows_before(&self, effects: &[Pending]) -> Vec<Pending> {
+        let mut rows = Vec::new();
+        for pending in effects {
+            match &*pending.effect {
+                Effect::Fetch { session, mids } => {
+                    rows.extend(self.pending.rows_among(&session.bare(), mids));
+                }
+                Effect::Return { account, mids } => {
+                    rows.extend(self.pending.rows_among(account, mids));
+                }
+                _ => {}
+            }
+        }
+        rows.sort_unstable_by_key(|row| row.id);
+        rows.dedup_by_key(|row| row.id);
+        rows
+    }
+
+    /// What an effect of another lane has to do first is done: a row that is deleted before it is written
+    /// would come back.
+    pub fn may_begin(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Forget { account, mids } => {
+                self.pending.rows_among(account, mids).next().is_none()
+            }
+            _ => true,
+        }
+    }
+
+    /// What waits for the database to take it as a row of an archive.
+    pub fn row_load(&self) -> Load {
+        let (bytes, gone) = self.pending.row_load();
+        Load { bytes, gone }
+    }
+
+    /// See [`Settings::max_backlog_bytes`], as the last leader had it.
+    pub fn max_backlog(&self) -> u64 {
+        self.settings.max_backlog_bytes
     }
 
     /// Bytes of pending effects and of what waits for other shards, about.
@@ -184,11 +246,8 @@ impl ShardState {
     /// The order that the account's next message gets at the earliest, and the rows for its archive that
     /// are not yet reported as written: all that it may have been told of and that cannot be read there.
     pub fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>) {
-        let rows = self
-            .pending
-            .values()
-            .filter(|effect| matches!(&***effect, Effect::Archive(row) if row.owner == *account));
-        (self.next_order, rows.cloned().collect())
+        let rows = self.pending.rows_of(account);
+        (self.next_order, rows.map(|row| row.effect).collect())
     }
 
     /// Those of the messages that nobody holds and that wait for nobody.

@@ -4,6 +4,8 @@
 //! node died before the shard heard of it, carries a name: while no other change has come between, the
 //! row still knows what it was before, and the same outcome is found again.
 
+use std::collections::HashMap;
+
 use cluster::session::Relay;
 use proto::stanza::error::StanzaError;
 use proto::stanza::{Packet, Stanza};
@@ -233,6 +235,18 @@ pub async fn request(
 pub async fn subscribers(edge: &Edge, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
     let mut all = edge.storage.subscribers(account).await?;
     all.retain(|contact| edge.serves(contact.domain()));
+    Ok(all)
+}
+
+/// The same for many accounts at a time.
+pub async fn subscribers_of(
+    edge: &Edge,
+    accounts: &[&BareJid],
+) -> Result<HashMap<BareJid, Vec<BareJid>>, StorageError> {
+    let mut all = edge.storage.subscribers_of(accounts).await?;
+    for contacts in all.values_mut() {
+        contacts.retain(|contact| edge.serves(contact.domain()));
+    }
     Ok(all)
 }
 

@@ -7,13 +7,15 @@
 //! And nothing is given up, since whatever led here was acknowledged: what the database refuses because of
 //! its values goes back to its sender, everything else waits until the database does it.
 
+mod farewell;
+
 use std::collections::HashSet;
 
 use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
 use cluster::{Mid, ShardId};
+use proto::BareJid;
 use proto::stanza::error::{self, Condition, StanzaError};
 use proto::stanza::{Kind, Packet, Stanza};
-use proto::{BareJid, Jid, ns};
 
 use crate::router::subscription::Request;
 use crate::router::{Edge, contact, subscribe};
@@ -29,9 +31,17 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
         tracing::warn!(%shard, %error, "the archive cannot be written, effects wait");
         return done;
     }
+    let ends = farewell::among(&pending);
+    match farewell::tell(edge, &ends).await {
+        Ok(told) => done.extend(told),
+        Err(error) => {
+            tracing::warn!(%shard, %error, "the database fails, effects wait");
+            return done;
+        }
+    }
     for effect in &pending {
         let outcome = match &*effect.effect {
-            Effect::Archive(_) => continue,
+            Effect::Archive(_) | Effect::Unavailable { .. } => continue,
             Effect::Forget { account, mids } => edge
                 .storage
                 .forget(account, mids)
@@ -40,7 +50,6 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
             Effect::Fetch { session, mids } => fetch(edge, effect, &session.bare(), mids).await,
             Effect::Return { account, mids } => fetch(edge, effect, account, mids).await,
             Effect::Subscription(packet) => subscription(edge, shard, effect, packet).await,
-            Effect::Unavailable { packet } => unavailable(edge, effect, packet).await,
             Effect::Push {
                 account,
                 resource,
@@ -159,43 +168,6 @@ async fn fetch(
     })
 }
 
-/// Those who see the account's presence are told that the session is gone.
-async fn unavailable(
-    edge: &Edge,
-    effect: &Pending,
-    packet: &Packet,
-) -> Result<Completed, StorageError> {
-    let Some(session) = &packet.header.from else {
-        return Ok(nothing(effect));
-    };
-    let account = session.bare();
-    let status = packet
-        .unpack()
-        .ok()
-        .and_then(|stanza| stanza.child("status", ns::CLIENT).map(|s| s.text()));
-    let noted = edge
-        .storage
-        .set_last_activity(&account, (edge.now)(), status.as_deref());
-    match noted.await {
-        Err(error) if error.blames_values() => {
-            tracing::error!(%account, %error, "when a session ended is not noted");
-        }
-        noted => noted?,
-    }
-    let subscribers = contact::subscribers(edge, &account).await?;
-    let to: Vec<Jid> = subscribers.into_iter().map(Jid::from).collect();
-    if to.is_empty() {
-        return Ok(nothing(effect));
-    }
-    Ok(followed_by(
-        effect,
-        vec![Relay::Presence {
-            packet: packet.clone(),
-            to,
-        }],
-    ))
-}
-
 /// A subscription stanza has reached a local account: the contact's half of RFC 6121 §3 (IM-E, inbound).
 async fn subscription(
     edge: &Edge,
@@ -280,8 +252,8 @@ mod tests {
     use crate::config::Quotas;
     use crate::router::testing::{bare, edge, edge_with, perform as perform_one};
     use cluster::id::EffectId;
-    use proto::Element;
     use proto::stanza::{MessageType, PresenceType};
+    use proto::{Element, Jid, ns};
 
     fn row(n: u128, hidden: bool) -> ArchiveRow {
         let body = Element::new("body", ns::CLIENT).with_text("hi");
@@ -418,30 +390,5 @@ mod tests {
                 .await
                 .is_empty()
         );
-    }
-
-    #[tokio::test]
-    async fn im_41_the_end_of_a_session_is_noted_and_told_to_subscribers() {
-        let edge = edge().await;
-        let (alice, bob) = (bare("alice@example.org"), bare("bob@example.org"));
-        let update = edge.storage.update_contact(&alice, &bob, None, |_| {
-            let mut item = crate::storage::RosterItem::new(bob.clone());
-            item.listed = true;
-            item.subscription = crate::storage::Subscription::From;
-            crate::storage::Change::Put(item)
-        });
-        update.await.unwrap();
-        let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-        let status = Element::new("status", ns::CLIENT).with_text("bye");
-        let packet = stanza.with_from("alice@example.org/x".parse().unwrap());
-        let packet = packet.with_child(status).pack();
-        let effects = vec![Effect::Unavailable {
-            packet: packet.clone(),
-        }];
-        let done = perform(&edge, ShardId(0), pending(effects)).await;
-        let to = vec!["bob@example.org".parse().unwrap()];
-        assert_eq!(done[0].relays, [Relay::Presence { packet, to }]);
-        let last = edge.storage.last_activity(&alice).await.unwrap().unwrap();
-        assert_eq!(last.status.as_deref(), Some("bye"));
     }
 }

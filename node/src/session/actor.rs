@@ -25,6 +25,7 @@ use proto::{BareJid, Jid};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::admission::Held;
 use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::Mail;
@@ -43,6 +44,9 @@ use crate::trace::Step;
 
 /// So long, in milliseconds, an `<r/>` waits for the stanzas before it (SM-24).
 pub(super) const REQUEST_PATIENCE: u64 = 5_000;
+
+/// How often it is looked whether a client that is not read may be read again, in milliseconds.
+const HELD_PAUSE: u64 = 1_000;
 
 /// A session at the moment that it gets its actor.
 pub struct Opening {
@@ -90,6 +94,8 @@ pub struct SessionActor {
     pub(super) phase: Phase,
     /// A job is under way.
     pub(super) busy: bool,
+    /// The client is not read until there is room for what it has sent.
+    pub(super) held: Held,
     /// The node stops: leave as soon as nothing is under way.
     pub(super) leaving: bool,
     /// `<enable/>` is proposed; how many stanzas preceded it.
@@ -146,6 +152,7 @@ impl SessionActor {
             inbox: Inbox::default(),
             phase: Phase::Open,
             busy: false,
+            held: Held::default(),
             leaving: false,
             enabling: None,
             entered: opening.entered,
@@ -367,11 +374,13 @@ impl SessionActor {
         if self.pulse.next(now) == Beat::Ask {
             self.ask(now);
         }
-        if self.pulse.next(now) == Beat::Late {
+        if self.pulse.next(now) == Beat::Late && !self.held.is() {
             self.late();
         }
         let next = match self.pulse.next(now) {
             Beat::At(at) => at,
+            // It may have answered: it is not read.
+            Beat::Late | Beat::Dead if self.held.is() => now + HELD_PAUSE,
             Beat::Ask | Beat::Late => now,
             Beat::Dead => {
                 let error = StreamError::new(Condition::ConnectionTimeout);

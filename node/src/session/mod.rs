@@ -6,6 +6,7 @@
 //! never writes what was not committed.
 
 pub mod actor;
+mod admission;
 pub mod count;
 pub mod depart;
 pub mod directory;

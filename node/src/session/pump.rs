@@ -23,8 +23,9 @@ use super::actor::SessionActor;
 use super::rate::Rate;
 use crate::clock;
 
-/// How many inputs, and of how many bytes, may wait for the actor.
-const AHEAD: (usize, usize) = (128, 512 * 1024);
+/// How many inputs, and of how many bytes, may wait for the actor before the socket is read no further. So an
+/// overloaded node holds for each client this, one read and the beginning of a stanza.
+const AHEAD: (usize, usize) = (128, 64 * 1024);
 /// Below so many unwritten bytes the actor may go on.
 const LOW: usize = 16 * 1024;
 /// How long the last bytes may take (ST-18).

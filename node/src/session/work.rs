@@ -10,6 +10,7 @@ use proto::stanza::error::Condition as Refusal;
 use proto::stanza::{Header, Kind, PresenceType};
 
 use super::actor::{Phase, SessionActor};
+use super::admission::admit;
 use super::depart::depart;
 use super::inbox::{Job, Work};
 use super::pump::Order;
@@ -60,9 +61,12 @@ impl SessionActor {
         let (app, account) = (self.app.clone(), self.account.clone());
         let (session, epoch, first) = (self.session.clone(), self.epoch, self.incoming.next());
         let mut context = self.context.clone();
+        let held = self.held.clone();
         let job = async move {
-            let stanzas = resolve(&mut context, stanzas).await;
+            let mut stanzas = resolve(&mut context, stanzas).await;
             app.cluster.make_way(&account, &stanzas).await;
+            // Until what is proposed is committed.
+            let _permit = admit(&app, &account, &mut stanzas, &held).await;
             let messages = accepted(&app.edge.trail, &stanzas);
             let command = Command::Inbound(Inbound {
                 session,
@@ -91,6 +95,8 @@ impl SessionActor {
         };
         ctx.spawn(job.into_actor(self).map(|(outcome, context), act, ctx| {
             act.busy = false;
+            // What it sends while it is held is read only from now on.
+            act.pulse.heard(act.now());
             act.context = context;
             act.handled(outcome, ctx);
             act.settle(ctx);

@@ -141,6 +141,8 @@ impl Value {
 /// A statement with its values bound: the two engines have different types here, but the same words.
 macro_rules! statement {
     ($sql:expr, $values:expr) => {{
+        #[cfg(test)]
+        super::testing::count();
         let mut statement = sqlx::query($sql);
         for value in $values {
             value.check()?;

@@ -3,7 +3,11 @@
 use proto::BareJid;
 
 use super::Storage;
+use super::database::{assembled, placeholders};
 use super::error::{Full, StorageError};
+
+/// Rows in one statement.
+const MOST_ROWS: usize = 64;
 
 /// When an account's last session ended, and what it said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,22 +108,29 @@ impl Storage {
         .transpose()
     }
 
-    /// Notes that a session of the account has ended. An older time than the one noted changes nothing.
+    /// Notes that sessions of these accounts have ended, of each account once, and what they said. An older
+    /// time than the one noted changes nothing.
     pub async fn set_last_activity(
         &self,
-        account: &BareJid,
         stamp: u64,
-        status: Option<&str>,
+        accounts: &[(&BareJid, Option<String>)],
     ) -> Result<(), StorageError> {
-        let sql = "INSERT INTO last_activity (account, stamp, status) VALUES ($1, $2, $3) \
-                   ON CONFLICT (account) DO UPDATE SET stamp = excluded.stamp, status = excluded.status \
-                   WHERE last_activity.stamp <= excluded.stamp";
-        let values = vec![
-            account.as_str().into(),
-            stamp.into(),
-            status.map(str::to_owned).into(),
-        ];
-        self.database.execute(sql, values).await.map(drop)
+        let mut transaction = self.database.begin().await?;
+        for chunk in accounts.chunks(MOST_ROWS) {
+            let sql = format!(
+                "INSERT INTO last_activity (account, stamp, status) VALUES {} \
+                 ON CONFLICT (account) DO UPDATE SET stamp = excluded.stamp, status = excluded.status \
+                 WHERE last_activity.stamp <= excluded.stamp",
+                placeholders(chunk.len(), 3)
+            );
+            let values = chunk.iter().flat_map(|(account, status)| {
+                [account.as_str().into(), stamp.into(), status.clone().into()]
+            });
+            transaction
+                .execute(assembled(sql), values.collect())
+                .await?;
+        }
+        transaction.commit().await
     }
 }
 
@@ -199,16 +210,16 @@ mod tests {
     #[tokio::test]
     async fn the_latest_logout_counts() {
         testing::each(async |storage| {
-            storage
-                .set_last_activity(&alice(), 20, Some("bye"))
-                .await
-                .unwrap();
-            storage.set_last_activity(&alice(), 10, None).await.unwrap();
+            let alice = alice();
+            let said = [(&alice, Some("bye".to_owned()))];
+            storage.set_last_activity(20, &said).await.unwrap();
+            let nothing = [(&alice, None)];
+            storage.set_last_activity(10, &nothing).await.unwrap();
             let expect = LastActivity {
                 stamp: 20,
                 status: Some("bye".to_owned()),
             };
-            assert_eq!(storage.last_activity(&alice()).await.unwrap(), Some(expect));
+            assert_eq!(storage.last_activity(&alice).await.unwrap(), Some(expect));
         })
         .await;
     }

@@ -144,7 +144,23 @@ impl Upgrade {
 /// names a server; each test gets a schema of its own there, so that tests do not meet.
 #[cfg(test)]
 pub(crate) mod testing {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        static STATEMENTS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Notes that a statement is made.
+    pub(in crate::storage) fn count() {
+        STATEMENTS.set(STATEMENTS.get() + 1);
+    }
+
+    /// How many statements this thread has made.
+    pub(crate) fn statements() -> usize {
+        STATEMENTS.get()
+    }
 
     pub(crate) async fn each(test: impl AsyncFn(Storage)) {
         test(Storage::in_memory().await.unwrap()).await;

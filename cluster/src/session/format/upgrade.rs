@@ -8,7 +8,9 @@ use bytes::Bytes;
 use proto::{BareJid, Jid};
 
 use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::session::Effect;
 use crate::session::cow::{CopyOnWrite, Map, Queue};
+use crate::session::pending::PendingEffects;
 
 /// Becomes what it is called today.
 pub(super) trait Upgrade<T> {
@@ -91,6 +93,13 @@ impl<J: Upgrade<K>, K: Ord + Clone, A: Upgrade<B>, B: Clone> Upgrade<Map<K, B>> 
             map.insert(key.upgrade(), value.upgrade());
         }
         map
+    }
+}
+
+impl<A: Upgrade<Effect> + Clone> Upgrade<PendingEffects> for BTreeMap<EffectId, Arc<A>> {
+    fn upgrade(self) -> PendingEffects {
+        let effects: Map<EffectId, Arc<Effect>> = self.upgrade();
+        effects.into()
     }
 }
 

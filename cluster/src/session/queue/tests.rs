@@ -276,34 +276,6 @@ fn t_41_what_nobody_asked_for_ends_no_session() {
     assert!(matches!(stage.resume(BOB, 0).0, Outcome::Resumed { .. }));
 }
 
-#[test]
-fn a_full_backlog_refuses_messages_and_nothing_else() {
-    let mut stage = pair(2000);
-    stage.settings.max_backlog_bytes = 2000;
-    let outputs = stage.send(chat(1..40));
-    let error = (ALICE.to_owned(), Kind::Message(MessageType::Error));
-    let reached = stanzas(&outputs);
-    let refused = reached.iter().filter(|stanza| **stanza == error).count();
-    assert!(refused > 20 && refused < 39, "{refused}");
-    assert!(stage.state.backlog() < 3000);
-    let rows = stage.state.pending_count();
-    let question = Relay::Iq {
-        packet: packet(Kind::Iq(IqType::Get), ALICE, Some(BOB)),
-        permitted: true,
-    };
-    let outputs = stage.act(ALICE, Action::Send(question));
-    assert_eq!(stanzas(&outputs), [(BOB.into(), Kind::Iq(IqType::Get))]);
-    assert_eq!(stage.state.pending_count(), rows);
-    // When the database is back there is room again.
-    stage.work();
-    assert_eq!(stage.state.backlog(), 0);
-    let outputs = stage.send(chat(50..51));
-    assert_eq!(
-        stanzas(&outputs),
-        [(BOB.into(), Kind::Message(MessageType::Chat))]
-    );
-}
-
 /// What bob's sessions hold in full, together.
 fn held(stage: &Stage) -> usize {
     let sessions = stage.state.sessions(&jid(BOB).bare());

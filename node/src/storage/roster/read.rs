@@ -1,10 +1,15 @@
 //! Questions about rosters.
 
+use std::collections::HashMap;
+
 use proto::BareJid;
 
 use super::{COLUMNS, RosterItem, RosterVersion, address, item};
 use crate::storage::database::{Row, assembled};
 use crate::storage::{Storage, StorageError};
+
+/// Accounts that one statement asks about.
+const MOST_ACCOUNTS: usize = 64;
 
 /// A roster with its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +130,28 @@ impl Storage {
             .rows(sql, vec![account.as_str().into()])
             .await?;
         rows.iter().map(|row| address(row, 0)).collect()
+    }
+
+    /// The same for many accounts at a time; those that nobody may see are left out.
+    pub async fn subscribers_of(
+        &self,
+        accounts: &[&BareJid],
+    ) -> Result<HashMap<BareJid, Vec<BareJid>>, StorageError> {
+        let mut found: HashMap<BareJid, Vec<BareJid>> = HashMap::new();
+        for chunk in accounts.chunks(MOST_ACCOUNTS) {
+            let names: Vec<_> = (1..=chunk.len()).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "SELECT account, contact FROM roster WHERE account IN ({}) AND removed = 0 \
+                 AND subscription IN ('from', 'both') ORDER BY account, contact",
+                names.join(", ")
+            );
+            let values = chunk.iter().map(|account| account.as_str().into());
+            for row in self.database.rows(assembled(sql), values.collect()).await? {
+                let contacts = found.entry(address(&row, 0)?).or_default();
+                contacts.push(address(&row, 1)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Whose presence the account wants to see (subscription `to` or `both`), and which of them permit it.

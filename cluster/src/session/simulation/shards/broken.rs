@@ -114,7 +114,7 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
     });
     for completed in done
         .flatten()
-        .filter(|c| !state.pending.contains_key(&c.id))
+        .filter(|c| !state.pending.contains(c.id))
         .collect::<Vec<_>>()
     {
         if let Some(Relay::Presence { packet, .. }) = completed.relays.first() {

@@ -1,0 +1,184 @@
+//! Effects that are not known to be carried out, and the lanes that they wait in.
+//!
+//! Effects of one lane are carried out in the order of their numbers; those of different lanes do not wait
+//! for each other, so that what is slow, or cannot be reached, holds up nothing else. What must be written
+//! before something of another lane is found by its account.
+
+use std::fmt;
+use std::sync::Arc;
+
+use proto::BareJid;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::cow::Map;
+use super::{Effect, Pending};
+use crate::id::{EffectId, Mid};
+
+/// Effects that wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Rows for archives, in their order.
+    Rows,
+    /// Messages to be read back. Rows that they ask for are written with them.
+    Reads,
+    /// Rows to be deleted, once they have been written.
+    Forgets,
+    /// What depends on rosters.
+    Rosters,
+    /// Clients to be woken.
+    Pushes,
+}
+
+impl Lane {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Rows,
+        Self::Reads,
+        Self::Forgets,
+        Self::Rosters,
+        Self::Pushes,
+    ];
+}
+
+impl Effect {
+    /// Where it waits.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::Archive(_) => Lane::Rows,
+            Self::Fetch { .. } | Self::Return { .. } => Lane::Reads,
+            Self::Forget { .. } => Lane::Forgets,
+            Self::Subscription(_) | Self::Unavailable { .. } => Lane::Rosters,
+            Self::Push { .. } => Lane::Pushes,
+        }
+    }
+}
+
+/// See the module. Only the effects themselves are in snapshots; the rest follows from them.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "Map<EffectId, Arc<Effect>>")]
+pub(super) struct PendingEffects {
+    all: Map<EffectId, Arc<Effect>>,
+    lanes: [Map<EffectId, ()>; Lane::ALL.len()],
+    /// Rows by their owners.
+    rows: Map<BareJid, Map<EffectId, ()>>,
+    /// Bytes of rows, about.
+    row_bytes: u64,
+    /// How many rows this replica has seen go: it rises as long as the database answers.
+    gone: u64,
+}
+
+impl PartialEq for PendingEffects {
+    /// What does not follow from the effects is this replica's own.
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all
+    }
+}
+
+impl fmt::Debug for PendingEffects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.all.fmt(f)
+    }
+}
+
+impl Serialize for PendingEffects {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.all.serialize(serializer)
+    }
+}
+
+impl From<Map<EffectId, Arc<Effect>>> for PendingEffects {
+    fn from(all: Map<EffectId, Arc<Effect>>) -> Self {
+        let mut pending = Self::default();
+        for (id, effect) in all.iter() {
+            pending.insert(*id, effect.clone());
+        }
+        pending
+    }
+}
+
+impl PendingEffects {
+    pub(super) fn insert(&mut self, id: EffectId, effect: Arc<Effect>) {
+        self.lanes[effect.lane() as usize].insert(id, ());
+        if let Effect::Archive(row) = &*effect {
+            self.row_bytes += effect.size();
+            self.rows.or_default(row.owner.clone()).insert(id, ());
+        }
+        self.all.insert(id, effect);
+    }
+
+    pub(super) fn remove(&mut self, id: EffectId) -> Option<Arc<Effect>> {
+        let effect = self.all.remove(&id)?;
+        self.lanes[effect.lane() as usize].remove(&id);
+        if let Effect::Archive(row) = &*effect {
+            self.row_bytes -= effect.size();
+            self.gone += 1;
+            let rows = self.rows.get_mut(&row.owner);
+            let last = rows.is_some_and(|rows| {
+                rows.remove(&id);
+                rows.is_empty()
+            });
+            if last {
+                self.rows.remove(&row.owner);
+            }
+        }
+        Some(effect)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn contains(&self, id: EffectId) -> bool {
+        self.all.contains_key(&id)
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&EffectId, &Arc<Effect>)> {
+        self.all.iter()
+    }
+
+    /// Those after `after`, in order.
+    pub(super) fn after(&self, after: &EffectId) -> impl Iterator<Item = Pending> {
+        self.all.after(Some(after)).map(pending)
+    }
+
+    /// Those of a lane after `after`, in order.
+    pub(super) fn lane(&self, lane: Lane, after: &EffectId) -> impl Iterator<Item = Pending> {
+        self.found(self.lanes[lane as usize].after(Some(after)))
+    }
+
+    /// Rows for an account's archive, in order.
+    pub(super) fn rows_of(&self, account: &BareJid) -> impl Iterator<Item = Pending> {
+        let ids = self.rows.get(account).into_iter().flat_map(Map::iter);
+        self.found(ids)
+    }
+
+    /// Those of them that are of these messages.
+    pub(super) fn rows_among(
+        &self,
+        account: &BareJid,
+        mids: &[Mid],
+    ) -> impl Iterator<Item = Pending> {
+        self.rows_of(account)
+            .filter(|row| matches!(&*row.effect, Effect::Archive(row) if mids.contains(&row.mid)))
+    }
+
+    fn found<'a>(
+        &self,
+        ids: impl Iterator<Item = (&'a EffectId, &'a ())>,
+    ) -> impl Iterator<Item = Pending> {
+        ids.filter_map(|(id, ())| Some(pending((id, self.all.get(id)?))))
+    }
+
+    /// Bytes of rows, about, and how many rows have gone.
+    pub(super) fn row_load(&self) -> (u64, u64) {
+        (self.row_bytes, self.gone)
+    }
+}
+
+fn pending((id, effect): (&EffectId, &Arc<Effect>)) -> Pending {
+    Pending {
+        id: *id,
+        effect: effect.clone(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Ends of sessions, told to those who see their presence: many at a time, since a node that is lost may take
+//! tens of thousands of sessions with it.
+
+use std::collections::BTreeMap;
+
+use cluster::session::{Completed, Effect, Pending, Relay};
+use proto::stanza::Packet;
+use proto::{BareJid, Jid, ns};
+
+use super::{followed_by, nothing};
+use crate::router::{Edge, contact};
+use crate::storage::StorageError;
+
+/// Characters of a status that are kept.
+const MAX_STATUS: usize = 1024;
+
+/// An effect that says that a session is gone.
+pub(super) struct End<'a> {
+    effect: &'a Pending,
+    packet: &'a Packet,
+    account: BareJid,
+}
+
+/// The ends among some effects.
+pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
+    let ends = pending.iter().filter_map(|effect| match &*effect.effect {
+        Effect::Unavailable { packet } => Some(End {
+            effect,
+            packet,
+            account: packet.header.from.as_ref()?.bare(),
+        }),
+        _ => None,
+    });
+    ends.collect()
+}
+
+/// Notes when the sessions ended, and has those told who see their accounts' presence.
+pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>, StorageError> {
+    if ends.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The last one of an account counts.
+    let last: BTreeMap<&BareJid, Option<String>> = ends
+        .iter()
+        .map(|end| (&end.account, status(end.packet)))
+        .collect();
+    let accounts: Vec<&BareJid> = last.keys().copied().collect();
+    let last: Vec<_> = last.into_iter().collect();
+    let noted = edge.storage.set_last_activity((edge.now)(), &last);
+    match noted.await {
+        Err(error) if error.blames_values() => {
+            tracing::error!(%error, "when sessions ended is not noted");
+        }
+        noted => noted?,
+    }
+    let subscribers = contact::subscribers_of(edge, &accounts).await?;
+    let told = ends.iter().map(|end| {
+        let to = subscribers.get(&end.account).into_iter().flatten();
+        let to: Vec<Jid> = to.cloned().map(Jid::from).collect();
+        if to.is_empty() {
+            return nothing(end.effect);
+        }
+        let packet = end.packet.clone();
+        followed_by(end.effect, vec![Relay::Presence { packet, to }])
+    });
+    Ok(told.collect())
+}
+
+fn status(packet: &Packet) -> Option<String> {
+    let stanza = packet.unpack().ok()?;
+    let status = stanza.child("status", ns::CLIENT)?.text();
+    Some(status.chars().take(MAX_STATUS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cluster::ShardId;
+    use cluster::id::EffectId;
+    use proto::Element;
+    use proto::stanza::{Kind, PresenceType, Stanza};
+
+    use super::super::perform;
+    use super::*;
+    use crate::router::testing::{bare, edge};
+    use crate::storage::testing::statements;
+
+    fn gone(id: u64, session: &str, status: &str) -> Pending {
+        let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+        let status = Element::new("status", ns::CLIENT).with_text(status);
+        let packet = stanza.with_from(session.parse().unwrap());
+        let packet = packet.with_child(status).pack();
+        Pending {
+            id: EffectId(id),
+            effect: Arc::new(Effect::Unavailable { packet }),
+        }
+    }
+
+    async fn subscribe(edge: &Edge, to: &BareJid, contact: &BareJid) {
+        let update = edge.storage.update_contact(to, contact, None, |_| {
+            let mut item = crate::storage::RosterItem::new(contact.clone());
+            item.listed = true;
+            item.subscription = crate::storage::Subscription::From;
+            crate::storage::Change::Put(item)
+        });
+        update.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn im_41_the_ends_of_sessions_are_noted_and_told_to_subscribers() {
+        let edge = edge().await;
+        let (alice, bob) = (bare("alice@example.org"), bare("bob@example.org"));
+        subscribe(&edge, &alice, &bob).await;
+        let pending = vec![
+            gone(1, "alice@example.org/x", "bye"),
+            gone(2, "bob@example.org/x", ""),
+            gone(3, "alice@example.org/y", "good night"),
+        ];
+        let done = perform(&edge, ShardId(0), pending.clone()).await;
+        let told = |pending: &Pending| {
+            let Effect::Unavailable { packet } = &*pending.effect else {
+                panic!("{pending:?}");
+            };
+            let (packet, to) = (packet.clone(), vec![bob.clone().into()]);
+            vec![Relay::Presence { packet, to }]
+        };
+        let relays: Vec<_> = done.into_iter().map(|done| done.relays).collect();
+        assert_eq!(relays, [told(&pending[0]), vec![], told(&pending[2])]);
+        let last = edge.storage.last_activity(&alice).await.unwrap().unwrap();
+        assert_eq!(last.status.as_deref(), Some("good night"));
+    }
+
+    #[tokio::test]
+    async fn a_thousand_ends_take_a_few_dozen_statements() {
+        let edge = edge().await;
+        let account = |n: u64| format!("user{n}@example.org");
+        for n in 0..1000 {
+            subscribe(&edge, &bare(&account(n)), &bare("bob@example.org")).await;
+        }
+        let ends = (0..1000).map(|n| gone(n + 1, &format!("{}/x", account(n)), ""));
+        let before = statements();
+        let done = perform(&edge, ShardId(0), ends.collect()).await;
+        assert!(done.iter().all(|done| done.relays.len() == 1) && done.len() == 1000);
+        let took = statements() - before;
+        assert!(took < 50, "{took} statements");
+    }
+}

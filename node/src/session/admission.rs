@@ -1,0 +1,72 @@
+//! Holds what a client says until there is room for what follows from it, and reads no more meanwhile.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use cluster::session::{Action, Message, Relay};
+use cluster::{Permit, ShardId};
+use proto::BareJid;
+use proto::stanza::error::{Condition, StanzaError, reply};
+
+use crate::app::App;
+
+/// Whether a session's client is not read because of what others, or it, have sent too much of. Its silence
+/// says nothing then.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Rc<Cell<bool>>);
+
+impl Held {
+    /// It is not read now.
+    pub fn is(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// Waits until what follows from the stanzas may be proposed. Messages that must not wait any longer, as
+/// nothing moves where they lead, are answered with an error instead: they are not handled yet.
+pub async fn admit(
+    app: &App,
+    account: &BareJid,
+    stanzas: &mut [Vec<Action>],
+    held: &Held,
+) -> Option<Permit> {
+    let mut bytes: BTreeMap<ShardId, u64> = BTreeMap::new();
+    for action in stanzas.iter().flatten() {
+        if let Some((message, to)) = kept(app, action) {
+            *bytes.entry(to).or_default() += 128 + message.packet.size() as u64;
+        }
+    }
+    if bytes.is_empty() {
+        return None;
+    }
+    held.0.set(true);
+    let (permit, refused) = app.cluster.admit(account, &bytes).await;
+    held.0.set(false);
+    for action in stanzas.iter_mut().flatten() {
+        refuse(app, action, &refused);
+    }
+    Some(permit)
+}
+
+/// A message that adds to what waits, and the shard that it goes to.
+fn kept<'a>(app: &App, action: &'a Action) -> Option<(&'a Message, ShardId)> {
+    let Action::Send(Relay::Message(message)) = action else {
+        return None;
+    };
+    let to = message.packet.header.to.as_ref()?;
+    message
+        .is_refusable()
+        .then(|| (message, app.cluster.shard_of(&to.bare())))
+}
+
+fn refuse(app: &App, action: &mut Action, refused: &BTreeSet<ShardId>) {
+    let error = kept(app, action).filter(|(_, to)| refused.contains(to));
+    let error = error.and_then(|(message, _)| {
+        let error = StanzaError::new(Condition::ResourceConstraint);
+        reply(&message.packet.header, &error)
+    });
+    if let Some(error) = error {
+        *action = Action::Reply(error);
+    }
+}
