@@ -5,7 +5,7 @@
 //! slow client delays an election, and its connections on another, so that no entry, however much it does,
 //! delays a sign of life; its methods may be called from any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use proto::{BareJid, Jid};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::ask;
 use crate::bootstrap::Replication;
@@ -42,9 +42,6 @@ use crate::{BootId, ConnId, NodeId, ShardId, codec};
 pub use crate::lead::Unavailable;
 pub use crate::lead::admission::Permit;
 pub use crate::start::StartError;
-
-/// How often it is looked whether another shard takes something again.
-const MAKE_WAY: Duration = Duration::from_millis(20);
 
 /// What node provides. Called from the cluster's own runtime; must not block.
 pub trait Host: Send + Sync + 'static {
@@ -182,26 +179,19 @@ impl Cluster {
         }
     }
 
-    /// Waits until other shards have taken what the account's shard has for them, if these stanzas add to it; not for
-    /// ever, since what goes too far is refused.
-    pub async fn make_way(&self, account: &BareJid, stanzas: &[Vec<Action>]) {
-        let until = Instant::now() + DEADLINE;
-        while self.read(account, |state| state.is_slow_for(stanzas)) && Instant::now() < until {
-            sleep(MAKE_WAY).await;
-        }
-    }
-
-    /// Waits until messages of the account, to these accounts and of so many bytes, may be proposed: what
-    /// follows from them has to wait for the database and for other shards, and there has to be room for it.
-    /// Says also which shards' accounts can get nothing now, because what the way to them leads over has been
-    /// away for long and nothing more can wait for it: to those messages are to be refused. The permit is to
-    /// be kept until the others are committed.
+    /// Waits until these stanzas of the account may be proposed: what follows from them has to wait for the
+    /// database and for other shards, and there has to be room for it. The permit is to be kept until they are
+    /// committed. Says also to which shards' accounts nothing may be sent that is to be archived, because the
+    /// database has been away for long and nothing more can wait for it: those messages are to be refused.
     pub async fn admit(
         &self,
-        from: &BareJid,
-        messages: &BTreeMap<ShardId, u64>,
+        account: &BareJid,
+        stanzas: &[Vec<Action>],
     ) -> (Permit, BTreeSet<ShardId>) {
-        self.0.admission.admit(self.shard_of(from), messages).await
+        self.0
+            .admission
+            .admit(self.shard_of(account), stanzas)
+            .await
     }
 
     /// Hands over a command that may wait for company, a quarter of a second at most, and that does no

@@ -2,17 +2,22 @@
 //!
 //! What clients say becomes rows for the database and items for other shards, which wait in a shard's state
 //! until somebody takes them. Whoever says it faster than they are taken is to be read more slowly, not
-//! refused: a node asks here before it proposes messages, and holds them, and reads no more from their
+//! refused: a node asks here before it proposes stanzas, and holds them, and reads no more from their
 //! client, until there is room on each [`Way`] that they go.
 //!
 //! # Bounds
 //!
-//! Of `max_backlog_bytes` an eighth may wait on a way that moves. One that has not moved for [`PATIENCE`]
-//! leads to a database or a shard that is away: then chat goes on without it, until all of it is full. Only
-//! if nothing has moved for [`AWAY`] by then, messages are refused. Other ways are not affected.
-//!
-//! So a shard that works holds an eighth in rows and an eighth for each other shard; besides, each node has
-//! let in no more than that which it has not yet seen committed, or one message.
+//! For the database an eighth of `max_backlog_bytes` may wait in a shard, for each other shard
+//! [`SLOW`](crate::session::outbox::SLOW), as long as something goes now and then. A way that has not moved
+//! for two seconds leads to a database or a shard that is away: chat goes on without it, until all of
+//! `max_backlog_bytes`, or [`FULL`](crate::session::outbox::FULL), waits. Only if nothing has moved for ten
+//! seconds by then, something is refused: by the node if the database is away, by `apply` if the shard is.
+//! Other ways are not affected. Besides, a node has under way at most a sixteenth of what may wait on a way
+//! that moves, and one command.
+
+#[cfg(test)]
+mod tests;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,80 +26,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep};
 
+use self::way::{Bound, Meter, Verdict, Way, demand};
 use super::Group;
 use crate::ShardId;
-use crate::session::Load;
+use crate::session::{Action, Load};
 
-/// The part of the bound that may wait while the way moves.
-const SHARE: u64 = 8;
-/// A way that has not moved for so long is cut off.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// After so long whatever it leads to counts as away, and what is too much is refused.
-const AWAY: Duration = Duration::from_secs(10);
 /// Whoever waits looks so often at least.
 const OFTEN: Duration = Duration::from_millis(200);
-
-/// Where something waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    /// From a shard into the database.
-    Rows(ShardId),
-    /// From a shard to another one.
-    Between(ShardId, ShardId),
-}
-
-impl Way {
-    /// The ways of a message from one shard to one.
-    fn all(from: ShardId, to: ShardId) -> impl Iterator<Item = Self> {
-        let between = (from != to).then_some(Self::Between(from, to));
-        let rows = BTreeSet::from([from, to]).into_iter().map(Self::Rows);
-        rows.chain(between)
-    }
-
-    /// The shard in whose state it waits.
-    fn shard(self) -> ShardId {
-        match self {
-            Self::Rows(shard) | Self::Between(shard, _) => shard,
-        }
-    }
-}
-
-/// Whether something may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Room,
-    Wait,
-    Refused,
-}
-
-/// What this node knows of a way.
-#[derive(Clone, Copy, Debug)]
-struct Meter {
-    /// Bytes that are let in and not yet seen to be committed.
-    reserved: u64,
-    /// See [`Load::gone`], as it was last seen.
-    gone: u64,
-    /// When something was last seen to go, or too little waited for that to matter.
-    moved: Instant,
-}
-
-impl Meter {
-    fn judge(&mut self, load: Load, most: u64, now: Instant) -> Verdict {
-        let share = most / SHARE;
-        if load.gone != self.gone || load.bytes < share {
-            self.gone = load.gone;
-            self.moved = now;
-        }
-        let held = load.bytes.saturating_add(self.reserved);
-        let still = now.saturating_duration_since(self.moved);
-        let room = held == 0 || held < share || (still >= PATIENCE && held < most);
-        match (most == 0 || room, still >= AWAY) {
-            (true, _) => Verdict::Room,
-            (false, false) => Verdict::Wait,
-            (false, true) => Verdict::Refused,
-        }
-    }
-}
 
 /// What the holders of permits share with those who wait.
 #[derive(Default)]
@@ -140,6 +78,26 @@ impl Drop for Permit {
     }
 }
 
+/// Counts somebody among those who wait.
+struct Waiting<'a>(&'a Ways, Way);
+
+impl<'a> Waiting<'a> {
+    fn new(ways: &'a Ways, way: Way) -> Self {
+        if let Some(meter) = ways.meters().get_mut(&way) {
+            meter.waiting += 1;
+        }
+        Self(ways, way)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(meter) = self.0.meters().get_mut(&self.1) {
+            meter.waiting -= 1;
+        }
+    }
+}
+
 /// The way in, for everything that is said on this node.
 pub struct Admission<G> {
     groups: Arc<[Arc<G>]>,
@@ -155,25 +113,27 @@ impl<G: Group> Admission<G> {
         }
     }
 
-    /// Waits until messages of so many bytes may go from one shard to those. Returns also to which of them
-    /// nothing may go at all now.
+    /// Waits until these stanzas of the shard's account may go. Returns also to which shards' accounts no
+    /// messages may go at all now, since the database takes nothing and is not waited for any longer.
     pub async fn admit(
         &self,
         from: ShardId,
-        bytes: &BTreeMap<ShardId, u64>,
+        stanzas: &[Vec<Action>],
     ) -> (Permit, BTreeSet<ShardId>) {
+        // A node has all shards.
+        let shards = u16::try_from(self.groups.len()).unwrap_or(u16::MAX);
+        let mut demand = demand(from, shards, stanzas);
         let mut refused = BTreeSet::new();
         let mut turn = None;
         loop {
-            let open = bytes.iter().filter(|(to, _)| !refused.contains(*to));
-            let open: BTreeMap<ShardId, u64> = open.map(|(to, bytes)| (*to, *bytes)).collect();
-            match self.reserve(from, &open) {
+            match self.reserve(&demand, turn.is_none()) {
                 Ok(permit) => return (permit, refused),
-                Err((way, Verdict::Refused)) => {
+                Err((way, Verdict::Full)) => {
+                    let shards = (0..shards).map(ShardId);
                     refused.extend(
-                        open.keys()
-                            .filter(|to| Way::all(from, **to).any(|w| w == way)),
+                        shards.filter(|to| Way::archives(from, *to).any(|other| other == way)),
                     );
+                    demand.remove(&way);
                 }
                 Err((way, _)) => {
                     // What was another way's must not be held while this one's is waited for.
@@ -184,44 +144,44 @@ impl<G: Group> Admission<G> {
         }
     }
 
-    /// Takes room on all ways, or says which of them has none.
-    fn reserve(
-        &self,
-        from: ShardId,
-        bytes: &BTreeMap<ShardId, u64>,
-    ) -> Result<Permit, (Way, Verdict)> {
-        let mut taken = BTreeMap::new();
-        for (to, bytes) in bytes {
-            for way in Way::all(from, *to) {
-                *taken.entry(way).or_default() += bytes;
-            }
-        }
-        let loads: Vec<(Way, Load, u64)> = taken.keys().map(|way| self.load(*way)).collect();
+    /// Takes room on all ways, or says which of them has none. Whoever is new does not pass those who wait.
+    fn reserve(&self, demand: &BTreeMap<Way, u64>, is_new: bool) -> Result<Permit, (Way, Verdict)> {
+        let ways: Vec<Way> = demand.keys().copied().collect();
+        let loads = self.loads(&ways);
+        let now = Instant::now();
         let mut meters = self.ways.meters();
-        for (way, load, most) in loads {
-            let verdict = judge(&mut meters, way, load, most);
+        for (way, load, bound) in loads {
+            let meter = meters.entry(way).or_insert_with(|| Meter::new(load, now));
+            let verdict = match meter.judge(load, bound, now) {
+                // What of it may not go comes back when it is applied.
+                Verdict::Full if way.to.is_some() => Verdict::Room,
+                Verdict::Room if is_new && meter.waiting > 0 => Verdict::Wait,
+                verdict => verdict,
+            };
             if verdict != Verdict::Room {
                 return Err((way, verdict));
             }
         }
-        for (way, bytes) in &taken {
+        for (way, bytes) in demand {
             if let Some(meter) = meters.get_mut(way) {
                 meter.reserved += bytes;
             }
         }
-        let ways = self.ways.clone();
-        Ok(Permit { ways, taken })
+        Ok(Permit {
+            ways: self.ways.clone(),
+            taken: demand.clone(),
+        })
     }
 
     /// Waits until the way has room, or is known to be closed, and keeps the turn.
     async fn wait(&self, way: Way) -> OwnedMutexGuard<()> {
+        let _waiting = Waiting::new(&self.ways, way);
         let turn = self.ways.turn(way).await;
-        let group = self.groups.get(usize::from(way.shard().0));
+        let group = self.groups.get(usize::from(way.shard.0));
         let mut applied = group.map(|group| group.applied());
         loop {
             let freed = self.ways.freed.notified();
-            let (way, load, most) = self.load(way);
-            if judge(&mut self.ways.meters(), way, load, most) != Verdict::Wait {
+            if !self.is_waited_for(way) {
                 return turn;
             }
             let changed = async {
@@ -238,98 +198,28 @@ impl<G: Group> Admission<G> {
         }
     }
 
-    fn load(&self, way: Way) -> (Way, Load, u64) {
-        let Some(group) = self.groups.get(usize::from(way.shard().0)) else {
-            return (way, Load::default(), 0);
-        };
-        let (load, most) = group.read(|state| {
-            let load = match way {
-                Way::Rows(_) => state.row_load(),
-                Way::Between(_, to) => state.outbox_load(to),
+    fn is_waited_for(&self, way: Way) -> bool {
+        let loads = self.loads(&[way]);
+        let now = Instant::now();
+        let mut meters = self.ways.meters();
+        loads.into_iter().any(|(way, load, bound)| {
+            let meter = meters.entry(way).or_insert_with(|| Meter::new(load, now));
+            meter.judge(load, bound, now) == Verdict::Wait
+        })
+    }
+
+    /// What waits on these ways, in order, and what may.
+    fn loads(&self, ways: &[Way]) -> Vec<(Way, Load, Bound)> {
+        let mut loads = Vec::with_capacity(ways.len());
+        for ways in ways.chunk_by(|a, b| a.shard == b.shard) {
+            let Some(group) = self.groups.get(usize::from(ways[0].shard.0)) else {
+                continue;
             };
-            (load, state.max_backlog())
-        });
-        (way, load, most)
-    }
-}
-
-fn judge(meters: &mut BTreeMap<Way, Meter>, way: Way, load: Load, most: u64) -> Verdict {
-    let now = Instant::now();
-    let meter = meters.entry(way).or_insert(Meter {
-        reserved: 0,
-        gone: load.gone,
-        moved: now,
-    });
-    meter.judge(load, most, now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOST: u64 = 800;
-
-    /// What is said of a way at these times, in seconds: bytes that wait, and how many have gone.
-    fn verdicts(seen: &[(u64, u64, u64)]) -> Vec<Verdict> {
-        let start = Instant::now();
-        let mut meter = Meter {
-            reserved: 0,
-            gone: 0,
-            moved: start,
-        };
-        let judge = |(at, bytes, gone): &(u64, u64, u64)| {
-            let load = Load {
-                bytes: *bytes,
-                gone: *gone,
-            };
-            meter.judge(load, MOST, start + Duration::from_secs(*at))
-        };
-        seen.iter().map(judge).collect()
-    }
-
-    use Verdict::{Refused, Room, Wait};
-
-    #[test]
-    fn a_way_that_moves_is_waited_for_however_long_it_takes() {
-        let moving: Vec<_> = (0..60).map(|at| (at, 700, at)).collect();
-        assert!(verdicts(&moving).iter().all(|verdict| *verdict == Wait));
-        assert_eq!(
-            verdicts(&[(0, 99, 0), (1, 100, 0), (2, 99, 1)]),
-            [Room, Wait, Room]
-        );
-    }
-
-    #[test]
-    fn one_that_stands_still_fills_up_before_anything_is_refused() {
-        let seen = [
-            (0, 100, 0),
-            (1, 100, 0),
-            (2, 100, 0),
-            (5, 799, 0),
-            (6, 800, 0),
-            (9, 800, 0),
-        ];
-        assert_eq!(verdicts(&seen), [Wait, Wait, Room, Room, Wait, Wait]);
-        let seen = [
-            (0, 100, 0),
-            (10, 800, 0),
-            (11, 799, 1),
-            (12, 799, 1),
-            (13, 799, 1),
-        ];
-        assert_eq!(verdicts(&seen), [Wait, Refused, Wait, Wait, Room]);
-    }
-
-    #[test]
-    fn an_idle_way_that_fills_up_at_once_does_not_count_as_one_that_stood_still() {
-        assert_eq!(verdicts(&[(3600, 0, 0), (3601, 800, 0)]), [Room, Wait]);
-    }
-
-    #[test]
-    fn a_message_goes_one_s_own_shard_s_way_once() {
-        let (a, b) = (ShardId(0), ShardId(1));
-        assert_eq!(Way::all(a, a).collect::<Vec<_>>(), [Way::Rows(a)]);
-        let ways: Vec<_> = Way::all(b, a).collect();
-        assert_eq!(ways, [Way::Rows(a), Way::Rows(b), Way::Between(b, a)]);
+            group.read(|state| {
+                let load = |way: &Way| (*way, way.load(state), way.bound(state));
+                loads.extend(ways.iter().map(load));
+            });
+        }
+        loads
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct World {
 /// A node as tests see it.
 pub(super) struct Node {
     pub(super) queues: Arc<[Queue]>,
-    groups: Vec<Arc<FakeGroup>>,
+    pub(super) groups: Vec<Arc<FakeGroup>>,
     pub(super) host: Arc<FakeHost>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) settings: watch::Sender<Settings>,

@@ -56,7 +56,7 @@ fn queue<'a>(node: &'a Node, account: &BareJid) -> &'a Queue {
 }
 
 /// A session that may be resumed, with presence.
-async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, u64) {
+pub(super) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, u64) {
     let session = account.with_resource("r").expect("valid");
     let queue = queue(node, account);
     let bind = Bind {

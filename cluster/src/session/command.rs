@@ -42,7 +42,7 @@ pub struct Settings {
     pub max_queue_bytes: u64,
     /// Stanzas that a session holds in any form; with more it ends. 0 = no limit.
     pub max_queue_ids: u32,
-    /// Bytes that may wait for the database, and for each other shard. A node lets in no more (see
+    /// Bytes that may wait for the database. A node lets in no more (see
     /// [`Cluster::admit`](crate::Cluster::admit)); `apply` takes what it is given. 0 = no limit.
     pub max_backlog_bytes: u64,
     /// Bytes that all sessions of one account hold together, before each is held to its share. 0 = no limit.

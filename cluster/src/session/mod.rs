@@ -31,7 +31,7 @@ mod hidden;
 pub mod invariant;
 mod lifecycle;
 pub mod notice;
-mod outbox;
+pub(crate) mod outbox;
 pub mod output;
 mod pending;
 mod presence;

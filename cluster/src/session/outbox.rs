@@ -5,7 +5,7 @@
 //! repeat after any crash is harmless.
 //!
 //! A shard that takes nothing must cost its neighbours little: who sends to it is slowed down when
-//! [`SLOW`] bytes wait for it ([`ShardState::is_slow_for`]), and refused when [`FULL`] do. What follows from
+//! [`SLOW`] bytes wait for it (see [`Cluster::admit`](crate::Cluster::admit)), and refused when [`FULL`] do. What follows from
 //! an end, an answer or an effect was accepted before and is always kept; each was bounded where it was accepted.
 
 use proto::BareJid;
@@ -18,7 +18,7 @@ use super::*;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
-/// With so many bytes for one other shard those who send there have to wait.
+/// With so many bytes for one other shard those who send there have to wait, unless it takes nothing at all.
 pub const SLOW: u64 = 8 << 20;
 /// With so many they are refused.
 pub const FULL: u64 = 16 << 20;
@@ -85,19 +85,7 @@ impl ShardState {
 
     /// More waits for the account's shard than may: what is sent there is refused.
     pub(super) fn is_cut_off(&self, account: &BareJid) -> bool {
-        self.waits_for(account) >= FULL
-    }
-
-    /// Whether something in these stanzas goes where much waits already.
-    pub fn is_slow_for(&self, stanzas: &[Vec<Action>]) -> bool {
-        let slow = |account: &BareJid| self.waits_for(account) >= SLOW;
-        self.outboxes.values().any(|outbox| outbox.bytes >= SLOW)
-            && stanzas.iter().flatten().any(|action| action.goes_to(&slow))
-    }
-
-    fn waits_for(&self, account: &BareJid) -> u64 {
-        let shard = shard_of(account, self.shards);
-        self.outboxes.get(&shard).map_or(0, |outbox| outbox.bytes)
+        self.outbox_load(shard_of(account, self.shards)).bytes >= FULL
     }
 
     pub(super) fn relayed(
@@ -168,50 +156,58 @@ impl ShardState {
 }
 
 impl Action {
-    /// Whether one of the accounts that it reaches is one of `these`.
-    fn goes_to(&self, these: &impl Fn(&BareJid) -> bool) -> bool {
-        let to = |packet: &Packet| {
-            packet
-                .header
-                .to
-                .as_ref()
-                .is_some_and(|to| these(&to.bare()))
-        };
+    /// Shows each account that it reaches beside the session's own.
+    pub(crate) fn each_account(&self, show: &mut impl FnMut(&BareJid)) {
         match self {
-            Self::Send(relay) => relay.goes_to(these),
-            Self::Directed(packet) => to(packet),
+            Self::Send(relay) => relay.each_account(show),
+            Self::Directed(packet) => addressee(packet, show),
             Self::Presence(update) => {
-                update.subscribers.iter().any(these) || update.probes.iter().any(these)
+                update.subscribers.iter().for_each(&mut *show);
+                update.probes.iter().for_each(show);
             }
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
             | Self::Push(_)
-            | Self::ArchiveAware { .. } => false,
+            | Self::ArchiveAware { .. } => {}
+        }
+    }
+
+    /// About how many bytes it takes where it waits, but for the names of many accounts.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Send(Relay::Message(message)) => 128 + message.packet.size(),
+            Self::Send(relay) => relay.size(),
+            Self::Directed(packet) => 96 + packet.payload.len(),
+            Self::Presence(update) => 96 + update.packet.payload.len(),
+            Self::Reply(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_)
+            | Self::ArchiveAware { .. } => 0,
         }
     }
 }
 
+fn addressee(packet: &Packet, show: &mut impl FnMut(&BareJid)) {
+    if let Some(to) = &packet.header.to {
+        show(&to.bare());
+    }
+}
+
 impl Relay {
-    fn goes_to(&self, these: &impl Fn(&BareJid) -> bool) -> bool {
-        let to = |packet: &Packet| {
-            packet
-                .header
-                .to
-                .as_ref()
-                .is_some_and(|to| these(&to.bare()))
-        };
+    fn each_account(&self, show: &mut impl FnMut(&BareJid)) {
         match self {
-            Self::Message(message) => to(&message.packet),
-            Self::Iq { packet, .. } | Self::Subscription(packet) => to(packet),
-            Self::Presence { to, .. } => to.iter().any(|to| these(&to.bare())),
-            Self::Probe { to, .. } => to.iter().any(these),
+            Self::Message(message) => addressee(&message.packet, show),
+            Self::Iq { packet, .. } | Self::Subscription(packet) => addressee(packet, show),
+            Self::Presence { to, .. } => to.iter().for_each(|to| show(&to.bare())),
+            Self::Probe { to, .. } => to.iter().for_each(show),
             Self::Push { account, .. }
             | Self::Notice { account, .. }
             | Self::Hidden { account, .. }
             | Self::NoPush { account, .. }
             | Self::EndAll { account, .. }
-            | Self::Unkept { account, .. } => these(account),
+            | Self::Unkept { account, .. } => show(account),
         }
     }
 
@@ -336,23 +332,5 @@ mod tests {
         assert!(!stage.state.turns_back(&answer, &mut Vec::new()));
         let home = Relay::Message(message(MessageType::Chat, &session, &near, 10));
         assert!(!stage.state.turns_back(&home, &mut Vec::new()));
-    }
-
-    #[test]
-    fn who_sends_where_much_waits_is_slow_and_nobody_else() {
-        let (mut stage, session, far, near) = parties();
-        stage.settings.max_backlog_bytes = 0;
-        let to = |account: &str| {
-            let chat = message(MessageType::Chat, &session, account, 5);
-            vec![vec![Action::Send(Relay::Message(chat))]]
-        };
-        let far_to = to(&far);
-        assert!(!stage.state.is_slow_for(&far_to));
-        fill(&mut stage, &session, &far, SLOW);
-        assert!(stage.state.is_slow_for(&far_to));
-        assert!(!stage.state.is_slow_for(&to(&near)));
-        let range = stage.state.outbox_range(ShardId(1));
-        stage.state.trim(ShardId(1), range.1);
-        assert!(!stage.state.is_slow_for(&far_to));
     }
 }

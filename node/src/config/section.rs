@@ -262,8 +262,8 @@ pub struct Limits {
     pub failed_resumes_per_minute: u32,
     /// Bound at a time (T-44).
     pub sessions_per_account: u32,
-    /// Per shard, waiting for the database, and as much for each other shard. While that moves an eighth may wait,
-    /// and senders are read more slowly; with all of it waiting for what is away, they get an error.
+    /// Per shard, waiting for the database. While it takes something an eighth may wait, and senders are read
+    /// more slowly; with all of it waiting for a database that is away, they get an error.
     pub backlog_bytes: u64,
 }
 

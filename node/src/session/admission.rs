@@ -1,7 +1,7 @@
 //! Holds what a client says until there is room for what follows from it, and reads no more meanwhile.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use cluster::session::{Action, Message, Relay};
@@ -23,30 +23,23 @@ impl Held {
     }
 }
 
-/// Waits until what follows from the stanzas may be proposed. Messages that must not wait any longer, as
-/// nothing moves where they lead, are answered with an error instead: they are not handled yet.
+/// Waits until what follows from the stanzas may be proposed. Messages that must not wait any longer, as the
+/// database is away, are answered with an error instead: they are not handled yet.
 pub async fn admit(
     app: &App,
     account: &BareJid,
     stanzas: &mut [Vec<Action>],
     held: &Held,
-) -> Option<Permit> {
-    let mut bytes: BTreeMap<ShardId, u64> = BTreeMap::new();
-    for action in stanzas.iter().flatten() {
-        if let Some((message, to)) = kept(app, action) {
-            *bytes.entry(to).or_default() += 128 + message.packet.size() as u64;
+) -> Permit {
+    held.0.set(true);
+    let (permit, refused) = app.cluster.admit(account, stanzas).await;
+    held.0.set(false);
+    if !refused.is_empty() {
+        for action in stanzas.iter_mut().flatten() {
+            refuse(app, action, &refused);
         }
     }
-    if bytes.is_empty() {
-        return None;
-    }
-    held.0.set(true);
-    let (permit, refused) = app.cluster.admit(account, &bytes).await;
-    held.0.set(false);
-    for action in stanzas.iter_mut().flatten() {
-        refuse(app, action, &refused);
-    }
-    Some(permit)
+    permit
 }
 
 /// A message that adds to what waits, and the shard that it goes to.

@@ -64,7 +64,6 @@ impl SessionActor {
         let held = self.held.clone();
         let job = async move {
             let mut stanzas = resolve(&mut context, stanzas).await;
-            app.cluster.make_way(&account, &stanzas).await;
             // Until what is proposed is committed.
             let _permit = admit(&app, &account, &mut stanzas, &held).await;
             let messages = accepted(&app.edge.trail, &stanzas);

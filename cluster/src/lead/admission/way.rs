@@ -1,0 +1,274 @@
+//! Where what clients say has to wait, and how much of it may. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ShardId;
+use crate::session::outbox::{FULL, SLOW};
+use crate::session::{Action, Load, Relay, ShardState};
+use crate::shard::map::shard_of;
+
+/// The part of `max_backlog_bytes` that may wait for the database while it takes something.
+const SHARE: u64 = 8;
+/// The part of the share that a node may have under way without having seen it committed.
+const UNDER_WAY: u64 = 16;
+/// A way that has not moved for so long is cut off.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After so long whatever it leads to counts as away, and what is too much is refused.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// Where something waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    /// In the state of this shard.
+    pub shard: ShardId,
+    /// For another shard, or for the database.
+    pub to: Option<ShardId>,
+}
+
+impl Way {
+    fn rows(shard: ShardId) -> Self {
+        Self { shard, to: None }
+    }
+
+    /// The ways into the archives of both sides of a message.
+    pub fn archives(from: ShardId, to: ShardId) -> impl Iterator<Item = Self> {
+        BTreeSet::from([from, to]).into_iter().map(Self::rows)
+    }
+
+    pub fn load(self, state: &ShardState) -> Load {
+        match self.to {
+            None => state.row_load(),
+            Some(to) => state.outbox_load(to),
+        }
+    }
+
+    pub fn bound(self, state: &ShardState) -> Bound {
+        match (self.to, state.max_backlog()) {
+            (Some(_), _) => Bound {
+                moving: SLOW,
+                still: FULL,
+            },
+            (None, 0) => Bound {
+                moving: u64::MAX,
+                still: u64::MAX,
+            },
+            (None, most) => Bound {
+                moving: most / SHARE,
+                still: most,
+            },
+        }
+    }
+}
+
+/// The bytes that stanzas of one shard's account add on each way.
+pub(super) fn demand(from: ShardId, shards: u16, stanzas: &[Vec<Action>]) -> BTreeMap<Way, u64> {
+    let mut demand = BTreeMap::new();
+    for action in stanzas.iter().flatten() {
+        let mut accounts: BTreeMap<ShardId, u64> = BTreeMap::new();
+        action.each_account(&mut |account| {
+            *accounts.entry(shard_of(account, shards)).or_default() += 1;
+        });
+        let size = action.size() as u64;
+        for (to, accounts) in accounts {
+            let way = Way {
+                shard: from,
+                to: Some(to),
+            };
+            if to != from {
+                *demand.entry(way).or_default() += size + 32 * accounts;
+            }
+            if let Action::Send(Relay::Message(message)) = action
+                && message.is_refusable()
+            {
+                for way in Way::archives(from, to) {
+                    *demand.entry(way).or_default() += size;
+                }
+            }
+        }
+    }
+    demand
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// While something goes now and then.
+    pub moving: u64,
+    /// When nothing has gone for [`PATIENCE`].
+    pub still: u64,
+}
+
+/// Whether something may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Room,
+    Wait,
+    Full,
+}
+
+/// What this node knows of a way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meter {
+    /// Bytes that are let in and not yet seen to be committed.
+    pub reserved: u64,
+    /// How many have to wait.
+    pub waiting: usize,
+    /// See [`Load::gone`], as it was last seen.
+    gone: u64,
+    /// When something was last seen to go, or too little waited for that to matter.
+    moved: Instant,
+}
+
+impl Meter {
+    pub fn new(load: Load, now: Instant) -> Self {
+        Self {
+            reserved: 0,
+            waiting: 0,
+            gone: load.gone,
+            moved: now,
+        }
+    }
+
+    pub fn judge(&mut self, load: Load, bound: Bound, now: Instant) -> Verdict {
+        if load.gone != self.gone || load.bytes < bound.moving {
+            self.gone = load.gone;
+            self.moved = now;
+        }
+        let still = now.saturating_duration_since(self.moved);
+        let most = match still >= PATIENCE {
+            true => bound.still,
+            false => bound.moving,
+        };
+        let held = load.bytes.saturating_add(self.reserved);
+        let few = self.reserved == 0 || self.reserved < bound.moving / UNDER_WAY;
+        if held == 0 || (held < most && few) {
+            return Verdict::Room;
+        }
+        match still >= AWAY && load.bytes >= bound.still {
+            true => Verdict::Full,
+            false => Verdict::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict::{Full, Room, Wait};
+    use super::*;
+
+    /// What is said of a way at these times, in seconds: bytes that wait, and how many have gone.
+    fn verdicts(seen: &[(u64, u64, u64)]) -> Vec<Verdict> {
+        let start = Instant::now();
+        let mut meter = Meter::new(Load::default(), start);
+        let bound = Bound {
+            moving: 100,
+            still: 800,
+        };
+        let judge = |(at, bytes, gone): &(u64, u64, u64)| {
+            let load = Load {
+                bytes: *bytes,
+                gone: *gone,
+            };
+            meter.judge(load, bound, start + Duration::from_secs(*at))
+        };
+        seen.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn a_way_that_moves_is_waited_for_however_long_it_takes() {
+        let moving: Vec<_> = (0..60).map(|at| (at, 700, at)).collect();
+        assert!(verdicts(&moving).iter().all(|verdict| *verdict == Wait));
+        assert_eq!(
+            verdicts(&[(0, 99, 0), (1, 100, 0), (2, 99, 1)]),
+            [Room, Wait, Room]
+        );
+    }
+
+    #[test]
+    fn one_that_stands_still_fills_up_before_anything_is_refused() {
+        let seen = [
+            (0, 100, 0),
+            (1, 100, 0),
+            (2, 100, 0),
+            (5, 799, 0),
+            (6, 800, 0),
+            (9, 800, 0),
+        ];
+        assert_eq!(verdicts(&seen), [Wait, Wait, Room, Room, Wait, Wait]);
+        let seen = [
+            (0, 100, 0),
+            (10, 800, 0),
+            (11, 799, 1),
+            (12, 799, 1),
+            (13, 799, 1),
+        ];
+        assert_eq!(verdicts(&seen), [Wait, Full, Wait, Wait, Room]);
+    }
+
+    #[test]
+    fn an_idle_way_that_fills_up_at_once_does_not_count_as_one_that_stood_still() {
+        assert_eq!(verdicts(&[(3600, 0, 0), (3601, 800, 0)]), [Room, Wait]);
+    }
+
+    #[test]
+    fn little_is_under_way_at_a_time_so_that_many_nodes_do_not_pass_the_bound_together() {
+        let now = Instant::now();
+        let mut meter = Meter::new(Load::default(), now);
+        let bound = Bound {
+            moving: SLOW,
+            still: FULL,
+        };
+        let mut judged = |reserved| {
+            meter.reserved = reserved;
+            meter.judge(Load::default(), bound, now)
+        };
+        assert_eq!(
+            [judged(0), judged(400 << 10), judged(512 << 10)],
+            [Room, Room, Wait]
+        );
+    }
+
+    #[test]
+    fn a_message_goes_its_own_ways_and_each_once() {
+        use crate::lead::tests::accounts;
+        use proto::stanza::{Header, Kind, MessageType, Packet};
+
+        let [a, b] = accounts(2).try_into().expect("two");
+        let ways = |to: &proto::BareJid, kept| {
+            let header = Header {
+                kind: Kind::Message(MessageType::Chat),
+                from: None,
+                to: Some(to.into()),
+                id: None,
+                lang: None,
+            };
+            let message = crate::session::Message {
+                packet: Packet {
+                    header,
+                    payload: bytes::Bytes::new(),
+                },
+                mid: crate::Mid::new(1, 1),
+                traits: crate::session::Traits {
+                    archive_sent: kept,
+                    ..Default::default()
+                },
+            };
+            let stanzas = vec![vec![Action::Send(Relay::Message(message))]];
+            demand(ShardId(0), 2, &stanzas)
+                .into_keys()
+                .collect::<Vec<_>>()
+        };
+        let (rows_a, rows_b) = (Way::rows(ShardId(0)), Way::rows(ShardId(1)));
+        let between = Way {
+            shard: ShardId(0),
+            to: Some(ShardId(1)),
+        };
+        assert_eq!(ways(&a, true), [rows_a]);
+        assert_eq!(ways(&b, true), [rows_a, between, rows_b]);
+        assert_eq!(ways(&b, false), [between]);
+        assert_eq!(ways(&a, false), []);
+    }
+}
