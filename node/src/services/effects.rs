@@ -59,9 +59,6 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
                 .await
                 .map(|relays| followed_by(effect, relays)),
         };
-        if effect.id != pending[pending.len() - 1].id {
-            cluster::fail::point("effects-halfway");
-        }
         match outcome {
             Ok(completed) => done.push(completed),
             // It was acknowledged, so that it is never given up: it is tried until it works.

@@ -53,6 +53,7 @@ pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>
         }
         noted => noted?,
     }
+    cluster::fail::point("effects-halfway");
     let subscribers = contact::subscribers_of(edge, &accounts).await?;
     let told = ends.iter().map(|end| {
         let to = subscribers.get(&end.account).into_iter().flatten();
