@@ -39,8 +39,8 @@ use crate::start::{self, Parts};
 use crate::status::{self, NodeStatus, NotReady, Status};
 use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
-pub use crate::lead::Unavailable;
 pub use crate::lead::admission::Permit;
+pub use crate::lead::{ProposeError, Unavailable};
 pub use crate::start::StartError;
 
 /// What node provides. Called from the cluster's own runtime; must not block.
@@ -172,10 +172,10 @@ impl Cluster {
         &self,
         account: &BareJid,
         command: Command,
-    ) -> Result<Outcome, Unavailable> {
+    ) -> Result<Outcome, ProposeError> {
         match self.queue(account) {
             Some(queue) => queue.propose(command).await,
-            None => Err(Unavailable),
+            None => Err(Unavailable.into()),
         }
     }
 

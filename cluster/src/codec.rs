@@ -63,6 +63,29 @@ pub fn decode_from<T: DeserializeOwned>(input: &mut impl Read) -> Result<T, Code
     Ok(bincode::serde::decode_from_std_read(input, CONFIG)?)
 }
 
+/// How many bytes [`encode`] would make of a value.
+pub fn size<T: Serialize + ?Sized>(value: &T) -> usize {
+    let mut count = Count(0);
+    // As above: counting does not fail either.
+    bincode::serde::encode_into_std_write(value, &mut count, bincode::config::standard())
+        .expect("derived types are always encodable");
+    count.0
+}
+
+/// Takes bytes and keeps their number.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The value that makes up the whole of `bytes`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
@@ -102,6 +125,14 @@ mod tests {
             assert_eq!(read, (n, n.to_string()));
         }
         assert!(decode_from::<u64>(&mut rest).is_err());
+    }
+
+    #[test]
+    fn a_size_is_that_of_the_bytes() {
+        for value in [0, 250, 251, 70_000, u64::MAX] {
+            let value = (value, "x".repeat(300), vec![Some(1u8), None]);
+            assert_eq!(size(&value), encode(&value).len());
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 mod ask;
 pub mod bootstrap;
+pub mod bound;
 pub mod cluster;
 pub mod codec;
 pub mod config;
@@ -32,6 +33,6 @@ pub mod shard;
 mod start;
 pub mod status;
 
-pub use cluster::{Cluster, Host, Permit, StartError, Unavailable};
+pub use cluster::{Cluster, Host, Permit, ProposeError, StartError, Unavailable};
 pub use config::Config;
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};

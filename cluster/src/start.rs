@@ -23,7 +23,7 @@ use crate::lead::group::{self, Desk, LinkCourier, RaftGroup};
 use crate::lead::junction::Junction;
 use crate::lead::limits::Ledger;
 use crate::lead::loss::{Peers, Watch};
-use crate::lead::{Group, Queue};
+use crate::lead::{Group, Queue, stall};
 use crate::limit::Tally;
 use crate::link::Kind;
 use crate::raft::groups::Group as Replicas;
@@ -92,6 +92,7 @@ pub async fn start(
     let queues: Arc<[Queue]> = queues.into();
     let courier = Arc::new(LinkCourier(links.clone()));
     let watch = Watch::new(me, &peers, config.lost_after);
+    watch_progress(&mut tasks, &shards, &queues);
     for (group, inbox) in shards.iter().zip(inboxes) {
         let formats = formats.clone();
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
@@ -127,6 +128,13 @@ pub async fn start(
     })
 }
 
+/// Has it said when a shard stands still.
+fn watch_progress(tasks: &mut JoinSet<()>, shards: &[Arc<RaftGroup>], queues: &[Queue]) {
+    for (group, queue) in shards.iter().zip(queues) {
+        tasks.spawn(stall::run(group.clone(), queue.clone()));
+    }
+}
+
 fn shards(replication: &Replication, junction: &Junction) -> Arc<[Arc<RaftGroup>]> {
     let groups = &replication.groups;
     let shard = |group: &Arc<Replicas>| {
@@ -155,7 +163,8 @@ async fn announce(
     };
     for (group, queue) in shards.iter().zip(queues.iter()) {
         loop {
-            queue.insist(Command::NodeLost { node, alive }, false).await;
+            // It is small, and nothing else ends the attempts.
+            drop(queue.insist(Command::NodeLost { node, alive }, false).await);
             while let Err(error) = catch_up(&**group, &*courier).await {
                 tracing::debug!(shard = %group.shard(), %error, "not yet caught up");
                 sleep(Duration::from_millis(20)).await;

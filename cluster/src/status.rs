@@ -6,6 +6,7 @@ use crate::disk::Shortage;
 use crate::lead::Group;
 use crate::lead::group::RaftGroup;
 use crate::lead::loss::Peers;
+use crate::lead::stall::Stalled;
 use crate::raft::groups::Leadership;
 use crate::{NodeId, ShardId};
 
@@ -59,6 +60,8 @@ pub struct ShardStatus {
     pub hibernated: usize,
     /// Effects that wait to be carried out.
     pub pending: usize,
+    /// It commits nothing, although something waits.
+    pub stalled: Option<Stalled>,
 }
 
 /// Why clients should not be sent to this node.
@@ -79,6 +82,9 @@ pub enum NotReady {
     /// This side of the network can decide nothing.
     #[error("fewer than half of the voters of shard {0} can be reached")]
     NoQuorum(ShardId),
+    /// Nothing is committed.
+    #[error("{0}")]
+    Stalled(Stalled),
     /// Its state is old.
     #[error("shard {shard} is {entries} entries behind")]
     Behind {
@@ -106,6 +112,7 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
         sessions,
         hibernated,
         pending,
+        stalled: group.stalled(),
     }
 }
 
@@ -131,6 +138,9 @@ pub fn reach(
 /// Whether the shard can be worked with from this node. Pure.
 pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotReady> {
     reach(shard.shard, shard.leader, &shard.voters, me, peers)?;
+    if let Some(stalled) = shard.stalled {
+        return Err(NotReady::Stalled(stalled));
+    }
     match shard.committed.saturating_sub(shard.applied) {
         entries if entries > LAG => Err(NotReady::Behind {
             shard: shard.shard,
@@ -144,10 +154,26 @@ pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotRe
 mod tests {
     use super::*;
     use crate::BootId;
+    use crate::lead::stall::Cause;
 
     /// Three voters, led by `leader`; this is node 1, and `up` are connected.
     #[track_caller]
     fn check_status(leader: Option<u64>, up: &[u64], applied: u64, expect: Result<(), NotReady>) {
+        check_all(leader, up, (applied, None), expect);
+    }
+
+    #[track_caller]
+    fn check_stalled(stalled: Stalled, leader: Option<u64>, up: &[u64], expect: NotReady) {
+        check_all(leader, up, (1000, Some(stalled)), Err(expect));
+    }
+
+    #[track_caller]
+    fn check_all(
+        leader: Option<u64>,
+        up: &[u64],
+        (applied, stalled): (u64, Option<Stalled>),
+        expect: Result<(), NotReady>,
+    ) {
         let shard = ShardStatus {
             shard: ShardId(0),
             leader: leader.map(NodeId),
@@ -159,6 +185,7 @@ mod tests {
             sessions: 0,
             hibernated: 0,
             pending: 0,
+            stalled,
         };
         let up = up.iter().map(|node| (NodeId(*node), BootId(1))).collect();
         let peers = Peers {
@@ -177,6 +204,13 @@ mod tests {
         check_status(Some(1), &[], 1000, Err(NotReady::NoQuorum(shard)));
         check_status(Some(2), &[3], 1000, Err(NotReady::NoLeader(shard)));
         check_status(None, &[2, 3], 1000, Err(NotReady::NoLeader(shard)));
+        let stalled = Stalled {
+            shard,
+            seconds: 3,
+            cause: Cause::Unconfirmed(1001),
+        };
+        check_stalled(stalled, Some(1), &[2, 3], NotReady::Stalled(stalled));
+        check_stalled(stalled, None, &[2, 3], NotReady::NoLeader(shard));
         check_status(
             Some(2),
             &[2],

@@ -102,6 +102,9 @@ impl App {
         self.metrics.set_totals(totals);
         let short = self.cluster.shortage().is_some();
         self.metrics.set_disk(self.cluster.log_bytes(), short);
+        let shards = self.cluster.status().shards;
+        let stalled = shards.iter().filter(|shard| shard.stalled.is_some());
+        self.metrics.stalled.set(stalled.count() as i64);
         self.metrics.limits(self.cluster.limit_counts());
         self.metrics.text()
     }

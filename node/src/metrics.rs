@@ -138,6 +138,8 @@ pub struct Metrics {
     pub log_bytes: Gauge,
     /// 1 while nothing new is accepted for want of disk space or of open files, likewise.
     pub shortage: Gauge,
+    /// Shards that commit nothing although something waits.
+    pub stalled: Gauge,
     /// Connections refused by a limit.
     pub refused: Counter,
     /// Shards for which this node reaches no leader or no majority.
@@ -177,6 +179,7 @@ impl Default for Metrics {
             effects: Gauge::default(),
             log_bytes: Gauge::default(),
             shortage: Gauge::default(),
+            stalled: Gauge::default(),
             refused: Counter::default(),
             cut_off: Gauge::default(),
             logins: Family::default(),
@@ -293,6 +296,8 @@ impl Metrics {
         r.register("log_bytes", log, self.log_bytes.clone());
         let short = "Whether nothing new is accepted for want of disk space or of open files";
         r.register("shortage", short, self.shortage.clone());
+        let stalled = "Shards that commit nothing although something waits";
+        r.register("stalled_shards", stalled, self.stalled.clone());
     }
 
     /// Takes what the shards hold.

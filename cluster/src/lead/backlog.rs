@@ -7,19 +7,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proto::Jid;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::queue::Refused;
-use super::{LAZY, LINGER_ABOVE, MAX_BYTES, MAX_COMMANDS};
+use super::{LAZY, LINGER_ABOVE, MAX_COMMANDS};
 use crate::ShardId;
-use crate::session::{Action, Command, Outcome};
+use crate::bound;
+use crate::session::{Command, Outcome};
 
 /// A command on its way into a batch.
 #[derive(Debug)]
 pub struct Submission {
     /// The command.
     pub command: Command,
+    /// How many bytes it takes, encoded; at most [`bound::COMMAND`].
+    pub bytes: usize,
     /// When it is too late.
     pub deadline: Instant,
     /// It may wait for company.
@@ -28,6 +31,8 @@ pub struct Submission {
     pub forwarded: bool,
     /// Who is told; nobody, if it does not matter.
     pub reply: Option<oneshot::Sender<Result<Outcome, Refused>>>,
+    /// Its share of what may wait, until it is answered.
+    pub _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Submission {
@@ -105,10 +110,7 @@ impl Backlog {
     /// More would not fit into one batch.
     pub fn is_full(&self) -> bool {
         let mut room = Room::default();
-        !self
-            .urgent
-            .iter()
-            .all(|submission| room.take(&submission.command))
+        !self.urgent.iter().all(|submission| room.take(submission))
     }
 
     /// The next batch: at least one command, and no more than fit.
@@ -116,13 +118,13 @@ impl Backlog {
         let mut room = Room::default();
         let mut taken = Vec::new();
         while let Some(next) = self.urgent.front() {
-            if !room.take(&next.command) {
+            if !room.take(next) {
                 return taken;
             }
             taken.extend(self.urgent.pop_front());
         }
         while let Some(next) = self.lazy.first_entry() {
-            if !room.take(&next.get().command) {
+            if !room.take(next.get()) {
                 return taken;
             }
             taken.push(next.remove());
@@ -166,14 +168,14 @@ struct Room {
 }
 
 impl Room {
-    fn take(&mut self, command: &Command) -> bool {
-        let (weight, size) = (weight(command), size(command));
-        let fits = self.commands + weight <= MAX_COMMANDS && self.bytes + size <= MAX_BYTES;
+    fn take(&mut self, submission: &Submission) -> bool {
+        let (weight, bytes) = (weight(&submission.command), submission.bytes);
+        let fits = self.commands + weight <= MAX_COMMANDS && self.bytes + bytes <= bound::BATCH;
         if !fits && self.commands > 0 {
             return false;
         }
         self.commands += weight;
-        self.bytes += size;
+        self.bytes += bytes;
         true
     }
 }
@@ -184,48 +186,6 @@ fn weight(command: &Command) -> usize {
         Command::Inbound(inbound) => inbound.stanzas.len().max(1),
         Command::Relay { items, .. } => items.len().max(1),
         _ => 1,
-    }
-}
-
-/// About how many bytes a command takes.
-pub fn size(command: &Command) -> usize {
-    64 + match command {
-        Command::Inbound(inbound) => inbound.stanzas.iter().flatten().map(action_size).sum(),
-        Command::Relay { items, .. } => items.iter().map(|relay| relay.size()).sum(),
-        Command::Done(completed) => completed.iter().map(completed_size).sum(),
-        _ => 64,
-    }
-}
-
-/// About how many bytes a completed effect takes.
-pub fn completed_size(completed: &crate::session::Completed) -> usize {
-    let messages = completed
-        .messages
-        .iter()
-        .map(|message| 160 + message.packet.payload.len());
-    16 + completed
-        .relays
-        .iter()
-        .map(|relay| relay.size())
-        .sum::<usize>()
-        + messages.sum::<usize>()
-}
-
-fn action_size(action: &Action) -> usize {
-    match action {
-        Action::Reply(packet) | Action::Directed(packet) => 96 + packet.payload.len(),
-        Action::Send(relay) => relay.size(),
-        Action::Presence(update) => {
-            let requests = update
-                .requests
-                .iter()
-                .map(|packet| 96 + packet.payload.len());
-            96 + update.packet.payload.len()
-                + 32 * (update.subscribers.len() + update.probes.len())
-                + requests.sum::<usize>()
-        }
-        Action::Carbons(_) | Action::Interested | Action::Push(_) => 8,
-        Action::ArchiveAware { hidden, .. } => 16 + 16 * hidden.len(),
     }
 }
 
@@ -276,6 +236,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
     use crate::session::{Acknowledge, Inbound};
 
     fn jid(text: &str) -> Jid {
@@ -285,11 +246,13 @@ mod tests {
     fn submission(command: Command, lazy: bool) -> Submission {
         let deadline = Instant::now() + Duration::from_secs(10);
         Submission {
+            bytes: codec::size(&command),
             command,
             deadline,
             lazy,
             forwarded: false,
             reply: None,
+            _room: None,
         }
     }
 
@@ -345,6 +308,34 @@ mod tests {
         let sizes: Vec<usize> =
             std::iter::from_fn(|| Some(backlog.take().len()).filter(|n| *n > 0)).collect();
         assert_eq!(sizes, [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_batch_is_full_at_its_bytes_and_what_is_larger_goes_alone() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        let half = bound::BATCH / 2;
+        // One that would go along would make the others too large.
+        for bytes in [half, half, 1, half, half + 1, bound::COMMAND, 1] {
+            let bytes = Submission {
+                bytes,
+                ..submission(Command::Tick, false)
+            };
+            backlog.push(bytes, now);
+        }
+        assert!(backlog.is_full());
+        let batches = std::iter::from_fn(|| {
+            let taken = backlog.take();
+            let bytes = taken.iter().map(|submission| submission.bytes);
+            Some(bytes.collect::<Vec<_>>()).filter(|taken| !taken.is_empty())
+        });
+        let expect = [
+            vec![half, half],
+            vec![1, half],
+            vec![half + 1],
+            vec![bound::COMMAND],
+            vec![1],
+        ];
+        assert_eq!(batches.collect::<Vec<_>>(), expect);
     }
 
     #[test]

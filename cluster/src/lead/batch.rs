@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, Rate, Submission};
 use super::queue::{Queue, Refused, Unavailable};
-use super::{Courier, Group, LINGER, Leadership, Question, Response};
+use super::{Courier, EncodedEntry, Group, LINGER, Leadership, Question, Response};
+use crate::bound::TooLarge;
 use crate::codec;
 use crate::format::Version;
 use crate::session::{Batch, Command, Outcome, ShardState};
@@ -202,11 +203,15 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         };
         let needed = batch.commands.iter().map(Command::since).max();
         let version = needed.max(Some(*self.formats.borrow()));
-        let bytes = Bytes::from(batch.write(version.unwrap_or(Version::CURRENT)));
+        let entry = EncodedEntry::new(&batch, version.unwrap_or(Version::CURRENT));
         restore(&mut taken, batch.commands);
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(over) => return self.refuse(taken, over),
+        };
         let mut leadership = self.leadership.clone();
         let outcomes = tokio::select! {
-            outcomes = self.group.write(bytes) => outcomes.unwrap_or_default(),
+            outcomes = self.group.write(entry) => outcomes.unwrap_or_default(),
             _ = leadership.wait_for(|l| !l.mine) => Vec::new(),
             () = sleep_until(first_deadline(&taken)) => Vec::new(),
         };
@@ -216,6 +221,15 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         }
         for (submission, outcome) in taken.into_iter().zip(outcomes) {
             submission.answer(Ok(outcome));
+        }
+    }
+
+    /// To try them again would change nothing.
+    fn refuse(&self, taken: Vec<Submission>, over: TooLarge) {
+        let commands = taken.len();
+        tracing::error!(shard = %self.group.shard(), %over, commands, "an entry is not proposed");
+        for submission in taken {
+            submission.answer(Err(over.into()));
         }
     }
 

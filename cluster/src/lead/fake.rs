@@ -15,7 +15,9 @@ use super::batch::{self, Batcher};
 use super::duty::Duty;
 use super::limits::Ledger;
 use super::loss::{Peers, Watch};
-use super::{Courier, Group, Leadership, News, NotLeader, Question, Queue, Unreached};
+use super::{
+    Courier, EncodedEntry, Group, Leadership, News, NotLeader, Question, Queue, Unreached,
+};
 use crate::cluster::Host;
 use crate::config::LOST_AFTER;
 use crate::format::Version;
@@ -253,10 +255,10 @@ impl Group for FakeGroup {
         self.leadership.clone()
     }
 
-    async fn write(&self, batch: Bytes) -> Result<Vec<Outcome>, NotLeader> {
+    async fn write(&self, entry: EncodedEntry) -> Result<Vec<Outcome>, NotLeader> {
         tokio::task::yield_now().await;
         let shard = &self.world.shards[usize::from(self.shard.0)];
-        let (version, batch) = Batch::read(&batch).expect("our own");
+        let (version, batch) = Batch::read(&entry.into_bytes()).expect("our own");
         let nodes = self.world.nodes.lock().expect("whole").clone();
         let mut state = shard.state.lock().expect("whole");
         if shard.leader.borrow().0 != Some(self.me) {

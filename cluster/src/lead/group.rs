@@ -9,8 +9,10 @@ use tokio::sync::{broadcast, watch};
 
 use super::junction::Junction;
 use super::loss::{Away, Peers};
+use super::stall::Stalled;
 use super::{
-    Courier, DEADLINE, Group, Leadership, News, NotLeader, Question, Queue, Unreached, batch,
+    Courier, DEADLINE, EncodedEntry, Group, Leadership, News, NotLeader, Question, Queue,
+    Unreached, batch,
 };
 use crate::disk::Shortage;
 use crate::format::Version;
@@ -30,6 +32,7 @@ pub struct RaftGroup {
     shortage: watch::Receiver<Option<Shortage>>,
     applied: watch::Receiver<()>,
     news: broadcast::Sender<News>,
+    stalled: watch::Sender<Option<Stalled>>,
 }
 
 impl RaftGroup {
@@ -48,7 +51,17 @@ impl RaftGroup {
             shortage,
             applied: junction.progress(shard),
             news: junction.news(shard),
+            stalled: watch::Sender::new(None),
         }
+    }
+
+    /// Whether the shard stands still.
+    pub fn stalled(&self) -> Option<Stalled> {
+        *self.stalled.borrow()
+    }
+
+    pub(super) fn set_stalled(&self, stalled: Option<Stalled>) {
+        self.stalled.send_replace(stalled);
     }
 
     /// The replicas themselves.
@@ -66,14 +79,15 @@ impl Group for RaftGroup {
         self.leadership.clone()
     }
 
-    async fn write(&self, batch: Bytes) -> Result<Vec<Outcome>, NotLeader> {
+    async fn write(&self, entry: EncodedEntry) -> Result<Vec<Outcome>, NotLeader> {
         // What is refused here is not acknowledged yet; what is proposed must find room (T-75).
         let mut shortage = self.shortage.clone();
         shortage
             .wait_for(Option::is_none)
             .await
             .map_err(|_| NotLeader)?;
-        match self.replicas.raft.client_write(Proposal(batch)).await {
+        let proposal = Proposal(entry.into_bytes());
+        match self.replicas.raft.client_write(proposal).await {
             Ok(written) => Ok(written.data),
             Err(error) => {
                 tracing::debug!(shard = %self.shard(), %error, "not written");

@@ -2,11 +2,12 @@
 //! out what the state asks for.
 //!
 //! - [`backlog`]: what waits for the next batch, pure; [`queue`]: the way into it; [`batch`]: the task
-//!   that turns it into entries, or into calls to the node that leads;
+//!   that turns it into entries ([`entry`]), or into calls to the node that leads;
 //! - [`duty`]: starts and stops a leader's tasks: [`relay`] empties the outboxes, [`effects`] has pending
 //!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone,
 //!   [`limits`] tells Redis who hibernates, [`settings`] has the shard follow the configuration;
 //! - [`admission`]: holds what is said until there is room for what follows from it;
+//! - [`stall`]: says that a shard stands still;
 //! - [`group`]: the replicas of a shard, as openraft gives them; [`junction`]: what applied entries set off.
 //!
 //! # Invariants
@@ -32,6 +33,7 @@ pub mod backlog;
 pub mod batch;
 pub mod duty;
 pub mod effects;
+pub mod entry;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -44,10 +46,12 @@ pub mod loss;
 pub mod queue;
 pub mod relay;
 pub mod settings;
+pub mod stall;
 pub mod tick;
 
 pub use crate::raft::groups::Leadership;
-pub use queue::{Queue, Unavailable};
+pub use entry::EncodedEntry;
+pub use queue::{ProposeError, Queue, Unavailable};
 
 /// How long a proposal is tried before its caller is told that it did not work out.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -55,8 +59,6 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const LAZY: Duration = Duration::from_millis(250);
 /// How many stanzas, items or commands make an entry full.
 pub const MAX_COMMANDS: usize = 256;
-/// How many bytes make an entry full.
-pub const MAX_BYTES: usize = 128 << 10;
 /// How long a busy leader waits for more; an entry costs the same whatever it carries.
 pub const LINGER: Duration = Duration::from_millis(2);
 /// Busy: more commands per second than this.
@@ -78,7 +80,10 @@ pub trait Group: Send + Sync + 'static {
     /// Who leads it.
     fn leadership(&self) -> watch::Receiver<Leadership>;
     /// Proposes an encoded batch; returns when it is applied here.
-    fn write(&self, batch: Bytes) -> impl Future<Output = Result<Vec<Outcome>, NotLeader>> + Send;
+    fn write(
+        &self,
+        entry: EncodedEntry,
+    ) -> impl Future<Output = Result<Vec<Outcome>, NotLeader>> + Send;
     /// Confirms with the others that this node leads; the state is current once this entry is applied.
     fn read_index(&self) -> impl Future<Output = Result<u64, NotLeader>> + Send;
     /// Looks at the state on this node. Must be quick: entries wait.

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Group, MAX_BYTES, MAX_COMMANDS, Queue};
+use super::{Group, MAX_COMMANDS, ProposeError, Queue};
 use crate::ShardId;
+use crate::bound;
 use crate::session::{Command, Outcome};
 
 /// Runs for as long as this node leads. `queue` is the receiver's, `own` the sender's.
@@ -17,7 +18,7 @@ pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue)
     let mut next = group.read(|state| state.outbox_range(to).0);
     loop {
         applied.borrow_and_update();
-        let (first, items) = group.read(|state| state.outbox(to, next, MAX_COMMANDS, MAX_BYTES));
+        let (first, items) = group.read(|state| state.outbox(to, next, MAX_COMMANDS, bound::BATCH));
         if items.is_empty() {
             if applied.changed().await.is_err() {
                 return;
@@ -43,7 +44,12 @@ pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue)
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             // It was tried for seconds already.
-            Err(_) => {}
+            Err(ProposeError::Unavailable(_)) => {}
+            Err(ProposeError::TooLarge(over)) => {
+                // Nothing that a shard takes in makes such an item.
+                tracing::error!(%from, %to, first, %over, "an item between shards cannot be carried");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 }

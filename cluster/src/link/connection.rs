@@ -9,14 +9,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{self, MissedTickBehavior};
 use tokio_rustls::TlsStream;
 
-use super::frame::{self, Frame, FrameError, Kind, MAX_PAYLOAD, Role};
+use super::frame::{self, Frame, FrameError, Kind, Role};
 use super::hello::{Hello, HelloError};
+use super::pieces::{Incoming, Large, Outgoing, PIECE};
 use super::tls::AuthError;
 use super::{LinkError, Process, Request, Shared};
+use crate::bound;
 use crate::codec::CodecError;
 use crate::format::{Version, Versions};
 
@@ -28,8 +30,8 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 const QUEUE: usize = 1024;
 /// Requests of a peer that are being answered. What comes on top is refused.
 const REQUESTS: usize = 4096;
-/// Frames that are written together, at most.
-const TOGETHER: usize = 256;
+/// Bytes of large frames that wait to be written, and with them whoever has more.
+const LARGE: usize = 2 * bound::MESSAGE;
 const BUFFER: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
@@ -159,7 +161,10 @@ pub(super) struct Connection {
     /// What frames are written in.
     version: Version,
     urgent: mpsc::Sender<Frame>,
-    bulk: mpsc::Sender<Frame>,
+    small: mpsc::Sender<Frame>,
+    large: mpsc::Sender<Large>,
+    /// Bytes of large frames that may still wait.
+    room: Arc<Semaphore>,
     next: AtomicU64,
     // `None` once the connection is lost. Held for one look by the reader and by whoever asks.
     waiters: Mutex<Option<Waiters>>,
@@ -168,18 +173,22 @@ pub(super) struct Connection {
 /// The receiving ends of a connection's queues, for its writer.
 pub(super) struct Queues {
     urgent: mpsc::Receiver<Frame>,
-    bulk: mpsc::Receiver<Frame>,
+    small: mpsc::Receiver<Frame>,
+    large: mpsc::Receiver<Large>,
 }
 
 impl Connection {
     pub(super) fn new(established: &Established) -> (Arc<Self>, Queues) {
         let (urgent, urgent_queue) = mpsc::channel(QUEUE);
-        let (bulk, bulk_queue) = mpsc::channel(QUEUE);
+        let (small, small_queue) = mpsc::channel(QUEUE);
+        let (large, large_queue) = mpsc::channel(QUEUE);
         let connection = Self {
             process: established.hello.process(),
             version: established.version,
             urgent,
-            bulk,
+            small,
+            large,
+            room: Arc::new(Semaphore::new(LARGE)),
             next: AtomicU64::new(1),
             waiters: Mutex::new(Some(HashMap::new())),
         };
@@ -187,7 +196,8 @@ impl Connection {
             Arc::new(connection),
             Queues {
                 urgent: urgent_queue,
-                bulk: bulk_queue,
+                small: small_queue,
+                large: large_queue,
             },
         )
     }
@@ -200,9 +210,7 @@ impl Connection {
         payload: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, LinkError> {
-        if payload.len() > MAX_PAYLOAD {
-            return Err(LinkError::TooLarge(payload.len()));
-        }
+        bound::check("a request", payload.len(), bound::MESSAGE)?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiters()
@@ -234,17 +242,28 @@ impl Connection {
     }
 
     async fn send(&self, frame: Frame) -> Result<(), LinkError> {
-        let queue = if frame.kind.is_urgent() {
-            &self.urgent
-        } else {
-            &self.bulk
+        if frame.payload.len() > PIECE {
+            let room = self.room(frame.payload.len()).await?;
+            let sent = self.large.send((frame, room)).await;
+            return sent.map_err(|_| LinkError::Down);
+        }
+        let queue = match frame.kind.is_urgent() {
+            true => &self.urgent,
+            false => &self.small,
         };
         queue.send(frame).await.map_err(|_| LinkError::Down)
+    }
+
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, LinkError> {
+        // A message has at most [`bound::MESSAGE`] bytes, which is much less than four billion.
+        let room = self.room.clone().acquire_many_owned(bytes as u32).await;
+        room.map_err(|_| LinkError::Down)
     }
 
     /// All who wait hear of the loss, and nobody else begins to wait.
     pub(super) fn close(&self) {
         self.waiters().take();
+        self.room.close();
     }
 
     fn waiters(&self) -> MutexGuard<'_, Option<Waiters>> {
@@ -295,12 +314,15 @@ async fn read(
     reads: Versions,
 ) -> Result<std::convert::Infallible, Lost> {
     let room = Arc::new(Semaphore::new(REQUESTS));
+    let mut pieces = Incoming::default();
     loop {
         while let Some(frame) = frame::decode(&mut bytes)? {
             if !reads.contains(frame.version) {
                 return Err(Lost::Version(frame.version));
             }
-            take(shared, connection, &room, frame);
+            if let Some(frame) = pieces.take(frame)? {
+                take(shared, connection, &room, frame);
+            }
         }
         bytes.reserve(BUFFER / 4);
         match time::timeout(SILENCE, stream.read_buf(&mut bytes)).await {
@@ -316,6 +338,8 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
     match (frame.role, frame.kind) {
         (Role::Reply, _) => finish(connection, frame.id, Some(frame.payload)),
         (Role::Refusal, _) => finish(connection, frame.id, None),
+        // Pieces have come together by now.
+        (Role::RequestPart | Role::ReplyPart, _) => {}
         (Role::Request, Kind::Ping | Kind::Hello) => {}
         (Role::Request, kind) => {
             let (shared, connection) = (shared.clone(), connection.clone());
@@ -331,12 +355,10 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
                     payload: frame.payload,
                 };
                 let answer = match place {
-                    Ok(_) => shared
-                        .answer(request)
-                        .await
-                        .filter(|answer| answer.len() <= MAX_PAYLOAD),
+                    Ok(_) => shared.answer(request).await,
                     Err(_) => None,
                 };
+                let answer = answer.filter(|answer| is_sendable(kind, answer));
                 let role = if answer.is_some() {
                     Role::Reply
                 } else {
@@ -357,6 +379,15 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
     }
 }
 
+/// An answer that is too large is a refusal for whoever asked, and here it is said why.
+fn is_sendable(kind: Kind, answer: &Bytes) -> bool {
+    let checked = bound::check("an answer", answer.len(), bound::MESSAGE);
+    if let Err(over) = checked {
+        tracing::error!(?kind, %over, "an answer to another node is not sent");
+    }
+    checked.is_ok()
+}
+
 fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
     let waiter = connection
         .waiters()
@@ -368,39 +399,41 @@ fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
     }
 }
 
-/// Everything that waits goes out in one write, what is urgent first.
+/// What waits goes out together: what is urgent first, then what is small, then a piece of what is large. So a
+/// sign of life or an acknowledgement waits for a buffer and a piece at most, whatever else is on its way.
 async fn write(
     mut stream: WriteHalf<Stream>,
     mut queues: Queues,
 ) -> Result<std::convert::Infallible, Lost> {
-    let mut frames = Vec::with_capacity(TOGETHER);
-    let mut out = Vec::with_capacity(BUFFER);
+    let mut outgoing = Outgoing::default();
+    let mut out = Vec::with_capacity(BUFFER + PIECE);
     loop {
-        let (urgent, bulk) = (&mut queues.urgent, &mut queues.bulk);
-        tokio::select! {
-            biased;
-            n = urgent.recv_many(&mut frames, TOGETHER) => if n == 0 { return Err(Lost::Closed) },
-            first = bulk.recv() => {
-                frames.push(first.ok_or(Lost::Closed)?);
+        let (urgent, small, large) = (&mut queues.urgent, &mut queues.small, &mut queues.large);
+        if outgoing.is_empty() {
+            tokio::select! {
+                biased;
+                first = urgent.recv() => frame::encode(&first.ok_or(Lost::Closed)?, &mut out),
+                first = small.recv() => frame::encode(&first.ok_or(Lost::Closed)?, &mut out),
+                first = large.recv() => outgoing.push(first.ok_or(Lost::Closed)?),
             }
         }
         while out.len() < BUFFER {
-            for frame in frames.drain(..) {
-                frame::encode(&frame, &mut out);
-            }
-            match urgent.try_recv().or_else(|_| bulk.try_recv()) {
-                Ok(frame) => frames.push(frame),
+            match urgent.try_recv().or_else(|_| small.try_recv()) {
+                Ok(frame) => frame::encode(&frame, &mut out),
                 Err(_) => break,
             }
         }
-        // The last one taken, if the buffer was full by then.
-        for frame in frames.drain(..) {
-            frame::encode(&frame, &mut out);
+        while outgoing.has_room() {
+            match large.try_recv() {
+                Ok(frame) => outgoing.push(frame),
+                Err(_) => break,
+            }
         }
+        outgoing.write(&mut out);
         stream.write_all(&out).await?;
         stream.flush().await?;
         out.clear();
-        out.shrink_to(BUFFER);
+        out.shrink_to(BUFFER + PIECE);
     }
 }
 

@@ -13,10 +13,11 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::bound;
 use crate::format::Version;
 
 /// The length of the largest frame.
-pub const MAX_FRAME: usize = 8 << 20;
+pub const MAX_FRAME: usize = bound::FRAME;
 /// The largest payload.
 pub const MAX_PAYLOAD: usize = MAX_FRAME - HEAD;
 /// Bytes that the length counts besides the payload.
@@ -109,13 +110,31 @@ pub enum Role {
     Reply = 1,
     /// The request with the same number is not answered.
     Refusal = 2,
+    /// A piece of a request, of which more follows.
+    RequestPart = 3,
+    /// A piece of an answer, of which more follows.
+    ReplyPart = 4,
 }
 
 impl Role {
+    const ALL: [Self; 5] = [
+        Self::Request,
+        Self::Reply,
+        Self::Refusal,
+        Self::RequestPart,
+        Self::ReplyPart,
+    ];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Request, Self::Reply, Self::Refusal]
-            .into_iter()
-            .find(|role| *role as u8 == byte)
+        Self::ALL.into_iter().find(|role| *role as u8 == byte)
+    }
+
+    /// That of a piece which is not the last one.
+    pub(super) fn in_part(self) -> Self {
+        match self {
+            Self::Request | Self::RequestPart => Self::RequestPart,
+            Self::Reply | Self::ReplyPart | Self::Refusal => Self::ReplyPart,
+        }
     }
 }
 
@@ -148,6 +167,9 @@ pub enum FrameError {
     /// A kind of another version.
     #[error("a frame of unknown kind {0}")]
     Kind(u8),
+    /// More large ones at a time than a peer sends.
+    #[error("pieces of too many frames")]
+    Pieces,
     /// Neither request nor answer.
     #[error("a frame of unknown role {0}")]
     Role(u8),
@@ -223,7 +245,7 @@ mod tests {
 
     fn frames() -> impl Strategy<Value = Frame> {
         let kind = (0..Kind::ALL.len()).prop_map(|n| Kind::ALL[n]);
-        let role = prop_oneof![Just(Role::Request), Just(Role::Reply), Just(Role::Refusal)];
+        let role = (0..Role::ALL.len()).prop_map(|n| Role::ALL[n]);
         let payload = proptest::collection::vec(any::<u8>(), 0..200);
         let version = (1u8..128).prop_map(Version);
         (version, kind, role, any::<u64>(), any::<u64>(), payload).prop_map(

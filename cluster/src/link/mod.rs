@@ -11,7 +11,8 @@
 //! snapshot or a host. Requests are answered on the runtime that the links were started from.
 //!
 //! - [`frame`]: bytes to frames; [`tls`]: who may be there; [`hello`]: who is there;
-//! - `connection`: one connection while it lasts; `peer`: one seat, connected or not; `listener`.
+//! - `connection`: one connection while it lasts; `pieces`: what is large; `peer`: one seat, connected or not;
+//!   `listener`.
 //!
 //! # Invariants
 //!
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 pub use self::frame::Kind;
 use self::peer::Peer;
 use self::tls::{Tls, TlsError};
+use crate::bound::TooLarge;
 use crate::config::Config;
 use crate::format::{Version, Versions};
 use crate::identity::Identity;
@@ -47,6 +49,7 @@ pub mod frame;
 pub mod hello;
 mod listener;
 mod peer;
+mod pieces;
 pub mod tls;
 
 /// Events that a slow listener may fall behind by.
@@ -133,9 +136,9 @@ pub enum LinkError {
     /// The peer will not answer: it knows no such request or group, or is about to stop.
     #[error("the peer refuses")]
     Refused,
-    /// More than fits into a frame.
-    #[error("a payload of {0} bytes is too large for a frame")]
-    TooLarge(usize),
+    /// More than may be sent at a time.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// The links cannot be started.

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::bound;
 use crate::config::LinkAuth;
 use crate::session::Settings;
 
@@ -124,16 +125,24 @@ async fn requests_travel_both_ways_and_each_gets_its_own_answer() {
         assert_eq!(unknown, Err(LinkError::Refused));
         let huge = asker
             .links
-            .call(to, Kind::Propose, 0, vec![0; frame::MAX_FRAME], PATIENCE)
+            .call(to, Kind::Propose, 0, vec![0; bound::MESSAGE + 1], PATIENCE)
             .await;
-        assert_eq!(huge, Err(LinkError::TooLarge(frame::MAX_FRAME)));
+        let over = TooLarge {
+            what: "a request",
+            bytes: bound::MESSAGE + 1,
+            most: bound::MESSAGE,
+        };
+        assert_eq!(huge, Err(LinkError::TooLarge(over)));
     }
-    let large = vec![5u8; 4 << 20];
-    let answer = one
-        .links
-        .call(To::Seat(2), Kind::Propose, 0, large.clone(), PATIENCE)
-        .await;
-    assert_eq!(answer.expect("answers"), large);
+    let large = |bytes: usize| {
+        let call = one
+            .links
+            .call(To::Seat(2), Kind::Propose, 0, vec![5u8; bytes], PATIENCE);
+        async move { assert_eq!(call.await.expect("answers").len(), bytes) }
+    };
+    // Larger than a frame, both ways, and more of them than take turns.
+    futures_util::future::join_all([bound::MESSAGE, bound::FRAME, 3 << 20].map(large)).await;
+    futures_util::future::join_all([bound::FRAME; 20].map(large)).await;
     assert_eq!(
         one.links
             .call(To::Seat(3), Kind::Propose, 0, "", PATIENCE)

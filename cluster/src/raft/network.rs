@@ -110,7 +110,12 @@ impl Client {
         answer.map_err(|error| match error {
             // openraft then waits before it tries again, and tries everything else meanwhile.
             LinkError::Down | LinkError::Refused => Unreachable::new(&error).into(),
-            LinkError::Timeout | LinkError::TooLarge(_) => NetworkError::new(&error).into(),
+            LinkError::Timeout => NetworkError::new(&error).into(),
+            LinkError::TooLarge(over) => {
+                let (group, node) = (self.factory.group, self.target);
+                tracing::error!(group, %node, ?kind, %over, "a replica cannot be sent what it lacks");
+                Unreachable::new(&error).into()
+            }
         })
     }
 

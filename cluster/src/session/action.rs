@@ -7,6 +7,7 @@ use proto::stanza::{IqType, Kind, Packet, PresenceType};
 use super::carbon::Direction;
 use super::state::ShardState;
 use super::*;
+use crate::id::EffectId;
 
 impl Session {
     /// Whether directed presence to this address can be remembered.
@@ -217,12 +218,35 @@ impl ShardState {
 
     /// An effect is done, by whichever leader: its results count once.
     pub(super) fn completed(&mut self, completed: Completed, out: &mut Vec<Output>) {
-        let Some(effect) = self.remove_effect(completed.id) else {
-            return;
-        };
-        match &*effect {
+        if let Some(effect) = self.remove_effect(completed.id) {
+            self.follow(&effect, completed, None, out);
+        }
+    }
+
+    /// As [`Self::completed`]; `rest` takes the effect's place.
+    pub(super) fn completed_in_part(
+        &mut self,
+        part: Completed,
+        rest: Effect,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(effect) = self.remove_effect(part.id) {
+            let rest = self.add_effect(rest);
+            self.follow(&effect, part, Some(rest), out);
+        }
+    }
+
+    /// What follows from an effect that has been carried out, but for what `rest` will bring.
+    fn follow(
+        &mut self,
+        effect: &Effect,
+        completed: Completed,
+        rest: Option<EffectId>,
+        out: &mut Vec<Output>,
+    ) {
+        match effect {
             Effect::Fetch { session, .. } => {
-                self.fetched(session, completed.id, completed.messages, out);
+                self.fetched(session, completed.id, completed.messages, rest, out);
             }
             Effect::Return { .. } => {
                 for message in &completed.messages {
@@ -231,7 +255,7 @@ impl ShardState {
             }
             _ => {}
         }
-        if let Effect::Unavailable { packet } = &*effect {
+        if let Effect::Unavailable { packet } | Effect::UnavailableBehind { packet, .. } = effect {
             // Back before the contacts were told: they have seen no gap.
             let back = packet
                 .header
@@ -239,6 +263,7 @@ impl ShardState {
                 .as_ref()
                 .and_then(|jid| self.session(jid));
             if back.is_some_and(|s| s.presence.is_some()) {
+                rest.and_then(|rest| self.remove_effect(rest));
                 return;
             }
         }

@@ -4,7 +4,7 @@ use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::effect::Completed;
+use super::effect::{Completed, Effect};
 use super::quota::Limits;
 use crate::format::Version;
 use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
@@ -161,6 +161,13 @@ pub enum Command {
     Tick,
     /// The leader's settings are in force from now on.
     Settings(Settings),
+    /// A pending effect has been carried out, and more follows from it than goes into one entry.
+    DoneInPart {
+        /// The effect, with what goes into this one.
+        part: Completed,
+        /// What is still to be done: an effect of its own from now on.
+        rest: Effect,
+    },
 }
 
 /// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).

@@ -11,6 +11,8 @@ use crate::id::Mid;
 
 /// Messages read back at a time to be returned.
 const CHUNK: usize = 128;
+/// Their bytes, about, if it is more than one.
+const CHUNK_BYTES: u64 = 128 << 10;
 
 impl ShardState {
     /// Ends a session in full. Does nothing if there is none.
@@ -105,14 +107,15 @@ impl ShardState {
             match later {
                 Later::Whole(item) => self.dispose_item(&account, item, fate, out),
                 Later::Ticket(ticket) => {
-                    returned.extend(self.dispose_ticket(&account, *ticket, fate));
+                    let mid = self.dispose_ticket(&account, *ticket, fate);
+                    returned.extend(mid.map(|mid| (mid, ticket.size())));
                 }
             }
         }
-        for mids in returned.chunks(CHUNK) {
+        for mids in chunks(returned) {
             self.add_effect(Effect::Return {
                 account: account.clone(),
-                mids: mids.to_vec(),
+                mids,
             });
         }
     }
@@ -244,6 +247,23 @@ impl ShardState {
         };
         self.dispatch(&to.bare(), relay, out);
     }
+}
+
+/// So many messages as may be read back at a time.
+fn chunks(messages: Vec<(Mid, u64)>) -> Vec<Vec<Mid>> {
+    let mut chunks: Vec<Vec<Mid>> = Vec::new();
+    let mut bytes = 0;
+    for (mid, size) in messages {
+        bytes += size;
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK && bytes <= CHUNK_BYTES => chunk.push(mid),
+            _ => {
+                bytes = size;
+                chunks.push(vec![mid]);
+            }
+        }
+    }
+    chunks
 }
 
 /// Something is said to somebody, rather than signalled.

@@ -56,6 +56,14 @@ pub enum Effect {
         /// The stanza, `from` the full JID, without `to`.
         packet: Packet,
     },
+    /// The same for those of its subscribers who come behind `after` in the order of their addresses, because all
+    /// together were too many for one entry.
+    UnavailableBehind {
+        /// The stanza, as above.
+        packet: Packet,
+        /// The last one who was told.
+        after: BareJid,
+    },
 }
 
 impl Effect {
@@ -66,7 +74,9 @@ impl Effect {
             Self::Forget { mids, .. } | Self::Fetch { mids, .. } | Self::Return { mids, .. } => {
                 size_of_val(mids.as_slice())
             }
-            Self::Subscription(packet) | Self::Unavailable { packet } => packet.size(),
+            Self::Subscription(packet)
+            | Self::Unavailable { packet }
+            | Self::UnavailableBehind { packet, .. } => packet.size(),
             Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
         };
         128 + size as u64

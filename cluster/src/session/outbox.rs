@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cow::{CopyOnWrite, Queue};
 use super::state::ShardState;
 use super::*;
+use crate::codec;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
@@ -131,8 +132,8 @@ impl ShardState {
             .map_or((1, 1), |o| (o.first, o.first + o.items.len() as u64))
     }
 
-    /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and about
-    /// `max_bytes`, with the number of the first.
+    /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and `max_bytes` of them as
+    /// they are encoded, or one, with the number of the first.
     pub fn outbox(
         &self,
         to: ShardId,
@@ -146,12 +147,12 @@ impl ShardState {
         let first = from.max(outbox.first);
         let skip = usize::try_from(first - outbox.first).unwrap_or(usize::MAX);
         let mut bytes = 0;
-        let items = outbox.items.from(skip).take(max_items).take_while(|relay| {
-            let fits = bytes < max_bytes;
-            bytes += relay.size();
-            fits
+        let next = outbox.items.from(skip).take(max_items);
+        let items = next.enumerate().take_while(|(n, relay)| {
+            bytes += codec::size(&**relay);
+            *n == 0 || bytes <= max_bytes
         });
-        (first, items.map(|relay| Relay::clone(relay)).collect())
+        (first, items.map(|(_, relay)| Relay::clone(relay)).collect())
     }
 }
 
@@ -211,7 +212,7 @@ impl Relay {
         }
     }
 
-    /// About how many bytes the item takes on the wire.
+    /// About how many bytes the item takes while it waits.
     pub fn size(&self) -> usize {
         match self {
             Self::Message(m) => 128 + m.packet.payload.len(),

@@ -47,7 +47,9 @@ impl Effect {
             Self::Archive(_) => Lane::Rows,
             Self::Fetch { .. } | Self::Return { .. } => Lane::Reads,
             Self::Forget { .. } => Lane::Forgets,
-            Self::Subscription(_) | Self::Unavailable { .. } => Lane::Rosters,
+            Self::Subscription(_) | Self::Unavailable { .. } | Self::UnavailableBehind { .. } => {
+                Lane::Rosters
+            }
             Self::Push { .. } => Lane::Pushes,
         }
     }

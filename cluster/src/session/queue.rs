@@ -93,6 +93,16 @@ impl Session {
         Some(later)
     }
 
+    /// How many of the first `count` that stand behind the queue go up to the last one which was found.
+    fn reach(&self, found: &BTreeMap<Mid, Fetched>, count: usize) -> usize {
+        let fetched = |later: &Later| match later {
+            Later::Ticket(ticket) => found.contains_key(&ticket.mid()),
+            Later::Whole(_) => false,
+        };
+        let mut asked = self.behind.later.iter().take(count);
+        asked.rposition(fetched).map_or(0, |last| last + 1)
+    }
+
     /// Takes away presence of this contact that nobody has seen yet and that is not on its way.
     fn forget_presence(&mut self, from: Option<&Jid>) {
         let busy = self.behind.fetching.as_ref().map_or(0, |f| f.count);
@@ -355,12 +365,14 @@ impl ShardState {
         }
     }
 
-    /// Bodies have been read: their stanzas move up, in order. What is gone from the archive is left out.
+    /// Bodies have been read: their stanzas move up, in order. What is gone from the archive is left out. If `rest`
+    /// brings more of them, what stands behind the last one that is here waits for it.
     pub(super) fn fetched(
         &mut self,
         jid: &Jid,
         effect: EffectId,
         messages: Vec<Fetched>,
+        rest: Option<EffectId>,
         out: &mut Vec<Output>,
     ) {
         let Some(session) = self.session_mut(jid) else {
@@ -371,7 +383,11 @@ impl ShardState {
         };
         let found: BTreeMap<Mid, Fetched> = messages.into_iter().map(|m| (m.mid, m)).collect();
         let (mut gone, mut hidden) = (Vec::new(), Vec::new());
-        for _ in 0..fetching.count {
+        let count = match rest {
+            None => fetching.count,
+            Some(_) => session.reach(&found, fetching.count),
+        };
+        for _ in 0..count {
             match session.advance() {
                 None => break,
                 Some(Later::Whole(item)) => session.number(jid, item, out),
@@ -384,6 +400,10 @@ impl ShardState {
                     None => gone.push(ticket),
                 },
             }
+        }
+        if let Some(effect) = rest {
+            let count = fetching.count - count;
+            session.behind.fetching = Some(Fetching { effect, count });
         }
         let account = jid.bare();
         if let Some(user) = self.users.get_mut(&account) {

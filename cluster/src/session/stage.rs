@@ -18,6 +18,8 @@ pub(super) struct Stage {
     pub(super) notices: Vec<Notice>,
     /// Rows by account and id.
     pub(super) archive: BTreeMap<(BareJid, Mid), Fetched>,
+    /// Of what is read back, one message fits into an entry.
+    pub(super) in_parts: bool,
     conns: u64,
 }
 
@@ -72,6 +74,7 @@ impl Stage {
             settings: Settings::default(),
             notices: Vec::new(),
             archive: BTreeMap::new(),
+            in_parts: false,
             conns: 0,
         }
     }
@@ -247,12 +250,22 @@ impl Stage {
                 Effect::Return { account, mids } => self.rows(account, mids),
                 _ => Vec::new(),
             };
-            let done = Completed {
+            let mut done = Completed {
                 id: pending.id,
                 relays: Vec::new(),
                 messages,
             };
-            outputs.extend(self.apply(Command::Done(vec![done])).1);
+            let more = done.messages.get(1).map(|second| second.mid);
+            let rest = more.filter(|_| self.in_parts);
+            let rest = rest.and_then(|next| behind(&pending.effect, next));
+            let command = match rest {
+                Some(rest) => {
+                    done.messages.truncate(1);
+                    Command::DoneInPart { part: done, rest }
+                }
+                None => Command::Done(vec![done]),
+            };
+            outputs.extend(self.apply(command).1);
         }
         outputs
     }
@@ -271,6 +284,25 @@ impl Stage {
     pub(super) fn undelivered(&self, account: &str) -> usize {
         self.state
             .undelivered(&BareJid::new(account).expect("valid"))
+    }
+}
+
+/// The same effect for the message `next` and those behind it.
+fn behind(effect: &Effect, next: Mid) -> Option<Effect> {
+    let cut = |mids: &[Mid]| {
+        let place = mids.iter().position(|mid| *mid == next)?;
+        Some(mids[place..].to_vec())
+    };
+    match effect {
+        Effect::Fetch { session, mids } => Some(Effect::Fetch {
+            session: session.clone(),
+            mids: cut(mids)?,
+        }),
+        Effect::Return { account, mids } => Some(Effect::Return {
+            account: account.clone(),
+            mids: cut(mids)?,
+        }),
+        _ => None,
     }
 }
 

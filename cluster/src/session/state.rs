@@ -277,6 +277,10 @@ impl ShardState {
             }
             Command::Tick => Outcome::Done,
             Command::Settings(settings) => self.set_settings(settings, out),
+            Command::DoneInPart { part, rest } => {
+                self.completed_in_part(part, rest, out);
+                Outcome::Done
+            }
         }
     }
 

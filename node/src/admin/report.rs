@@ -62,6 +62,8 @@ pub struct ShardReport {
     pub hibernated: usize,
     /// Effects that wait to be carried out.
     pub pending: usize,
+    /// Why it commits nothing, if it stands still.
+    pub stalled: Option<String>,
 }
 
 /// Which nodes fill which seats.
@@ -144,6 +146,7 @@ fn shard(status: ShardStatus, seats: &Seats) -> ShardReport {
         sessions: status.sessions,
         hibernated: status.hibernated,
         pending: status.pending,
+        stalled: status.stalled.map(|stalled| stalled.to_string()),
     }
 }
 
@@ -151,6 +154,7 @@ fn shard(status: ShardStatus, seats: &Seats) -> ShardReport {
 mod tests {
     use super::*;
     use cluster::ShardId;
+    use cluster::lead::stall::{Cause, Stalled};
 
     #[test]
     fn nodes_are_named_by_their_seats_and_their_ids_in_full() {
@@ -175,12 +179,19 @@ mod tests {
                 sessions: 4,
                 hibernated: 1,
                 pending: 0,
+                stalled: Some(Stalled {
+                    shard: ShardId(1),
+                    seconds: 5,
+                    cause: Cause::NoLeader,
+                }),
             }],
         };
         let report = ClusterReport::from(status);
         let (node, shard) = (&report.nodes[0], &report.shards[0]);
         assert_eq!(node.node.as_deref(), Some("fffffffffffffffe"));
         assert_eq!((node.leads, shard.leader, shard.lag), (1, Some(2), 2));
+        let stalled = "shard 1 has committed nothing for 5 s: nobody leads it";
+        assert_eq!(shard.stalled.as_deref(), Some(stalled));
         assert_eq!(shard.voters, ["0000000000000007", "2"]);
         assert!(!report.majority, "one of two is none");
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::Unavailable;
+use cluster::ProposeError;
 use cluster::session::{Command, EndReason};
 use proto::BareJid;
 
@@ -45,7 +45,7 @@ pub async fn run(app: Arc<App>) {
 }
 
 /// Ends all sessions of an account, live or not.
-async fn end_all(app: &App, account: &BareJid) -> Result<(), Unavailable> {
+async fn end_all(app: &App, account: &BareJid) -> Result<(), ProposeError> {
     let sessions = app
         .cluster
         .read_latest(account, |shard| shard.sessions(account))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::session::OnTimeout;
+use proto::limit::WRITTEN_BYTES;
 use proto::sasl::Mechanism;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,10 @@ impl Default for C2s {
     }
 }
 
+/// What `max_stanza_bytes` may be: RFC 6120 §13.12 asks for 10 000, and a plain stanza of the most must fit, as it
+/// is written, into an entry of the log.
+const STANZA_BYTES: (usize, usize) = (10_000, WRITTEN_BYTES - (64 << 10));
+
 impl C2s {
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
         if self.listen.is_empty() && self.listen_tls.is_empty() {
@@ -63,10 +68,10 @@ impl C2s {
         }
         at_least_a_second(self.idle_timeout, "c2s.idle_timeout")?;
         at_least_a_second(self.ping_timeout, "c2s.ping_timeout")?;
-        // RFC 6120 §13.12: 10 000 bytes must be possible.
-        let sizes = 10_000..=16 << 20;
-        if !sizes.contains(&self.max_stanza_bytes) {
-            return Err(Rule::Between(10_000, 16 << 20).broken("c2s.max_stanza_bytes"));
+        let (least, most) = STANZA_BYTES;
+        if !(least..=most).contains(&self.max_stanza_bytes) {
+            let rule = Rule::Between(least as u64, most as u64);
+            return Err(rule.broken("c2s.max_stanza_bytes"));
         }
         Ok(())
     }

@@ -297,3 +297,21 @@ proptest::proptest! {
         drop(Config::load(None, &[text], []));
     }
 }
+
+#[test]
+fn a_stanza_that_no_entry_can_carry_is_not_allowed() {
+    for (bytes, allowed) in [
+        (9_999, false),
+        (10_000, true),
+        (393_216, true),
+        (393_217, false),
+    ] {
+        let c2s = C2s {
+            max_stanza_bytes: bytes,
+            ..C2s::default()
+        };
+        assert_eq!(c2s.settle().is_ok(), allowed, "{bytes}");
+    }
+    let set = "c2s.max_stanza_bytes=16777216";
+    refused("", &[set], &[], &["c2s.max_stanza_bytes", "393216"]);
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cluster::session::Action;
 use futures_util::future::BoxFuture;
+use proto::limit::WRITTEN_BYTES;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{Header, IqType, Kind, Stanza};
 use proto::{BareJid, Element};
@@ -223,7 +224,7 @@ pub async fn dispatch(
         _ => return Vec::new(),
     };
     match answer(ctx, scope, target, verb, &header, payload).await {
-        Ok(reply) => finish(&header, reply),
+        Ok(reply) => finish(&header, reply).unwrap_or_else(|error| refuse(&header, &error)),
         Err(error) => refuse(&header, &error),
     }
 }
@@ -265,12 +266,44 @@ fn find(ctx: &SessionContext, verb: Verb, scope: Scope, element: &Element) -> Op
         .map(|(_, entry)| entry.clone())
 }
 
-/// The reply, between what comes before it and what comes behind.
-fn finish(request: &Header, reply: Reply) -> Vec<Action> {
+/// The reply, between what comes before it and what comes behind; or, if it is larger than a stanza may be, a
+/// refusal and nothing else.
+fn finish(request: &Header, reply: Reply) -> Result<Vec<Action>, StanzaError> {
     let mut result = Stanza::result(request);
     result.payload.extend(reply.payload);
+    let result = result.pack();
+    if result.size() > WRITTEN_BYTES {
+        return Err(StanzaError::new(Condition::ResourceConstraint));
+    }
     let mut actions = reply.before;
-    actions.push(Action::Reply(result.pack()));
+    actions.push(Action::Reply(result));
     actions.extend(reply.behind);
-    actions
+    Ok(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_no_larger_than_a_stanza() {
+        let request = Header {
+            id: Some("1".into()),
+            ..Header::new(Kind::Iq(IqType::Get))
+        };
+        let answered = |text: usize| {
+            let payload = Element::new("x", "y").with_text(&"z".repeat(text));
+            finish(&request, Reply::new(payload).after(Action::Interested))
+        };
+        let overhead = match &answered(0).unwrap()[..] {
+            // An empty element is written in short.
+            [Action::Interested, Action::Reply(packet)] => packet.size() + "</x>".len() - 1,
+            other => panic!("{other:?}"),
+        };
+        for fits in [WRITTEN_BYTES - 1, WRITTEN_BYTES] {
+            assert!(answered(fits - overhead).is_ok());
+        }
+        let refused = answered(WRITTEN_BYTES + 1 - overhead).unwrap_err();
+        assert_eq!(refused, StanzaError::new(Condition::ResourceConstraint));
+    }
 }

@@ -41,7 +41,9 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
     }
     for effect in &pending {
         let outcome = match &*effect.effect {
-            Effect::Archive(_) | Effect::Unavailable { .. } => continue,
+            Effect::Archive(_) | Effect::Unavailable { .. } | Effect::UnavailableBehind { .. } => {
+                continue;
+            }
             Effect::Forget { account, mids } => edge
                 .storage
                 .forget(account, mids)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::session::{Acknowledge, Command, Outcome};
-use cluster::{ConnId, Unavailable};
+use cluster::{ConnId, ProposeError};
 use proto::BareJid;
 
 use crate::app::App;
@@ -56,7 +56,7 @@ pub struct Farewell {
 }
 
 /// Proposes the last command, and before it what the client has.
-pub async fn depart(app: &App, farewell: &Farewell) -> Result<Outcome, Unavailable> {
+pub async fn depart(app: &App, farewell: &Farewell) -> Result<Outcome, ProposeError> {
     let account = &farewell.account;
     if let Some(acknowledge) = farewell.acknowledge.clone() {
         // One after the other: of two proposals under way at a time neither has to be the first.

@@ -51,6 +51,8 @@ pub enum Job {
 pub struct Inbox {
     queue: VecDeque<Work>,
     taken: usize,
+    /// So many at the front were put back, and had been counted as taken before.
+    counted: usize,
 }
 
 impl Inbox {
@@ -74,11 +76,25 @@ impl Inbox {
             .enumerate()
             .take_while(|(n, w)| w.is_stanza() && (*n == 0 || !w.reads_archive()))
             .count();
-        self.taken += run.max(1).min(self.queue.len());
+        self.take(run.max(1).min(self.queue.len()));
         match run {
             0 => self.queue.pop_front().map(Job::One),
             _ => Some(Job::Stanzas(self.queue.drain(..run).collect())),
         }
+    }
+
+    /// Stanzas of the last job that were too much for one command go first in the next one.
+    pub fn put_back(&mut self, stanzas: impl DoubleEndedIterator<Item = Work>) {
+        for work in stanzas.rev() {
+            self.queue.push_front(work);
+            self.counted += 1;
+        }
+    }
+
+    fn take(&mut self, count: usize) {
+        let known = count.min(self.counted);
+        self.counted -= known;
+        self.taken += count - known;
     }
 
     /// Whether an `<r/>` that came before `since` still waits; it is answered out of its turn, so it is
@@ -106,7 +122,7 @@ impl Inbox {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.taken += self.queue.len();
+        self.take(self.queue.len());
         self.queue.clear();
     }
 }
@@ -147,6 +163,23 @@ mod tests {
         assert!(inbox.job().is_none());
         assert_eq!(inbox.taken(), BATCH + 5);
         assert_eq!(inbox.taken(), 0);
+    }
+
+    #[test]
+    fn what_is_put_back_goes_first_and_is_counted_once() {
+        let mut inbox = Inbox::default();
+        stanzas(&mut inbox, 5);
+        let Some(Job::Stanzas(job)) = inbox.job() else {
+            panic!("five stanzas");
+        };
+        assert_eq!((job.len(), inbox.taken()), (5, 5));
+        stanzas(&mut inbox, 1);
+        inbox.push(Work::Closed);
+        inbox.put_back(job.into_iter().skip(2));
+        assert!(matches!(inbox.job(), Some(Job::Stanzas(s)) if s.len() == 4));
+        assert_eq!(inbox.taken(), 1);
+        assert!(matches!(inbox.job(), Some(Job::One(Work::Closed))));
+        assert_eq!(inbox.taken(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::session::{
     Bind, Command, Event, Outcome, Output, Resume, Resumed, SessionView, ShardState,
 };
-use cluster::{ConnId, SmId, Unavailable};
+use cluster::{ConnId, ProposeError, SmId, Unavailable};
 use proto::sm::{CountTooHigh, Failed};
 use proto::stanza::error::{Condition as Refusal, StanzaError};
 use proto::stream::{Condition, StreamError};
@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         match self.refused(&account, &smid).await {
             Ok(None) => {}
             Ok(Some(h)) => return self.not_resumed(&account, h).await,
-            Err(error) => return self.undecided(Some(error)),
+            Err(error) => return self.undecided(Some(error.into())),
         }
         let mut entered = Entered::new(&self.app, &account, self.address);
         let owner = self.app.cluster.owner(entered.conn);
@@ -269,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The cluster could not decide: the client keeps its session and tries again (SM-60).
-    fn undecided(&mut self, error: Option<Unavailable>) -> Option<Opening> {
+    fn undecided(&mut self, error: Option<ProposeError>) -> Option<Opening> {
         tracing::warn!(?error, "a session could not be opened");
         self.machine.fail(self.app.trouble());
         None

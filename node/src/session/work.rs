@@ -1,12 +1,13 @@
 //! The jobs of a session's actor, one at a time.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, Relay, ShardState};
-use cluster::{Mid, SmId, Unavailable};
+use cluster::{Mid, ProposeError, SmId, bound, codec};
 use proto::Jid;
-use proto::stanza::error::Condition as Refusal;
+use proto::stanza::error::{Condition as Refusal, StanzaError};
 use proto::stanza::{Header, Kind, PresenceType};
 
 use super::actor::{Phase, SessionActor};
@@ -21,6 +22,8 @@ use crate::trace::{Step, Trail};
 
 /// How often a proposal is made before the connection is given up; each try waits as long as it may.
 const TRIES: usize = 3;
+/// What one stanza amounts to may take so many bytes: a command that holds nothing else has room for them.
+const STANZA_BYTES: usize = bound::COMMAND - (8 << 10);
 
 impl SessionActor {
     /// Begins the next job, and all that needs no waiting.
@@ -63,20 +66,21 @@ impl SessionActor {
         let mut context = self.context.clone();
         let held = self.held.clone();
         let job = async move {
-            let mut stanzas = resolve(&mut context, stanzas).await;
+            let mut stanzas = VecDeque::from(stanzas);
+            let mut resolved = resolve(&mut context, &mut stanzas).await;
             // Until what is proposed is committed.
-            let _permit = admit(&app, &account, &mut stanzas, &held).await;
-            let messages = accepted(&app.edge.trail, &stanzas);
+            let _permit = admit(&app, &account, &mut resolved, &held).await;
+            let messages = accepted(&app.edge.trail, &resolved);
             let command = Command::Inbound(Inbound {
                 session,
                 epoch,
                 first,
-                stanzas,
+                stanzas: resolved,
             });
             let started = clock::instant();
             let mut outcome = app.cluster.propose(&account, command.clone()).await;
             for _ in 1..TRIES {
-                if outcome.is_ok() {
+                if !matches!(outcome, Err(ProposeError::Unavailable(_))) {
                     break;
                 }
                 outcome = app.cluster.propose(&account, command.clone()).await;
@@ -90,19 +94,23 @@ impl SessionActor {
                 &app.metrics,
                 clock::instant().saturating_duration_since(started),
             );
-            (outcome, context)
+            (outcome, context, stanzas)
         };
-        ctx.spawn(job.into_actor(self).map(|(outcome, context), act, ctx| {
-            act.busy = false;
-            // What it sends while it is held is read only from now on.
-            act.pulse.heard(act.now());
-            act.context = context;
-            act.handled(outcome, ctx);
-            act.settle(ctx);
-        }));
+        ctx.spawn(
+            job.into_actor(self)
+                .map(|(outcome, context, left), act, ctx| {
+                    act.busy = false;
+                    // What it sends while it is held is read only from now on.
+                    act.pulse.heard(act.now());
+                    act.context = context;
+                    act.inbox.put_back(left.into_iter());
+                    act.handled(outcome, ctx);
+                    act.settle(ctx);
+                }),
+        );
     }
 
-    fn handled(&mut self, outcome: Result<Outcome, Unavailable>, ctx: &mut Context<Self>) {
+    fn handled(&mut self, outcome: Result<Outcome, ProposeError>, ctx: &mut Context<Self>) {
         match outcome {
             Ok(Outcome::Handled { next }) => self.incoming.handled(next),
             Ok(Outcome::Stale) => self.stale(ctx),
@@ -219,26 +227,127 @@ fn address(header: &mut Header, context: &SessionContext) {
     header.to.get_or_insert_with(|| context.session.clone());
 }
 
-/// Resolves stanzas in order. Each sees what those before it changed.
-async fn resolve(context: &mut SessionContext, stanzas: Vec<Work>) -> Vec<Vec<Action>> {
+/// Resolves stanzas in order, each of which sees what those before it changed, until what they amount to fills a
+/// command. The others are left for the next one: however much a few bytes ask for, no more is made than can be
+/// carried, and the client is read as fast as its answers are.
+async fn resolve(context: &mut SessionContext, stanzas: &mut VecDeque<Work>) -> Vec<Vec<Action>> {
     let mut resolved = Vec::with_capacity(stanzas.len());
-    for work in stanzas {
-        let mut actions = match work {
-            Work::Stanza(stanza) => router::resolve(context, stanza).await,
+    let mut bytes = 0;
+    while bytes < bound::BATCH
+        && let Some(work) = stanzas.pop_front()
+    {
+        let actions = match work {
+            Work::Stanza(stanza) => {
+                let header = stanza.header.clone();
+                bounded(context, header, router::resolve(context, stanza).await)
+            }
             Work::Answer(Some(reply)) => vec![Action::Reply(reply)],
             _ => Vec::new(),
         };
-        for action in &mut actions {
-            match action {
-                Action::Reply(packet) => address(&mut packet.header, context),
-                Action::Presence(update) => {
-                    let kind = update.packet.header.kind;
-                    context.available = kind == Kind::Presence(PresenceType::Available);
-                }
-                _ => {}
-            }
-        }
-        resolved.push(actions);
+        bytes += codec::size(&actions);
+        resolved.push(settled(context, actions));
     }
     resolved
+}
+
+/// What follows from a stanza, or a refusal if that is more than one command can carry.
+fn bounded(context: &SessionContext, mut header: Header, actions: Vec<Action>) -> Vec<Action> {
+    let bytes = codec::size(&actions);
+    if bytes <= STANZA_BYTES {
+        return actions;
+    }
+    tracing::info!(session = %context.session, bytes, "a stanza asks for more than can be carried");
+    header.from = Some(context.session.clone());
+    router::refuse(&header, &StanzaError::new(Refusal::ResourceConstraint))
+}
+
+/// The actions with their addresses; their session knows what they change.
+fn settled(context: &mut SessionContext, mut actions: Vec<Action>) -> Vec<Action> {
+    for action in &mut actions {
+        match action {
+            Action::Reply(packet) => address(&mut packet.header, context),
+            Action::Presence(update) => {
+                let kind = update.packet.header.kind;
+                context.available = kind == Kind::Presence(PresenceType::Available);
+            }
+            _ => {}
+        }
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::session::PresenceUpdate;
+    use proto::stanza::{IqType, MessageType, Packet, Stanza};
+    use proto::{Element, ns};
+
+    use super::*;
+    use crate::router::testing::{edge, session};
+
+    fn answer(bytes: usize) -> Packet {
+        Packet {
+            header: Header::new(Kind::Iq(IqType::Result)),
+            payload: vec![b'x'; bytes].into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_takes_no_more_answers_once_it_is_full() {
+        let mut context = session(&edge().await, "alice@example.org/desk");
+        let half = Work::Answer(Some(answer(bound::BATCH / 2)));
+        let rest = (0..62).map(|_| Work::Answer(Some(answer(bound::BATCH / 2))));
+        let mut stanzas: VecDeque<Work> = [half].into_iter().chain(rest).collect();
+        let mut counts = Vec::new();
+        while !stanzas.is_empty() {
+            let resolved = resolve(&mut context, &mut stanzas).await;
+            assert!(codec::size(&resolved) <= bound::COMMAND);
+            counts.push(resolved.len());
+        }
+        assert_eq!((counts[0], counts.iter().sum::<usize>()), (2, 63));
+    }
+
+    #[tokio::test]
+    async fn small_stanzas_are_resolved_together() {
+        let mut context = session(&edge().await, "alice@example.org/desk");
+        let chat = || {
+            let body = Element::new("body", ns::CLIENT).with_text("hi");
+            let chat = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
+            Work::Stanza(chat.with_to("bob@example.org".parse().unwrap()))
+        };
+        let mut stanzas: VecDeque<Work> = (0..64).map(|_| chat()).collect();
+        assert_eq!(resolve(&mut context, &mut stanzas).await.len(), 64);
+        assert!(stanzas.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_no_command_can_carry_is_refused_and_not_a_byte_less() {
+        let context = session(&edge().await, "alice@example.org/desk");
+        let header = Header {
+            id: Some("1".into()),
+            ..Header::new(Kind::Presence(PresenceType::Available))
+        };
+        let update = |bytes: usize| {
+            Action::Presence(PresenceUpdate {
+                packet: answer(bytes),
+                priority: 0,
+                subscribers: Vec::new(),
+                probes: Vec::new(),
+                requests: Vec::new(),
+            })
+        };
+        let overhead = codec::size(&vec![update(1 << 18)]) - (1 << 18);
+        let at = |bytes: usize| bounded(&context, header.clone(), vec![update(bytes - overhead)]);
+        for fits in [STANZA_BYTES - 1, STANZA_BYTES] {
+            let actions = at(fits);
+            assert_eq!(codec::size(&actions), fits);
+            assert!(matches!(actions[..], [Action::Presence(_)]));
+        }
+        let [Action::Reply(refusal)] = &at(STANZA_BYTES + 1)[..] else {
+            panic!("not refused");
+        };
+        let text = String::from_utf8_lossy(&refusal.payload).into_owned();
+        assert!(text.contains("resource-constraint"), "{text}");
+        assert_eq!(refusal.header.to.as_ref(), Some(&context.session));
+    }
 }

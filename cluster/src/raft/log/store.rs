@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 use super::group::Group;
 use super::record::{self, Kind};
 use super::writer::{Change, Done, Writer};
+use crate::bound;
 use crate::raft::types::{Entry, IoFlushed, LogId, LogState, TC, Vote};
 
-/// So many bytes of entries are read at a time for one peer.
-const READ_BYTES: usize = 1 << 20;
+/// So many bytes of entries are read at a time for one peer; one entry is always read.
+const READ_BYTES: usize = bound::ENTRY;
 
 /// The log of one group. Clones share it.
 #[derive(Clone)]

@@ -206,6 +206,39 @@ fn sm_62_a_resource_that_is_bound_again_gets_what_its_predecessor_did_not() {
 }
 
 #[test]
+fn messages_are_returned_as_many_at_a_time_as_an_entry_can_carry() {
+    let mid = |n| Mid::new(1, n);
+    let small = (0..2 * CHUNK as u128 + 1).map(|n| (mid(n), 100)).collect();
+    let counts: Vec<usize> = chunks(small).iter().map(Vec::len).collect();
+    assert_eq!(counts, [CHUNK, CHUNK, 1]);
+    let half = CHUNK_BYTES / 2;
+    let large = [half, half, 1, half, half, 4 * CHUNK_BYTES, 1];
+    let large: Vec<_> = (0..).map(mid).zip(large).collect();
+    let counts: Vec<usize> = chunks(large).iter().map(Vec::len).collect();
+    assert_eq!(counts, [2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn what_is_returned_in_parts_is_returned_once() {
+    let mut stage = pair();
+    stage.settings.on_timeout = OnTimeout::Bounce;
+    stage.settings.max_queue_stanzas = 1;
+    stage.in_parts = true;
+    stage.lose(BOB);
+    let chat = |mid| message(MessageType::Chat, ALICE, "bob@example.org", mid);
+    stage.send((0..9).map(chat));
+    stage.work();
+    stage.apply(Command::End {
+        session: jid(BOB),
+        epoch: None,
+        reason: EndReason::Expired,
+    });
+    stage.work();
+    let alice = stage.state.session(&jid(ALICE)).expect("bound");
+    assert_eq!(alice.load().0, 9);
+}
+
+#[test]
 fn i_15_contacts_hear_of_the_end_once_and_not_while_the_session_sleeps() {
     let mut stage = pair();
     stage.available(ALICE, 0);

@@ -93,6 +93,24 @@ fn sm_34_a_hibernated_session_over_its_bound_resumes_with_everything() {
 }
 
 #[test]
+fn what_is_read_back_in_parts_comes_once_and_in_order() {
+    let mut stage = pair(10);
+    stage.in_parts = true;
+    stage.lose(BOB);
+    stage.send(chat(0..30));
+    stage.work();
+    // One is gone from the archive, and of another a carbon stands behind its original.
+    let gone = (jid(BOB).bare(), Mid::new(1, 20));
+    assert!(stage.archive.remove(&gone).is_some());
+    let outputs = stage.resume(BOB, 0).1;
+    let got = drain(&mut stage, read(&outputs), 4);
+    let expect = (0..30).filter(|mid| *mid != 20).map(|mid| Mid::new(1, mid));
+    let expect: Vec<_> = (2..).zip(expect).collect();
+    assert_eq!(got, expect);
+    assert_eq!(stage.hidden(), 0);
+}
+
+#[test]
 fn sm_34_bytes_are_bounded_too() {
     let mut stage = pair(0);
     stage.settings.max_queue_bytes = 1000;

@@ -19,17 +19,24 @@ pub(super) struct End<'a> {
     effect: &'a Pending,
     packet: &'a Packet,
     account: BareJid,
+    /// Those up to here, in the order of their addresses, know it.
+    after: Option<&'a BareJid>,
 }
 
 /// The ends among some effects.
 pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
-    let ends = pending.iter().filter_map(|effect| match &*effect.effect {
-        Effect::Unavailable { packet } => Some(End {
+    let ends = pending.iter().filter_map(|effect| {
+        let (packet, after) = match &*effect.effect {
+            Effect::Unavailable { packet } => (packet, None),
+            Effect::UnavailableBehind { packet, after } => (packet, Some(after)),
+            _ => return None,
+        };
+        Some(End {
             effect,
             packet,
             account: packet.header.from.as_ref()?.bare(),
-        }),
-        _ => None,
+            after,
+        })
     });
     ends.collect()
 }
@@ -57,7 +64,9 @@ pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>
     let subscribers = contact::subscribers_of(edge, &accounts).await?;
     let told = ends.iter().map(|end| {
         let to = subscribers.get(&end.account).into_iter().flatten();
-        let to: Vec<Jid> = to.cloned().map(Jid::from).collect();
+        let to = to.filter(|to| end.after.is_none_or(|after| *to > after));
+        let mut to: Vec<Jid> = to.cloned().map(Jid::from).collect();
+        to.sort_unstable();
         if to.is_empty() {
             return nothing(end.effect);
         }
@@ -130,6 +139,29 @@ mod tests {
         assert_eq!(relays, [told(&pending[0]), vec![], told(&pending[2])]);
         let last = edge.storage.last_activity(&alice).await.unwrap().unwrap();
         assert_eq!(last.status.as_deref(), Some("good night"));
+    }
+
+    #[tokio::test]
+    async fn those_who_know_it_already_are_not_told_again() {
+        let edge = edge().await;
+        let alice = bare("alice@example.org");
+        for contact in ["dora", "bob", "carol"] {
+            subscribe(&edge, &alice, &bare(&format!("{contact}@example.org"))).await;
+        }
+        let Effect::Unavailable { packet } = &*gone(1, "alice@example.org/x", "").effect else {
+            panic!("another effect");
+        };
+        let (packet, after) = (packet.clone(), bare("bob@example.org"));
+        let rest = Pending {
+            id: EffectId(2),
+            effect: Arc::new(Effect::UnavailableBehind { packet, after }),
+        };
+        let done = perform(&edge, ShardId(0), vec![rest]).await;
+        let [Relay::Presence { to, .. }] = &done[0].relays[..] else {
+            panic!("{done:?}");
+        };
+        let to: Vec<String> = to.iter().map(ToString::to_string).collect();
+        assert_eq!(to, ["carol@example.org", "dora@example.org"]);
     }
 
     #[tokio::test]

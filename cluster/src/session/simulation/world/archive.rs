@@ -72,7 +72,9 @@ impl World {
                 Effect::Unavailable { packet } => {
                     relays.extend(gone(packet, (shard as u16, pending.id.0), &accounts));
                 }
-                Effect::Subscription(_) | Effect::Push { .. } => {}
+                Effect::Subscription(_)
+                | Effect::Push { .. }
+                | Effect::UnavailableBehind { .. } => {}
             }
             done.push(Completed {
                 id: pending.id,

@@ -1,0 +1,64 @@
+//! What a queue takes, at its bounds.
+
+use proto::BareJid;
+
+use super::*;
+use crate::session::Relay;
+use crate::{Mid, ShardId};
+
+/// A command of so many bytes, encoded.
+fn command(bytes: usize) -> Command {
+    let of = |padding: usize| Command::Relay {
+        from: ShardId(0),
+        first: 1,
+        items: vec![Relay::Hidden {
+            account: BareJid::new("a@b").expect("valid"),
+            // One byte each: numbers below 251 are encoded as they are.
+            mids: vec![Mid(0); padding],
+        }],
+    };
+    let overhead = codec::size(&of(1 << 18)) - (1 << 18);
+    let command = of(bytes - overhead);
+    assert_eq!(codec::size(&command), bytes);
+    command
+}
+
+#[tokio::test]
+async fn a_command_fills_its_bound_and_what_is_larger_is_refused_at_once() {
+    let (queue, mut inbox) = Queue::new();
+    for fits in [bound::COMMAND - 1, bound::COMMAND] {
+        let answer = queue.enqueue(command(fits), false, false).await;
+        let submission = inbox.try_recv().expect("is taken");
+        assert_eq!(submission.bytes, fits);
+        drop((submission, answer));
+    }
+    let over = queue.propose(command(bound::COMMAND + 1)).await;
+    assert!(matches!(over, Err(ProposeError::TooLarge(over)) if over.bytes == bound::COMMAND + 1));
+    let over = queue.insist(command(bound::COMMAND + 1), false).await;
+    assert!(over.is_err(), "it would be tried for ever");
+    queue.propose_lazily(command(bound::COMMAND + 1));
+    assert!(inbox.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn whoever_proposes_waits_while_others_take_all_the_room() {
+    let (queue, mut inbox) = Queue::new();
+    let most = bound::WAITING / bound::COMMAND;
+    let mut answers = Vec::new();
+    for _ in 0..most {
+        let answer = queue.enqueue(command(bound::COMMAND), false, false).await;
+        answers.push(answer.expect("there is room"));
+    }
+    let late = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.enqueue(command(bound::COMMAND), false, false).await }
+    });
+    // Nobody else runs here: all that can come has come when this task is given its turn again.
+    tokio::task::yield_now().await;
+    let first = inbox.try_recv().expect("was enqueued");
+    assert_eq!(inbox.len(), most - 1, "the last one waits");
+    assert!(!late.is_finished());
+    drop(first);
+    assert!(late.await.expect("ends").is_ok());
+    assert_eq!(inbox.len(), most);
+}
