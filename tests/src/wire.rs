@@ -170,7 +170,8 @@ impl Wire {
     }
 
     fn over(socket: Socket, address: SocketAddr) -> Self {
-        let reader = Reader::new(Limits::after_auth());
+        // Like the clients of the field, it bounds nothing that a server may write.
+        let reader = Reader::new(Limits::own());
         Self {
             address,
             socket,
