@@ -126,6 +126,12 @@ impl Client {
         drop(self.wire.send(stanza).await);
     }
 
+    /// Sends stanzas in one go, so that the server finds all of them at once.
+    pub async fn send_together(&mut self, stanzas: Vec<String>) {
+        drop(self.wire.send(&stanzas.concat()).await);
+        self.unacked.extend(stanzas);
+    }
+
     /// Sends a chat message.
     pub async fn say(&mut self, to: &str, body: &str) {
         let id = format!("{}-{body}", self.user);

@@ -76,11 +76,8 @@ async fn cluster(users: &[&str], extra: &str) -> Cluster {
 
 /// The same request so many times, all at once; returns the answers.
 async fn pipeline(client: &mut Client, count: usize, request: &str) -> Vec<Element> {
-    for n in 0..count {
-        client
-            .send(&format!("<iq type='get' id='get-{n}'>{request}</iq>"))
-            .await;
-    }
+    let get = |n| format!("<iq type='get' id='get-{n}'>{request}</iq>");
+    client.send_together((0..count).map(get).collect()).await;
     let mut answers = Vec::new();
     while answers.len() < count {
         let stanza = timeout(PATIENCE, client.stanza()).await;
