@@ -23,7 +23,7 @@ use crate::lead::group::{self, Desk, LinkCourier, RaftGroup};
 use crate::lead::junction::Junction;
 use crate::lead::limits::Ledger;
 use crate::lead::loss::{Peers, Watch};
-use crate::lead::{Group, Queue, stall};
+use crate::lead::{Group, Queue, compare, stall};
 use crate::limit::Tally;
 use crate::link::Kind;
 use crate::raft::groups::Group as Replicas;
@@ -92,7 +92,7 @@ pub async fn start(
     let queues: Arc<[Queue]> = queues.into();
     let courier = Arc::new(LinkCourier(links.clone()));
     let watch = Watch::new(me, &peers, config.lost_after);
-    watch_progress(&mut tasks, &shards, &queues);
+    watch_shards(&mut tasks, me.0, &shards, &queues);
     for (group, inbox) in shards.iter().zip(inboxes) {
         let formats = formats.clone();
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
@@ -128,10 +128,11 @@ pub async fn start(
     })
 }
 
-/// Has it said when a shard stands still.
-fn watch_progress(tasks: &mut JoinSet<()>, shards: &[Arc<RaftGroup>], queues: &[Queue]) {
+/// Has it said when a shard stands still, and what its hash is.
+fn watch_shards(tasks: &mut JoinSet<()>, me: NodeId, shards: &[Arc<RaftGroup>], queues: &[Queue]) {
     for (group, queue) in shards.iter().zip(queues) {
         tasks.spawn(stall::run(group.clone(), queue.clone()));
+        tasks.spawn(compare::run(group.clone(), queue.clone(), me));
     }
 }
 

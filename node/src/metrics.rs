@@ -140,6 +140,8 @@ pub struct Metrics {
     pub shortage: Gauge,
     /// Shards that commit nothing although something waits.
     pub stalled: Gauge,
+    /// Hashes of other replicas that differed from those of replicas here.
+    pub dissents: Gauge,
     /// Connections refused by a limit.
     pub refused: Counter,
     /// Shards for which this node reaches no leader or no majority.
@@ -180,6 +182,7 @@ impl Default for Metrics {
             log_bytes: Gauge::default(),
             shortage: Gauge::default(),
             stalled: Gauge::default(),
+            dissents: Gauge::default(),
             refused: Counter::default(),
             cut_off: Gauge::default(),
             logins: Family::default(),
@@ -298,6 +301,8 @@ impl Metrics {
         r.register("shortage", short, self.shortage.clone());
         let stalled = "Shards that commit nothing although something waits";
         r.register("stalled_shards", stalled, self.stalled.clone());
+        let dissents = "Times that a replica elsewhere had another state than the one here";
+        r.register("replica_dissents", dissents, self.dissents.clone());
     }
 
     /// Takes what the shards hold.
@@ -311,6 +316,9 @@ impl Metrics {
         set(&self.queued_bytes, totals.queued_bytes);
         set(&self.undelivered, totals.undelivered);
         set(&self.effects, totals.effects);
+        let dissents = ::cluster::raft::dissent::seen();
+        self.dissents
+            .set(i64::try_from(dissents).unwrap_or(i64::MAX));
     }
 
     /// Takes what the log needs, and whether it has it.

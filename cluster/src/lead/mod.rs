@@ -8,6 +8,7 @@
 //!   [`limits`] tells Redis who hibernates, [`settings`] has the shard follow the configuration;
 //! - [`admission`]: holds what is said until there is room for what follows from it;
 //! - [`stall`]: says that a shard stands still;
+//! - [`compare`]: tells what the hash of this node's replica is;
 //! - [`group`]: the replicas of a shard, as openraft gives them; [`junction`]: what applied entries set off.
 //!
 //! # Invariants
@@ -31,6 +32,7 @@ use crate::{NodeId, ShardId};
 pub mod admission;
 pub mod backlog;
 pub mod batch;
+pub mod compare;
 pub mod duty;
 pub mod effects;
 pub mod entry;

@@ -18,12 +18,12 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
-use super::Fatal;
 use super::snapshot::{Loaded, SnapshotData, SnapshotError, SnapshotFile};
 use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
     StoredMembership, TC,
 };
+use super::{Fatal, dissent};
 use crate::ShardId;
 use crate::format::Version;
 use crate::identity::Identity;
@@ -194,8 +194,14 @@ impl Machine {
         }
         replica.applied = Some(log_id);
         replica.logged += size as u64;
+        let (state, membership) = (&replica.state, &replica.membership);
+        let judged = dissent::judge(self.shard, log_id, state, membership, &applied.dissents);
         drop(replica);
         drop(stop);
+        judged.map_err(|outvoted| {
+            self.fatal.call(&outvoted);
+            io::Error::other(outvoted)
+        })?;
         Ok(applied)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `types` names openraft's parameters; `log` keeps the entries of all groups in one write-ahead log
 //! per node; `machine` applies them to a shard's pure state; `snapshot` keeps that state on disk, so that
-//! entries may be forgotten.
+//! entries may be forgotten; `dissent` stops a replica that differs from the others.
 //!
 //! # Invariants
 //!
@@ -14,6 +14,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+pub mod dissent;
 pub mod failover;
 pub mod groups;
 pub mod log;

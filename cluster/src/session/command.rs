@@ -51,6 +51,8 @@ pub struct Settings {
     pub max_directed: u32,
     /// Their bytes.
     pub max_directed_bytes: u64,
+    /// After so many entries replicas compare hashes of their states; 0 = never.
+    pub compared_after: u32,
 }
 
 impl Default for Settings {
@@ -70,6 +72,7 @@ impl Default for Settings {
             max_account_queue_bytes: 32 << 20,
             max_directed: 500,
             max_directed_bytes: 64 << 10,
+            compared_after: 1_000,
         }
     }
 }
@@ -167,6 +170,15 @@ pub enum Command {
         part: Completed,
         /// What is still to be done: an effect of its own from now on.
         rest: Effect,
+    },
+    /// A replica tells the hash of its state; see [`audit`](super::audit).
+    Compare {
+        /// Whose it is.
+        node: NodeId,
+        /// After so many entries.
+        at: u64,
+        /// The hash.
+        hash: u64,
     },
 }
 

@@ -17,6 +17,7 @@
 //! ```
 
 mod action;
+pub mod audit;
 mod behind;
 mod carbon;
 pub mod command;
@@ -52,6 +53,7 @@ mod totals;
 mod unkept;
 mod view;
 
+pub use audit::Dissent;
 pub use command::*;
 pub use effect::*;
 pub use notice::{Notice, Occasion};

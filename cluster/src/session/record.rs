@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
@@ -49,6 +50,7 @@ struct Head {
     next_epoch: u64,
     last_limits: u64,
     format: Version,
+    audit: Audit,
 }
 
 /// A series of records that is not a state.
@@ -79,8 +81,10 @@ impl ShardState {
             limits,
             last_limits,
             format,
+            audit,
             overflown: _,
             notices: _,
+            dissents: _,
         } = self;
         let head = Part::Head(Head {
             id: *id,
@@ -95,6 +99,7 @@ impl ShardState {
             next_epoch: *next_epoch,
             last_limits: *last_limits,
             format: *format,
+            audit: audit.clone(),
         });
         let users = users
             .iter()
@@ -193,8 +198,10 @@ impl Head {
             limits: Map::default(),
             last_limits: self.last_limits,
             format: self.format,
+            audit: self.audit,
             overflown: Vec::new(),
             notices: Vec::new(),
+            dissents: Vec::new(),
         }
     }
 }

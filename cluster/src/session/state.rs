@@ -7,6 +7,7 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::behind::Behind;
 use super::cow::{CopyOnWrite, Map};
 use super::outbox::Outbox;
@@ -55,12 +56,16 @@ pub struct ShardState {
     pub(super) last_limits: u64,
     /// The newest version of the formats among the entries that were applied. All members read it.
     pub(super) format: Version,
+    pub(super) audit: Audit,
     /// Sessions that the command which is being applied has given too much; empty between commands.
     #[serde(skip)]
     pub(super) overflown: Vec<Jid>,
     /// Of the entry that is being applied; empty between entries.
     #[serde(skip)]
     pub(super) notices: Vec<Notice>,
+    /// Of the entry that is being applied; empty between entries.
+    #[serde(skip)]
+    pub(super) dissents: Vec<Dissent>,
 }
 
 /// What the shard knows of one account. Exists only while there is something to know.
@@ -198,6 +203,8 @@ pub struct Applied {
     pub outputs: Vec<Output>,
     /// What happened to sessions, in order.
     pub notices: Vec<Notice>,
+    /// Replicas whose hash differs from that of this one.
+    pub dissents: Vec<Dissent>,
 }
 
 impl ShardState {
@@ -222,8 +229,10 @@ impl ShardState {
             limits: Map::default(),
             last_limits: 0,
             format: Version::V1,
+            audit: Audit::default(),
             overflown: Vec::new(),
             notices: Vec::new(),
+            dissents: Vec::new(),
         }
     }
 
@@ -242,13 +251,18 @@ impl ShardState {
             out.outcomes.push(outcome);
         }
         out.notices = std::mem::take(&mut self.notices);
+        out.dissents = std::mem::take(&mut self.dissents);
         out
     }
 
     /// Applies an entry that was written in this version.
     pub fn apply_as(&mut self, version: Version, batch: Batch) -> Applied {
         self.format = self.format.max(version);
-        self.apply(batch)
+        let applied = self.apply(batch);
+        if version >= Version::V2 {
+            self.audit(&applied);
+        }
+        applied
     }
 
     fn command(&mut self, command: Command, out: &mut Vec<Output>) -> Outcome {
@@ -281,6 +295,7 @@ impl ShardState {
                 self.completed_in_part(part, rest, out);
                 Outcome::Done
             }
+            Command::Compare { node, at, hash } => self.compare(node, at, hash),
         }
     }
 

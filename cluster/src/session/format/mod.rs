@@ -28,7 +28,7 @@ impl Command {
             | Self::SetLimits { .. }
             | Self::Done(_)
             | Self::Tick => Version::V1,
-            Self::Settings(_) | Self::DoneInPart { .. } => Version::V2,
+            Self::Settings(_) | Self::DoneInPart { .. } | Self::Compare { .. } => Version::V2,
         }
     }
 }

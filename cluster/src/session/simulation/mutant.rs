@@ -49,11 +49,13 @@ pub(super) enum Mutant {
     SliceForgetsRest,
     /// What nobody acts for is not looked for.
     GhostsUnswept,
+    /// One replica applies entries in another way, and only the hashes can tell.
+    OneApartFromOthers,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 22] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 23] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
@@ -76,5 +78,6 @@ impl Mutant {
         (Self::ForgetsPile, &["I-12"]),
         (Self::SliceForgetsRest, &["I-8"]),
         (Self::GhostsUnswept, &["I-8"]),
+        (Self::OneApartFromOthers, &["I-16"]),
     ];
 }

@@ -9,11 +9,11 @@ use proto::Jid;
 use super::mutant::Mutant;
 use crate::codec;
 use crate::format::Version;
-use crate::id::{Mid, ShardId, SmId};
+use crate::id::{Mid, NodeId, ShardId, SmId};
 use crate::session::state::ShardState;
 use crate::session::{
-    Batch, Command, Disorder, EndReason, Event, Notice, Occasion, OnTimeout, Outcome, Output,
-    Record, Resume, Settings, invariant,
+    Applied, Batch, Command, Disorder, EndReason, Event, Notice, Occasion, OnTimeout, Outcome,
+    Output, Record, Resume, Settings, invariant,
 };
 
 /// Narrow, so that every bound is met: one of an account's two sessions makes room for the other, and a
@@ -33,6 +33,7 @@ const SETTINGS: Settings = Settings {
     max_account_queue_bytes: 0,
     max_directed: 500,
     max_directed_bytes: 64 << 10,
+    compared_after: 8,
 };
 
 /// After every so many entries the replicas' states are compared.
@@ -49,6 +50,8 @@ pub(super) struct Shard {
     /// Entries that some replica has applied.
     seen: usize,
     mutant: Mutant,
+    /// Hashes that replicas have yet to tell each other.
+    claims: Vec<Command>,
     epochs: BTreeMap<Jid, u64>,
     /// Sessions that were ended to make room for others.
     pub(super) limited: BTreeSet<SmId>,
@@ -80,6 +83,7 @@ impl Shard {
             states: BTreeMap::new(),
             seen: 0,
             mutant,
+            claims: Vec::new(),
             epochs: BTreeMap::new(),
             limited: BTreeSet::new(),
         }
@@ -107,10 +111,11 @@ impl Shard {
 
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
-        let commands = commands
-            .into_iter()
+        let mutated = commands.into_iter();
+        let mut commands: Vec<Command> = mutated
             .map(|c| broken::mutate(self.mutant, self.state(), c))
             .collect();
+        commands.append(&mut self.claims);
         self.log
             .push(Batch { now, commands }.write(Version::CURRENT));
         let mut committed = Committed::default();
@@ -149,6 +154,11 @@ impl Shard {
             if let Some(before) = before {
                 broken::drop_ended(&before, &mut r.state);
             }
+            if self.mutant == Mutant::OneApartFromOthers && replica == 0 {
+                broken::remember_longer(&mut r.state);
+            }
+            self.claims.extend(claim(replica, &r.state));
+            judge(self.id, &r.state, &applied)?;
             if self.mutant == Mutant::ReplayReversed {
                 broken::reverse_replay(&mut applied.outputs);
             }
@@ -159,7 +169,8 @@ impl Shard {
                 self.limited.extend(limited.filter_map(|n| n.smid.clone()));
                 grown(&mut self.epochs, &applied.outputs)?;
             }
-            if r.applied.is_multiple_of(COMPARED) {
+            let compared = self.mutant != Mutant::OneApartFromOthers;
+            if compared && r.applied.is_multiple_of(COMPARED) {
                 let whole = encode(&r.state);
                 let known = self
                     .states
@@ -220,6 +231,32 @@ impl Shard {
 pub(super) struct Committed {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) outputs: Vec<Output>,
+}
+
+fn node(replica: usize) -> NodeId {
+    NodeId(replica as u64)
+}
+
+/// The hash that a replica has just come to.
+fn claim(replica: usize, state: &ShardState) -> Option<Command> {
+    let node = node(replica);
+    let (at, hash) = state.checkpoint()?;
+    let told = Command::Compare { node, at, hash };
+    Some(told).filter(|_| state.is_at_checkpoint())
+}
+
+/// A replica that most others contradict stops.
+fn judge(shard: ShardId, state: &ShardState, applied: &Applied) -> Result<(), String> {
+    let voters = (0..3).map(node).collect();
+    for dissent in &applied.dissents {
+        if let Some(most) = state.outvoted(dissent.at, &voters) {
+            let (at, own) = (dissent.at, dissent.own);
+            return Err(format!(
+                "a replica of shard {shard} has {own:x} and most have {most:x} at {at} (I-16)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// I-8: no owner acts under an epoch older than one already granted.

@@ -19,6 +19,7 @@ mirror_struct!(Settings => session::Settings {
     max_account_queue_bytes: session::Settings::default().max_account_queue_bytes,
     max_directed: session::Settings::default().max_directed,
     max_directed_bytes: session::Settings::default().max_directed_bytes,
+    compared_after: session::Settings::default().compared_after,
 });
 
 mirror_enum!(OnTimeout => session::OnTimeout { Archive, Bounce, Silent });

@@ -11,6 +11,7 @@ use super::session::Resources;
 use super::settings::Settings;
 use crate::format::Version;
 use crate::id::{EffectId, Mid, ShardId, SmId};
+use crate::session::audit::Audit;
 use crate::session::format::upgrade::{Upgrade, mirror_struct};
 use crate::session::{self, outbox, push, state};
 
@@ -34,6 +35,8 @@ mirror_struct!(ShardState => session::ShardState {
     last_limits: u64,
 } with {
     format: Version::V1,
+    audit: Audit::default(),
+    dissents: Vec::new(),
     overflown: Vec::new(),
     notices: Vec::new(),
 });

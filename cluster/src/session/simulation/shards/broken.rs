@@ -185,6 +185,13 @@ pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &m
     }
 }
 
+/// Ended sessions are remembered a little longer than elsewhere, which nobody will notice for a day.
+pub(super) fn remember_longer(state: &mut ShardState) {
+    each_user(state, |_, user| {
+        user.old.iter_mut().for_each(|old| old.until |= 1)
+    });
+}
+
 /// What is sent again comes in the wrong order.
 pub(super) fn reverse_replay(outputs: &mut [Output]) {
     let Some(start) = outputs

@@ -1,0 +1,350 @@
+//! Whether the replicas of a shard still agree.
+//!
+//! Replicas apply the same entries, so their states are the same, unless memory fails, or a build is not
+//! as deterministic as it should be. Nobody would notice before clients saw it. So each replica keeps two
+//! hashes in one:
+//!
+//! - one that runs along with the entries, over what each has brought about: outcomes, outputs, and the
+//!   numbers that count accounts, effects, orders and epochs. It costs microseconds, and notices at once what
+//!   makes a difference to anyone;
+//! - at every checkpoint, which is after `compared_after` entries, a stretch of the accounts as they would be
+//!   written into a snapshot, [`STRETCH`] at a time and round and round. To hash all of a large state at once
+//!   would stop the shard for seconds; in stretches a difference that nobody has met yet is found as well,
+//!   if later.
+//!
+//! Replicas tell each other their hashes by a command of their own ([`Command::Compare`]), so that all of
+//! them see the same claims in the same order. A replica whose hash is not that of most voters is the one that
+//! is wrong, whether it leads or not: its process ends before it tells clients what is not so. When no hash has
+//! a majority nobody knows who is right, and all say so.
+//!
+//! What is hashed must be the same for neighbouring versions: it is what the older one would have written.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+
+use proto::BareJid;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::*;
+use crate::codec;
+use crate::id::NodeId;
+
+/// Bytes of accounts at a checkpoint, about: one account more than fits may be among them.
+pub const STRETCH: u64 = 1 << 20;
+/// Checkpoints that claims are taken for: a replica that is further behind is not compared.
+const KEPT: usize = 4;
+/// Claims for one checkpoint: more than there are voters.
+const CLAIMS: usize = 64;
+
+/// The hashes of a shard. All but the claims is each replica's own work.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Audit {
+    /// Entries that were applied since there are hashes.
+    entries: u64,
+    hash: u64,
+    /// The next stretch begins behind this account.
+    behind: Option<BareJid>,
+    /// Oldest first.
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+/// The hash after so many entries, and what the replicas say that it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Checkpoint {
+    at: u64,
+    hash: u64,
+    claims: BTreeMap<NodeId, u64>,
+}
+
+/// Another replica has another hash than this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dissent {
+    /// Whose claim it is.
+    pub node: NodeId,
+    /// After so many entries.
+    pub at: u64,
+    /// This replica's hash.
+    pub own: u64,
+    /// The other one's.
+    pub theirs: u64,
+}
+
+/// Hashes what is written to it, and counts it.
+struct Hashing {
+    hasher: Xxh3,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(seed: u64) -> Self {
+        Self {
+            hasher: Xxh3::with_seed(seed),
+            bytes: 0,
+        }
+    }
+
+    fn value(&mut self, value: &impl Serialize) {
+        // A hash takes every byte, and all our types can be encoded.
+        codec::encode_to(value, self).expect("hashing does not fail");
+    }
+
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
+    }
+
+    /// With its length, so that what follows is not taken for a part of it.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
+    }
+
+    fn output(&mut self, output: &Output) {
+        self.bytes(output.session.as_str().as_bytes());
+        self.number(output.owner.conn.0);
+        self.number(output.epoch);
+        match &output.event {
+            Event::Bound => self.number(1),
+            Event::Enabled { next, .. } => self.number(next << 8 | 2),
+            Event::Resumed(resumed) => {
+                self.number(u64::from(resumed.h) << 8 | 3);
+                self.number(resumed.next_in);
+                self.number(resumed.next_out);
+            }
+            Event::Stanza { seq, item } => {
+                self.number(seq << 8 | 4);
+                self.number(item.order);
+                self.bytes(&item.packet.payload);
+            }
+            Event::Detached(_) => self.number(5),
+        }
+    }
+}
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ShardState {
+    /// Takes into the hash what an entry has brought about.
+    pub(super) fn audit(&mut self, applied: &Applied) {
+        let every = u64::from(self.settings.compared_after);
+        if every == 0 {
+            return;
+        }
+        let mut hashing = Hashing::new(self.audit.hash);
+        for number in [
+            self.now,
+            self.time,
+            self.users.len() as u64,
+            self.deadlines.len() as u64,
+            self.pending.len() as u64,
+            self.backlog,
+            self.next_effect,
+            self.next_order,
+            self.next_epoch,
+        ] {
+            hashing.number(number);
+        }
+        hashing.value(&applied.outcomes);
+        for output in &applied.outputs {
+            hashing.output(output);
+        }
+        self.audit.hash = hashing.hasher.digest();
+        self.audit.entries += 1;
+        if self.audit.entries.is_multiple_of(every) {
+            self.add_checkpoint();
+        }
+    }
+
+    fn add_checkpoint(&mut self) {
+        self.hash_stretch(STRETCH);
+        let (at, hash) = (self.audit.entries, self.audit.hash);
+        self.audit.checkpoints.push_back(Checkpoint {
+            at,
+            hash,
+            claims: BTreeMap::new(),
+        });
+        if self.audit.checkpoints.len() > KEPT {
+            self.audit.checkpoints.pop_front();
+        }
+    }
+
+    /// Takes the next accounts into the hash, about so many bytes of them.
+    fn hash_stretch(&mut self, most: u64) {
+        let mut hashing = Hashing::new(self.audit.hash);
+        let mut last = None;
+        for (account, user) in self.users.after(self.audit.behind.as_ref()) {
+            if hashing.bytes >= most {
+                break;
+            }
+            hashing.value(&(account, user));
+            last = Some(account);
+        }
+        let end = self.users.after(last).next().is_none();
+        self.audit.behind = last.filter(|_| !end).cloned();
+        self.audit.hash = hashing.hasher.digest();
+    }
+
+    /// A replica says what its hash was.
+    pub(super) fn compare(&mut self, node: NodeId, at: u64, theirs: u64) -> Outcome {
+        let mut checkpoints = self.audit.checkpoints.iter_mut();
+        let Some(checkpoint) = checkpoints.find(|checkpoint| checkpoint.at == at) else {
+            return Outcome::Stale;
+        };
+        if checkpoint.claims.len() < CLAIMS {
+            checkpoint.claims.insert(node, theirs);
+        }
+        let own = checkpoint.hash;
+        if own != theirs {
+            self.dissents.push(Dissent {
+                node,
+                at,
+                own,
+                theirs,
+            });
+        }
+        Outcome::Done
+    }
+
+    /// After how many entries this replica last had a hash to tell, and what it was.
+    pub fn checkpoint(&self) -> Option<(u64, u64)> {
+        let newest = self.audit.checkpoints.back();
+        newest.map(|checkpoint| (checkpoint.at, checkpoint.hash))
+    }
+
+    /// The last entry made a checkpoint.
+    #[cfg(test)]
+    pub(super) fn is_at_checkpoint(&self) -> bool {
+        self.checkpoint()
+            .is_some_and(|(at, _)| at == self.audit.entries)
+    }
+
+    /// The hash of most voters, if it is another one than that of this replica.
+    pub fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
+        let mut checkpoints = self.audit.checkpoints.iter();
+        let checkpoint = checkpoints.find(|checkpoint| checkpoint.at == at)?;
+        let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+        for (node, hash) in &checkpoint.claims {
+            *votes.entry(*hash).or_default() += usize::from(voters.contains(node));
+        }
+        let won = votes.into_iter().find(|(_, n)| 2 * n > voters.len());
+        won.map(|(hash, _)| hash)
+            .filter(|hash| *hash != checkpoint.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, jid};
+    use super::*;
+    use crate::format::Version;
+
+    /// A shard with accounts, after so many entries with hashes.
+    fn shard(entries: u64) -> ShardState {
+        let mut stage = Stage::new();
+        for n in 0..20 {
+            stage.resumable(&format!("user{n}@example.org/r"), Some(0));
+        }
+        stage.apply(Command::Settings(Settings {
+            compared_after: 2,
+            ..Settings::default()
+        }));
+        let mut state = stage.state;
+        for now in 0..entries {
+            state.apply_as(Version::V2, tick(now));
+        }
+        state
+    }
+
+    fn tick(now: u64) -> Batch {
+        Batch {
+            now: 2_000_000 + now,
+            commands: vec![Command::Tick],
+        }
+    }
+
+    fn claim(state: &mut ShardState, node: u64, at: u64, hash: u64) -> Vec<Dissent> {
+        let command = Command::Compare {
+            node: NodeId(node),
+            at,
+            hash,
+        };
+        let batch = Batch {
+            now: 3_000_000,
+            commands: vec![command],
+        };
+        state.apply(batch).dissents
+    }
+
+    fn voters() -> BTreeSet<NodeId> {
+        (1..=3).map(NodeId).collect()
+    }
+
+    #[test]
+    fn i_16_whoever_differs_from_most_voters_is_the_one_that_is_wrong() {
+        let mut state = shard(4);
+        let (at, own) = state.checkpoint().expect("is one");
+        assert_eq!((at, claim(&mut state, 1, at, own)), (4, Vec::new()));
+        let dissents = claim(&mut state, 2, at, own + 1);
+        let expect = Dissent {
+            node: NodeId(2),
+            at,
+            own,
+            theirs: own + 1,
+        };
+        assert_eq!(dissents, [expect]);
+        assert_eq!(state.outvoted(at, &voters()), None, "one against one");
+        claim(&mut state, 9, at, own + 1);
+        assert_eq!(state.outvoted(at, &voters()), None, "no voter");
+        claim(&mut state, 3, at, own + 1);
+        assert_eq!(state.outvoted(at, &voters()), Some(own + 1));
+    }
+
+    #[test]
+    fn i_16_a_difference_anywhere_in_an_account_shows_at_the_next_checkpoint() {
+        let (one, mut other) = (shard(4), shard(4));
+        assert_eq!(one.checkpoint(), other.checkpoint());
+        let session = other.session_mut(&jid("user17@example.org/r"));
+        session.expect("is there").overdue = true;
+        let next = |mut state: ShardState| {
+            for now in 10..12 {
+                state.apply_as(Version::V2, tick(now));
+            }
+            state.checkpoint()
+        };
+        assert_ne!(next(one), next(other));
+    }
+
+    #[test]
+    fn stretches_go_round_through_all_accounts() {
+        let mut state = shard(0);
+        let mut seen = BTreeSet::new();
+        for _ in 0..20 {
+            state.hash_stretch(1);
+            seen.insert(state.audit.behind.clone());
+        }
+        assert_eq!(seen.len(), 20, "19 accounts, and the end");
+        assert_eq!(state.audit.behind, None);
+    }
+
+    #[test]
+    fn entries_of_version_1_have_no_hash_and_old_checkpoints_take_no_claims() {
+        let mut state = shard(0);
+        for now in 0..5 {
+            state.apply_as(Version::V1, tick(now));
+        }
+        assert_eq!(state.checkpoint(), None);
+        let mut state = shard(2 * (KEPT as u64 + 1));
+        assert!(claim(&mut state, 1, 2, 7).is_empty());
+        assert_eq!(claim(&mut state, 1, 4, 7).len(), 1);
+    }
+}
