@@ -57,6 +57,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
         });
         fail::point("effects-done");
         let (done, all) = progress.record(&chunk, done);
+        let stuck = done.is_empty();
         for command in commands(&chunk, done) {
             let queue = queue.clone();
             reports.spawn(async move {
@@ -66,9 +67,11 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
                 }
             });
         }
-        if all {
+        // A host that does a part of it will do the rest.
+        if !stuck {
             pause = SHORTEST;
-        } else {
+        }
+        if !all {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
         }

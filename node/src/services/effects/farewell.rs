@@ -1,7 +1,7 @@
 //! Ends of sessions, told to those who see their presence: many at a time, since a node that is lost may take
 //! tens of thousands of sessions with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::session::{Completed, Effect, Pending, Relay};
 use proto::stanza::Packet;
@@ -11,6 +11,10 @@ use super::{followed_by, nothing};
 use crate::router::{Edge, contact};
 use crate::storage::StorageError;
 
+/// Ends whose subscribers are asked for in one go.
+const AT_A_TIME: usize = 64;
+/// Subscribers that are told in one go, or those of [`AT_A_TIME`] accounts more.
+const MAX_NAMES: usize = if cfg!(test) { 500 } else { 32_768 };
 /// Characters of a status that are kept.
 const MAX_STATUS: usize = 1024;
 
@@ -41,7 +45,8 @@ pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
     ends.collect()
 }
 
-/// Notes when the sessions ended, and has those told who see their accounts' presence.
+/// Notes when the sessions ended, and has those told who see their accounts' presence. Those that would be
+/// too many to tell at a time are left for the next.
 pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>, StorageError> {
     if ends.is_empty() {
         return Ok(Vec::new());
@@ -51,7 +56,6 @@ pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>
         .iter()
         .map(|end| (&end.account, status(end.packet)))
         .collect();
-    let accounts: Vec<&BareJid> = last.keys().copied().collect();
     let last: Vec<_> = last.into_iter().collect();
     let noted = edge.storage.set_last_activity((edge.now)(), &last);
     match noted.await {
@@ -61,19 +65,31 @@ pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>
         noted => noted?,
     }
     cluster::fail::point("effects-halfway");
-    let subscribers = contact::subscribers_of(edge, &accounts).await?;
-    let told = ends.iter().map(|end| {
-        let to = subscribers.get(&end.account).into_iter().flatten();
-        let to = to.filter(|to| end.after.is_none_or(|after| *to > after));
-        let mut to: Vec<Jid> = to.cloned().map(Jid::from).collect();
-        to.sort_unstable();
-        if to.is_empty() {
-            return nothing(end.effect);
+    let mut told = Vec::with_capacity(ends.len());
+    let mut names = 0;
+    for ends in ends.chunks(AT_A_TIME) {
+        if names > MAX_NAMES {
+            break;
         }
-        let packet = end.packet.clone();
-        followed_by(end.effect, vec![Relay::Presence { packet, to }])
-    });
-    Ok(told.collect())
+        let accounts: BTreeSet<&BareJid> = ends.iter().map(|end| &end.account).collect();
+        let accounts: Vec<&BareJid> = accounts.into_iter().collect();
+        let subscribers = contact::subscribers_of(edge, &accounts).await?;
+        for end in ends {
+            let to = subscribers.get(&end.account).into_iter().flatten();
+            let to = to.filter(|to| end.after.is_none_or(|after| *to > after));
+            let mut to: Vec<Jid> = to.cloned().map(Jid::from).collect();
+            to.sort_unstable();
+            names += to.len();
+            told.push(match to.is_empty() {
+                true => nothing(end.effect),
+                false => {
+                    let packet = end.packet.clone();
+                    followed_by(end.effect, vec![Relay::Presence { packet, to }])
+                }
+            });
+        }
+    }
+    Ok(told)
 }
 
 fn status(packet: &Packet) -> Option<String> {
@@ -165,16 +181,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thousand_ends_take_a_few_dozen_statements() {
+    async fn a_thousand_ends_take_a_few_dozen_statements_and_not_all_names_at_a_time() {
         let edge = edge().await;
         let account = |n: u64| format!("user{n}@example.org");
         for n in 0..1000 {
             subscribe(&edge, &bare(&account(n)), &bare("bob@example.org")).await;
         }
         let ends = (0..1000).map(|n| gone(n + 1, &format!("{}/x", account(n)), ""));
+        let mut ends: Vec<_> = ends.collect();
         let before = statements();
-        let done = perform(&edge, ShardId(0), ends.collect()).await;
-        assert!(done.iter().all(|done| done.relays.len() == 1) && done.len() == 1000);
+        for expect in [512, 488] {
+            let done = perform(&edge, ShardId(0), ends.clone()).await;
+            assert!(done.iter().all(|done| done.relays.len() == 1));
+            assert_eq!(done.len(), expect);
+            ends.drain(..expect);
+        }
         let took = statements() - before;
         assert!(took < 50, "{took} statements");
     }
