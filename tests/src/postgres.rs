@@ -121,6 +121,15 @@ impl Postgres {
         }
     }
 
+    /// Runs statements.
+    pub fn execute(&self, sql: &str) {
+        let mut psql = command(&program("psql"));
+        succeed(
+            psql.arg(self.url())
+                .args(["-v", "ON_ERROR_STOP=1", "-c", sql]),
+        );
+    }
+
     /// Where nodes connect.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)

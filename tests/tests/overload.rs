@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use proto::ns;
@@ -100,4 +100,38 @@ async fn t_13_a_flood_is_slowed_by_the_database_and_not_refused() {
     }
     assert_eq!(all_behind(&mut bob, None).await.unwrap().len(), 3 * FLOOD);
     bob.check_nothing_more().await;
+}
+
+/// For so long the database takes to write a row of carol's archive.
+const SLOW_ROW: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn t_13_an_archive_query_reads_past_what_waits_for_the_database() {
+    let postgres = Postgres::start();
+    let cluster = Cluster::prepare(1, UNLIMITED).unwrap();
+    cluster.store_in(&postgres.url());
+    let cluster = cluster.started(&["alice", "bob", "carol"]).await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(0, "bob").await;
+    let mut carol = cluster.client(0, "carol").await;
+    postgres.execute(&format!(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_sleep({}); RETURN NEW; END'; \
+         CREATE TRIGGER slow BEFORE INSERT ON archive FOR EACH ROW \
+         WHEN (NEW.owner = 'carol@localhost') EXECUTE FUNCTION slow()",
+        SLOW_ROW.as_secs()
+    ));
+    // The first one is being written, the others and bob's wait for it.
+    for n in 0..3 {
+        alice.say("carol@localhost", &n.to_string()).await;
+        carol.message().await.unwrap();
+    }
+    let start = Instant::now();
+    alice.say(BOB, "past it").await;
+    bob.message().await.unwrap();
+    let found = all_behind(&mut bob, None).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let took = start.elapsed();
+    assert!(took < SLOW_ROW / 2, "{took:?}");
+    assert_eq!(all_behind(&mut carol, None).await.unwrap().len(), 3);
 }
