@@ -9,7 +9,6 @@
 //! system), without the clients'. Memory is the resident set of the first node. One line of JSON.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use node::demo::nodes::{DOMAIN, Nodes};
 use node::demo::session::{Session, Taken};
 use proto::{Element, ns};
 use rustls::ClientConfig;
+use tests::process::{binary, resident};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -35,6 +35,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Counters {
     delivered: AtomicU64,
+    refused: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -46,7 +47,7 @@ async fn main() -> Result<(), Failure> {
     let (seconds, idle) = (number(10)?, number(500)?);
 
     let dir = tempfile::tempdir()?;
-    let mut nodes = Nodes::prepare(dir.path(), &binary()?, count, LIMITS)?;
+    let mut nodes = Nodes::prepare(dir.path(), &binary(), count, LIMITS)?;
     let accounts = make_accounts(&nodes, pairs * 2).await?;
     for index in 0..count {
         nodes.start(index)?;
@@ -82,7 +83,8 @@ async fn main() -> Result<(), Failure> {
     counters.stop.store(true, Relaxed);
     clients.shutdown().await;
 
-    let resident = resident(&nodes)?;
+    let first = nodes.pid(0).unwrap_or_default();
+    let before = resident(first);
     let mut open_sessions = Vec::new();
     for number in 0..idle {
         let address = nodes.backends()[0].clients;
@@ -90,20 +92,16 @@ async fn main() -> Result<(), Failure> {
     }
     let per_session = match idle {
         0 => 0,
-        _ => self::resident(&nodes)?.saturating_sub(resident) / idle as u64,
+        _ => resident(first).saturating_sub(before) / idle as u64,
     };
     println!(
-        "{{\"nodes\":{count},\"pairs\":{pairs},\"window\":{window},\"messages\":{messages},\
+        "{{\"nodes\":{count},\"pairs\":{pairs},\"window\":{window},\"messages\":{messages},\"refused\":{},\
          \"messages_per_second\":{:.0},\"cpu_us_per_message\":{:.1},\"bytes_per_idle_session\":{per_session}}}",
+        counters.refused.load(Relaxed),
         messages as f64 / took,
         cpu * 1e6 / messages.max(1) as f64,
     );
     Ok(())
-}
-
-fn binary() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe()?;
-    Ok(own.parent().unwrap_or(Path::new(".")).join("holdfast"))
 }
 
 async fn open(
@@ -143,7 +141,11 @@ async fn talk(
         if let Taken::Stanza(stanza) = taken
             && stanza.is("message", ns::CLIENT)
         {
-            counters.delivered.fetch_add(1, Relaxed);
+            let counter = match stanza.attr("type") {
+                Some("error") => &counters.refused,
+                _ => &counters.delivered,
+            };
+            counter.fetch_add(1, Relaxed);
             session.send(&mut connection, &message).await?;
             asked += 1;
             if asked % 20 == 0 {
@@ -166,13 +168,4 @@ fn cpu(nodes: &Nodes) -> Result<f64, Failure> {
             .sum::<f64>();
     }
     Ok(ticks / TICKS)
-}
-
-/// The first node's resident set, in bytes.
-fn resident(nodes: &Nodes) -> Result<u64, Failure> {
-    let pid = nodes.pid(0).unwrap_or_default();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(kilobytes.unwrap_or_default() * 1024)
 }

@@ -15,23 +15,28 @@ use crate::PATIENCE;
 /// Lines of a log that are shown when its test fails.
 const TAIL: usize = 40;
 
-/// The binary that is tested: `HOLDFAST_BIN`, else the one that was built beside this test.
+/// The binary that is tested: `HOLDFAST_BIN`, else the one that was built beside this test or bench.
 pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("HOLDFAST_BIN") {
         return named.into();
     }
     let own = std::env::current_exe().expect("a test has a file");
-    let built = own
+    let mut beside = own
         .ancestors()
-        .nth(2)
-        .map(|dir| dir.join("holdfast"))
-        .unwrap_or_default();
-    assert!(
-        built.exists(),
-        "{} is missing: `cargo build --bin holdfast`, or run tests/run",
-        built.display()
-    );
-    built
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("holdfast"));
+    beside
+        .find(|built| built.exists())
+        .expect("the binary is missing: `cargo build --bin holdfast`, or run tests/run")
+}
+
+/// The resident set of a process, in bytes.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() * 1024
 }
 
 /// A command line that our own environment does not reach.
