@@ -263,8 +263,9 @@ fn raft_config(cluster_name: &str) -> RaftConfig {
         max_payload_entries: 64,
         replication_lag_threshold: u64::MAX / 2,
         snapshot_policy: RaftSnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 256,
-        purge_batch_size: 64,
+        // They are in memory, and as large as entries may be.
+        max_in_snapshot_log_to_keep: 64,
+        purge_batch_size: 1,
         enable_pre_vote: Some(true),
         // The state is in memory: a leader that came back would serve what it had long ago.
         enable_leader_restore: Some(false),

@@ -6,10 +6,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{NodeId, ShardId};
 
+/// Of the bytes that make a snapshot due at once, this part does it after [`SOON`].
+const PART: f64 = 4.0;
+/// So a burst does not leave its entries in memory.
+const SOON: Duration = Duration::from_secs(10);
+
 /// When a shard's state is written to disk.
 ///
-/// The intervals grow with the state: what is written for snapshots stays in proportion to what is written to
-/// the log, however much a shard holds.
+/// Entries are in memory until a snapshot covers them, so it comes soon. The intervals grow with the state: what
+/// is written for snapshots stays in proportion to what is written to the log, however much a shard holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SnapshotPolicy {
     /// After so many bytes of applied entries, or half as many as the last snapshot had.
@@ -23,7 +28,7 @@ pub struct SnapshotPolicy {
 impl Default for SnapshotPolicy {
     fn default() -> Self {
         Self {
-            bytes: 64 << 20,
+            bytes: 16 << 20,
             age: Duration::from_secs(600),
             stretch: 1.0,
         }
@@ -48,8 +53,11 @@ impl SnapshotPolicy {
     /// was taken so long ago.
     pub fn is_due(&self, logged: u64, length: u64, since: Duration) -> bool {
         let grown = (length as f64 / 2.0 / self.bytes.max(1) as f64).max(1.0) * self.stretch;
-        let full = logged as f64 >= self.bytes as f64 * grown;
-        full || (logged > 0 && since.as_secs_f64() >= self.age.as_secs_f64() * grown)
+        let full = self.bytes as f64 * grown;
+        let is_past = |time: Duration| since.as_secs_f64() >= time.as_secs_f64() * grown;
+        logged as f64 >= full
+            || (logged as f64 >= full / PART && is_past(SOON))
+            || (logged > 0 && is_past(self.age))
     }
 }
 
@@ -63,13 +71,18 @@ mod tests {
     fn intervals_grow_with_the_state() {
         let policy = SnapshotPolicy::default();
         let ago = Duration::from_secs;
-        assert!(!policy.is_due(63 * MIB, 0, ago(0)) && policy.is_due(64 * MIB, 0, ago(0)));
+        assert!(!policy.is_due(15 * MIB, 0, ago(0)) && policy.is_due(16 * MIB, 0, ago(0)));
+        assert!(!policy.is_due(4 * MIB, 0, ago(9)) && policy.is_due(4 * MIB, 0, ago(10)));
+        assert!(!policy.is_due(3 * MIB, 0, ago(10)));
         assert!(!policy.is_due(0, 0, ago(6000)) && policy.is_due(1, 0, ago(600)));
         let large = 1024 * MIB;
         assert!(
             !policy.is_due(511 * MIB, large, ago(0)) && policy.is_due(512 * MIB, large, ago(0))
         );
-        assert!(!policy.is_due(1, large, ago(4799)) && policy.is_due(1, large, ago(4800)));
+        assert!(
+            !policy.is_due(128 * MIB, large, ago(319)) && policy.is_due(128 * MIB, large, ago(320))
+        );
+        assert!(!policy.is_due(1, large, ago(19_199)) && policy.is_due(1, large, ago(19_200)));
     }
 
     #[test]
