@@ -58,11 +58,6 @@ impl Mid {
     pub fn new(now: u64, random: u128) -> Self {
         Self((u128::from(now) << 80) | (random & ((1 << 80) - 1)))
     }
-
-    /// When the message entered, in milliseconds since 1970.
-    pub fn entered(self) -> u64 {
-        (self.0 >> 80) as u64
-    }
 }
 
 impl fmt::Display for Mid {
@@ -124,10 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_id_survives_its_text_and_knows_its_time() {
+    fn an_archive_id_survives_its_text() {
         let mid = Mid::new(1_700_000_000_123, u128::MAX);
         assert_eq!(mid.to_string().parse(), Ok(mid));
-        assert_eq!(mid.entered(), 1_700_000_000_123);
         assert!("+f".repeat(16).parse::<Mid>().is_err());
     }
 }

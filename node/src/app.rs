@@ -151,18 +151,14 @@ impl Presences for LocalPresences {
             };
             let latest = cluster.read_latest(account, |shard| shard.archive_tail(account));
             let latest = tokio::time::timeout(LATEST, latest).await;
-            let (current, (upto, rows)) = match latest {
+            let (current, rows) = match latest {
                 Ok(Ok(tail)) => (true, tail),
                 Ok(Err(_)) | Err(_) => {
                     let known = cluster.read(account, |shard| shard.archive_tail(account));
                     (false, known)
                 }
             };
-            ArchiveTail {
-                upto,
-                rows,
-                current,
-            }
+            ArchiveTail { rows, current }
         })
     }
 }

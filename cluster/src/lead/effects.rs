@@ -190,12 +190,19 @@ fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Optio
                 Effect::Return { account, mids }
             })
         }
-        Some(Effect::Unavailable { packet } | Effect::UnavailableBehind { packet, .. }) => {
-            last(&mut completed.relays).map(|after| {
-                let packet = packet.clone();
-                Effect::UnavailableBehind { packet, after }
-            })
-        }
+        Some(
+            Effect::Unavailable { packet, directed }
+            | Effect::UnavailableBehind {
+                packet, directed, ..
+            },
+        ) => last(&mut completed.relays).map(|after| {
+            let behind = directed.iter().filter(|to| to.bare() > after);
+            Effect::UnavailableBehind {
+                packet: packet.clone(),
+                directed: behind.cloned().collect(),
+                after,
+            }
+        }),
         _ => None,
     };
     (completed, rest)
@@ -384,8 +391,11 @@ mod tests {
         let jid = |n: usize| format!("{n:0>1000}@b").parse::<Jid>().expect("valid");
         let all: Vec<Jid> = (0..1000).map(jid).collect();
         let packet = fetched(1, 10).packet;
+        // Those to whom it was directed go with the part in which their account is.
+        let directed = vec![jid(0), jid(999)];
         let mut effect = Effect::Unavailable {
             packet: packet.clone(),
+            directed,
         };
         let mut told = Vec::new();
         loop {
@@ -404,9 +414,13 @@ mod tests {
             };
             told.extend(to.clone());
             let Some(rest) = rest else { break };
-            let Effect::UnavailableBehind { after, .. } = &rest else {
+            let Effect::UnavailableBehind {
+                after, directed, ..
+            } = &rest
+            else {
                 panic!("{rest:?}");
             };
+            assert_eq!(*directed, [jid(999)]);
             assert_eq!(Some(after), told.last().map(Jid::bare).as_ref());
             effect = rest;
         }

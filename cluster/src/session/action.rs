@@ -1,10 +1,11 @@
 //! What a client's stanzas do, and what completed effects bring back.
 
+use std::sync::Arc;
+
 use proto::Jid;
 use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, Packet, PresenceType};
 
-use super::carbon::Direction;
 use super::state::ShardState;
 use super::*;
 use crate::id::EffectId;
@@ -78,15 +79,8 @@ impl ShardState {
                 }
             }
             Action::Push(on) => self.set_push(jid, on),
-            Action::ArchiveAware { from, upto, hidden } => {
-                self.hidden(&jid.bare(), &hidden);
-                if let Some(session) = self.session_mut(jid) {
-                    session.aware_from = match session.aware_upto {
-                        0 => from,
-                        _ => session.aware_from.min(from),
-                    };
-                    session.aware_upto = session.aware_upto.max(upto);
-                }
+            Action::Result { mid, order, packet } => {
+                self.enqueue_result(jid, (mid, order), packet, out);
             }
         }
     }
@@ -164,12 +158,13 @@ impl ShardState {
             return;
         };
         if to.bare() != account {
-            let archived = message.traits.archive_sent.then_some(message.mid);
-            if message.traits.archive_sent {
+            let archived = message.traits.archive_sent;
+            let order = if archived { self.take_order() } else { 0 };
+            if archived {
                 let row = ArchiveRow {
                     owner: account.clone(),
                     mid: message.mid,
-                    order: self.take_order(),
+                    order,
                     with: to.clone(),
                     stamp: self.now,
                     hidden: false,
@@ -178,8 +173,16 @@ impl ShardState {
                 self.add_effect(Effect::Archive(row));
             }
             if message.traits.carbon {
+                let copy = Arc::new(Item {
+                    mid: archived.then_some(message.mid),
+                    archived,
+                    order,
+                    copy: Some(Copied::Carbon(Direction::Sent)),
+                    ..Item::plain(message.packet.clone(), self.now)
+                });
                 for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
-                    self.enqueue_carbon(&other, &message.packet, archived, Direction::Sent, out);
+                    self.enqueue(&other, copy.clone(), out);
+                    self.notice_queued(&other, None, false);
                 }
             }
         }
@@ -253,19 +256,13 @@ impl ShardState {
                     self.bounce(&message.packet, Condition::RecipientUnavailable, out);
                 }
             }
-            _ => {}
-        }
-        if let Effect::Unavailable { packet } | Effect::UnavailableBehind { packet, .. } = effect {
-            // Back before the contacts were told: they have seen no gap.
-            let back = packet
-                .header
-                .from
-                .as_ref()
-                .and_then(|jid| self.session(jid));
-            if back.is_some_and(|s| s.presence.is_some()) {
-                rest.and_then(|rest| self.remove_effect(rest));
-                return;
+            Effect::Unavailable { packet, directed }
+            | Effect::UnavailableBehind {
+                packet, directed, ..
+            } => {
+                return self.say_gone(packet, directed, completed.relays, rest, out);
             }
+            _ => {}
         }
         for relay in completed.relays {
             self.send(relay, out);

@@ -2,7 +2,7 @@
 //!
 //! It takes memory only while there is any of it, for most sessions hibernate without.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::question::Question;
 use super::state::Fetching;
 use super::ticket::Later;
+use crate::id::Mid;
 
 /// Read as [`Rare`]; written to only where there is something to write.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub(super) struct Rare {
     pub(super) fetching: Option<Fetching>,
     /// Requests that the client has not answered yet.
     pub(super) questions: VecDeque<Question>,
+    /// What the client has read in its archive before it became available, by order.
+    pub(super) read: BTreeMap<u64, Mid>,
 }
 
 impl Rare {
@@ -33,6 +36,7 @@ impl Rare {
         later_bytes: 0,
         fetching: None,
         questions: VecDeque::new(),
+        read: BTreeMap::new(),
     };
 }
 

@@ -1,20 +1,29 @@
 //! Message carbons (XEP-0280): the wrapper around a copy.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use proto::stanza::{Header, Kind, MessageType, Packet};
 use proto::{BareJid, Element, Jid, ns};
 
+use super::{Copied, Direction, Item};
 use crate::id::Mid;
 
-/// Which way the original went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    Sent,
-    Received,
+impl Item {
+    /// The stanza as the session `to` gets it, without stanza-id and delay.
+    pub fn stanza(&self, to: &Jid) -> Cow<'_, Packet> {
+        match self.copy {
+            Some(Copied::Carbon(direction)) => {
+                let archived = self.mid.filter(|_| self.archived);
+                Cow::Owned(wrap(&self.packet, archived, direction, &to.bare(), to))
+            }
+            Some(Copied::Result(_)) | None => Cow::Borrowed(&self.packet),
+        }
+    }
 }
 
 /// A carbon copy of `original` for the session `to` (IM-77), with our stanza-id inside if it is archived.
-pub(super) fn wrap(
+fn wrap(
     original: &Packet,
     archived: Option<Mid>,
     direction: Direction,

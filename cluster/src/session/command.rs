@@ -81,7 +81,7 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTimeout {
-    /// They wait for the user's next session; the marker moves back.
+    /// They go to the user's connected sessions, else they wait for the next one: the marker moves back.
     #[default]
     Archive,
     /// They return to their senders.
@@ -286,15 +286,15 @@ pub enum Action {
     Interested,
     /// The client has registered a service that can wake it, or has none any more.
     Push(bool),
-    /// The client has begun to read its archive by itself: no offline messages between these orders for it.
-    ArchiveAware {
-        /// What it reads begins with this order: milliseconds since 1970, times 65,536.
-        from: u64,
-        /// See [`ShardState::archive_tail`](super::ShardState::archive_tail).
-        upto: u64,
-        /// Those of the messages before that which the archive does not show, as far as the shard may not
-        /// yet know it.
-        hidden: Vec<Mid>,
+    /// An answer to the client itself: this message from its archive. Once the client has acknowledged it, it
+    /// gets it nowhere else (IM-63).
+    Result {
+        /// The archive id.
+        mid: Mid,
+        /// The place in the archive: [`ArchiveRow::order`](super::ArchiveRow::order).
+        order: u64,
+        /// The stanza.
+        packet: Packet,
     },
 }
 

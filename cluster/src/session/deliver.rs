@@ -6,10 +6,10 @@ use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
-use super::carbon::Direction;
 use super::dispose::has_body;
 use super::state::{ShardState, Shared, Waiting};
 use super::*;
+use crate::id::Mid;
 
 impl ShardState {
     /// Something arrives for an account of this shard.
@@ -60,7 +60,7 @@ impl ShardState {
         }
     }
 
-    fn sessions_where(
+    pub(super) fn sessions_where(
         &self,
         account: &BareJid,
         wanted: impl Fn(&super::Session) -> bool,
@@ -113,13 +113,12 @@ impl ShardState {
             }
             return;
         }
-        self.push_for(&account, &message);
         self.hand_out(&account, message, targets, out);
     }
 
     /// Every resource of the highest live priority, and every one with carbons (IM-6). A hibernated one
     /// alone sets the priority only where no live one is (IM-1).
-    fn chat_targets(&self, account: &BareJid) -> Vec<Jid> {
+    pub(super) fn chat_targets(&self, account: &BareJid) -> Vec<Jid> {
         let Some(user) = self.users.get(account) else {
             return Vec::new();
         };
@@ -146,39 +145,54 @@ impl ShardState {
         let traits = message.traits;
         let order = self.take_order();
         self.archive_received(account, &message, order, false);
-        let shared = targets.len() > 1 && traits.offline;
-        if shared {
-            let held = Shared {
-                holders: targets.len() as u32,
-                acknowledged: false,
-            };
-            self.users
-                .or_default(account.clone())
-                .shared
-                .insert(message.mid, held);
+        let mut copies = Vec::new();
+        if traits.carbon {
+            let mut except = targets.clone();
+            except.extend(message.packet.header.from.clone());
+            copies = self.carbon_sessions(account, &except);
         }
-        let item = Arc::new(Item {
-            packet: message.packet,
+        let holders = targets.len() + copies.len();
+        // Whoever acknowledges it, or a copy of it, has it for all of them.
+        let mut item = Item {
+            packet: message.packet.clone(),
             stamp: self.now,
             mid: Some(message.mid),
             archived: traits.archive_received,
             offline: false,
             keep: traits.offline,
-            shared,
+            shared: false,
             order,
-        });
+            copy: None,
+        };
+        item.shared = holders > 1 && (item.keep || item.is_missed());
+        if item.shared {
+            self.share(account, message.mid, holders);
+        }
+        let copy = Item {
+            copy: Some(Copied::Carbon(Direction::Received)),
+            ..item.clone()
+        };
+        let (item, copy) = (Arc::new(item), Arc::new(copy));
         for target in &targets {
             self.enqueue(target, item.clone(), out);
             self.notice_queued(target, Some(message.mid), traits.important);
         }
-        if traits.carbon {
-            let archived = traits.archive_received.then_some(message.mid);
-            let mut except = targets;
-            except.extend(item.packet.header.from.clone());
-            for other in self.carbon_sessions(account, &except) {
-                self.enqueue_carbon(&other, &item.packet, archived, Direction::Received, out);
-            }
+        for other in &copies {
+            self.enqueue(other, copy.clone(), out);
+            self.notice_queued(other, None, false);
         }
+        let got = [targets, copies].concat();
+        self.push_for(account, &message, Some(&got));
+    }
+
+    /// So many sessions hold a message.
+    pub(super) fn share(&mut self, account: &BareJid, mid: Mid, holders: usize) {
+        let held = Shared {
+            holders: holders as u32,
+            acknowledged: false,
+        };
+        let user = self.users.or_default(account.clone());
+        user.shared.insert(mid, held);
     }
 
     /// Nobody is there: the message waits, and the marker stands before it at the latest (IM-60).
@@ -189,7 +203,7 @@ impl ShardState {
             self.bounce(&message.packet, Condition::ServiceUnavailable, out);
             return;
         }
-        self.push_for(account, message);
+        self.push_for(account, message, None);
         let order = self.take_order();
         self.archive_received(account, message, order, true);
         let hidden = !message.traits.archive_received;
@@ -359,7 +373,8 @@ mod tests {
         let Some(Event::Stanza { item, .. }) = outputs.last().map(|o| o.event.clone()) else {
             panic!("no carbon");
         };
-        let carbon = item.packet.unpack().expect("our own writing");
+        let to = jid_of("bob@example.org/silent");
+        let carbon = item.stanza(&to).unpack().expect("our own writing");
         let received = carbon
             .child("received", proto::ns::CARBONS)
             .expect("wrapper");
@@ -396,6 +411,10 @@ mod tests {
             stage.state.sessions(&jid_bare("bob@example.org"))[0].queue,
             3
         );
+    }
+
+    fn jid_of(text: &str) -> Jid {
+        Jid::new(text).expect("valid")
     }
 
     fn jid_bare(text: &str) -> BareJid {

@@ -36,11 +36,11 @@ impl ShardState {
         let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
         self.notice(jid, smid, Occasion::Ended(reason));
         self.remember(&account, &session, reason);
+        self.note_over(jid, &session);
         self.say_unavailable(jid, &session, out);
-        // Who binds the same name again is the same user: what the old session did not get is theirs.
         let fate = match reason {
-            EndReason::Conflict => OnTimeout::Archive,
-            _ => self.settings.on_timeout,
+            EndReason::Conflict => Fate::AWAITED,
+            _ => self.settings.on_timeout.into(),
         };
         let waited = self.undelivered(&account);
         self.dispose(jid, session, fate, out);
@@ -65,7 +65,8 @@ impl ShardState {
         });
     }
 
-    /// Subscribers hear of it through an effect, which knows the roster; the others at once (IM-41, IM-47).
+    /// Subscribers hear of it through an effect, which knows the roster, and so do those to whom the session
+    /// directed its presence: they may be the same. Who is not available has none (IM-41, IM-47).
     fn say_unavailable(&mut self, jid: &Jid, session: &Session, out: &mut Vec<Output>) {
         let packet = Packet {
             header: Header {
@@ -77,23 +78,17 @@ impl ShardState {
             },
             payload: bytes::Bytes::new(),
         };
+        let directed = self.strangers(jid, session.directed.clone());
         if session.presence.is_some() {
             self.show_to_own(&jid.bare(), &packet, out);
-            self.add_effect(Effect::Unavailable {
-                packet: packet.clone(),
-            });
-        }
-        for to in &session.directed {
-            let relay = Relay::Presence {
-                packet: packet.clone(),
-                to: vec![to.clone()],
-            };
-            self.dispatch(&to.bare(), relay, out);
+            self.add_effect(Effect::Unavailable { packet, directed });
+        } else {
+            self.spread_presence(&packet, directed, out);
         }
     }
 
     /// What a session did not acknowledge finds another way, kind by kind (SM-63).
-    fn dispose(&mut self, jid: &Jid, session: Session, fate: OnTimeout, out: &mut Vec<Output>) {
+    fn dispose(&mut self, jid: &Jid, session: Session, fate: Fate, out: &mut Vec<Output>) {
         let account = jid.bare();
         self.answer_all(jid, &session, out);
         if let Some(fetching) = &session.behind.fetching {
@@ -107,7 +102,7 @@ impl ShardState {
             match later {
                 Later::Whole(item) => self.dispose_item(&account, item, fate, out),
                 Later::Ticket(ticket) => {
-                    let mid = self.dispose_ticket(&account, *ticket, fate);
+                    let mid = self.dispose_ticket(&account, *ticket, fate, out);
                     returned.extend(mid.map(|mid| (mid, ticket.size())));
                 }
             }
@@ -124,9 +119,13 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         item: &Item,
-        fate: OnTimeout,
+        fate: Fate,
         out: &mut Vec<Output>,
     ) {
+        // A copy that stands for itself alone, and what was read in an archive, had its time.
+        if item.copy.is_some() && !item.shared {
+            return;
+        }
         match (item.packet.header.kind, item.mid) {
             (Kind::Message(MessageType::Normal | MessageType::Chat), Some(mid)) => {
                 self.dispose_message(account, item, mid, fate, out);
@@ -135,7 +134,7 @@ impl ShardState {
             (Kind::Message(MessageType::Groupchat), Some(_)) => {
                 self.bounce(&item.packet, Condition::RecipientUnavailable, out);
             }
-            // Carbons, headlines, errors and presence had their time. Requests are answered by themselves.
+            // Headlines, errors and presence too. Requests are answered by themselves.
             (Kind::Message(_) | Kind::Presence(_) | Kind::Iq(_), _) => {}
         }
     }
@@ -145,23 +144,27 @@ impl ShardState {
         account: &BareJid,
         item: &Item,
         mid: Mid,
-        fate: OnTimeout,
+        fate: Fate,
         out: &mut Vec<Output>,
     ) {
         if item.shared && !self.release_shared(account, mid, false) {
             return;
         }
-        if fate == OnTimeout::Archive && item.keep {
-            if !item.archived && !item.offline {
-                self.write_hidden(account, item);
+        if fate.rule == OnTimeout::Archive {
+            if fate.passed_on && self.pass_on(account, item, mid, out) {
+                return;
             }
-            self.put_aside(account, mid, item.order, item.size());
-            return;
+            if item.keep {
+                if !item.archived && !item.offline {
+                    self.write_hidden(account, item);
+                }
+                self.put_aside(account, mid, item.order, item.size());
+                return;
+            }
         }
-        let told = match fate {
+        let told = match fate.rule {
             OnTimeout::Bounce => true,
-            // What the archive must not hold is returned, but for what says nothing.
-            OnTimeout::Archive => !item.archived && has_body(&item.packet),
+            OnTimeout::Archive => item.is_missed(),
             OnTimeout::Silent => false,
         };
         if told {
@@ -174,19 +177,22 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         ticket: Ticket,
-        fate: OnTimeout,
+        fate: Fate,
+        out: &mut Vec<Output>,
     ) -> Option<Mid> {
         let (mid, body) = (ticket.mid(), ticket.body());
         if matches!(body, Body::Carbon(_))
-            || (body == Body::Shared && !self.release_shared(account, mid, false))
+            || (body.is_shared() && !self.release_shared(account, mid, false))
         {
             return None;
         }
-        if body == Body::Waited || (body.keep() && fate == OnTimeout::Archive) {
-            self.put_aside(account, mid, ticket.order(), ticket.size());
+        if body == Body::Waited || (body.keep() && fate.rule == OnTimeout::Archive) {
+            if !fate.passed_on || !self.pass_on_ticket(account, ticket, out) {
+                self.put_aside(account, mid, ticket.order(), ticket.size());
+            }
             return None;
         }
-        (fate == OnTimeout::Bounce).then_some(mid)
+        (fate.rule == OnTimeout::Bounce).then_some(mid)
     }
 
     /// The message waits for the account's next session: the marker moves back to it if need be.
@@ -270,6 +276,41 @@ fn chunks(messages: Vec<(Mid, u64)>) -> Vec<Vec<Mid>> {
 pub(super) fn has_body(packet: &Packet) -> bool {
     // Our own writer made the payload, and in it no other element of a message begins like this.
     packet.payload.windows(5).any(|bytes| bytes == b"<body")
+}
+
+/// What becomes of what a session did not acknowledge.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fate {
+    rule: OnTimeout,
+    /// The account's other sessions come before a later one.
+    passed_on: bool,
+}
+
+impl Fate {
+    /// Who binds the same name again is the same user: what the old session did not get is theirs.
+    const AWAITED: Self = Self {
+        rule: OnTimeout::Archive,
+        passed_on: false,
+    };
+}
+
+impl From<OnTimeout> for Fate {
+    fn from(rule: OnTimeout) -> Self {
+        Self {
+            rule,
+            passed_on: true,
+        }
+    }
+}
+
+impl Item {
+    /// Nothing keeps it, and its sender would want to know that it did not arrive: something is said to
+    /// somebody, rather than signalled.
+    pub(super) fn is_missed(&self) -> bool {
+        let said = Kind::Message(MessageType::Chat) == self.packet.header.kind
+            || Kind::Message(MessageType::Normal) == self.packet.header.kind;
+        said && !self.archived && has_body(&self.packet)
+    }
 }
 
 #[cfg(test)]

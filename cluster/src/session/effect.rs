@@ -55,6 +55,8 @@ pub enum Effect {
     Unavailable {
         /// The stanza, `from` the full JID, without `to`.
         packet: Packet,
+        /// Others who are to be told: the session had directed its presence to them.
+        directed: Vec<Jid>,
     },
     /// The same for those of its subscribers who come behind `after` in the order of their addresses, because all
     /// together were too many for one entry.
@@ -63,6 +65,8 @@ pub enum Effect {
         packet: Packet,
         /// The last one who was told.
         after: BareJid,
+        /// Those of the others who come behind it as well.
+        directed: Vec<Jid>,
     },
 }
 
@@ -74,9 +78,14 @@ impl Effect {
             Self::Forget { mids, .. } | Self::Fetch { mids, .. } | Self::Return { mids, .. } => {
                 size_of_val(mids.as_slice())
             }
-            Self::Subscription(packet)
-            | Self::Unavailable { packet }
-            | Self::UnavailableBehind { packet, .. } => packet.size(),
+            Self::Subscription(packet) => packet.size(),
+            Self::Unavailable { packet, directed }
+            | Self::UnavailableBehind {
+                packet, directed, ..
+            } => {
+                let directed = directed.iter().map(|to| 16 + to.as_str().len());
+                packet.size() + directed.sum::<usize>()
+            }
             Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
         };
         128 + size as u64

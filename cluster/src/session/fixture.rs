@@ -148,11 +148,6 @@ fn actions() -> Vec<Action> {
         Action::Carbons(true),
         Action::Interested,
         Action::Push(false),
-        Action::ArchiveAware {
-            from: 1,
-            upto: u64::MAX,
-            hidden: mids(),
-        },
     ];
     actions.extend(relays().into_iter().map(Action::Send));
     actions
@@ -272,7 +267,10 @@ fn effects() -> Vec<Effect> {
             count: 3,
             message: Some(presence()),
         },
-        Effect::Unavailable { packet: presence() },
+        Effect::Unavailable {
+            packet: presence(),
+            directed: Vec::new(),
+        },
     ]
 }
 

@@ -246,105 +246,13 @@ mod tests {
         mids.flatten().collect()
     }
 
-    /// Bob has read his archive up to `upto` and becomes available.
-    fn fetched_behind(stage: &mut Stage, upto: u64) -> Vec<Mid> {
-        stage.bind(BOB, None);
-        let hidden = Vec::new();
-        stage.act(
-            BOB,
-            Action::ArchiveAware {
-                from: 0,
-                upto,
-                hidden,
-            },
-        );
-        fetched(stage, BOB)
-    }
-
     #[test]
-    fn im_63_an_archive_aware_session_gets_only_what_its_archive_did_not_show() {
-        let all = |stage: &Stage| stage.state.archive_tail(&bob()).0;
-        let mut stage = Stage::new();
-        stage.bind(ALICE, None);
-        send(&mut stage);
-        write_rows(&mut stage, &[]);
-        let upto = all(&stage);
-        assert_eq!(fetched_behind(&mut stage, upto), []);
-
-        // What came after the archive was read is not in what was read.
-        let mut stage = Stage::new();
-        stage.bind(ALICE, None);
-        let upto = all(&stage);
-        send(&mut stage);
-        write_rows(&mut stage, &[]);
-        assert_eq!(fetched_behind(&mut stage, upto), [m(1)]);
-
-        // What lies before what was read waits still.
-        let mut stage = Stage::new();
-        stage.bind(ALICE, None);
-        send(&mut stage);
-        write_rows(&mut stage, &[]);
-        let upto = all(&stage);
-        stage.bind(BOB, None);
-        let hidden = Vec::new();
-        stage.act(
-            BOB,
-            Action::ArchiveAware {
-                from: upto,
-                upto,
-                hidden,
-            },
-        );
-        assert_eq!(fetched(&mut stage, BOB), [m(1)]);
-
-        // Preferences keep it out of sight.
+    fn im_63_what_the_archive_does_not_show_is_delivered() {
         let mut stage = Stage::new();
         stage.bind(ALICE, None);
         send(&mut stage);
         write_rows(&mut stage, &[m(1)]);
-        let upto = all(&stage);
-        assert_eq!(fetched_behind(&mut stage, upto), [m(1)]);
-    }
-
-    #[test]
-    fn im_63_what_the_reader_of_an_archive_did_not_see_is_told_before_the_row_is_written() {
-        let mut stage = Stage::new();
-        stage.bind(ALICE, None);
-        send(&mut stage);
-        let upto = stage.state.archive_tail(&bob()).0;
         stage.bind(BOB, None);
-        let hidden = vec![m(1)];
-        stage.act(
-            BOB,
-            Action::ArchiveAware {
-                from: 0,
-                upto,
-                hidden,
-            },
-        );
         assert_eq!(fetched(&mut stage, BOB), [m(1)]);
-
-        // And what it did see does not come back when it leaves, though its row is not yet written.
-        let mut stage = Stage::new();
-        stage.bind(ALICE, None);
-        send(&mut stage);
-        let upto = stage.state.archive_tail(&bob()).0;
-        stage.bind(BOB, None);
-        let hidden = Vec::new();
-        stage.act(
-            BOB,
-            Action::ArchiveAware {
-                from: 0,
-                upto,
-                hidden,
-            },
-        );
-        assert_eq!(fetched(&mut stage, BOB), []);
-        stage.apply(Command::End {
-            session: jid(BOB),
-            epoch: None,
-            reason: EndReason::Closed,
-        });
-        assert_eq!(stage.undelivered("bob@example.org"), 0);
     }
 }

@@ -170,7 +170,7 @@ impl Action {
             | Self::Carbons(_)
             | Self::Interested
             | Self::Push(_)
-            | Self::ArchiveAware { .. } => {}
+            | Self::Result { .. } => {}
         }
     }
 
@@ -185,7 +185,7 @@ impl Action {
             | Self::Carbons(_)
             | Self::Interested
             | Self::Push(_)
-            | Self::ArchiveAware { .. } => 0,
+            | Self::Result { .. } => 0,
         }
     }
 }

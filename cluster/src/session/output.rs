@@ -12,7 +12,7 @@ use crate::id::{Mid, Owner, SmId};
 /// An entry of a session's outbound queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
-    /// The stanza as the client gets it, without stanza-id and delay.
+    /// The stanza as the client gets it, without stanza-id and delay; of a carbon, the message that was copied.
     pub packet: Packet,
     /// When it was queued, milliseconds since 1970 by the leader's clock; of an offline message, when it was sent.
     pub stamp: u64,
@@ -29,6 +29,26 @@ pub struct Item {
     pub shared: bool,
     /// Its place among the account's messages.
     pub order: u64,
+    /// It repeats a message that went elsewhere.
+    pub copy: Option<Copied>,
+}
+
+/// How a stanza repeats a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Copied {
+    /// A carbon copy (XEP-0280): [`Item::stanza`] puts the wrapper around it.
+    Carbon(Direction),
+    /// A result from the client's archive (XEP-0313): this message, in the stanza as it is.
+    Result(Mid),
+}
+
+/// Which way a message went of which there is a carbon copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Another session of the account sent it.
+    Sent,
+    /// Another session of the account received it.
+    Received,
 }
 
 impl Item {
@@ -43,7 +63,13 @@ impl Item {
             keep: false,
             shared: false,
             order: 0,
+            copy: None,
         }
+    }
+
+    /// The message of which this is the stanza itself, and no copy.
+    pub fn original(&self) -> Option<Mid> {
+        self.mid.filter(|_| self.copy.is_none())
     }
 }
 

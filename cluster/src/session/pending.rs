@@ -99,6 +99,10 @@ impl From<Map<EffectId, Arc<Effect>>> for PendingEffects {
 }
 
 impl PendingEffects {
+    pub(super) fn get(&self, id: EffectId) -> Option<&Arc<Effect>> {
+        self.all.get(&id)
+    }
+
     pub(super) fn insert(&mut self, id: EffectId, effect: Arc<Effect>) {
         self.lanes[effect.lane() as usize].insert(id, ());
         if let Effect::Archive(row) = &*effect {

@@ -1,12 +1,13 @@
 //! Presence: broadcasts, probes, and what a newly available session is given (RFC 6121 §4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::stanza::{Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::state::{Available, ShardState};
 use super::*;
+use crate::id::EffectId;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
@@ -31,13 +32,10 @@ impl ShardState {
         } else {
             std::mem::take(&mut session.directed)
         };
-        let subscribers = update
-            .subscribers
-            .iter()
-            .map(Jid::from)
-            .chain(directed)
-            .collect();
-        self.spread_presence(&update.packet, subscribers, out);
+        let directed = self.strangers(jid, directed);
+        let subscribers = update.subscribers.iter().map(Jid::from);
+        let to = together(subscribers, directed);
+        self.spread_presence(&update.packet, to, out);
         self.show_to_own(&account, &update.packet, out);
         if !available {
             // The one that left sees it too (RFC 6121 §4.5.2).
@@ -52,6 +50,63 @@ impl ShardState {
         if update.priority >= 0 && was.is_none_or(|p| p < 0) {
             self.take_undelivered(jid, out);
         }
+    }
+
+    /// Those to whom a session directed its presence, without those of its own account who hear of its
+    /// broadcasts anyway.
+    pub(super) fn strangers(&self, jid: &Jid, directed: BTreeSet<Jid>) -> Vec<Jid> {
+        let account = jid.bare();
+        let is_one = |to: &Jid| {
+            let unavailable = || self.session(to).is_some_and(|s| s.presence.is_none());
+            !to.belongs_to(&account) || (to != jid && unavailable())
+        };
+        directed.into_iter().filter(is_one).collect()
+    }
+
+    /// The subscribers of a session that is gone are known: they are told, and with them those to whom it
+    /// directed its presence, each once (IM-41, IM-47).
+    pub(super) fn say_gone(
+        &mut self,
+        packet: &Packet,
+        directed: &[Jid],
+        relays: Vec<Relay>,
+        rest: Option<EffectId>,
+        out: &mut Vec<Output>,
+    ) {
+        // Whom the rest is for is told with it.
+        let pending = rest.and_then(|rest| self.pending.get(rest).cloned());
+        let later = match pending.as_deref() {
+            Some(Effect::UnavailableBehind { directed, .. }) => directed.as_slice(),
+            _ => &[],
+        };
+        let (mut packet, mut subscribers) = (packet.clone(), Vec::new());
+        for relay in relays {
+            match relay {
+                Relay::Presence { packet: said, to } => {
+                    packet = said;
+                    subscribers.extend(to);
+                }
+                other => self.send(other, out),
+            }
+        }
+        let from = packet.header.from.as_ref();
+        let back = from.and_then(|jid| self.session(jid));
+        // Who was shown the next session of that name must not be told afterwards that it is gone.
+        let shown = |to: &&Jid| back.is_some_and(|s| s.directed.contains(*to));
+        let now = directed
+            .iter()
+            .filter(|to| !later.contains(to) && !shown(to));
+        let mut directed: Vec<Jid> = now.cloned().collect();
+        if back.is_some_and(|s| s.presence.is_some()) {
+            // Back before the subscribers were told: they have seen no gap.
+            let bare: BTreeSet<BareJid> = subscribers.drain(..).map(|to: Jid| to.bare()).collect();
+            directed.retain(|to| !bare.contains(&to.bare()));
+            if let Some(rest) = rest.filter(|_| later.is_empty()) {
+                self.remove_effect(rest);
+            }
+        }
+        let to = together(subscribers.into_iter(), directed);
+        self.spread_presence(&packet, to, out);
     }
 
     /// What an initial presence brings: the account's other resources, answers to probes, open requests.
@@ -156,6 +211,9 @@ impl ShardState {
             packet.header.kind,
             Kind::Presence(PresenceType::Unavailable | PresenceType::Error)
         );
+        // Only a session that is named may be among those of its account too.
+        let named = to.iter().any(|to| to.resource().is_some());
+        let mut told: BTreeSet<Jid> = BTreeSet::new();
         for to in to {
             let mut copy = packet.clone();
             copy.header.to = Some(to.clone());
@@ -168,6 +226,9 @@ impl ShardState {
                     .collect()
             };
             for target in targets {
+                if named && !told.insert(target.clone()) {
+                    continue;
+                }
                 if gone
                     && let (Some(session), Some(from)) =
                         (self.session_mut(&target), &packet.header.from)
@@ -192,4 +253,15 @@ impl ShardState {
             }
         }
     }
+}
+
+/// Everybody once who is a subscriber or to whom presence was directed.
+fn together(subscribers: impl Iterator<Item = Jid>, directed: Vec<Jid>) -> Vec<Jid> {
+    let few = directed.is_empty();
+    let mut to: Vec<Jid> = subscribers.chain(directed).collect();
+    if !few {
+        to.sort_unstable();
+        to.dedup();
+    }
+    to
 }

@@ -30,6 +30,8 @@ pub(super) struct Pushing {
     pub(super) count: u32,
     /// When it was last woken since then, on the shard's scale.
     pub(super) last: Option<u64>,
+    /// Its last session is over, and wanted copies of what goes to others.
+    pub(super) copies: bool,
 }
 
 impl ShardState {
@@ -89,8 +91,19 @@ impl ShardState {
         }
     }
 
-    /// Wakes those of the account's clients that are not connected, for a message that has arrived.
-    pub(super) fn push_for(&mut self, account: &BareJid, message: &Message) {
+    /// A client's session is over.
+    pub(super) fn note_over(&mut self, jid: &Jid, session: &Session) {
+        let user = self.users.get_mut(&jid.bare());
+        let pushing = user.zip(jid.resource());
+        if let Some(pushing) = pushing.and_then(|(u, r)| u.push.get_mut(r)) {
+            pushing.copies = session.carbons;
+        }
+    }
+
+    /// Wakes those of the account's clients that are not connected, for a message that has arrived: those
+    /// whose sessions are among `got`, and without a session who would have got it. Without `got` it waits
+    /// for whoever comes first.
+    pub(super) fn push_for(&mut self, account: &BareJid, message: &Message, got: Option<&[Jid]>) {
         let header = &message.packet.header;
         let own = header
             .from
@@ -104,8 +117,17 @@ impl ShardState {
             return;
         };
         let is_away = |s: &Session| s.owner.is_none() || s.overdue;
-        let away = |r: &str| user.sessions.get(r).is_none_or(is_away);
-        let away: Vec<Box<str>> = user.push.keys().filter(|r| away(r)).cloned().collect();
+        let named = header.to.as_ref().and_then(Jid::resource);
+        let concerned = |r: &str, pushing: &Pushing| match (user.sessions.get(r), got) {
+            (session, None) => session.is_none_or(is_away),
+            (Some(s), Some(got)) => is_away(s) && got.iter().any(|jid| jid.resource() == Some(r)),
+            (None, Some(_)) => named == Some(r) || (pushing.copies && message.traits.carbon),
+        };
+        let away = user
+            .push
+            .iter()
+            .filter(|(r, pushing)| concerned(r, pushing));
+        let away: Vec<Box<str>> = away.map(|(r, _)| r.clone()).collect();
         for resource in away {
             self.wake(account, &resource, Some(message));
         }
@@ -320,6 +342,37 @@ mod tests {
         assert_eq!(pushes(&stage), []);
         send(&mut stage, ALICE, 3);
         assert_eq!(pushes(&stage).len(), 1, "though another one is connected");
+    }
+
+    #[test]
+    fn im_105_what_went_only_to_another_session_wakes_nobody() {
+        for (carbons, over, to, woken) in [
+            (false, false, "bob@example.org", false),
+            (false, false, "bob@example.org/desk", false),
+            (true, false, "bob@example.org/desk", true),
+            (false, false, BOB, true),
+            (false, true, "bob@example.org", false),
+            (true, true, "bob@example.org", true),
+            (false, true, BOB, true),
+        ] {
+            let mut stage = stage();
+            stage.bind("bob@example.org/desk", Some(5));
+            stage.act(BOB, Action::Carbons(carbons));
+            stage.acknowledge_all(BOB);
+            stage.lose(BOB);
+            if over {
+                let end = Command::End {
+                    session: jid(BOB),
+                    epoch: None,
+                    reason: EndReason::Expired,
+                };
+                stage.apply(end);
+            }
+            let sent = message(MessageType::Chat, ALICE, to, 1);
+            stage.act(ALICE, Action::Send(Relay::Message(sent)));
+            let told = format!("carbons {carbons}, over {over}, to {to}");
+            assert_eq!(pushes(&stage).len(), usize::from(woken), "{told}");
+        }
     }
 
     #[test]

@@ -22,7 +22,6 @@ use proto::Jid;
 use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, MessageType, Packet, PresenceType};
 
-use super::carbon::{self, Direction};
 use super::state::{Fetching, Session, ShardState};
 use super::ticket::{Body, Later, Ticket};
 use super::*;
@@ -32,14 +31,6 @@ use crate::id::{EffectId, Mid};
 const CHUNK: usize = 128;
 /// Their bytes, about, if it is more than one.
 const CHUNK_BYTES: u64 = 128 << 10;
-
-/// What is queued.
-enum Entrant {
-    /// A stanza by itself.
-    Original(Arc<Item>),
-    /// A carbon copy, and what may stand for it.
-    Carbon(Arc<Item>, Option<Ticket>),
-}
 
 impl Session {
     /// Stanzas and bytes that it holds.
@@ -149,76 +140,53 @@ impl ShardState {
     /// Queues a stanza that nobody keeps: an answer, a push, presence.
     pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
         let item = Item::plain(packet, self.now);
-        self.line_up(jid, Entrant::Original(Arc::new(item)), out);
+        self.enqueue(jid, Arc::new(item), out);
         self.notice_queued(jid, None, false);
     }
 
     /// Queues a stanza.
     pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
-        self.line_up(jid, Entrant::Original(item), out);
-    }
-
-    /// Queues a carbon copy of `original`, which the account's archive shows as `archived`.
-    pub(super) fn enqueue_carbon(
-        &mut self,
-        jid: &Jid,
-        original: &Packet,
-        archived: Option<Mid>,
-        direction: Direction,
-        out: &mut Vec<Output>,
-    ) {
-        let copy = carbon::wrap(original, archived, direction, &jid.bare(), jid);
-        let item = Item::plain(copy, self.now);
-        let body = Body::Carbon(direction);
-        let ticket = archived.map(|mid| Ticket::new(mid, 0, item.size(), body));
-        self.line_up(jid, Entrant::Carbon(Arc::new(item), ticket), out);
-        self.notice_queued(jid, None, false);
-    }
-
-    fn line_up(&mut self, jid: &Jid, entrant: Entrant, out: &mut Vec<Output>) {
         let settings = self.share_of(jid);
-        let (Entrant::Original(item) | Entrant::Carbon(item, _)) = &entrant;
         let Some(session) = self.session_mut(jid) else {
             // It ended since it was chosen: what goes for its queue goes for this.
-            let item = item.clone();
-            return self.dispose_item(&jid.bare(), &item, settings.on_timeout, out);
+            return self.dispose_item(&jid.bare(), &item, settings.on_timeout.into(), out);
         };
         let (stanzas, bytes) = session.load();
         if settings.is_over(stanzas, bytes) {
-            self.line_up_behind(jid, entrant, out);
+            self.line_up_behind(jid, item, out);
         } else if session.behind.later.is_empty() {
-            session.number(jid, item.clone(), out);
+            session.number(jid, item, out);
         } else {
-            session.postpone(Later::Whole(item.clone()));
+            session.postpone(Later::Whole(item));
         }
     }
 
     /// The queue is over its bounds (SM-34, SM-40).
-    fn line_up_behind(&mut self, jid: &Jid, entrant: Entrant, out: &mut Vec<Output>) {
-        let (item, ticket, copy) = match entrant {
-            Entrant::Original(item) => {
-                let ticket = item.ticket();
-                if ticket.is_some() && !item.archived && !item.offline {
-                    self.write_hidden(&jid.bare(), &item);
-                }
-                (item, ticket, false)
-            }
-            Entrant::Carbon(item, ticket) => (item, ticket, true),
-        };
+    fn line_up_behind(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+        let ticket = item.ticket();
+        if ticket.is_some() && !item.archived && !item.offline {
+            self.write_hidden(&jid.bare(), &item);
+        }
         // Errors, answers and presence come unasked too; when nothing can stand for them and there is no
         // room, they are what a session can live without.
         let brimful = ticket.is_none() && self.is_brimful(jid, item.size());
         if brimful && is_dispensable(&item.packet) {
             return;
         }
-        // Below that, answers to the session's own messages and requests stay; results have no id.
-        let foreign = copy || item.mid.is_some();
+        // Below that, answers to the session's own messages and requests stay.
+        let copy = item.copy.is_some();
+        let foreign = item.mid.is_some() || matches!(item.copy, Some(Copied::Carbon(_)));
         let refusable = match item.packet.header.kind {
             Kind::Message(kind) => kind != MessageType::Error && foreign,
             _ => false,
         };
         if refusable && ticket.is_none() && self.is_full(jid) {
-            if !copy && is_answerable(&item.packet) {
+            // Of a copy the sender hears only if nobody else holds the message.
+            let told = match item.mid.filter(|_| item.shared) {
+                Some(mid) => self.release_shared(&jid.bare(), mid, false),
+                None => !copy,
+            };
+            if told && is_answerable(&item.packet) {
                 self.bounce(&item.packet, Condition::ResourceConstraint, out);
             }
             return;
@@ -303,14 +271,18 @@ impl ShardState {
     /// Forgets stanzas below `upto`, which the client has.
     pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64) {
         let account = jid.bare();
-        let mut received = Vec::new();
+        let (mut received, mut read) = (Vec::new(), Vec::new());
         while let Some(session) = self.session_mut(jid).filter(|s| s.base < upto) {
             let Some(item) = session.pop() else { break };
+            if let Some(Copied::Result(mid)) = item.copy {
+                read.push((item.order, mid));
+            }
             received.extend(item.mid);
             if let Some(mid) = item.mid.filter(|_| item.shared) {
                 self.release_shared(&account, mid, true);
             }
         }
+        self.note_read(jid, read);
         self.forget_delivered(&account, Some(received));
     }
 
@@ -395,7 +367,7 @@ impl ShardState {
                 Some(Later::Ticket(ticket)) => match found.get(&ticket.mid()) {
                     Some(message) => {
                         hidden.extend((!message.archived).then_some(message.mid));
-                        session.number(jid, Arc::new(read(ticket, message, jid)), out);
+                        session.number(jid, Arc::new(read(ticket, message)), out);
                     }
                     None => gone.push(ticket),
                 },
@@ -409,57 +381,54 @@ impl ShardState {
         if let Some(user) = self.users.get_mut(&account) {
             user.hidden.extend(hidden);
         }
-        for ticket in gone.into_iter().filter(|t| t.body() == Body::Shared) {
+        for ticket in gone.into_iter().filter(|t| t.body().is_shared()) {
             self.release_shared(&account, ticket.mid(), true);
         }
         self.refill(jid, out);
     }
 
-    /// What waited for the account stands behind this session's queue from now on (IM-61).
+    /// What waited for the account stands behind this session's queue from now on (IM-61), but for what its
+    /// archive is just giving it: that waits until it has got it.
     pub(super) fn take_undelivered(&mut self, jid: &Jid, out: &mut Vec<Output>) {
-        let account = jid.bare();
-        let read = self.session(jid);
-        let read = read.map_or(0..0, |s| s.aware_from..s.aware_upto);
-        let Some(user) = self.users.get_mut(&account) else {
+        self.settle_read(jid);
+        let Some(user) = self.users.get_mut(&jid.bare()) else {
             return;
         };
         let user = &mut **user;
         let session = jid.resource().and_then(|r| user.sessions.get_mut(r));
-        let Some(session) = session else { return };
+        let Some(session) = session.filter(|_| !user.undelivered.is_empty()) else {
+            return;
+        };
+        let given = session.results();
         let mut moved = 0;
-        for (order, waiting) in std::mem::take(&mut user.undelivered) {
-            // Else the client has read it in its archive.
-            if !read.contains(&order) || waiting.hidden {
+        user.undelivered.retain(|order, waiting| {
+            let keep = given.contains(&waiting.mid);
+            if !keep {
                 moved += 1;
                 let size = u64::from(waiting.size);
-                let ticket = Ticket::new(waiting.mid, order, size, Body::Waited);
+                let ticket = Ticket::new(waiting.mid, *order, size, Body::Waited);
                 session.postpone(Later::Ticket(ticket));
             }
-        }
+            keep
+        });
         self.notice_marker(jid, false, moved);
         self.refill(jid, out);
     }
 }
 
 /// The stanza that a ticket stood for.
-fn read(ticket: Ticket, message: &Fetched, jid: &Jid) -> Item {
-    if let Body::Carbon(direction) = ticket.body() {
-        let archived = Some(message.mid);
-        let copy = carbon::wrap(&message.packet, archived, direction, &jid.bare(), jid);
-        return Item {
-            offline: true,
-            ..Item::plain(copy, message.stamp)
-        };
-    }
+fn read(ticket: Ticket, message: &Fetched) -> Item {
+    let body = ticket.body();
     Item {
         packet: message.packet.clone(),
         stamp: message.stamp,
         mid: Some(message.mid),
         archived: message.archived,
         offline: true,
-        keep: ticket.body().keep(),
-        shared: ticket.body() == Body::Shared,
+        keep: body.keep(),
+        shared: body.is_shared(),
         order: ticket.order(),
+        copy: body.copy(),
     }
 }
 

@@ -37,6 +37,10 @@ impl ShardState {
         self.trim_queue(&jid, upto);
         let epoch = self.take_epoch();
         self.take_over(&jid, epoch, &resume, out);
+        // What other sessions did not take may wait since nobody else was there.
+        if self.session(&jid).is_some_and(Session::is_non_negative) {
+            self.take_undelivered(&jid, out);
+        }
         self.refill(&jid, out);
         Outcome::Resumed {
             session: jid,

@@ -143,10 +143,6 @@ pub struct Session {
     pub(super) presence: Option<Available>,
     pub(super) carbons: bool,
     pub(super) interested: bool,
-    /// Below this order the client has read its archive by itself.
-    pub(super) aware_upto: u64,
-    /// And it did not read what has a lower order.
-    pub(super) aware_from: u64,
     /// To whom directed presence was sent (IM-46).
     pub(super) directed: BTreeSet<Jid>,
     pub(super) hibernation: Option<Hibernation>,
@@ -401,8 +397,6 @@ impl Session {
             presence: None,
             carbons: false,
             interested: false,
-            aware_upto: 0,
-            aware_from: 0,
             directed: BTreeSet::new(),
             hibernation: None,
             overdue: false,

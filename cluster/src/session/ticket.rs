@@ -6,8 +6,7 @@ use std::sync::Arc;
 use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::carbon::Direction;
-use super::{Item, Settings};
+use super::{Copied, Direction, Item, Settings};
 use crate::id::Mid;
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
@@ -40,21 +39,41 @@ pub(super) enum Body {
     Waited,
     /// A carbon copy of what the account sent or received.
     Carbon(Direction),
+    /// A carbon copy of a message that waits for the user's next session if nobody acknowledges it.
+    Copied,
 }
 
 impl Body {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Shown,
         Self::Kept,
         Self::Shared,
         Self::Waited,
         Self::Carbon(Direction::Sent),
         Self::Carbon(Direction::Received),
+        Self::Copied,
     ];
 
     /// See [`Item::keep`].
     pub(super) fn keep(self) -> bool {
-        matches!(self, Self::Kept | Self::Shared | Self::Waited)
+        matches!(
+            self,
+            Self::Kept | Self::Shared | Self::Waited | Self::Copied
+        )
+    }
+
+    /// See [`Item::shared`].
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Self::Shared | Self::Copied)
+    }
+
+    /// See [`Item::copy`].
+    pub(super) fn copy(self) -> Option<Copied> {
+        match self {
+            Self::Shown | Self::Kept | Self::Shared | Self::Waited => None,
+            Self::Carbon(direction) => Some(Copied::Carbon(direction)),
+            Self::Copied => Some(Copied::Carbon(Direction::Received)),
+        }
     }
 }
 
@@ -100,11 +119,13 @@ impl Item {
     pub(super) fn ticket(&self) -> Option<Ticket> {
         let mid = self.mid?;
         let message = matches!(self.packet.header.kind, Kind::Message(_));
-        let body = match (self.keep, self.shared) {
-            (true, true) => Body::Shared,
-            (true, false) => Body::Kept,
-            (false, _) if self.archived => Body::Shown,
-            (false, _) => return None,
+        let body = match (self.copy, self.keep, self.shared) {
+            (None, true, true) => Body::Shared,
+            (None, true, false) => Body::Kept,
+            (None, false, _) if self.archived => Body::Shown,
+            (Some(Copied::Carbon(_)), true, _) => Body::Copied,
+            (Some(Copied::Carbon(direction)), false, _) if self.archived => Body::Carbon(direction),
+            (None | Some(_), ..) => return None,
         };
         message.then(|| Ticket::new(mid, self.order, self.size(), body))
     }
@@ -135,7 +156,7 @@ impl Later {
     pub(super) fn is_shared(&self) -> bool {
         match self {
             Self::Whole(item) => item.shared,
-            Self::Ticket(ticket) => ticket.body() == Body::Shared,
+            Self::Ticket(ticket) => ticket.body().is_shared(),
         }
     }
 

@@ -11,7 +11,7 @@ use proto::stanza::Packet;
 use proto::stanza::error::Condition;
 
 use super::state::{Session, ShardState};
-use super::ticket::{Body, Later, Ticket};
+use super::ticket::{Later, Ticket};
 use super::*;
 use crate::id::Mid;
 
@@ -58,9 +58,7 @@ impl Session {
             match later {
                 Later::Whole(item) if item.mid == Some(mid) => Arc::make_mut(item).archived = false,
                 Later::Ticket(ticket) if ticket.mid() == mid => {
-                    let Some(item) = whole(*ticket, packet, now) else {
-                        continue;
-                    };
+                    let item = whole(*ticket, packet, now);
                     more += item.size();
                     *later = Later::Whole(Arc::new(item));
                 }
@@ -71,16 +69,17 @@ impl Session {
     }
 }
 
-/// The stanza that the ticket stands for; of a carbon nothing, since its original is what matters.
-fn whole(ticket: Ticket, packet: &Packet, now: u64) -> Option<Item> {
+/// The stanza that the ticket stands for.
+fn whole(ticket: Ticket, packet: &Packet, now: u64) -> Item {
     let body = ticket.body();
-    (!matches!(body, Body::Carbon(_))).then(|| Item {
+    Item {
         mid: Some(ticket.mid()),
         keep: body.keep(),
-        shared: body == Body::Shared,
+        shared: body.is_shared(),
         order: ticket.order(),
+        copy: body.copy(),
         ..Item::plain(packet.clone(), now)
-    })
+    }
 }
 
 #[cfg(test)]

@@ -243,11 +243,11 @@ impl ShardState {
         self.available(account)
     }
 
-    /// The order that the account's next message gets at the earliest, and the rows for its archive that
-    /// are not yet reported as written: all that it may have been told of and that cannot be read there.
-    pub fn archive_tail(&self, account: &BareJid) -> (u64, Vec<Arc<Effect>>) {
+    /// The rows for an account's archive that are not yet reported as written: all that it may have been told
+    /// of and that cannot be read there.
+    pub fn archive_tail(&self, account: &BareJid) -> Vec<Arc<Effect>> {
         let rows = self.pending.rows_of(account);
-        (self.next_order, rows.map(|row| row.effect).collect())
+        rows.map(|row| row.effect).collect()
     }
 
     /// Those of the messages that nobody holds and that wait for nobody.

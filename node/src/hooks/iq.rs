@@ -69,8 +69,6 @@ pub struct Request<P> {
     pub target: BareJid,
     /// Which of the three.
     pub scope: Scope,
-    /// The asking session has sent initial presence.
-    pub available: bool,
     /// The request's own id, to tell a repeated request from a second one.
     pub id: Box<str>,
     /// The payload.
@@ -200,7 +198,6 @@ impl<P: Payload, H> Typed<P, H> {
             account: request.account,
             target: request.target,
             scope: request.scope,
-            available: request.available,
             id: request.id,
         });
         Box::pin(async move { answer.await.map(Answer::into_reply) })
@@ -249,7 +246,6 @@ async fn answer(
         account: ctx.account.clone(),
         target,
         scope,
-        available: ctx.available,
         id: header.id.clone().unwrap_or_default(),
         payload: element,
     })

@@ -83,8 +83,6 @@ pub trait Presences: Send + Sync {
 /// See [`Presences::archive_tail`] and [`cluster::session::ShardState::archive_tail`].
 #[derive(Default)]
 pub struct ArchiveTail {
-    /// The order that the account's next message gets at the earliest.
-    pub upto: u64,
     /// Rows that are still to be written.
     pub rows: Vec<Arc<Effect>>,
     /// The shard could be asked; else this is what this node knew of it, and messages may be missing.
@@ -200,7 +198,7 @@ fn is_oversize(action: &Action) -> bool {
         | Action::Carbons(_)
         | Action::Interested
         | Action::Push(_)
-        | Action::ArchiveAware { .. } => false,
+        | Action::Result { .. } => false,
     }
 }
 

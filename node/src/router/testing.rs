@@ -21,9 +21,6 @@ use crate::storage::{AccountKeys, Storage};
 /// The time at which everything happens.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
 
-/// What the shard has counted to.
-pub(crate) const ORDER: u64 = 1 << 60;
-
 /// Accounts of the domain `example.org`.
 pub(crate) const ACCOUNTS: [&str; 3] =
     ["alice@example.org", "bob@example.org", "carol@example.org"];
@@ -38,7 +35,6 @@ impl Presences for AllOn {
 
     fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail> {
         let tail = ArchiveTail {
-            upto: ORDER,
             rows: Vec::new(),
             // Of one account nothing new is known.
             current: account.local() != Some("carol"),
@@ -168,9 +164,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
         Action::Push(on) => format!("push {on}"),
-        Action::ArchiveAware { from, upto, .. } => {
-            format!("archive aware from {from} upto {upto}")
-        }
+        Action::Result { mid, order, packet } => format!("result {mid} {order} {}", xml(packet)),
     }
 }
 

@@ -139,9 +139,10 @@ impl SessionActor {
                 }
                 Some(Entry::Stanza(seq, item)) => {
                     let late = seq < self.late;
-                    let size = write::stanza(&item, &self.account, late, &mut self.buffer);
+                    let whose = (&self.session, &self.account);
+                    let size = write::stanza(&item, whose, late, &mut self.buffer);
                     self.outgoing.wrote(size);
-                    if let Some(mid) = item.mid {
+                    if let Some(mid) = item.original() {
                         self.app.edge.trail.mark(mid, Step::Written);
                         self.traced.push_back((seq, mid));
                     }

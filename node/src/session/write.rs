@@ -7,19 +7,25 @@ use proto::{BareJid, Element, Jid, ns};
 
 /// Writes the stanza; returns how many bytes it took.
 ///
-/// `late`: it was queued before the stream was resumed, so that its time of arrival says little (SM-58).
-pub fn stanza(item: &Item, account: &BareJid, late: bool, out: &mut Vec<u8>) -> usize {
+/// `session` is whose it is. `late`: it was queued before the stream was resumed, so that its time of arrival says little (SM-58).
+pub fn stanza(
+    item: &Item,
+    (session, account): (&Jid, &BareJid),
+    late: bool,
+    out: &mut Vec<u8>,
+) -> usize {
     let before = out.len();
     let mut extra = Vec::new();
-    let is_message = matches!(item.packet.header.kind, Kind::Message(_));
-    if let Some(mid) = item.mid.filter(|_| item.archived && is_message) {
+    let packet = item.stanza(session);
+    let is_message = matches!(packet.header.kind, Kind::Message(_));
+    if let Some(mid) = item.original().filter(|_| item.archived && is_message) {
         extra.push(stanza_id::stanza_id(account.as_str(), &mid.to_string()));
     }
-    let is_iq = matches!(item.packet.header.kind, Kind::Iq(_));
-    if (late || item.offline) && !is_iq && !is_delayed(&item.packet, account.domain()) {
+    let is_iq = matches!(packet.header.kind, Kind::Iq(_));
+    if (late || item.offline) && !is_iq && !is_delayed(&packet, account.domain()) {
         extra.push(delay::delay(account.domain(), &delay::stamp(item.stamp)));
     }
-    item.packet.write(&extra, out);
+    packet.write(&extra, out);
     out.len() - before
 }
 
@@ -48,6 +54,7 @@ pub fn ping(to: &Jid, id: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 pub(super) mod tests {
     use cluster::Mid;
+    use cluster::session::{Copied, Direction};
     use proto::stanza::{IqType, MessageType, Stanza};
 
     use super::*;
@@ -62,6 +69,7 @@ pub(super) mod tests {
             keep: false,
             shared: false,
             order: 0,
+            copy: None,
         }
     }
 
@@ -72,8 +80,8 @@ pub(super) mod tests {
 
     fn written(item: &Item, late: bool) -> String {
         let mut out = Vec::new();
-        let account = BareJid::new("bob@localhost").unwrap();
-        let bytes = stanza(item, &account, late, &mut out);
+        let session = Jid::new("bob@localhost/desk").unwrap();
+        let bytes = stanza(item, (&session, &session.bare()), late, &mut out);
         assert_eq!(bytes, out.len());
         String::from_utf8(out).unwrap()
     }
@@ -119,6 +127,23 @@ pub(super) mod tests {
         );
         let iq = Stanza::new(Kind::Iq(IqType::Result)).with_id("1");
         assert!(!written(&item(iq.pack()), true).contains("delay"));
+    }
+
+    #[test]
+    fn im_77_a_copy_is_wrapped_and_has_its_id_inside() {
+        let carbon = Item {
+            mid: Some(Mid::new(1, 2)),
+            archived: true,
+            copy: Some(Copied::Carbon(Direction::Received)),
+            ..item(message().pack())
+        };
+        let text = written(&carbon, true);
+        let head = "<message to='bob@localhost/desk' from='bob@localhost' type='chat'><received ";
+        assert!(text.starts_with(head), "{text}");
+        assert_eq!(text.matches("<stanza-id").count(), 1);
+        let (inside, outside) = text.split_once("</received>").unwrap();
+        assert!(inside.contains("<stanza-id"), "{text}");
+        assert!(outside.contains("<delay"), "{text}");
     }
 
     #[test]

@@ -327,3 +327,77 @@ fn an_account_is_to_be_forgotten_once_however_many_sessions_end() {
     }
     assert!(stage.state.forgets.is_empty() && stage.state.users.is_empty());
 }
+
+/// What bob's sessions hear of alice's end, each for itself.
+fn heard(outputs: &[Output]) -> Vec<String> {
+    let gone = Kind::Presence(PresenceType::Unavailable);
+    let heard = stanzas(outputs).into_iter().filter(|s| s.1 == gone);
+    heard.map(|s| s.0).collect()
+}
+
+#[test]
+fn i_15_a_subscriber_to_whom_presence_was_directed_hears_of_the_end_once() {
+    let to = ["bob@example.org", BOB, "bob@example.org/silent"];
+    let all = [BOB, "bob@example.org/other", "bob@example.org/silent"];
+    for (subscribed, back, expect) in [
+        (true, false, &all[..]),
+        (false, false, &all[..]),
+        (true, true, &[]),
+        (false, true, &all[..]),
+    ] {
+        let mut stage = pair();
+        stage.bind("bob@example.org/other", Some(0));
+        stage.bind("bob@example.org/silent", None);
+        stage.available(ALICE, 0);
+        for to in to {
+            let shown = packet(Kind::Presence(PresenceType::Available), ALICE, Some(to));
+            stage.act(ALICE, Action::Directed(shown));
+        }
+        let end = Command::End {
+            session: jid(ALICE),
+            epoch: None,
+            reason: EndReason::Closed,
+        };
+        assert_eq!(heard(&stage.apply(end).1), [""; 0]);
+        if back {
+            stage.bind(ALICE, Some(0));
+        }
+        let pending = stage.state.pending(crate::id::EffectId(0), 100);
+        let effect = pending
+            .iter()
+            .find(|p| matches!(*p.effect, Effect::Unavailable { .. }));
+        let told = Relay::Presence {
+            packet: packet(Kind::Presence(PresenceType::Unavailable), ALICE, None),
+            to: vec![jid("bob@example.org")],
+        };
+        let done = Completed {
+            id: effect.expect("it was available").id,
+            relays: subscribed.then_some(told).into_iter().collect(),
+            messages: Vec::new(),
+        };
+        let mut heard = heard(&stage.apply(Command::Done(vec![done])).1);
+        heard.sort();
+        assert_eq!(heard, expect, "subscribed {subscribed}, back {back}");
+    }
+}
+
+#[test]
+fn i_15_who_says_goodbye_says_it_once_to_each() {
+    let mut stage = pair();
+    stage.bind("bob@example.org/other", Some(0));
+    stage.available(ALICE, 0);
+    for to in ["bob@example.org", BOB, ALICE] {
+        let shown = packet(Kind::Presence(PresenceType::Available), ALICE, Some(to));
+        stage.act(ALICE, Action::Directed(shown));
+    }
+    let update = PresenceUpdate {
+        packet: packet(Kind::Presence(PresenceType::Unavailable), ALICE, None),
+        priority: 0,
+        subscribers: vec![jid(BOB).bare()],
+        probes: Vec::new(),
+        requests: Vec::new(),
+    };
+    let mut heard = heard(&stage.act(ALICE, Action::Presence(update)));
+    heard.sort();
+    assert_eq!(heard, [ALICE, BOB, "bob@example.org/other"]);
+}

@@ -163,9 +163,11 @@ macro_rules! mirror_struct {
     };
 }
 
-/// An enum as it once was, and its conversion.
+/// An enum as it once was, and its conversion; `with` gives values to fields that a variant did not have.
 macro_rules! mirror_enum {
-    ($name:ident => $now:ty { $($variant:ident $(($inner:ty))? $({ $($field:ident: $type:ty),* $(,)? })?),* $(,)? }) => {
+    ($name:ident => $now:ty { $($variant:ident $(($inner:ty))? $({
+        $($field:ident: $type:ty),* $(,)?
+    } $(with { $($new:ident: $value:expr),* $(,)? })?)?),* $(,)? }) => {
         #[derive(Clone, Debug, serde::Deserialize)]
         pub(in crate::session) enum $name {
             $($variant $(($inner))? $({ $($field: $type),* })?,)*
@@ -178,7 +180,10 @@ macro_rules! mirror_enum {
                 type Now = $now;
                 match self {
                     $(Self::$variant $((bind!(inner, $inner)))? $({ $($field),* })? => {
-                        Now::$variant $((bind!(inner, $inner).upgrade()))? $({ $($field: $field.upgrade()),* })?
+                        Now::$variant $((bind!(inner, $inner).upgrade()))? $({
+                            $($field: $field.upgrade(),)*
+                            $($($new: $value,)*)?
+                        })?
                     })*
                 }
             }

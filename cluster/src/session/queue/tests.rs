@@ -208,7 +208,7 @@ fn sm_34_carbons_are_made_again_from_the_archive() {
     let carbons = |outputs: Vec<Output>| {
         let ours = outputs.into_iter().filter(|o| o.session == jid(OTHER));
         let items = ours.filter_map(|o| match o.event {
-            Event::Stanza { item, .. } => Some(item.packet.payload.clone()),
+            Event::Stanza { item, .. } => Some(item.stanza(&jid(OTHER)).payload.clone()),
             _ => None,
         });
         items.collect::<Vec<_>>()

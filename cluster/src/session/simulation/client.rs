@@ -1,6 +1,6 @@
 //! Clients in the simulation: honest, with stream management, and forgetful only when refused.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use proto::{BareJid, Jid};
 
@@ -20,9 +20,11 @@ pub(super) enum Up {
     Available(u32),
     /// Directed presence, and the session's number.
     Direct(Jid, u32),
+    /// Copies of what goes to the account's other session are wanted.
+    Carbons,
     Send {
         uid: u64,
-        to: BareJid,
+        to: Jid,
     },
     Ask {
         uid: u64,
@@ -39,13 +41,35 @@ pub(super) enum Up {
 #[derive(Clone, Debug)]
 pub(super) enum Down {
     Bound,
-    Enabled { smid: SmId },
-    Resumed { h: u32 },
-    Failed { h: Option<u32> },
-    Message { uid: u64 },
-    Question { uid: u64, from: Jid },
-    Answer { uid: u64 },
-    Presence { from: Jid, shown: Shown },
+    Enabled {
+        smid: SmId,
+    },
+    Resumed {
+        h: u32,
+    },
+    Failed {
+        h: Option<u32>,
+    },
+    /// `late`: it waited somewhere before it came here.
+    Message {
+        uid: u64,
+        late: bool,
+    },
+    /// A copy of what another session of the account got.
+    Copy {
+        uid: u64,
+    },
+    Question {
+        uid: u64,
+        from: Jid,
+    },
+    Answer {
+        uid: u64,
+    },
+    Presence {
+        from: Jid,
+        shown: Shown,
+    },
     Other,
     Ack(u32),
 }
@@ -81,8 +105,16 @@ pub(super) struct Client {
     early: Vec<Up>,
     /// Counts this client's sessions: a uid may come again in another one.
     pub(super) session: u32,
+    /// It wants copies of what the account's other session gets.
+    carbons: bool,
     /// (session, uid), as received.
     pub(super) received: Vec<(u32, u64)>,
+    /// Uids that came late.
+    pub(super) late: Vec<(u32, u64)>,
+    /// (session, uid) of copies, as received.
+    pub(super) copies: Vec<(u32, u64)>,
+    /// Copies that the server is known to have had acknowledged.
+    known: BTreeSet<u64>,
     /// Presence of others, as received.
     pub(super) seen: Vec<Seen>,
     /// (session, uid, to), as first sent.
@@ -110,7 +142,11 @@ impl Client {
             sm: None,
             early: Vec::new(),
             session: 0,
+            carbons: false,
             received: Vec::new(),
+            late: Vec::new(),
+            copies: Vec::new(),
+            known: BTreeSet::new(),
             seen: Vec::new(),
             sent: Vec::new(),
             acknowledged: Vec::new(),
@@ -118,6 +154,14 @@ impl Client {
             answers: Vec::new(),
             resumes: 0,
             cut_at: 0,
+        }
+    }
+
+    /// The same, of a client that wants carbons.
+    pub(super) fn with_carbons(self) -> Self {
+        Self {
+            carbons: true,
+            ..self
         }
     }
 
@@ -141,8 +185,8 @@ impl Client {
         Up::Bind(self.jid.clone())
     }
 
-    pub(super) fn send(&mut self, uid: u64, to: BareJid) -> Up {
-        self.sent.push((self.session, uid, to.clone()));
+    pub(super) fn send(&mut self, uid: u64, to: Jid) -> Up {
+        self.sent.push((self.session, uid, to.bare()));
         self.say(Up::Send { uid, to })
     }
 
@@ -195,11 +239,17 @@ impl Client {
                 });
                 self.ready = true;
                 let early = std::mem::take(&mut self.early).into_iter();
-                let ups = [Up::Available(self.session)].into_iter().chain(early);
-                return Ok(ups.map(|up| self.say(up)).collect());
+                let mut ups = vec![Up::Available(self.session)];
+                ups.extend(self.carbons.then_some(Up::Carbons));
+                ups.extend(early);
+                return Ok(ups.into_iter().map(|up| self.say(up)).collect());
             }
             Down::Resumed { h } => {
                 self.resumes += 1;
+                // The count that it resumed with covers this session's copies, and none of one before.
+                let session = self.session;
+                let counted = self.copies.iter().filter(|(of, _)| *of == session);
+                self.known.extend(counted.map(|(_, uid)| *uid));
                 self.acknowledged_up_to(h)?;
                 self.ready = true;
                 let sm = self.sm.as_ref().ok_or("resumed without having asked")?;
@@ -212,8 +262,9 @@ impl Client {
                 self.sm = None;
                 return Ok(vec![self.bind()]);
             }
-            Down::Message { uid } => {
-                self.received.push((self.session, uid));
+            Down::Message { uid, late } => self.got(uid, late)?,
+            Down::Copy { uid } => {
+                self.copies.push((self.session, uid));
                 self.count();
             }
             Down::Question { uid, from } => {
@@ -237,6 +288,17 @@ impl Client {
             Down::Ack(h) => self.acknowledged_up_to(h)?,
         }
         Ok(Vec::new())
+    }
+
+    /// SM-63: who has the copy has the message.
+    fn got(&mut self, uid: u64, late: bool) -> Result<(), String> {
+        if self.known.contains(&uid) {
+            return Err(format!("{} got {uid} and had its copy (IM-79)", self.jid));
+        }
+        self.received.push((self.session, uid));
+        self.late.extend(late.then_some((self.session, uid)));
+        self.count();
+        Ok(())
     }
 
     fn see(&mut self, from: Jid, shown: Shown) {

@@ -11,8 +11,8 @@ use super::presence::{Shown, is_subscriber};
 use super::shards::mid;
 use crate::id::{Owner, SmId};
 use crate::session::{
-    Acknowledge, Action, Bind, Command, Enable, Event, Inbound, Message, Outcome, Output,
-    PresenceUpdate, Relay, Resume, Traits,
+    Acknowledge, Action, Bind, Command, Copied, Direction, Enable, Event, Inbound, Item, Message,
+    Outcome, Output, PresenceUpdate, Relay, Resume, Traits,
 };
 
 /// Hibernation time in the simulation, in seconds.
@@ -110,6 +110,7 @@ impl Conn {
             }
             Up::Available(_)
             | Up::Direct(..)
+            | Up::Carbons
             | Up::Send { .. }
             | Up::Ask { .. }
             | Up::Answer { .. } => Command::Inbound(self.inbound(accounts, early_ack)?),
@@ -135,6 +136,7 @@ impl Conn {
                     packet.header.to = Some(to.clone());
                     Action::Directed(packet)
                 }
+                Some(Up::Carbons) => Action::Carbons(true),
                 Some(Up::Send { uid, to }) => {
                     Action::Send(Relay::Message(message(*uid, &session, to)))
                 }
@@ -232,7 +234,7 @@ impl Conn {
                 }
                 if seq == self.expected {
                     self.expected += 1;
-                    self.down.push_back(read(&item.packet));
+                    self.down.push_back(read(&item));
                 }
             }
             Event::Detached(_) => self.alive = false,
@@ -241,12 +243,12 @@ impl Conn {
     }
 }
 
-fn packet(kind: Kind, from: &Jid, to: Option<&BareJid>, payload: Bytes) -> Packet {
+fn packet(kind: Kind, from: &Jid, to: Option<&Jid>, payload: Bytes) -> Packet {
     Packet {
         header: Header {
             kind,
             from: Some(from.clone()),
-            to: to.map(Jid::from),
+            to: to.cloned(),
             id: None,
             lang: None,
         },
@@ -273,7 +275,7 @@ fn iq(kind: IqType, uid: u64, from: &Jid, to: &Jid) -> Relay {
     }
 }
 
-fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
+fn message(uid: u64, from: &Jid, to: &Jid) -> Message {
     let payload = Bytes::from(uid.to_string());
     Message {
         packet: packet(Kind::Message(MessageType::Chat), from, Some(to), payload),
@@ -289,13 +291,21 @@ fn message(uid: u64, from: &Jid, to: &BareJid) -> Message {
     }
 }
 
-fn read(packet: &Packet) -> Down {
+fn read(item: &Item) -> Down {
+    let packet = &item.packet;
     let number = |text: &str| text.parse().ok();
     let text = std::str::from_utf8(&packet.payload).ok();
     let uid = text.and_then(number);
     let id = packet.header.id.as_deref().and_then(number);
     match (packet.header.kind, uid, id, &packet.header.from) {
-        (Kind::Message(MessageType::Chat), Some(uid), ..) => Down::Message { uid },
+        (Kind::Message(MessageType::Chat), Some(uid), ..) => match item.copy {
+            None => {
+                let late = item.offline;
+                Down::Message { uid, late }
+            }
+            Some(Copied::Carbon(Direction::Received)) => Down::Copy { uid },
+            Some(_) => Down::Other,
+        },
         (Kind::Iq(IqType::Get), _, Some(uid), Some(from)) => Down::Question {
             uid,
             from: from.clone(),

@@ -51,16 +51,21 @@ pub(super) enum Mutant {
     GhostsUnswept,
     /// One replica applies entries in another way, and only the hashes can tell.
     OneApartFromOthers,
+    /// Who got presence directed is told of an end besides the subscribers.
+    GoneApart,
+    /// That one session has acknowledged a message, or its copy, does not count for the other that holds it.
+    CopyUncounted,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 23] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 25] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
         (Self::PositionUnchecked, &["I-3", "I-5", "I-6", "IM-16"]),
-        (Self::WrapOffByOne, &["I-3"]),
+        // A client counts what comes again: of presence nobody minds, but the next count covers too much.
+        (Self::WrapOffByOne, &["I-3", "I-1"]),
         (Self::ResendFromH, &["I-3"]),
         (Self::ResumeOffByOne, &["I-1", "I-22", "IM-16"]),
         (Self::ReplayReversed, &["I-5", "I-3", "I-1", "I-2", "IM-16"]),
@@ -79,5 +84,7 @@ impl Mutant {
         (Self::SliceForgetsRest, &["I-8"]),
         (Self::GhostsUnswept, &["I-8"]),
         (Self::OneApartFromOthers, &["I-16"]),
+        (Self::GoneApart, &["I-15"]),
+        (Self::CopyUncounted, &["IM-79", "I-3"]),
     ];
 }

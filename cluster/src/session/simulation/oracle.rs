@@ -15,7 +15,8 @@ pub(super) fn judge(clients: &[Client]) -> Result<(), String> {
         }
     }
     for client in clients {
-        judge_receiver(client, &sent)?;
+        let alone = clients.iter().filter(|c| c.account == client.account);
+        judge_receiver(client, &sent, alone.count() == 1)?;
     }
     for client in clients {
         judge_answers(client)?;
@@ -23,8 +24,13 @@ pub(super) fn judge(clients: &[Client]) -> Result<(), String> {
             let Some((_, to)) = sent.get(uid) else {
                 continue;
             };
-            let mut receivers = clients.iter().filter(|c| c.account == **to);
-            if !receivers.any(|c| c.received.iter().any(|(_, received)| received == uid)) {
+            let receivers = clients.iter().filter(|c| c.account == **to);
+            let has = |all: fn(&Client) -> &Vec<(u32, u64)>| {
+                receivers
+                    .clone()
+                    .any(|c| all(c).iter().any(|(_, received)| received == uid))
+            };
+            if !has(|c| &c.received) && !has(|c| &c.copies) {
                 return Err(format!("{uid} to {to} was acknowledged and is lost (I-1)"));
             }
         }
@@ -49,30 +55,47 @@ fn judge_answers(client: &Client) -> Result<(), String> {
     Ok(())
 }
 
-fn judge_receiver(client: &Client, sent: &BTreeMap<u64, (usize, &BareJid)>) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
+/// `alone`: the account has no other client, whose messages come late when it ends without them.
+fn judge_receiver(
+    client: &Client,
+    sent: &BTreeMap<u64, (usize, &BareJid)>,
+    alone: bool,
+) -> Result<(), String> {
+    let account = &client.account;
+    let (mut seen, mut copies) = (BTreeSet::new(), BTreeSet::new());
+    if let Some((_, uid)) = client.copies.iter().find(|copied| !copies.insert(*copied)) {
+        return Err(format!(
+            "a copy of {uid} came twice in one session of {account} (I-3)"
+        ));
+    }
+    let late: BTreeSet<&(u32, u64)> = client.late.iter().collect();
     let mut newest: BTreeMap<(u32, usize), u64> = BTreeMap::new();
-    for (session, uid) in &client.received {
+    for received in &client.received {
+        let (session, uid) = received;
         let Some((sender, to)) = sent.get(uid) else {
             return Err(format!("{uid} was never sent (I-2)"));
         };
-        if **to != client.account {
-            return Err(format!("{uid} for {to} reached {} (I-2)", client.account));
+        if *to != account {
+            return Err(format!("{uid} for {to} reached {account} (I-2)"));
         }
-        if !seen.insert((session, uid)) {
+        if !seen.insert(received) {
             return Err(format!(
-                "{uid} came twice in one session of {} (I-3)",
-                client.account
+                "{uid} came twice in one session of {account} (I-3)"
             ));
+        }
+        if copies.contains(received) {
+            return Err(format!(
+                "{uid} and its copy came in one session of {account} (IM-79)"
+            ));
+        }
+        if late.contains(received) && !alone {
+            continue;
         }
         if let Some(before) = newest
             .insert((*session, *sender), *uid)
             .filter(|before| before > uid)
         {
-            return Err(format!(
-                "{uid} came after {before} at {} (I-5)",
-                client.account
-            ));
+            return Err(format!("{uid} came after {before} at {account} (I-5)"));
         }
     }
     Ok(())
@@ -86,14 +109,21 @@ mod tests {
         BareJid::new(&format!("{name}@example.org")).expect("valid")
     }
 
-    /// One message 1, 2 from a to b, acknowledged; b received what is given.
+    /// Messages 1 and 2 from a to b, acknowledged; b received what is given.
     #[track_caller]
     fn check(received: &[(u32, u64)], expect: &str) {
+        check_copies(received, &[], expect);
+    }
+
+    /// The same, and copies.
+    #[track_caller]
+    fn check_copies(received: &[(u32, u64)], copies: &[(u32, u64)], expect: &str) {
         let mut a = Client::new(account("a"), "sim", true);
         a.sent = vec![(1, 1, account("b")), (1, 2, account("b"))];
         a.acknowledged = vec![1, 2];
         let mut b = Client::new(account("b"), "sim", true);
         b.received = received.to_vec();
+        b.copies = copies.to_vec();
         let verdict = judge(&[a, b]).err().unwrap_or_default();
         assert!(
             verdict.contains(expect) && expect.is_empty() == verdict.is_empty(),
@@ -109,6 +139,10 @@ mod tests {
         check(&[(1, 1), (1, 2), (1, 3)], "I-2");
         check(&[(1, 1), (1, 1), (1, 2)], "I-3");
         check(&[(1, 2), (1, 1)], "I-5");
+        check_copies(&[(1, 2)], &[(1, 1)], "");
+        check_copies(&[(1, 2), (2, 1)], &[(1, 1)], "");
+        check_copies(&[(1, 2)], &[(1, 1), (1, 1)], "I-3");
+        check_copies(&[(1, 1), (1, 2)], &[(1, 1)], "IM-79");
     }
 
     #[test]

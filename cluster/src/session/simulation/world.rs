@@ -7,7 +7,7 @@ mod owners;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proto::BareJid;
+use proto::{BareJid, Jid};
 
 use archive::Archive;
 
@@ -64,7 +64,7 @@ impl World {
             // Two devices of one user, one without stream management, and two more.
             clients: vec![
                 Client::new(account(0), "one", true),
-                Client::new(account(0), "two", true),
+                Client::new(account(0), "two", true).with_carbons(),
                 Client::new(account(1), "sim", true),
                 Client::new(account(2), "plain", false),
                 Client::new(account(3), "sim", true),
@@ -195,8 +195,13 @@ impl World {
         else {
             return;
         };
-        let (uid, to) = (self.next_uid, self.clients[to].account.clone());
+        let uid = self.next_uid;
         self.next_uid += 1;
+        // Some are for one of two sessions of an account.
+        let to = match uid.is_multiple_of(5) && to < 2 {
+            true => self.clients[to].jid.clone(),
+            false => Jid::from(&self.clients[to].account),
+        };
         let up = self.clients[client].send(uid, to);
         self.say(conn, [up]);
     }
@@ -215,10 +220,13 @@ impl World {
         }
     }
 
-    /// The last client shows itself to two who do not see it otherwise.
+    /// The last client shows itself to two who do not see it otherwise, and to one who does.
     fn direct(&mut self) {
-        let to = 2 + self.below(2);
-        let to = self.clients[to].jid.clone();
+        let to = 1 + self.below(3);
+        let to = match (to, self.below(2)) {
+            (1, 0) => Jid::from(&self.clients[to].account),
+            _ => self.clients[to].jid.clone(),
+        };
         let client = &mut self.clients[4];
         if let Some(conn) = client.conn.filter(|_| client.ready) {
             let up = client.direct(to);

@@ -31,8 +31,8 @@ pub(super) struct End<'a> {
 pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
     let ends = pending.iter().filter_map(|effect| {
         let (packet, after) = match &*effect.effect {
-            Effect::Unavailable { packet } => (packet, None),
-            Effect::UnavailableBehind { packet, after } => (packet, Some(after)),
+            Effect::Unavailable { packet, .. } => (packet, None),
+            Effect::UnavailableBehind { packet, after, .. } => (packet, Some(after)),
             _ => return None,
         };
         Some(End {
@@ -119,7 +119,10 @@ mod tests {
         let packet = packet.with_child(status).pack();
         Pending {
             id: EffectId(id),
-            effect: Arc::new(Effect::Unavailable { packet }),
+            effect: Arc::new(Effect::Unavailable {
+                packet,
+                directed: Vec::new(),
+            }),
         }
     }
 
@@ -145,7 +148,7 @@ mod tests {
         ];
         let done = perform(&edge, ShardId(0), pending.clone()).await;
         let told = |pending: &Pending| {
-            let Effect::Unavailable { packet } = &*pending.effect else {
+            let Effect::Unavailable { packet, .. } = &*pending.effect else {
                 panic!("{pending:?}");
             };
             let (packet, to) = (packet.clone(), vec![bob.clone().into()]);
@@ -164,13 +167,17 @@ mod tests {
         for contact in ["dora", "bob", "carol"] {
             subscribe(&edge, &alice, &bare(&format!("{contact}@example.org"))).await;
         }
-        let Effect::Unavailable { packet } = &*gone(1, "alice@example.org/x", "").effect else {
+        let Effect::Unavailable { packet, .. } = &*gone(1, "alice@example.org/x", "").effect else {
             panic!("another effect");
         };
         let (packet, after) = (packet.clone(), bare("bob@example.org"));
         let rest = Pending {
             id: EffectId(2),
-            effect: Arc::new(Effect::UnavailableBehind { packet, after }),
+            effect: Arc::new(Effect::UnavailableBehind {
+                packet,
+                after,
+                directed: Vec::new(),
+            }),
         };
         let done = perform(&edge, ShardId(0), vec![rest]).await;
         let [Relay::Presence { to, .. }] = &done[0].relays[..] else {

@@ -14,7 +14,6 @@ mod retention;
 pub use quota::Quota;
 pub use retention::run as retention;
 
-use cluster::Mid;
 use cluster::session::{Action, ArchiveRow, Effect};
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
@@ -24,7 +23,7 @@ use proto::{Element, ns};
 use self::query::Query;
 use crate::empty_payload;
 use crate::hooks::{Reply, Request, Scope, Service, Setup, Xep};
-use crate::router::{ArchiveTail, fail, failure};
+use crate::router::{fail, failure};
 use crate::storage::{Page, Place, StorageError};
 
 /// The service.
@@ -43,13 +42,9 @@ fn register(setup: &mut Setup<'_>) {
     }
 }
 
-async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
-    let written = write_tail(&request).await;
-    let (tail, hidden) = written.map_err(|error| failure(&error))?;
-    // Who catches up with everything before becoming available wants no second copy of it, and of what
-    // comes after this moment the first one otherwise (IM-63).
-    let from = catches_up(&request);
-    request.payload.filter.upto = from.map(|_| tail.upto);
+async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
+    let tail = write_tail(&request).await;
+    let current = tail.map_err(|error| failure(&error))?;
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
     let Some(found) = found else {
@@ -60,7 +55,12 @@ async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
     let mut results = Vec::with_capacity(found.entries.len());
     for entry in &found.entries {
         match page::result(account, &request.session, query.id.as_deref(), entry) {
-            Ok(packet) => results.push(Action::Reply(packet)),
+            // Who has got this one wants no second copy of it (IM-63).
+            Ok(packet) => results.push(Action::Result {
+                mid: entry.mid,
+                order: entry.order,
+                packet,
+            }),
             // One unreadable row must not hide all others.
             Err(error) => {
                 tracing::error!(mid = %entry.mid, %error, "an archived message cannot be read")
@@ -70,37 +70,12 @@ async fn find(mut request: Request<Query>) -> Result<Reply, StanzaError> {
     if query.flip {
         results.reverse();
     }
-    let reply = Reply::new(page::fin(&found, count, tail.current)).after_all(results);
-    Ok(match (from, query.filter.upto) {
-        (Some(from), Some(upto)) => reply.after(Action::ArchiveAware { from, upto, hidden }),
-        _ => reply,
-    })
+    Ok(Reply::new(page::fin(&found, count, current)).after_all(results))
 }
 
-/// From which order on the client reads all that there is, if that is what it does.
-fn catches_up(request: &Request<Query>) -> Option<u64> {
-    let Query {
-        filter, max, place, ..
-    } = &request.payload;
-    let all = filter.with.is_none() && filter.ids.is_none();
-    let to_the_end = filter.end.is_none() && filter.before.is_none();
-    let behind = match place {
-        Place::After(mid) => Some(mid.entered()),
-        Place::First | Place::Last => None,
-        Place::Before(_) => return None,
-    };
-    if request.available || !all || !to_the_end || *max == 0 {
-        return None;
-    }
-    let after = filter.after.map(Mid::entered);
-    let since = [filter.start, after, behind].into_iter().flatten().max();
-    // A message's order is the time at which its recipient's shard got it, which is not before it entered.
-    Some(since.unwrap_or(0) << 16)
-}
-
-/// Writes what the account's sessions may know of and what is not yet in the archive, which is complete
-/// then up to the order that is returned. Also returns which messages of those it does not show.
-async fn write_tail<P>(request: &Request<P>) -> Result<(ArchiveTail, Vec<Mid>), StorageError> {
+/// Writes what the account's sessions may know of and what is not yet in the archive. Returns whether the
+/// archive is complete then: the shard could be asked.
+async fn write_tail<P>(request: &Request<P>) -> Result<bool, StorageError> {
     let (account, edge) = (&request.account, &request.edge);
     let tail = edge.presences.archive_tail(account).await;
     let rows = tail.rows.iter().filter_map(|effect| match &**effect {
@@ -108,13 +83,11 @@ async fn write_tail<P>(request: &Request<P>) -> Result<(ArchiveTail, Vec<Mid>), 
         _ => None,
     });
     let rows: Vec<&ArchiveRow> = rows.collect();
-    let mut hidden = Vec::new();
     if !rows.is_empty() {
         let fallback = edge.archive.default;
-        let missing = edge.storage.archive_shown(&rows, fallback).await?;
-        hidden.extend(missing.into_iter().map(|(_, mid)| mid));
+        edge.storage.archive_shown(&rows, fallback).await?;
     }
-    Ok((tail, hidden))
+    Ok(tail.current)
 }
 
 /// The page, or nothing if the query names what is not there; the count if that is all that is wanted.
@@ -178,12 +151,13 @@ empty_payload! {
 
 #[cfg(test)]
 mod tests {
+    use cluster::Mid;
     use cluster::session::ArchiveRow;
     use proto::stanza::{Kind, MessageType, Stanza};
 
     use super::*;
     use crate::config::KeepByDefault;
-    use crate::router::testing::{ORDER, bare, edge, says, session};
+    use crate::router::testing::{bare, edge, says, session};
     use crate::router::{Edge, SessionContext};
     use std::sync::Arc;
 
@@ -266,23 +240,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn im_63_who_catches_up_before_becoming_available_is_not_flooded() {
-        let (_edge, mut ctx) = archive(1).await;
-        let aware = format!("archive aware from 0 upto {ORDER}");
-        assert!(query(&ctx, "").await.contains(&aware));
-        let with = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
-                    <value>urn:xmpp:mam:2</value></field><field var='with'><value>bob@example.org</value></field></x>";
-        assert!(!query(&ctx, with).await.contains(&aware));
-        let count = set("<max>0</max>");
-        assert!(!query(&ctx, &count).await.join(" ").contains("aware"));
-        let later = with
-            .replace("'with'", "'start'")
-            .replace("bob@example.org", "2030-01-01T00:00:00Z");
-        let from = 1_893_456_000_000_u64 << 16;
-        let aware_later = format!("archive aware from {from} upto {ORDER}");
-        assert!(query(&ctx, &later).await.contains(&aware_later));
-        ctx.available = true;
-        assert!(!query(&ctx, "").await.contains(&aware));
+    async fn im_63_each_result_names_the_message_that_it_gives() {
+        let (_edge, mut ctx) = archive(3).await;
+        for available in [false, true] {
+            ctx.available = available;
+            let lines = query(&ctx, &set("<max>2</max><before/>")).await;
+            let named: Vec<_> = lines.iter().map(|line| line.split(' ').take(3)).collect();
+            let named: Vec<Vec<_>> = named.into_iter().map(Iterator::collect).collect();
+            let (two, three) = (Mid(2).to_string(), Mid(3).to_string());
+            assert_eq!(named[0], ["result", &two, "2"]);
+            assert_eq!(named[1], ["result", &three, "3"]);
+            assert_eq!(named.len(), 3, "{lines:?}");
+        }
     }
 
     #[tokio::test]

@@ -82,7 +82,7 @@ impl Storage {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_IDS) {
             let sql = format!(
-                "SELECT mid, stamp, stanza, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
+                "SELECT mid, stamp, stanza, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
                 id_list(chunk.len(), 2)
             );
             for row in self
@@ -90,7 +90,9 @@ impl Storage {
                 .rows(assembled(sql), keyed(owner, chunk))
                 .await?
             {
-                let Entry { mid, stamp, packet } = match entry(&row) {
+                let Entry {
+                    mid, stamp, packet, ..
+                } = match entry(&row) {
                     Ok(entry) => entry,
                     // One that is damaged must not take the others with it.
                     Err(error) => {
@@ -101,7 +103,7 @@ impl Storage {
                 found.push(Fetched {
                     mid,
                     stamp,
-                    archived: !row.truth(3)?,
+                    archived: !row.truth(4)?,
                     packet,
                 });
             }
@@ -197,11 +199,12 @@ fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
     ])
 }
 
-/// Reads the columns `mid, stamp, stanza`.
+/// Reads the columns `mid, stamp, stanza, place`.
 fn entry(row: &Row) -> Result<Entry, StorageError> {
     Ok(Entry {
         mid: mid(row, 0)?,
         stamp: row.count(1)?,
+        order: row.count(3)?,
         packet: packet(&row.text(2)?)?,
     })
 }

@@ -25,8 +25,6 @@ pub struct Filter {
     pub before: Option<Mid>,
     /// One of these.
     pub ids: Option<Vec<Mid>>,
-    /// Only what the shard handled before it counted so far.
-    pub upto: Option<u64>,
 }
 
 /// Where a page lies among the messages that match.
@@ -50,6 +48,8 @@ pub struct Entry {
     pub mid: Mid,
     /// When it was handled, milliseconds since 1970.
     pub stamp: u64,
+    /// Its place in the archive: the order that the shard gave it.
+    pub order: u64,
     /// The stanza.
     pub packet: Packet,
 }
@@ -91,7 +91,7 @@ impl Storage {
         let max = max.min(MOST_ENTRIES);
         let order = if backwards { "DESC" } else { "ASC" };
         let sql = format!(
-            "SELECT mid, stamp, stanza FROM archive WHERE {} ORDER BY place {order}, mid {order} LIMIT {}",
+            "SELECT mid, stamp, stanza, place FROM archive WHERE {} ORDER BY place {order}, mid {order} LIMIT {}",
             clause.sql,
             max + 1
         );
@@ -188,9 +188,6 @@ impl Storage {
         }
         if let Some(end) = filter.end {
             clause.and("stamp <=", end.into());
-        }
-        if let Some(upto) = filter.upto {
-            clause.and("place <", upto.into());
         }
         for (mid, comparison) in [(filter.after, "place >"), (filter.before, "place <")] {
             let Some(mid) = mid else { continue };

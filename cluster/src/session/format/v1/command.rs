@@ -1,12 +1,13 @@
 //! Commands.
 
 use proto::{BareJid, Jid};
+use serde::Deserialize;
 
 use super::relay::{Completed, EndReason, Relay};
 use super::stanza::Packet;
 use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
 use crate::session;
-use crate::session::format::upgrade::{mirror_enum, mirror_struct};
+use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
 
 mirror_enum!(Command => session::Command {
     Bind(Bind),
@@ -46,12 +47,26 @@ mirror_struct!(Resume => session::Resume {
     owner: Owner,
 });
 
-mirror_struct!(Inbound => session::Inbound {
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) struct Inbound {
     session: Jid,
     epoch: u64,
     first: u64,
     stanzas: Vec<Vec<Action>>,
-});
+}
+
+impl Upgrade<session::Inbound> for Inbound {
+    fn upgrade(self) -> session::Inbound {
+        let actions = |stanza: Vec<Action>| stanza.into_iter().filter_map(Action::upgrade);
+        let stanzas = self.stanzas.into_iter();
+        session::Inbound {
+            session: self.session,
+            epoch: self.epoch,
+            first: self.first,
+            stanzas: stanzas.map(|stanza| actions(stanza).collect()).collect(),
+        }
+    }
+}
 
 mirror_struct!(Acknowledge => session::Acknowledge {
     session: Jid,
@@ -64,7 +79,9 @@ mirror_struct!(Limits => session::Limits {
     old: Option<u32>,
 });
 
-mirror_enum!(Action => session::Action {
+/// By hand, because one is gone that said which part of the archive a client would read.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) enum Action {
     Reply(Packet),
     Send(Relay),
     Presence(PresenceUpdate),
@@ -72,8 +89,29 @@ mirror_enum!(Action => session::Action {
     Carbons(bool),
     Interested,
     Push(bool),
-    ArchiveAware { from: u64, upto: u64, hidden: Vec<Mid> },
-});
+    #[expect(dead_code, reason = "it is read to get past it")]
+    ArchiveAware {
+        from: u64,
+        upto: u64,
+        hidden: Vec<Mid>,
+    },
+}
+
+impl Upgrade<Option<session::Action>> for Action {
+    fn upgrade(self) -> Option<session::Action> {
+        Some(match self {
+            Self::Reply(packet) => session::Action::Reply(packet.upgrade()),
+            Self::Send(relay) => session::Action::Send(relay.upgrade()),
+            Self::Presence(update) => session::Action::Presence(update.upgrade()),
+            Self::Directed(packet) => session::Action::Directed(packet.upgrade()),
+            Self::Carbons(on) => session::Action::Carbons(on),
+            Self::Interested => session::Action::Interested,
+            Self::Push(on) => session::Action::Push(on),
+            // Some messages come once more then.
+            Self::ArchiveAware { .. } => return None,
+        })
+    }
+}
 
 mirror_struct!(PresenceUpdate => session::PresenceUpdate {
     packet: Packet,

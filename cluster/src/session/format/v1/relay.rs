@@ -66,7 +66,7 @@ mirror_enum!(Effect => session::Effect {
     Return { account: BareJid, mids: Vec<Mid> },
     Subscription(Packet),
     Push { account: BareJid, resource: Box<str>, count: u32, message: Option<Packet> },
-    Unavailable { packet: Packet },
+    Unavailable { packet: Packet } with { directed: Vec::new() },
 });
 
 mirror_struct!(ArchiveRow => session::ArchiveRow {

@@ -1,6 +1,6 @@
 //! Sessions.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -25,7 +25,9 @@ impl Upgrade<resources::Resources> for Resources {
     }
 }
 
-mirror_struct!(Session => session::Session {
+/// By hand, because two of its fields are gone: which orders of the archive the client had asked for.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) struct Session {
     owner: Option<Owner>,
     epoch: u64,
     next_in: u64,
@@ -38,12 +40,36 @@ mirror_struct!(Session => session::Session {
     presence: Option<Available>,
     carbons: bool,
     interested: bool,
+    #[expect(dead_code, reason = "it is read to get past it")]
     aware_upto: u64,
+    #[expect(dead_code, reason = "it is read to get past it")]
     aware_from: u64,
     directed: BTreeSet<Jid>,
     hibernation: Option<Hibernation>,
     overdue: bool,
-});
+}
+
+impl Upgrade<session::Session> for Session {
+    fn upgrade(self) -> session::Session {
+        session::Session {
+            owner: self.owner.upgrade(),
+            epoch: self.epoch.upgrade(),
+            next_in: self.next_in.upgrade(),
+            base: self.base.upgrade(),
+            sent: self.sent.upgrade(),
+            queue: self.queue.upgrade(),
+            queue_bytes: self.queue_bytes.upgrade(),
+            behind: self.behind.upgrade(),
+            sm: self.sm.upgrade(),
+            presence: self.presence.upgrade(),
+            carbons: self.carbons.upgrade(),
+            interested: self.interested.upgrade(),
+            directed: self.directed.upgrade(),
+            hibernation: self.hibernation.upgrade(),
+            overdue: self.overdue.upgrade(),
+        }
+    }
+}
 
 mirror_struct!(Item => output::Item {
     packet: Packet,
@@ -54,6 +80,9 @@ mirror_struct!(Item => output::Item {
     keep: bool,
     shared: bool,
     order: u64,
+} with {
+    // Of a carbon it is the whole stanza, which has had its time when the session ends.
+    copy: None,
 });
 
 mirror_struct!(Sm => session::Sm {
@@ -94,6 +123,8 @@ mirror_struct!(Rare => behind::Rare {
     later_bytes: u64,
     fetching: Option<Fetching>,
     questions: VecDeque<Question>,
+} with {
+    read: BTreeMap::new(),
 });
 
 mirror_enum!(Later => ticket::Later {

@@ -70,6 +70,8 @@ mirror_struct!(Shared => state::Shared {
 mirror_struct!(Pushing => push::Pushing {
     count: u32,
     last: Option<u64>,
+} with {
+    copies: false,
 });
 
 /// It did not know how many bytes it held.

@@ -101,6 +101,13 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         }
         Mutant::GoneTwice => repeat_gone(state, batch),
         Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
+        Mutant::GoneApart => say_gone_apart(state, batch, &mut out),
+        Mutant::CopyUncounted => {
+            each_user(state, |_, user| {
+                let shared = user.shared.values_mut();
+                shared.for_each(|shared| shared.acknowledged = false);
+            });
+        }
         _ => {}
     }
     out
@@ -120,9 +127,28 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
         if let Some(Relay::Presence { packet, .. }) = completed.relays.first() {
             let effect = Effect::Unavailable {
                 packet: packet.clone(),
+                directed: Vec::new(),
             };
             state.backlog += effect.size();
             state.pending.insert(completed.id, Arc::new(effect));
+        }
+    }
+}
+
+fn say_gone_apart(state: &mut ShardState, batch: &Batch, out: &mut Vec<Output>) {
+    let commands = batch.commands.iter();
+    let done = commands.filter_map(|c| match c {
+        Command::Done(done) => Some(done),
+        _ => None,
+    });
+    for completed in done.flatten() {
+        let Some(effect) = state.pending.get(completed.id).cloned() else {
+            continue;
+        };
+        if let (Effect::Unavailable { directed, .. }, Some(Relay::Presence { packet, .. })) =
+            (&*effect, completed.relays.first())
+        {
+            state.spread_presence(packet, directed.clone(), out);
         }
     }
 }

@@ -69,7 +69,7 @@ impl World {
                     messages = self.archive.find(&session.bare(), mids);
                 }
                 Effect::Return { account, mids } => messages = self.archive.find(account, mids),
-                Effect::Unavailable { packet } => {
+                Effect::Unavailable { packet, .. } => {
                     relays.extend(gone(packet, (shard as u16, pending.id.0), &accounts));
                 }
                 Effect::Subscription(_)
