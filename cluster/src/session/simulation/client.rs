@@ -244,17 +244,7 @@ impl Client {
                 ups.extend(early);
                 return Ok(ups.into_iter().map(|up| self.say(up)).collect());
             }
-            Down::Resumed { h } => {
-                self.resumes += 1;
-                // The count that it resumed with covers this session's copies, and none of one before.
-                let session = self.session;
-                let counted = self.copies.iter().filter(|(of, _)| *of == session);
-                self.known.extend(counted.map(|(_, uid)| *uid));
-                self.acknowledged_up_to(h)?;
-                self.ready = true;
-                let sm = self.sm.as_ref().ok_or("resumed without having asked")?;
-                return Ok(sm.unacked.iter().cloned().collect());
-            }
+            Down::Resumed { h } => return self.resumed(h),
             Down::Failed { h } => {
                 if let Some(h) = h {
                     self.acknowledged_up_to(h)?;
@@ -288,6 +278,19 @@ impl Client {
             Down::Ack(h) => self.acknowledged_up_to(h)?,
         }
         Ok(Vec::new())
+    }
+
+    /// Sends again what the server has not got.
+    fn resumed(&mut self, h: u32) -> Result<Vec<Up>, String> {
+        self.resumes += 1;
+        // The count that it resumed with covers this session's copies, and none of one before.
+        let session = self.session;
+        let counted = self.copies.iter().filter(|(of, _)| *of == session);
+        self.known.extend(counted.map(|(_, uid)| *uid));
+        self.acknowledged_up_to(h)?;
+        self.ready = true;
+        let sm = self.sm.as_ref().ok_or("resumed without having asked")?;
+        Ok(sm.unacked.iter().cloned().collect())
     }
 
     /// SM-63: who has the copy has the message.
