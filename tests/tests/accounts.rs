@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::client::Client;
+use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
 use tests::process;
 use tests::wire::Wire;
@@ -84,6 +84,26 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
     assert!(!can_log_in(&cluster, "carol", "correct horse").await);
 
     dave.check_nothing_more().await;
+}
+
+#[tokio::test]
+async fn sm_42_who_was_let_in_before_a_change_and_binds_after_it_is_sent_away() {
+    let cluster = Cluster::start(1, &["alice"], "").await;
+    let live = cluster.client(0, "alice").await;
+    let mut late = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
+    late.login("alice", PASSWORD).await.unwrap();
+    let changed = Instant::now();
+    let passwd = ["passwd", "alice@localhost", "--password-stdin"];
+    user(&cluster, &passwd, "battery staple\n");
+    check_ended(vec![live], changed).await;
+
+    let bound = Instant::now();
+    late.bind("late").await.unwrap();
+    let end = late.end().await;
+    assert_eq!(end.condition(), "not-authorized", "{end}");
+    assert!(bound.elapsed() < SOON, "{:?}", bound.elapsed());
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cluster::ProposeError;
 use cluster::session::{Command, EndReason};
-use proto::BareJid;
+use proto::sasl::Credentials;
+use proto::{BareJid, Jid};
 
 use crate::app::App;
 
@@ -41,6 +42,37 @@ pub async fn run(app: Arc<App>) {
                 tracing::warn!(%error, "sessions of a changed account may be ended twice");
             }
         }
+    }
+}
+
+/// Ends a session if the credentials that its client was checked against are no longer those of its account.
+///
+/// A stream may be authenticated before a change and open its session when those of its account have been
+/// ended already: it is checked again when it has one.
+pub async fn confirm(app: Arc<App>, session: Jid, epoch: u64, checked: Credentials) {
+    let account = session.bare();
+    let current = loop {
+        match app.edge.accounts.are_current(&account, &checked).await {
+            Ok(current) => break current,
+            // Nobody can change them meanwhile either.
+            Err(error) if error.is_temporary() => tokio::time::sleep(LOOK).await,
+            Err(error) => {
+                tracing::warn!(%account, %error, "it is not known whether its credentials are still valid");
+                break true;
+            }
+        }
+    };
+    if current {
+        return;
+    }
+    tracing::info!(%session, "its credentials are no longer valid");
+    let command = || Command::End {
+        session: session.clone(),
+        epoch: Some(epoch),
+        reason: EndReason::Credentials,
+    };
+    while app.cluster.propose(&account, command()).await.is_err() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

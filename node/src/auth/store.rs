@@ -11,7 +11,7 @@ use proto::BareJid;
 use proto::sasl::{Credentials, Digest, ScramKeys, password};
 use tokio::sync::OnceCell;
 
-use crate::storage::{AccountKeys, Storage, StorageError};
+use crate::storage::{AccountKeys, Storage, StorageError, StoredKeys};
 
 /// How often a password is hashed (ST-41). All accounts alike, so that the count tells nothing (T-24).
 const ITERATIONS: u32 = 10_000;
@@ -62,12 +62,7 @@ impl Accounts {
         let made_up = self.made_up(local, domain).await;
         match self.0.storage.account_keys(local, domain).await {
             Ok(Some(stored)) => {
-                let AccountKeys { sha1, sha256 } = stored.keys;
-                let credentials = Credentials {
-                    sha1,
-                    sha256,
-                    real: !stored.disabled,
-                };
+                let credentials = Credentials::from(stored);
                 if let Some(name) = name {
                     remember(&self.0.credentials, name, credentials.clone());
                 }
@@ -86,6 +81,17 @@ impl Accounts {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether what somebody was checked against is what the database holds now.
+    pub async fn are_current(
+        &self,
+        account: &BareJid,
+        checked: &Credentials,
+    ) -> Result<bool, StorageError> {
+        let local = account.local().unwrap_or_default();
+        let stored = self.0.storage.account_keys(local, account.domain()).await?;
+        Ok(stored.is_some_and(|stored| Credentials::from(stored) == *checked))
     }
 
     /// Whether there is such an account. A yes may be a minute old, and older while the database is away.
@@ -149,6 +155,17 @@ impl Accounts {
             sha256: keys(Digest::Sha256),
             real: false,
         })
+    }
+}
+
+impl From<StoredKeys> for Credentials {
+    fn from(stored: StoredKeys) -> Self {
+        let AccountKeys { sha1, sha256 } = stored.keys;
+        Self {
+            sha1,
+            sha256,
+            real: !stored.disabled,
+        }
     }
 }
 

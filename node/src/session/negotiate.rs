@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use proto::BareJid;
-use proto::sasl::{Failure, plain};
+use proto::sasl::{Credentials, Failure, plain};
 use proto::stream::{Condition, Input, Security, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +22,7 @@ use super::actor::{Opening, SessionActor};
 use super::journal;
 use super::pump::{Pump, read_some};
 use crate::app::App;
+use crate::auth::revoke;
 use crate::clock;
 use crate::listen::gate::Ticket;
 use crate::metrics::LoginResult;
@@ -54,6 +55,8 @@ pub(super) struct Negotiation<S> {
     pub(super) machine: Stream,
     pub(super) address: IpAddr,
     pub(super) account: Option<BareJid>,
+    /// What the client was checked against last.
+    credentials: Option<Credentials>,
     socket: S,
     deadline: Instant,
     accepted: Instant,
@@ -85,6 +88,7 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
         machine,
         address,
         account: None,
+        credentials: None,
         socket,
         deadline,
         accepted,
@@ -193,9 +197,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             machine,
             mut socket,
             ticket,
+            credentials,
             ..
         } = self;
         drop(ticket);
+        if let Some(checked) = credentials {
+            let (session, epoch) = (opening.session.clone(), opening.epoch);
+            tokio::spawn(revoke::confirm(app.clone(), session, epoch, checked));
+        }
         let mut machine = machine;
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
@@ -302,7 +311,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         };
         tokio::time::sleep(delay).await;
         match self.app.edge.accounts.credentials(username, domain).await {
-            Ok(credentials) => self.machine.credentials(Some(credentials)),
+            Ok(credentials) => {
+                self.credentials = Some(credentials.clone());
+                self.machine.credentials(Some(credentials));
+            }
             Err(error) => {
                 tracing::warn!(%error, "an account cannot be looked up");
                 let reason = "the account cannot be looked up";

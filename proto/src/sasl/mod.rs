@@ -177,7 +177,7 @@ pub fn fingerprint<'a>(
 
 /// What an account is checked against. For an unknown one the keys are made up, always the same for
 /// the same name, and `real` is false: the exchange then fails at its end, not before (ST-49).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The keys for SCRAM-SHA-1.
     pub sha1: Option<ScramKeys>,
