@@ -82,12 +82,10 @@ pub fn claim_dir(path: &Path) -> Result<(), DirError> {
         .mode(DIRECTORY)
         .create(path);
     made.map_err(failed)?;
+    check_dir(path)?;
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o7777;
     if mode & OTHERS == 0 {
         return Ok(());
-    }
-    if mode & ANYBODY_WRITES != 0 {
-        return Err(DirError::Shared { dir });
     }
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY))
         .map_err(|_| DirError::Foreign { dir, mode })?;
@@ -96,6 +94,16 @@ pub fn claim_dir(path: &Path) -> Result<(), DirError> {
         path.display()
     );
     Ok(())
+}
+
+/// Whether a directory, if it is there, can become ours: one where anybody may put files cannot.
+pub fn check_dir(path: &Path) -> Result<(), DirError> {
+    match fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & ANYBODY_WRITES != 0 => Err(DirError::Shared {
+            dir: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a file for writing, empty, in place of one that may be there.

@@ -122,6 +122,13 @@ fn damage(file: &Path, needle: &[u8]) -> u64 {
     at as u64
 }
 
+/// What `holdfast check` tells, with this exit code.
+fn looked(config: &str, code: i32) -> String {
+    let output = process::run(["check", "--config", config], "");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[tokio::test]
 async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
     let mut cluster = Cluster::start(1, &["alice", "bob"], "").await;
@@ -134,8 +141,13 @@ async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
         bob.expect([body]).await;
     }
     cluster.kill(0);
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    assert!(looked(&config, 0).contains("log and snapshots can be read"));
     let segment = segments(&cluster).pop().unwrap();
     let at = damage(&segment, b"logged 3");
+    let foretold = looked(&config, 1);
+    assert!(foretold.contains("BAD   data_dir: log file"), "{foretold}");
+    assert!(foretold.contains("damaged at byte"), "{foretold}");
     cluster.run(0);
     let status = cluster.process(0).end().await;
     assert_eq!(status.code(), Some(1), "{status}");

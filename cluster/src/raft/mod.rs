@@ -2,7 +2,8 @@
 //!
 //! `types` names openraft's parameters; `log` keeps the entries of all groups in one write-ahead log
 //! per node; `machine` applies them to a shard's pure state; `snapshot` keeps that state on disk, so that
-//! entries may be forgotten; `dissent` stops a replica that differs from the others.
+//! entries may be forgotten; `dissent` stops a replica that differs from the others;
+//! `verify` reads all of it without starting anything.
 //!
 //! # Invariants
 //!
@@ -23,6 +24,7 @@ pub mod membership;
 pub mod network;
 pub mod snapshot;
 pub mod types;
+pub mod verify;
 
 /// What happens when the node cannot go on: by default the process ends at once.
 ///

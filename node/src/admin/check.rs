@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use cluster::config::Peer;
+use cluster::disk;
 use cluster::limit::Address;
 use cluster::limit::store::Store;
 use cluster::link::tls::{AuthError, Tls};
+use cluster::raft::verify::verify;
 
 use super::token::{self, Token};
 use crate::config::{Config, StorageUrl};
@@ -56,6 +58,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
         })
         .collect();
     findings.push(writable("data_dir", config.data_dir()));
+    findings.extend(kept(config).await);
     findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
     findings.extend(listeners(config));
@@ -97,6 +100,25 @@ fn writable(key: &str, dir: &Path) -> Finding {
             Weight::Bad,
             format!("{key}: cannot write in {}: {error}", dir.display()),
         ),
+    }
+}
+
+/// Whether a start would take the directory, and what is in it.
+async fn kept(config: &Config) -> Option<Finding> {
+    let dir = config.data_dir().to_owned();
+    if let Err(error) = disk::check_dir(&dir) {
+        return Some(finding(Weight::Bad, format!("data_dir: {error}")));
+    }
+    // What is wrong with the cluster is told where it is looked at.
+    let shards = preflight::cluster(config).ok()?.shards;
+    let read = tokio::task::spawn_blocking(move || verify(&dir, shards)).await;
+    match read.ok()? {
+        Ok(false) => None,
+        Ok(true) => Some(finding(Weight::Good, "log and snapshots can be read")),
+        Err(error) if error.is_in_use() => {
+            Some(finding(Weight::Notice, format!("data_dir: {error}")))
+        }
+        Err(error) => Some(finding(Weight::Bad, format!("data_dir: {error}"))),
     }
 }
 
@@ -296,6 +318,18 @@ mod tests {
         assert!(!works && out.contains("BAD   storage.url: cannot write in /proc"));
         let bad = writable("data_dir", Path::new("/proc/holdfast/data"));
         assert_eq!(bad.weight, Weight::Bad);
+    }
+
+    #[tokio::test]
+    async fn t_80_a_directory_that_anybody_may_write_in_is_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let set = format!("data_dir={}", dir.path().display());
+        let config = Config::load(None, &[set], []).unwrap();
+        let found = kept(&config).await.unwrap();
+        assert_eq!(found.weight, Weight::Bad, "{}", found.text);
     }
 
     #[test]

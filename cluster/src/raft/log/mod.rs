@@ -9,6 +9,7 @@
 //! - `medium`: the way to the disk; `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use self::group::Group;
 use self::writer::Writer;
 use super::Fatal;
 use crate::disk::{self, Room, Shortage};
+use crate::raft::types::LogId;
 
 pub use self::medium::{Disk, Medium};
 pub use self::store::GroupLog;
@@ -204,6 +206,12 @@ impl Log {
             groups: Arc::new(Mutex::new(groups)),
             new,
         })
+    }
+
+    /// Reads the log in `dir` as [`open`](Self::open) would, and changes nothing; blocks. Returns up to where each
+    /// group is purged, and a lock that keeps others from opening it.
+    pub fn verify(dir: &Path) -> Result<(BTreeMap<u64, Option<LogId>>, File), LogError> {
+        replay::verify(dir, &Options::default())
     }
 
     /// The log of one group; empty if nothing was ever written to it.

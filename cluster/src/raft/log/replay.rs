@@ -2,8 +2,8 @@
 //!
 //! Only the unsynced tail of the last segment may be unreadable: it is overwritten, because nobody was
 //! told that it was kept. What can be read of it is written and synced again before anybody relies on it:
-//! the cache may show what a failed sync kept from the disk (F-20). Anything else that does not fit, and fewer frames than are known to be synced,
-//! is damage, and the node must not vote with a log that lacks what it once promised.
+//! the cache may show what a failed sync kept from the disk (F-20). Anything else that does not fit, and fewer
+//! frames than are known to be synced, is damage, and the node must not vote with a log that lacks what it once promised.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -17,6 +17,7 @@ use super::segment::{self, BadHeader, HEADER, Header};
 use super::synced::Synced;
 use super::{LogError, Options};
 use crate::disk;
+use crate::raft::types::LogId;
 
 /// A segment that holds something.
 #[derive(Debug)]
@@ -48,23 +49,7 @@ pub(super) struct Replayed {
 
 /// Reads the log in `dir`, or makes one; also returns the lock on it.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), LogError> {
-    let Found {
-        mut files,
-        segments: found,
-        lock,
-    } = Files::open(dir, options)?;
-    let (synced, promised) = Synced::open(dir, !found.is_empty())?;
-    let mut reading = Reading::default();
-    for (at, (seq, path)) in found.iter().enumerate() {
-        let bytes = read(path).map_err(|source| LogError::io(path, source))?;
-        if at > 0 && found[at - 1].0 + 1 != *seq {
-            return Err(LogError::Missing {
-                file: files.path_of(seq - 1),
-            });
-        }
-        reading.segment(*seq, path, &bytes, at + 1 == found.len(), promised)?;
-    }
-    reading.is_whole(promised, &files)?;
+    let (reading, mut files, synced, lock) = examine(dir, options)?;
     if options.fsync {
         reading.make_durable(&files)?;
         let noted = synced.note(reading.next);
@@ -107,6 +92,39 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
         },
         lock,
     ))
+}
+
+/// Reads the log in `dir` and writes nothing to it; returns up to where each group is purged, and the lock on it.
+pub(super) fn verify(dir: &Path, options: &Options) -> Result<(Purged, File), LogError> {
+    let (reading, _, _, lock) = examine(dir, options)?;
+    let groups = reading.groups.into_iter();
+    let purged = groups.map(|(id, group)| (id, group.marks().purged));
+    Ok((purged.collect(), lock))
+}
+
+type Purged = BTreeMap<u64, Option<LogId>>;
+type Examined = (Reading, Files, Synced, File);
+
+/// Reads all there is, and refuses what is not whole.
+fn examine(dir: &Path, options: &Options) -> Result<Examined, LogError> {
+    let Found {
+        files,
+        segments: found,
+        lock,
+    } = Files::open(dir, options)?;
+    let (synced, promised) = Synced::open(dir, !found.is_empty())?;
+    let mut reading = Reading::default();
+    for (at, (seq, path)) in found.iter().enumerate() {
+        let bytes = read(path).map_err(|source| LogError::io(path, source))?;
+        if at > 0 && found[at - 1].0 + 1 != *seq {
+            return Err(LogError::Missing {
+                file: files.path_of(seq - 1),
+            });
+        }
+        reading.segment(*seq, path, &bytes, at + 1 == found.len(), promised)?;
+    }
+    reading.is_whole(promised, &files)?;
+    Ok((reading, files, synced, lock))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
