@@ -94,10 +94,6 @@ impl<K, V> Map<K, V> {
         entries.map(|(key, value)| (key, value))
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &K> + Clone {
-        self.iter().map(|(key, _)| key)
-    }
-
     pub(super) fn values(&self) -> impl Iterator<Item = &V> + Clone {
         self.iter().map(|(_, value)| value)
     }

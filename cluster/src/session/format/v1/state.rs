@@ -36,6 +36,7 @@ mirror_struct!(ShardState => session::ShardState {
 } with {
     format: Version::V1,
     audit: Audit::default(),
+    revision: None,
     dissents: Vec::new(),
     overflown: Vec::new(),
     notices: Vec::new(),

@@ -202,7 +202,11 @@ pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
 
 /// Does something to every account; one of which nothing is left is forgotten.
 pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &mut User)) {
-    let accounts: Vec<BareJid> = state.users.keys().cloned().collect();
+    let accounts: Vec<BareJid> = state
+        .users
+        .iter()
+        .map(|(account, _)| account.clone())
+        .collect();
     for account in accounts {
         if let Some(user) = state.users.get_mut(&account) {
             act(&account, user);

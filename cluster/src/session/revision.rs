@@ -1,0 +1,92 @@
+//! Holds accounts to limits that the operator has lowered, some at a time.
+//!
+//! All accounts of a shard at once would make every session of it wait. Each entry goes on where the last one
+//! ended, and while something is left the leader makes the next one without delay.
+
+use proto::BareJid;
+use serde::{Deserialize, Serialize};
+
+use super::Output;
+use super::state::{SLICE, ShardState};
+
+/// Accounts that an entry looks at, at most; most of them are within the limits.
+const LOOK: usize = 20 * SLICE;
+
+/// How far this has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Revision {
+    /// All accounts up to this one are done.
+    behind: Option<BareJid>,
+}
+
+impl ShardState {
+    /// Begins with the first account, also if an earlier revision is under way.
+    pub(super) fn revise_limits(&mut self) {
+        self.revision = Some(Revision::default());
+    }
+
+    /// Whether the account may still hold more than its limits allow.
+    pub(super) fn awaits_revision(&self, account: &BareJid) -> bool {
+        let revision = self.revision.as_ref();
+        revision.is_some_and(|r| r.behind.as_ref().is_none_or(|behind| account > behind))
+    }
+
+    /// Ends what is beyond the limits of the next accounts, a slice of it.
+    pub(super) fn revise(&mut self, out: &mut Vec<Output>) {
+        let Some(Revision { mut behind }) = self.revision.take() else {
+            return;
+        };
+        let mut ended = 0;
+        for _ in 0..LOOK {
+            let Some((account, user)) = self.users.after(behind.as_ref()).next() else {
+                return;
+            };
+            let (account, before) = (account.clone(), user.sessions.len());
+            self.enforce_limit(&account, out);
+            self.enforce_old(&account);
+            self.tidy(&account);
+            let after = self.users.get(&account).map_or(0, |u| u.sessions.len());
+            ended += before - after;
+            behind = Some(account);
+            if ended >= SLICE {
+                break;
+            }
+        }
+        self.revision = Some(Revision { behind });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Command;
+    use super::super::stage::{Stage, jid};
+
+    #[test]
+    fn f_14_what_is_beyond_a_lower_limit_is_ended_a_slice_an_entry() {
+        let mut stage = Stage::new();
+        for user in 0..3 {
+            for session in ["a", "b"] {
+                let name = format!("user{user}@example.org/{session}");
+                stage.resumable(&name, Some(0));
+                stage.lose(&name);
+            }
+        }
+        let hibernated = |stage: &Stage| stage.state.counts().1;
+        assert_eq!(hibernated(&stage), 6);
+        stage.settings.max_hibernated_sessions = 1;
+        stage.apply(Command::Tick);
+        assert_eq!(hibernated(&stage), 6, "the entry itself ends none");
+        assert_eq!(stage.state.next_deadline(), Some(0), "the next one is due");
+        let mut left = Vec::new();
+        while stage.state.next_deadline() == Some(0) {
+            stage.apply(Command::Tick);
+            left.push(hibernated(&stage));
+        }
+        assert_eq!(left[..3], [5, 4, 3]);
+        assert_eq!(hibernated(&stage), 3);
+        assert!(
+            stage.state.session(&jid("user1@example.org/b")).is_some(),
+            "the newer one stays"
+        );
+    }
+}
