@@ -37,8 +37,8 @@ pub enum Cause {
     NoLeader,
     /// This node leads it, and no majority confirms this entry.
     Unconfirmed(u64),
-    /// This node, which leads it, does not answer.
-    Unanswered(NodeId),
+    /// The node in this seat, which leads it, does not answer.
+    Unanswered(u64),
 }
 
 impl fmt::Display for Stalled {
@@ -50,7 +50,12 @@ impl fmt::Display for Stalled {
             Cause::Unconfirmed(entry) => {
                 write!(f, "no majority of its replicas confirms entry {entry}")
             }
-            Cause::Unanswered(node) => write!(f, "node {node}, which leads it, does not answer"),
+            Cause::Unanswered(seat) => {
+                write!(
+                    f,
+                    "the node in seat {seat}, which leads it, does not answer"
+                )
+            }
         }
     }
 }
@@ -93,7 +98,7 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue) {
                 cause: match leader {
                     None => Cause::NoLeader,
                     Some(_) if mine => Cause::Unconfirmed(applied + 1),
-                    Some(leader) => Cause::Unanswered(leader),
+                    Some(leader) => unanswered(&group, leader),
                 },
             });
         match stalled {
@@ -110,6 +115,13 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue) {
         said = stalled.is_some();
         group.set_stalled(stalled);
     }
+}
+
+fn unanswered(group: &RaftGroup, leader: NodeId) -> Cause {
+    let voters = group.replicas().voters();
+    let seat = voters.iter().find(|(_, node)| **node == leader);
+    // Whoever is no voter any more leads nothing.
+    seat.map_or(Cause::NoLeader, |(seat, _)| Cause::Unanswered(*seat))
 }
 
 #[cfg(test)]

@@ -50,8 +50,12 @@ pub fn judge(
             theirs,
         } = *dissent;
         SEEN.fetch_add(1, Ordering::Relaxed);
+        let seat = membership
+            .membership()
+            .get_node(&node.0)
+            .map(|seat| seat.seat);
         tracing::error!(
-            %shard, %node, %entry,
+            %shard, seat, %node, %entry,
             "replicas disagree: after {at} entries the hash of this one is {own:016x}, that of the other {theirs:016x}"
         );
         let voters: BTreeSet<NodeId> = membership.membership().voter_ids().map(NodeId).collect();

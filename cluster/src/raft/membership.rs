@@ -128,11 +128,12 @@ async fn take(
             if !fresh.iter().all(ready) {
                 return Ok(());
             }
-            let names: Vec<_> = voters
-                .iter()
-                .map(|voter| NodeId(*voter).to_string())
-                .collect();
-            tracing::info!("shard {}: the voters are {}", group.shard, names.join(", "));
+            let metrics = group.metrics();
+            let membership = metrics.membership_config.membership();
+            let seats = voters.iter().filter_map(|node| membership.get_node(node));
+            let seats: Vec<_> = seats.map(|seat| seat.seat.to_string()).collect();
+            let (shard, seats) = (group.shard, seats.join(", "));
+            tracing::info!("shard {shard}: the voters are those of seats {seats}");
             raft.change_membership(voters.clone(), false).await
         }
         Step::Forget(nodes) => {

@@ -246,7 +246,8 @@ async fn collect(
     };
     let collected = incoming.collect(machine.file(), from, part).await;
     let collected = collected.map_err(|why| {
-        tracing::warn!("a snapshot from node {} is refused: {why}", from.0);
+        let (node, _) = from;
+        tracing::warn!(%node, "a snapshot is refused: {why}");
     });
     match (collected.ok()?, piece.end) {
         (Collected::Whole(meta, received), Some((vote, named))) if meta == named => {
