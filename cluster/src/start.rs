@@ -92,7 +92,7 @@ pub async fn start(
     let queues: Arc<[Queue]> = queues.into();
     let courier = Arc::new(LinkCourier(links.clone()));
     let watch = Watch::new(me, &peers, config.lost_after);
-    watch_shards(&mut tasks, me.0, &shards, &queues);
+    watch_shards(&mut tasks, (me.0, &peers), &shards, &queues);
     for (group, inbox) in shards.iter().zip(inboxes) {
         let formats = formats.clone();
         tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
@@ -129,9 +129,14 @@ pub async fn start(
 }
 
 /// Has it said when a shard stands still, and what its hash is.
-fn watch_shards(tasks: &mut JoinSet<()>, me: NodeId, shards: &[Arc<RaftGroup>], queues: &[Queue]) {
+fn watch_shards(
+    tasks: &mut JoinSet<()>,
+    (me, peers): (NodeId, &watch::Receiver<Peers>),
+    shards: &[Arc<RaftGroup>],
+    queues: &[Queue],
+) {
     for (group, queue) in shards.iter().zip(queues) {
-        tasks.spawn(stall::run(group.clone(), queue.clone()));
+        tasks.spawn(stall::run(group.clone(), queue.clone(), me, peers.clone()));
         tasks.spawn(compare::run(group.clone(), queue.clone(), me));
     }
 }

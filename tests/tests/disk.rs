@@ -134,11 +134,18 @@ async fn f_19_t_75_a_disk_that_fills_up_stops_acknowledgements_and_loses_nothing
     ));
     // The chat alone fills the disk, and then somebody takes even the reserve.
     await_short_of_disk(&cluster, 0).await;
-    small.fill_up();
-    let before = said.load(Ordering::SeqCst);
-    assert!(before > 50, "{before} messages filled the disk");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let during = said.load(Ordering::SeqCst) - before;
+    let (mut before, mut during) = (0, usize::MAX);
+    for _ in 0..10 {
+        small.fill_up();
+        before = said.load(Ordering::SeqCst);
+        assert!(before > 50, "{before} messages filled the disk");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        during = said.load(Ordering::SeqCst) - before;
+        if during <= 1 {
+            break;
+        }
+        // A snapshot made room in the log, which the node may use until that is taken as well.
+    }
     assert!(
         during <= 1,
         "{during} messages were acknowledged on a full disk"

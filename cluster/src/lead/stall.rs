@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::group::RaftGroup;
+use super::loss::Peers;
 use super::{Group, Leadership, Queue};
-use crate::{NodeId, ShardId};
+use crate::{NodeId, ShardId, status};
 
 /// A shard that has committed nothing for so long stands still.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,8 +35,6 @@ pub struct Stalled {
 /// Why a shard stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// Nobody leads it.
-    NoLeader,
     /// This node leads it, and no majority confirms this entry.
     Unconfirmed(u64),
     /// The node in this seat, which leads it, does not answer.
@@ -46,7 +46,6 @@ impl fmt::Display for Stalled {
         let Self { shard, seconds, .. } = self;
         write!(f, "shard {shard} has committed nothing for {seconds} s: ")?;
         match self.cause {
-            Cause::NoLeader => write!(f, "nobody leads it"),
             Cause::Unconfirmed(entry) => {
                 write!(f, "no majority of its replicas confirms entry {entry}")
             }
@@ -78,7 +77,7 @@ impl Standstill {
 }
 
 /// Watches one shard for as long as the node runs. One line says that it stands still, one that it goes on.
-pub async fn run(group: Arc<RaftGroup>, queue: Queue) {
+pub async fn run(group: Arc<RaftGroup>, queue: Queue, me: NodeId, peers: watch::Receiver<Peers>) {
     let mut standstill = Standstill {
         since: Instant::now(),
         applied: 0,
@@ -86,21 +85,17 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue) {
     let mut said = false;
     loop {
         sleep(CHECK).await;
-        let Leadership { leader, mine, .. } = group.replicas().leadership();
         let last = group.replicas().metrics().last_log_index.unwrap_or(0);
         let applied = group.applied_index();
+        let mine = group.replicas().leadership().mine;
         let waits = queue.waiting() > 0 || (mine && last > applied);
-        let stalled = standstill
-            .look(Instant::now(), applied, waits)
-            .map(|time| Stalled {
-                shard: group.shard(),
-                seconds: time.as_secs(),
-                cause: match leader {
-                    None => Cause::NoLeader,
-                    Some(_) if mine => Cause::Unconfirmed(applied + 1),
-                    Some(leader) => unanswered(&group, leader),
-                },
-            });
+        let cause = cause(&group, me, &peers.borrow(), applied);
+        let time = standstill.look(Instant::now(), applied, waits && cause.is_some());
+        let stalled = time.zip(cause).map(|(time, cause)| Stalled {
+            shard: group.shard(),
+            seconds: time.as_secs(),
+            cause,
+        });
         match stalled {
             Some(stalled) if !said => {
                 tracing::error!(
@@ -117,11 +112,21 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue) {
     }
 }
 
-fn unanswered(group: &RaftGroup, leader: NodeId) -> Cause {
-    let voters = group.replicas().voters();
-    let seat = voters.iter().find(|(_, node)| **node == leader);
-    // Whoever is no voter any more leads nothing.
-    seat.map_or(Cause::NoLeader, |(seat, _)| Cause::Unanswered(*seat))
+/// Why the shard would stand still. That no majority or no leader can be reached is told elsewhere, and for all
+/// shards at once.
+fn cause(group: &RaftGroup, me: NodeId, peers: &Peers, applied: u64) -> Option<Cause> {
+    let Leadership { leader, mine, .. } = group.replicas().leadership();
+    let seats = group.replicas().voters();
+    let voters: Vec<NodeId> = seats.values().copied().collect();
+    status::reach(group.shard(), leader, &voters, me, peers).ok()?;
+    match mine {
+        true => Some(Cause::Unconfirmed(applied + 1)),
+        false => {
+            let mut seats = seats.into_iter();
+            let (seat, _) = seats.find(|(_, node)| Some(*node) == leader)?;
+            Some(Cause::Unanswered(seat))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,9 +162,9 @@ mod tests {
             "shard 1 has committed nothing for 4 s: no majority of its replicas confirms entry 9";
         assert_eq!(text, expect);
         assert!(
-            stalled(Cause::NoLeader)
+            stalled(Cause::Unanswered(2))
                 .to_string()
-                .ends_with("nobody leads it")
+                .ends_with("the node in seat 2, which leads it, does not answer")
         );
     }
 }

@@ -182,7 +182,7 @@ mod tests {
                 stalled: Some(Stalled {
                     shard: ShardId(1),
                     seconds: 5,
-                    cause: Cause::NoLeader,
+                    cause: Cause::Unanswered(2),
                 }),
             }],
         };
@@ -190,7 +190,7 @@ mod tests {
         let (node, shard) = (&report.nodes[0], &report.shards[0]);
         assert_eq!(node.node.as_deref(), Some("fffffffffffffffe"));
         assert_eq!((node.leads, shard.leader, shard.lag), (1, Some(2), 2));
-        let stalled = "shard 1 has committed nothing for 5 s: nobody leads it";
+        let stalled = "shard 1 has committed nothing for 5 s: the node in seat 2, which leads it, does not answer";
         assert_eq!(shard.stalled.as_deref(), Some(stalled));
         assert_eq!(shard.voters, ["0000000000000007", "2"]);
         assert!(!report.majority, "one of two is none");
