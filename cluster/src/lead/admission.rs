@@ -3,14 +3,14 @@
 //! What clients say becomes rows for the database and items for other shards, which wait in a shard's state
 //! until somebody takes them. Whoever says it faster than they are taken is to be read more slowly, not
 //! refused: a node asks here before it proposes stanzas, and holds them, and reads no more from their
-//! client, until there is room on each [`Way`] that they go.
+//! client, until there is room on each way that they go.
 //!
 //! # Bounds
 //!
 //! For the database an eighth of `max_backlog_bytes` may wait in a shard, for each other shard
-//! [`SLOW`](crate::session::outbox::SLOW), as long as something goes now and then. A way that has not moved
+//! `outbox::SLOW`, as long as something goes now and then. A way that has not moved
 //! for two seconds leads to a database or a shard that is away: chat goes on without it, until all of
-//! `max_backlog_bytes`, or [`FULL`](crate::session::outbox::FULL), waits. Only if nothing has moved for ten
+//! `max_backlog_bytes`, or `outbox::FULL`, waits. Only if nothing has moved for ten
 //! seconds by then, something is refused: by the node if the database is away, by `apply` if the shard is.
 //! Other ways are not affected. Besides, a node has under way at most a sixteenth of what may wait on a way
 //! that moves, and one command.

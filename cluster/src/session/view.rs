@@ -175,7 +175,7 @@ impl ShardState {
         Load { bytes, gone }
     }
 
-    /// See [`Settings::max_backlog_bytes`], as the last leader had it.
+    /// See [`Settings::max_backlog_bytes`](super::Settings::max_backlog_bytes), as the last leader had it.
     pub fn max_backlog(&self) -> u64 {
         self.settings.max_backlog_bytes
     }
