@@ -50,7 +50,7 @@ impl ShardState {
 
     fn act(&mut self, jid: &Jid, action: Action, out: &mut Vec<Output>) {
         match action {
-            Action::Reply(packet) => self.enqueue_plain(jid, packet, out),
+            Action::Reply(packet) => self.answer(jid, packet, out),
             Action::Send(relay) if self.turns_back(&relay, out) => {}
             Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
             Action::Send(Relay::Iq { packet, permitted }) => {

@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::Jid;
-use proto::stanza::error::Condition;
-use proto::stanza::{IqType, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::error::{Condition, StanzaError, reply};
+use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::state::{Fetching, Session, ShardState};
 use super::ticket::{Body, Later, Ticket};
@@ -136,12 +136,44 @@ fn is_answerable(packet: &Packet) -> bool {
     )
 }
 
+/// In place of an answer, an error that says that there is no room for it.
+fn refusal(answer: Packet) -> Packet {
+    let request = Header {
+        kind: Kind::Iq(IqType::Get),
+        from: answer.header.to.clone(),
+        to: answer.header.from.clone(),
+        ..answer.header.clone()
+    };
+    reply(&request, &StanzaError::new(Condition::ResourceConstraint)).unwrap_or(answer)
+}
+
 impl ShardState {
     /// Queues a stanza that nobody keeps: an answer, a push, presence.
     pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
         let item = Item::plain(packet, self.now);
         self.enqueue(jid, Arc::new(item), out);
         self.notice_queued(jid, None, false);
+    }
+
+    /// Queues the server's answer to a request of this session. If there is no room for it the client is told so,
+    /// and if there is none even for that its session ends: the request counts as handled.
+    pub(super) fn answer(&mut self, jid: &Jid, answer: Packet, out: &mut Vec<Output>) {
+        if !self.is_over(jid) {
+            return self.enqueue_plain(jid, answer, out);
+        }
+        let lacks_room = |state: &Self, packet: &Packet| {
+            let bytes = Item::plain(packet.clone(), state.now).size();
+            state.is_brimful(jid, bytes)
+        };
+        let answer = match lacks_room(self, &answer) {
+            true => refusal(answer),
+            false => answer,
+        };
+        if !lacks_room(self, &answer) {
+            self.enqueue_plain(jid, answer, out);
+        } else if !self.overflown.contains(jid) {
+            self.overflown.push(jid.clone());
+        }
     }
 
     /// Queues a stanza.

@@ -72,7 +72,7 @@ impl Default for Options {
 pub enum LogError {
     /// A file is not what was written, and not just at its unsynced end. Nothing was changed.
     #[error(
-        "log file {} is damaged at byte {offset}; restore the data directory, or empty it to join anew under a new id",
+        "log file {} is damaged at byte {offset}; restore the data directory, or remove identity, log and snapshots from it to join anew under a new id",
         file.display()
     )]
     Damaged {
@@ -82,7 +82,7 @@ pub enum LogError {
         offset: u64,
     },
     /// A file between the first and the last is gone, or the first ones are and their entries are needed.
-    #[error("log file {} is missing; restore the data directory, or empty it to join anew under a new id", file.display())]
+    #[error("log file {} is missing; restore the data directory, or remove identity, log and snapshots from it to join anew under a new id", file.display())]
     Missing {
         /// Which.
         file: PathBuf,

@@ -294,6 +294,37 @@ fn t_41_what_nobody_asked_for_ends_no_session() {
     assert!(matches!(stage.resume(BOB, 0).0, Outcome::Resumed { .. }));
 }
 
+#[test]
+fn t_41_every_request_of_a_client_that_does_not_read_is_answered_or_its_session_ends() {
+    let mut stage = pair(2);
+    stage.settings.max_queue_bytes = 4000;
+    let answer = |id: usize| {
+        let mut answer = packet(Kind::Iq(IqType::Result), "bob@example.org", Some(BOB));
+        answer.header.id = Some(id.to_string().into());
+        answer.payload = vec![b'x'; 1000].into();
+        answer
+    };
+    let (mut asked, mut answered) = (0, Vec::new());
+    while let Some(session) = stage.state.session(&jid(BOB)) {
+        let later = session.behind.later.iter().filter_map(|later| match later {
+            Later::Whole(item) => Some(item),
+            Later::Ticket(_) => None,
+        });
+        let queued = session.queue.iter().chain(later);
+        let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
+        let kinds = answers.map(|item| item.packet.header.kind);
+        answered = kinds.collect::<Vec<_>>();
+        assert_eq!(answered.len(), asked, "each has an answer");
+        stage.act(BOB, Action::Reply(answer(asked)));
+        asked += 1;
+    }
+    let refused = Kind::Iq(IqType::Error);
+    assert!(
+        answered.contains(&refused) && answered[0] != refused,
+        "{answered:?}"
+    );
+}
+
 /// What bob's sessions hold in full, together.
 fn held(stage: &Stage) -> usize {
     let sessions = stage.state.sessions(&jid(BOB).bare());
