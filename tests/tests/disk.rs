@@ -114,9 +114,6 @@ async fn await_short_of_disk(cluster: &Cluster, node: usize) {
     }
 }
 
-// It finds a fault every second time: after the restart some messages that were acknowledged shortly before the kill
-// are passed over when the waiting ones are delivered.
-#[ignore = "known fault: messages are passed over after the restart"]
 #[tokio::test]
 async fn f_19_t_75_a_disk_that_fills_up_stops_acknowledgements_and_loses_nothing() {
     let mut cluster = Cluster::prepare(1, "").unwrap();

@@ -104,21 +104,21 @@ impl StorageError {
 
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
-        let temporary = match &error {
-            sqlx::Error::Database(refused) => !refused.code().is_some_and(|code| blames(&code)),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => true,
+        let lasting = match &error {
+            sqlx::Error::Database(refused) => refused.code().is_some_and(|code| blames(&code)),
+            sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::RowNotFound
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. } => true,
+            // About the connection, whatever kinds there will be: a message must not go back for that.
             _ => false,
         };
-        if temporary {
-            Self::Unavailable(error)
-        } else {
-            Self::Refused(error)
+        match lasting {
+            true => Self::Refused(error),
+            false => Self::Unavailable(error),
         }
     }
 }
@@ -157,6 +157,8 @@ mod tests {
     #[test]
     fn only_an_absent_database_is_temporary() {
         assert!(StorageError::from(sqlx::Error::PoolTimedOut).is_temporary());
+        let nested = sqlx::Error::InvalidSavePointStatement;
+        assert!(StorageError::from(nested).is_temporary());
         assert!(!StorageError::from(sqlx::Error::RowNotFound).is_temporary());
         assert!(!StorageError::Damaged("x").is_temporary());
     }
