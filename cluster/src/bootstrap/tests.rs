@@ -8,26 +8,17 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::ShardId;
 use crate::config::{LinkAuth, Peer};
 use crate::id::{ConnId, Owner};
+use crate::raft::machine::tests::Deaf;
 use crate::raft::types::Proposal;
-use crate::session::{Batch, Bind, Command, Notice, Output, Settings, ShardState};
+use crate::session::{Batch, Bind, Command, Settings, ShardState};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Small, for the sake of the disk that all these nodes share.
 const SEGMENT: u64 = 1 << 20;
 /// Elections by openraft's timers alone take at least the lease and one timeout.
 const BY_TIMERS: Duration = Duration::from_secs(3);
-
-struct Deaf;
-
-impl Sink for Deaf {
-    fn outputs(&self, _: ShardId, _: Vec<Output>) {}
-    fn notices(&self, _: ShardId, _: Vec<Notice>) {}
-    fn applied(&self, _: ShardId, _: u64) {}
-    fn installed(&self, _: ShardId) {}
-}
 
 struct Node {
     replication: Replication,

@@ -15,18 +15,10 @@ use crate::link::frame::{self, Kind, Role};
 use crate::link::hello::Hello;
 use crate::raft::Fatal;
 use crate::raft::log::{Log, Options};
-use crate::raft::machine::{Machine, Sink};
+use crate::raft::machine::Machine;
+use crate::raft::machine::tests::Deaf;
 use crate::raft::types::*;
-use crate::session::{Batch, Command, Notice, Output, Settings, fixture, invariant};
-
-struct Deaf;
-
-impl Sink for Deaf {
-    fn outputs(&self, _: ShardId, _: Vec<Output>) {}
-    fn notices(&self, _: ShardId, _: Vec<Notice>) {}
-    fn applied(&self, _: ShardId, _: u64) {}
-    fn installed(&self, _: ShardId) {}
-}
+use crate::session::{Batch, Command, Settings, fixture, invariant};
 
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/format/golden/v1")

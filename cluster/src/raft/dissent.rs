@@ -82,18 +82,10 @@ mod tests {
 
     use super::*;
     use crate::raft::Fatal;
-    use crate::raft::machine::{Machine, Sink};
+    use crate::raft::machine::Machine;
+    use crate::raft::machine::tests::Deaf;
     use crate::raft::types::{Entry, Membership, Proposal, Seat, TC};
-    use crate::session::{Batch, Command, Notice, Output, Settings};
-
-    struct Deaf;
-
-    impl Sink for Deaf {
-        fn outputs(&self, _: ShardId, _: Vec<Output>) {}
-        fn notices(&self, _: ShardId, _: Vec<Notice>) {}
-        fn applied(&self, _: ShardId, _: u64) {}
-        fn installed(&self, _: ShardId) {}
-    }
+    use crate::session::{Batch, Command, Settings};
 
     async fn apply(
         machine: &mut Machine,

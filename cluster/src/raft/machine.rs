@@ -360,4 +360,4 @@ impl RaftStateMachine<TC> for Machine {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

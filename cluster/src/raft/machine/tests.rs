@@ -9,7 +9,7 @@ use super::*;
 use crate::session::Command;
 
 /// A sink that nobody listens to.
-pub(in crate::raft) struct Deaf;
+pub(crate) struct Deaf;
 
 impl Sink for Deaf {
     fn outputs(&self, _: ShardId, _: Vec<Output>) {}
