@@ -7,7 +7,8 @@ use proto::{BareJid, Element, Jid, ns};
 
 /// Writes the stanza; returns how many bytes it took.
 ///
-/// `session` is whose it is. `late`: it was queued before the stream was resumed, so that its time of arrival says little (SM-58).
+/// `session` is whose it is. `late`: it was queued before the stream was resumed, so that its time of arrival
+/// says little (SM-58).
 pub fn stanza(
     item: &Item,
     (session, account): (&Jid, &BareJid),

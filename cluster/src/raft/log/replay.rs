@@ -3,7 +3,8 @@
 //! Only the unsynced tail of the last segment may be unreadable: it is overwritten, because nobody was
 //! told that it was kept. What can be read of it is written and synced again before anybody relies on it:
 //! the cache may show what a failed sync kept from the disk (F-20). Anything else that does not fit, and fewer
-//! frames than are known to be synced, is damage, and the node must not vote with a log that lacks what it once promised.
+//! frames than are known to be synced, is damage, and the node must not vote with a log that lacks what it once
+//! promised.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
