@@ -99,7 +99,12 @@ async fn a_bind_that_is_committed_after_its_time_leaves_no_session_behind() {
     }
     // One by one: two that hear of each other first elect a leader without what is in this node's log.
     cluster.signal(1, Signal::SIGCONT);
-    cluster.ready(0).await;
+    until("what was in this node's log is committed", async || {
+        let (_, shown) = status(&cluster, 0);
+        let mut shards = shown["shards"].as_array().unwrap().iter();
+        shards.all(|shard| shard["leader"].is_u64() && shard["committed"] == shard["last_log"])
+    })
+    .await;
     cluster.signal(2, Signal::SIGCONT);
     // What this node had in its log is committed after all. It has no connection, and so is over.
     until("sessions have been and are over", async || {
