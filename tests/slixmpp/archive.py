@@ -1,8 +1,8 @@
 """A slixmpp client that reads its archive and says what is to be kept.
 
 Arguments: HOST PORT CERTIFICATE ACCOUNT PASSWORD PEER. On standard output: `forwards BODY` and `backwards
-BODY` for every message exchanged with the peer, `fields NAME…`, `ends FIRST LAST`, `prefs DEFAULT NEVER…`,
-and at last `done`; or `failed` and why.
+BODY` for every message exchanged with the peer, `id ID` for every message, `fields NAME…`, `ends FIRST LAST`,
+`prefs DEFAULT NEVER…`, and at last `done`; or `failed` and why.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ class Reader(ClientXMPP):
             pages = mam.iterate(with_jid=self.peer, reverse=reverse, rsm={"max": 10})
             async for message in pages:
                 say(name, message["mam_result"]["forwarded"]["stanza"]["body"])
+        async for message in mam.iterate(rsm={"max": 10}):
+            say("id", message["mam_result"]["id"])
         form = await mam.get_fields()
         say("fields", *sorted(form.get_fields()))
         metadata = await mam.get_archive_metadata()

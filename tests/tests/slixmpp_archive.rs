@@ -53,7 +53,9 @@ async fn slixmpp_reads_its_archive_both_ways_and_sets_its_preferences() {
     for field in ["with", "start", "end", "before-id", "after-id", "ids"] {
         assert!(fields.contains(&field), "IM-87: {fields:?}");
     }
-    let ends = &said("ends")[0];
-    assert!(ends.len() == 2 && ends[0] < ends[1], "IM-95: {ends:?}");
+    let ids = said("id").concat();
+    assert_eq!(ids.len(), MESSAGES + 1);
+    let ends = [ids[0], ids[MESSAGES]];
+    assert_eq!(said("ends"), [ends], "IM-95");
     assert_eq!(said("prefs"), [["roster", "alice@localhost"]]);
 }
