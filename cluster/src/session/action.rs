@@ -6,6 +6,8 @@ use proto::Jid;
 use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, Packet, PresenceType};
 
+use super::question::Standing;
+use super::queue::refusal;
 use super::state::ShardState;
 use super::*;
 use crate::id::EffectId;
@@ -54,9 +56,7 @@ impl ShardState {
             Action::Send(relay) if self.turns_back(&relay, out) => {}
             Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
             Action::Send(Relay::Iq { packet, permitted }) => {
-                if self.note_answer(jid, &packet.header) {
-                    self.send(Relay::Iq { packet, permitted }, out);
-                }
+                self.send_iq(jid, packet, permitted, out);
             }
             Action::Send(relay) => self.send(relay, out),
             Action::Presence(update) if self.keeps_away(jid, &update) => {
@@ -64,7 +64,7 @@ impl ShardState {
                 self.refuse_presence(jid, packet, out);
             }
             Action::Presence(update) => self.presence(jid, update, out),
-            Action::Directed(packet) if self.is_out_of_reach(&packet) => {
+            Action::Directed(packet) if self.is_in_vain(jid, &packet) => {
                 self.refuse_presence(jid, packet, out);
             }
             Action::Directed(packet) => self.directed(jid, packet, out),
@@ -85,11 +85,11 @@ impl ShardState {
         }
     }
 
-    /// What a client sends to a shard that takes nothing comes back, but for what was asked for or takes something
-    /// back: that is bounded by what was accepted before.
+    /// What a client sends to a shard that takes nothing comes back before it is acknowledged, but for what takes
+    /// something back and for answers. Nobody is told of a client's own error message.
     pub(super) fn turns_back(&mut self, relay: &Relay, out: &mut Vec<Output>) -> bool {
         let packet = match relay {
-            Relay::Message(message) if message.is_refusable() => &message.packet,
+            Relay::Message(message) => &message.packet,
             Relay::Iq { packet, .. } | Relay::Subscription(packet) => packet,
             _ => return false,
         };
@@ -101,16 +101,41 @@ impl ShardState {
         refused
     }
 
+    /// Sends a request, or the answer to one. A shard that takes nothing is told that there was no room for the
+    /// answer, which takes less than the request did; what answers nothing does not go there at all.
+    fn send_iq(&mut self, jid: &Jid, packet: Packet, permitted: bool, out: &mut Vec<Output>) {
+        let cut_off = |to: &Jid| self.is_cut_off(&to.bare());
+        let cut_off = packet.header.to.as_ref().is_some_and(cut_off);
+        let packet = match self.note_answer(jid, &packet.header) {
+            Standing::Settled => return,
+            Standing::Unasked if cut_off => return,
+            Standing::Awaited if cut_off => refusal(packet),
+            Standing::Request | Standing::Awaited | Standing::Unasked => packet,
+        };
+        self.send(Relay::Iq { packet, permitted }, out);
+    }
+
     /// Its addressee's shard takes nothing.
     fn is_out_of_reach(&self, packet: &Packet) -> bool {
-        let ends = matches!(
-            packet.header.kind,
-            Kind::Presence(
-                PresenceType::Unavailable | PresenceType::Unsubscribe | PresenceType::Unsubscribed
-            )
-        );
+        let Some(to) = &packet.header.to else {
+            return false;
+        };
+        match packet.header.kind {
+            // Each takes back what was accepted before, once.
+            Kind::Presence(PresenceType::Unavailable | PresenceType::Unsubscribed) => false,
+            // It may be said for no reason, and be said again.
+            Kind::Presence(PresenceType::Unsubscribe) => self.is_flooded(&to.bare()),
+            _ => self.is_cut_off(&to.bare()),
+        }
+    }
+
+    /// Directed presence that would go to a shard which takes nothing, without taking anything back.
+    fn is_in_vain(&self, jid: &Jid, packet: &Packet) -> bool {
+        let gone = packet.header.kind == Kind::Presence(PresenceType::Unavailable);
+        let shown = |to: &Jid| self.session(jid).is_some_and(|s| s.directed.contains(to));
         let to = packet.header.to.as_ref();
-        !ends && to.is_some_and(|to| self.is_cut_off(&to.bare()))
+        let nothing = |to: &Jid| gone && !shown(to) && self.is_cut_off(&to.bare());
+        self.is_out_of_reach(packet) || to.is_some_and(nothing)
     }
 
     /// A presence that would go to a shard that takes nothing is not shown to anybody.
@@ -265,8 +290,20 @@ impl ShardState {
             _ => {}
         }
         for relay in completed.relays {
-            self.send(relay, out);
+            if !self.asks_in_vain(&relay) {
+                self.send(relay, out);
+            }
         }
+    }
+
+    /// A request of the server's own to a shard that takes nothing, such as a push: nobody waits for the answer,
+    /// and the next one will say more.
+    fn asks_in_vain(&self, relay: &Relay) -> bool {
+        let Relay::Iq { packet, .. } = relay else {
+            return false;
+        };
+        matches!(packet.header.kind, Kind::Iq(IqType::Get | IqType::Set))
+            && self.is_out_of_reach(packet)
     }
 }
 

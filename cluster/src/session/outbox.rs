@@ -5,8 +5,9 @@
 //! repeat after any crash is harmless.
 //!
 //! A shard that takes nothing must cost its neighbours little: who sends to it is slowed down when
-//! [`SLOW`] bytes wait for it (see [`Cluster::admit`](crate::Cluster::admit)), and refused when [`FULL`] do. What follows from
-//! an end, an answer or an effect was accepted before and is always kept; each was bounded where it was accepted.
+//! [`SLOW`] bytes wait for it (see [`Cluster::admit`](crate::Cluster::admit)), and refused when [`FULL`] do. From
+//! then on an outbox grows only by what takes the place of something that was accepted before and is about as large:
+//! an error that of the message or the request which it is about, an end that of what it takes back.
 
 use proto::BareJid;
 use proto::stanza::Packet;
@@ -23,6 +24,8 @@ use crate::shard::map::shard_of;
 pub const SLOW: u64 = 8 << 20;
 /// With so many they are refused.
 pub const FULL: u64 = 16 << 20;
+/// With so many also what takes something back is, unless it can be said only once.
+const FLOODED: u64 = 2 * FULL;
 
 /// Items for one other shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,9 +87,21 @@ impl ShardState {
         outbox.items.push_back(CopyOnWrite::new(relay));
     }
 
+    /// Counts it anew: an earlier build may have counted in another way.
+    pub(super) fn count_backlog(&mut self) {
+        let pending: u64 = self.pending.iter().map(|(_, effect)| effect.size()).sum();
+        let outboxes: u64 = self.outboxes.values().map(|outbox| outbox.bytes).sum();
+        self.backlog = pending + outboxes;
+    }
+
     /// More waits for the account's shard than may: what is sent there is refused.
     pub(super) fn is_cut_off(&self, account: &BareJid) -> bool {
         self.outbox_load(shard_of(account, self.shards)).bytes >= FULL
+    }
+
+    /// So much more that even what takes something back is refused.
+    pub(super) fn is_flooded(&self, account: &BareJid) -> bool {
+        self.outbox_load(shard_of(account, self.shards)).bytes >= FLOODED
     }
 
     pub(super) fn relayed(
@@ -177,10 +192,9 @@ impl Action {
     /// About how many bytes it takes where it waits, but for the names of many accounts.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Send(Relay::Message(message)) => 128 + message.packet.size(),
             Self::Send(relay) => relay.size(),
-            Self::Directed(packet) => 96 + packet.payload.len(),
-            Self::Presence(update) => 96 + update.packet.payload.len(),
+            Self::Directed(packet) => 48 + packet.size(),
+            Self::Presence(update) => 48 + update.packet.size(),
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
@@ -215,123 +229,27 @@ impl Relay {
     /// About how many bytes the item takes while it waits.
     pub fn size(&self) -> usize {
         match self {
-            Self::Message(m) => 128 + m.packet.payload.len(),
+            Self::Message(Message { packet, .. }) | Self::Unkept { packet, .. } => {
+                64 + packet.size()
+            }
             Self::Iq { packet, .. }
             | Self::Subscription(packet)
             | Self::Push { packet, .. }
-            | Self::Notice { packet, .. } => 96 + packet.payload.len(),
-            Self::Presence { packet, to } => 96 + packet.payload.len() + 32 * to.len(),
-            Self::Probe { to, .. } => 48 + 32 * to.len(),
-            Self::Hidden { mids, .. } => 48 + 16 * mids.len(),
-            Self::Unkept { packet, .. } => 96 + packet.payload.len(),
+            | Self::Notice { packet, .. } => 48 + packet.size(),
+            Self::Presence { packet, to } => {
+                48 + packet.size() + to.iter().map(|to| name(to.as_str())).sum::<usize>()
+            }
+            Self::Probe { to, .. } => 48 + to.iter().map(|to| name(to.as_str())).sum::<usize>(),
+            Self::Hidden { mids, .. } => 48 + size_of_val(mids.as_slice()),
             Self::EndAll { .. } | Self::NoPush { .. } => 48,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proto::stanza::{IqType, Kind, MessageType, PresenceType};
-
-    use super::super::stage::{Stage, message, packet, stanzas};
-    use super::*;
-
-    const SHARDS: u16 = 2;
-
-    /// A session of this shard, an account of the other and one of our own.
-    fn parties() -> (Stage, String, String, String) {
-        let mut stage = Stage::new();
-        stage.state = ShardState::new(ShardId(0), SHARDS);
-        let of = |shard| {
-            let mut all = (0..).map(|n| format!("user{n}@example.org"));
-            let lives = |user: &String| {
-                let user = BareJid::new(user).expect("valid");
-                shard_of(&user, SHARDS) == ShardId(shard)
-            };
-            all.find(lives).expect("every shard has accounts")
-        };
-        let (near, far) = (of(0), of(1));
-        let session = format!("{near}/desk");
-        stage.bind(&session, Some(0));
-        (stage, session, far, near)
-    }
-
-    /// Sends messages until so many bytes wait for the other shard.
-    fn fill(stage: &mut Stage, session: &str, far: &str, bytes: u64) {
-        let mut mid = 1;
-        while stage
-            .state
-            .outboxes
-            .values()
-            .all(|outbox| outbox.bytes < bytes)
-        {
-            let mut large = message(MessageType::Chat, session, far, mid);
-            large.packet.payload = vec![b'x'; 200_000].into();
-            stage.act(session, Action::Send(Relay::Message(large)));
-            mid += 1;
-        }
-    }
-
-    fn waiting(stage: &Stage) -> usize {
-        stage
-            .state
-            .outboxes
-            .values()
-            .map(|outbox| outbox.items.len())
-            .sum()
-    }
-
-    #[test]
-    fn what_goes_to_a_shard_that_takes_nothing_comes_back_before_it_is_acknowledged() {
-        let (mut stage, session, far, near) = parties();
-        stage.settings.max_backlog_bytes = 0;
-        fill(&mut stage, &session, &far, FULL);
-        let before = waiting(&stage);
-        let far_session = format!("{far}/x");
-        let chat = Relay::Message(message(MessageType::Chat, &session, &far, 9));
-        let question = Relay::Iq {
-            packet: packet(Kind::Iq(IqType::Get), &session, Some(&far_session)),
-            permitted: true,
-        };
-        let subscribe = Kind::Presence(PresenceType::Subscribe);
-        let available = Kind::Presence(PresenceType::Available);
-        let mut broadcast = packet(available, &session, None);
-        broadcast.payload = b"<show>away</show>".as_slice().into();
-        let actions = [
-            Action::Send(chat),
-            Action::Send(question),
-            Action::Send(Relay::Subscription(packet(subscribe, &session, Some(&far)))),
-            Action::Directed(packet(available, &session, Some(&far_session))),
-            Action::Presence(PresenceUpdate {
-                packet: broadcast,
-                priority: 0,
-                subscribers: vec![BareJid::new(&far).expect("valid")],
-                probes: Vec::new(),
-                requests: Vec::new(),
-            }),
-        ];
-        for action in actions {
-            let told = format!("{action:?}");
-            let outputs = stage.act(&session, action);
-            let errors = [
-                Kind::Message(MessageType::Error),
-                Kind::Iq(IqType::Error),
-                Kind::Presence(PresenceType::Error),
-            ];
-            let came = stanzas(&outputs);
-            assert!(
-                matches!(&came[..], [(to, kind)] if *to == session && errors.contains(kind)),
-                "{told}: {came:?}"
-            );
-        }
-        assert_eq!(waiting(&stage), before);
-        // Answers were asked for, an end is an end, and others are not concerned.
-        let answer = Relay::Iq {
-            packet: packet(Kind::Iq(IqType::Error), &session, Some(&far_session)),
-            permitted: true,
-        };
-        assert!(!stage.state.turns_back(&answer, &mut Vec::new()));
-        let home = Relay::Message(message(MessageType::Chat, &session, &near, 10));
-        assert!(!stage.state.turns_back(&home, &mut Vec::new()));
-    }
+/// Bytes of an address among others.
+fn name(text: &str) -> usize {
+    16 + text.len()
 }
+
+#[cfg(test)]
+mod tests;

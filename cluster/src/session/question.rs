@@ -27,6 +27,18 @@ pub(super) struct Question {
     pub(super) answered: bool,
 }
 
+/// What an IQ of a client is to the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Request,
+    /// The answer to a question that is open.
+    Awaited,
+    /// The answer to no question that is known.
+    Unasked,
+    /// The answer to a question that the server has answered already.
+    Settled,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Ask {
     Get,
@@ -101,23 +113,25 @@ impl ShardState {
         }
     }
 
-    /// The client sends an IQ: whether it may pass. An answer settles its question; one to what was
-    /// answered already does not pass.
-    pub(super) fn note_answer(&mut self, jid: &Jid, header: &Header) -> bool {
+    /// The client sends an IQ: an answer settles its question.
+    pub(super) fn note_answer(&mut self, jid: &Jid, header: &Header) -> Standing {
         let (Kind::Iq(IqType::Result | IqType::Error), Some(to)) = (header.kind, &header.to) else {
-            return true;
+            return Standing::Request;
         };
         let id = header.id.as_deref().unwrap_or_default();
         let Some(session) = self.session_mut(jid) else {
-            return true;
+            return Standing::Unasked;
         };
         let place = session
             .behind
             .questions
             .iter()
             .position(|q| q.from == *to && *q.id == *id);
-        let question = place.and_then(|place| session.behind.questions.remove(place));
-        question.is_none_or(|question| !question.answered)
+        match place.and_then(|place| session.behind.questions.remove(place)) {
+            None => Standing::Unasked,
+            Some(question) if question.answered => Standing::Settled,
+            Some(_) => Standing::Awaited,
+        }
     }
 
     /// The session is over: whoever still waits for its answer gets one from the server.

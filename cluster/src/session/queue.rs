@@ -137,7 +137,7 @@ fn is_answerable(packet: &Packet) -> bool {
 }
 
 /// In place of an answer, an error that says that there is no room for it.
-fn refusal(answer: Packet) -> Packet {
+pub(super) fn refusal(answer: Packet) -> Packet {
     let request = Header {
         kind: Kind::Iq(IqType::Get),
         from: answer.header.to.clone(),

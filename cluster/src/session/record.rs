@@ -45,7 +45,6 @@ struct Head {
     now: u64,
     settings: Settings,
     cursors: BTreeMap<ShardId, u64>,
-    backlog: u64,
     next_effect: u64,
     next_order: u64,
     next_epoch: u64,
@@ -76,7 +75,7 @@ impl ShardState {
             outboxes,
             cursors,
             pending,
-            backlog,
+            backlog: _,
             next_effect,
             next_order,
             next_epoch,
@@ -96,7 +95,6 @@ impl ShardState {
             now: *now,
             settings: *settings,
             cursors: cursors.clone(),
-            backlog: *backlog,
             next_effect: *next_effect,
             next_order: *next_order,
             next_epoch: *next_epoch,
@@ -139,6 +137,7 @@ impl ShardState {
             let Record(part) = record?;
             state.put(part, &mut outbox)?;
         }
+        state.count_backlog();
         Ok(state)
     }
 
@@ -195,7 +194,7 @@ impl Head {
             outboxes: BTreeMap::new(),
             cursors: self.cursors,
             pending: PendingEffects::default(),
-            backlog: self.backlog,
+            backlog: 0,
             next_effect: self.next_effect,
             next_order: self.next_order,
             next_epoch: self.next_epoch,

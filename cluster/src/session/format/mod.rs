@@ -60,6 +60,7 @@ impl ShardState {
         let mut state = Self::from(codec::decode::<v1::ShardState>(value)?);
         // It named accounts once for each of their old sessions.
         state.index_old();
+        state.count_backlog();
         Ok(state)
     }
 }
