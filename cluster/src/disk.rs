@@ -19,11 +19,9 @@ use crate::raft::log::Log;
 /// The mode of a file.
 const FILE: u32 = 0o600;
 /// The mode of a directory.
-const DIRECTORY: u32 = 0o700;
+pub(crate) const DIRECTORY: u32 = 0o700;
 /// Rights of anybody but the owner.
-const OTHERS: u32 = 0o077;
-/// The right of anybody at all to make and remove files.
-const ANYBODY_WRITES: u32 = 0o002;
+pub(crate) const OTHERS: u32 = 0o077;
 /// So much of a file system is kept free, at most.
 const RESERVE: u64 = 1 << 30;
 /// And this part of it.
@@ -40,70 +38,6 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
         .mode(DIRECTORY)
         .create(path)?;
     tighten(path, DIRECTORY)
-}
-
-/// A directory is not fit to hold secrets.
-#[derive(Debug, thiserror::Error)]
-pub enum DirError {
-    /// It cannot be made.
-    #[error("cannot make the data directory {}: {source}", dir.display())]
-    Io {
-        /// Which.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Anybody may put files there.
-    #[error("anybody may write in the data directory {}: choose one that is this server's alone", dir.display())]
-    Shared {
-        /// Which.
-        dir: PathBuf,
-    },
-    /// Others may look into it, and this process cannot change that.
-    #[error("the data directory {} is open to others (mode {mode:o}) and not ours to close: give it mode 700 and to the user of this process, or choose one below it", dir.display())]
-    Foreign {
-        /// Which.
-        dir: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-}
-
-/// Makes the data directory or takes it over as it is: one that others may look into is closed to them, one
-/// where they may put things is refused.
-pub fn claim_dir(path: &Path) -> Result<(), DirError> {
-    let dir = path.to_owned();
-    let failed = |source| DirError::Io {
-        dir: path.to_owned(),
-        source,
-    };
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY)
-        .create(path);
-    made.map_err(failed)?;
-    check_dir(path)?;
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & OTHERS == 0 {
-        return Ok(());
-    }
-    fs::set_permissions(path, Permissions::from_mode(DIRECTORY))
-        .map_err(|_| DirError::Foreign { dir, mode })?;
-    tracing::warn!(
-        "{} was open to others (mode {mode:o}) and is not any more",
-        path.display()
-    );
-    Ok(())
-}
-
-/// Whether a directory, if it is there, can become ours: one where anybody may put files cannot.
-pub fn check_dir(path: &Path) -> Result<(), DirError> {
-    match fs::metadata(path) {
-        Ok(found) if found.permissions().mode() & ANYBODY_WRITES != 0 => Err(DirError::Shared {
-            dir: path.to_owned(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Makes a file for writing, empty, in place of one that may be there.
@@ -288,23 +222,6 @@ mod tests {
         let modes = ["old", "new", "new/below", "old/file", "old/fresh"]
             .map(|name| mode(&dir.path().join(name)));
         assert_eq!(modes, [0o700, 0o700, 0o700, 0o600, 0o600]);
-    }
-
-    #[test]
-    fn t_80_a_directory_that_anybody_may_write_in_is_refused_and_another_tightened() {
-        let dir = tempfile::tempdir().expect("dir");
-        let with = |mode| {
-            let place = dir.path().join(format!("{mode:o}"));
-            fs::create_dir(&place).expect("makes");
-            fs::set_permissions(&place, Permissions::from_mode(mode)).expect("sets");
-            let claimed = claim_dir(&place);
-            (claimed.is_ok(), super::tests::mode(&place))
-        };
-        assert_eq!(with(0o1777), (false, 0o777));
-        assert_eq!(with(0o750), (true, 0o700));
-        assert_eq!(with(0o755), (true, 0o700));
-        claim_dir(&dir.path().join("not/there")).expect("makes");
-        assert_eq!(mode(&dir.path().join("not")), 0o700);
     }
 
     #[test]

@@ -18,6 +18,11 @@ use crate::{BootId, NodeId};
 
 const FILE: &str = "identity";
 const HEAD: &str = "holdfast-identity 1";
+/// What to do with a data directory that cannot be gone on with. What is beside these three is kept: a database
+/// and certificates may be.
+pub const ANEW: &str = "restore the whole data directory, or move identity, log and snapshots, and nothing else, out of it: \
+     a node of a cluster then joins anew and loses nothing that the others have; a single node keeps accounts and \
+     archives, and loses what its sessions had not been given yet";
 
 /// Names a cluster for ever; drawn when it is born.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,7 +57,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is not what was written.
-    #[error("{} is damaged at line {line}; restore it, or empty the data directory to join anew under a new id", file.display())]
+    #[error("{} is damaged at line {line}; {ANEW}", file.display())]
     Damaged {
         /// Which file.
         file: PathBuf,
@@ -70,18 +75,18 @@ pub enum IdentityError {
         configured: u64,
     },
     /// There is a log, and nothing says whose.
-    #[error("{} is missing although there is a log beside it; restore it, or empty the data directory", file.display())]
+    #[error("{} is missing although there is a log beside it; {ANEW}", file.display())]
     LogWithoutIdentity {
         /// Which file.
         file: PathBuf,
     },
     /// This node has voted, and its votes are gone.
-    #[error(
-        "the log of node {node} is gone; restore it, or empty the data directory to join anew under a new id"
-    )]
+    #[error("the log of node {node} is gone from {}; {ANEW}", dir.display())]
     LogMissing {
         /// Who.
         node: NodeId,
+        /// Where it should be.
+        dir: PathBuf,
     },
     /// The node belongs to a cluster already, and was asked to join another.
     #[error("this node belongs to cluster {:016x}, not {:016x}", ours.0, theirs.0)]
@@ -116,42 +121,24 @@ impl Identity {
         disk::private_file(&file).map_err(io)?;
         // The last one may have been renamed and not synced: what the cache shows does not count yet.
         disk::sync_dir(dir).map_err(io)?;
-        let incarnation = match fs::read_to_string(&file) {
-            Ok(text) => parse(&text).map_err(|line| IdentityError::Damaged {
-                file: file.clone(),
-                line,
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && log_is_new => {
+        let incarnation = match read(dir, seat, log_is_new)? {
+            Some(known) => known,
+            None => {
                 let fresh = Incarnation::new(NodeId(rand::random()), seat);
                 write(&file, &fresh).map_err(io)?;
                 fresh
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(IdentityError::LogWithoutIdentity { file });
-            }
-            // Not even text.
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(IdentityError::Damaged { file, line: 1 });
-            }
-            Err(source) => return Err(io(source)),
         };
-        if incarnation.seat != seat {
-            return Err(IdentityError::OtherSeat {
-                file,
-                found: incarnation.seat,
-                configured: seat,
-            });
-        }
-        if incarnation.voted && log_is_new {
-            return Err(IdentityError::LogMissing {
-                node: incarnation.node,
-            });
-        }
         Ok(Self {
             file,
             boot: BootId(rand::random()),
             kept: Arc::new(Mutex::new(incarnation)),
         })
+    }
+
+    /// Judges the identity in `dir` as [`open`](Self::open) would, and changes nothing. Blocks.
+    pub fn verify(dir: &Path, seat: u64, log_is_new: bool) -> Result<(), IdentityError> {
+        read(dir, seat, log_is_new).map(drop)
     }
 
     /// This disk.
@@ -277,6 +264,38 @@ impl Incarnation {
         text.push_str("end\n");
         text
     }
+}
+
+/// The identity in `dir`, if the node can go on with it; none if it is to be made.
+fn read(dir: &Path, seat: u64, log_is_new: bool) -> Result<Option<Incarnation>, IdentityError> {
+    let file = dir.join(FILE);
+    let incarnation = match fs::read_to_string(&file) {
+        Ok(text) => parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && log_is_new => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(IdentityError::LogWithoutIdentity { file });
+        }
+        // Not even text.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(1),
+        Err(source) => return Err(IdentityError::Io { file, source }),
+    };
+    let incarnation = incarnation.map_err(|line| {
+        let file = file.clone();
+        IdentityError::Damaged { file, line }
+    })?;
+    if incarnation.seat != seat {
+        let (found, configured) = (incarnation.seat, seat);
+        return Err(IdentityError::OtherSeat {
+            file,
+            found,
+            configured,
+        });
+    }
+    if incarnation.voted && log_is_new {
+        let (node, dir) = (incarnation.node, dir.join("log"));
+        return Err(IdentityError::LogMissing { node, dir });
+    }
+    Ok(Some(incarnation))
 }
 
 /// The last line proves that the file is whole. The error is the number of the bad line.

@@ -16,6 +16,7 @@
 mod ask;
 pub mod bootstrap;
 pub mod bound;
+pub mod claim;
 pub mod cluster;
 pub mod codec;
 pub mod config;

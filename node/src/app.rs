@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::router::{ArchiveTail, Edge, Presences};
 use crate::session::Directory;
 use crate::session::depart::Departures;
+use crate::session::journal::Journal;
 use crate::session::vigil::Vigil;
 
 /// How long a query of an archive waits to know the latest state of its shard.
@@ -53,6 +54,8 @@ pub struct App {
     pub gate: Arc<Gate>,
     /// Connections that are not let in.
     pub refusals: Refusals,
+    /// What the log says about clients that may be strangers.
+    pub journal: Journal,
     /// Failed logins and resumptions, of all nodes.
     pub failures: Arc<Failures>,
     /// Resources taken from another session.

@@ -158,6 +158,8 @@ pub struct Metrics {
     pub redis_errors: Counter,
     /// 1 while Redis answers.
     pub redis_up: Gauge,
+    /// 1 while the database answers.
+    pub database_up: Gauge,
     /// Stanzas by direction.
     pub stanzas: Family<StanzaLabels, Counter>,
     /// Seconds from a proposal to its outcome.
@@ -191,6 +193,7 @@ impl Default for Metrics {
             limit_decisions: Family::default(),
             redis_errors: Counter::default(),
             redis_up: Gauge::default(),
+            database_up: Gauge::default(),
             stanzas: Family::default(),
             proposals: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             ack_delay: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
@@ -279,6 +282,11 @@ impl Metrics {
             "redis_up",
             "Whether Redis answers a node that leads",
             self.redis_up.clone(),
+        );
+        registry.register(
+            "database_up",
+            "Whether the database answers this node",
+            self.database_up.clone(),
         );
     }
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
+use cluster::claim::{self, DirError};
 use cluster::config::ConfigError as BadCluster;
-use cluster::disk::{self, DirError};
+use cluster::disk;
 use cluster::{Cluster, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -29,18 +30,17 @@ use crate::metrics::Metrics;
 use crate::router::Edge;
 use crate::services::Quota;
 use crate::session::depart::Departures;
+use crate::session::journal::{self, Journal};
 use crate::session::vigil::Vigil;
 use crate::session::{Directory, sweep};
-use crate::storage::{Storage, StorageError, Upgrade};
+use crate::storage::StorageError;
 use crate::trace::Trail;
-use crate::{clock, drain, outage, preflight, services, telemetry};
+use crate::{clock, database, drain, outage, preflight, readiness, services, telemetry};
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
 /// How often the certificate's files are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(30);
-/// How often a database is tried that did not answer at the start.
-const DATABASE: Duration = Duration::from_secs(1);
 /// How long a port may be taken: the process before this one may not be quite gone.
 const PORT: Duration = Duration::from_secs(5);
 /// How often it is tried meanwhile, and how often a node asks itself whether it is ready.
@@ -106,13 +106,17 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         database = config.storage.url().engine(),
         "starting"
     );
+    for problem in config.exposed() {
+        tracing::warn!("{problem}");
+    }
     raise_descriptors();
     actix::System::new().block_on(node(config, reload))
 }
 
 async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
-    disk::claim_dir(config.data_dir())?;
+    // Before the ports: of two processes for one directory the second is told just that.
+    let _claim = claim::claim_dir(config.data_dir())?;
     let opened = tokio::select! {
         opened = open(config) => opened?,
         // Nothing has been promised yet.
@@ -127,6 +131,8 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(refresh(app.clone(), reload));
     actix_rt::spawn(services::retention(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
+    actix_rt::spawn(turn_journal(app.clone()));
+    actix_rt::spawn(database::watch(app.clone()));
     actix_rt::spawn(sweep::run(app.clone()));
     actix_rt::spawn(revoke::run(app.clone()));
     let (open, opened) = watch::channel(true);
@@ -139,6 +145,7 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     tokio::select! {
         announced = addresses.announce(&app) => {
             announced?;
+            actix_rt::spawn(readiness::watch(app.clone()));
             stops.next().await;
         }
         () = stops.next() => {}
@@ -185,7 +192,7 @@ impl Stops {
 async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let certificates = preflight::certificates(&config)?;
     announce_certificate(&certificates);
-    let storage = open_storage(&config).await?;
+    let storage = database::open(&config).await?;
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
@@ -229,6 +236,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         vigil: Vigil::begin(clock::instant),
         gate,
         refusals: Refusals::default(),
+        journal: Journal::default(),
         failures,
         takeovers: Throttle::new(TAKEOVERS),
         hashing: Semaphore::new(2),
@@ -339,15 +347,6 @@ impl Addresses {
     }
 }
 
-/// The database, or one that is waited for while the node runs.
-async fn open_storage(config: &Config) -> Result<Storage, StorageError> {
-    let (storage, upgrade) = Storage::open_soon(config.storage.url()).await?;
-    if let Some(upgrade) = upgrade {
-        actix_rt::spawn(await_database(upgrade));
-    }
-    Ok(storage.with_quotas(&config.quotas))
-}
-
 fn announce_certificate(certificates: &Certificates) {
     let file = certificates.file().display();
     let current = certificates.current();
@@ -356,24 +355,6 @@ fn announce_certificate(certificates: &Certificates) {
     tracing::info!(certificate = %file, valid_until = end, "certificate");
     for fault in &verdict.faults {
         tracing::warn!(certificate = %file, "{fault}");
-    }
-}
-
-/// Waits for a database that did not answer at the start. Accounts that nobody knows by heart wait too.
-async fn await_database(upgrade: Upgrade) {
-    let error = upgrade.error();
-    tracing::error!(%error, "the node starts without its database: logins and archives wait for it");
-    let mut said = error.to_string();
-    loop {
-        tokio::time::sleep(DATABASE).await;
-        let Err(error) = upgrade.attempt().await else {
-            return tracing::info!("the database answers");
-        };
-        // What stays the same is said once (T-74).
-        if error.to_string() != said {
-            said = error.to_string();
-            tracing::error!(%error, "the database still cannot be used");
-        }
     }
 }
 
@@ -392,6 +373,13 @@ async fn refresh(app: Arc<App>, reload: Reload) {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the certificate in use stays"),
         }
+    }
+}
+
+async fn turn_journal(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(journal::MINUTE).await;
+        app.journal.turn();
     }
 }
 

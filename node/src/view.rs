@@ -81,11 +81,17 @@ impl Node for App {
         async move { trail(&cluster, &edge, id).await }.boxed()
     }
 
-    fn limits(&self, account: BareJid) -> BoxFuture<'static, Result<LimitsReport, Unavailable>> {
-        let cluster = self.cluster.clone();
+    fn limits(
+        &self,
+        account: BareJid,
+    ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>> {
+        let (cluster, edge) = (self.cluster.clone(), self.edge.clone());
         async move {
+            if !may_have_limits(&cluster, &edge, &account).await {
+                return Ok(None);
+            }
             let quota = cluster.read_latest(&account, |shard| shard.quota(&account));
-            Ok(quota.await.map_err(|_| Unavailable)?.into())
+            Ok(Some(quota.await.map_err(|_| Unavailable)?.into()))
         }
         .boxed()
     }
@@ -101,9 +107,7 @@ impl Node for App {
             self.limits(account.clone()),
         );
         async move {
-            // Limits may be taken back from an account that is gone, and from nobody else.
-            let known = cluster.read(&account, |shard| shard.override_of(&account).version > 0);
-            if !known && !edge.accounts.exists(&account).await.unwrap_or(true) {
+            if !may_have_limits(&cluster, &edge, &account).await {
                 return Ok(None);
             }
             let set = cluster.read_latest(&account, |shard| shard.override_of(&account));
@@ -115,10 +119,16 @@ impl Node for App {
             };
             let done = cluster.propose(&account, command).await;
             done.map_err(|_| Unavailable)?;
-            Ok(Some(report.await?))
+            report.await
         }
         .boxed()
     }
+}
+
+/// Whether there is such an account. Limits may be taken back from one that is gone, and from nobody else.
+async fn may_have_limits(cluster: &Cluster, edge: &Edge, account: &BareJid) -> bool {
+    let set = cluster.read(account, |shard| shard.override_of(account).version > 0);
+    set || edge.accounts.exists(account).await.unwrap_or(true)
 }
 
 /// What all nodes saw of the message with this archive id, or of those that their senders called so.

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use tests::client::numbered;
@@ -88,17 +89,94 @@ async fn a_port_that_is_taken_is_named() {
 
 #[tokio::test]
 async fn a_second_node_in_the_same_directory_is_refused() {
-    let cluster = Cluster::start(1, &[], "").await;
+    let mut cluster = Cluster::start(1, &[], "").await;
     let config = cluster.config(0).to_string_lossy().into_owned();
     let free = [
         "c2s.listen=127.0.0.1:0",
         "c2s.listen_tls=127.0.0.1:0",
         "admin.listen=127.0.0.1:0",
     ];
-    let mut arguments = vec!["serve", "--config", &config];
-    arguments.extend(free.iter().flat_map(|set| ["--set", set]));
     let data_dir = cluster.data_dir(0);
-    check(&arguments, 1, &[&data_dir.to_string_lossy()]);
+    let process = format!("in use by process {}", cluster.process(0).id());
+    let parts = [&*data_dir.to_string_lossy(), &process];
+    // The ports are taken too, which matters less.
+    let mut arguments = vec!["serve", "--config", &config];
+    check(&arguments, 1, &parts);
+    arguments.extend(free.iter().flat_map(|set| ["--set", set]));
+    check(&arguments, 1, &parts);
+    assert!(looked(&config, 0).contains(&process));
+}
+
+#[tokio::test]
+async fn t_80_a_data_directory_that_is_not_its_owners_alone_is_named() {
+    let cluster = Cluster::prepare(1, "").unwrap();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let dir = cluster.data_dir(0);
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, Permissions::from_mode(0o2770)).unwrap();
+    let told = looked(&config, 0);
+    assert!(
+        told.contains("note  data_dir: ") && told.contains("(mode 2770)"),
+        "{told}"
+    );
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&dir, Some(65534), Some(65534)).unwrap();
+        let told = looked(&config, 0);
+        assert!(told.contains("belongs to user 65534"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_identity_is_foretold_with_what_to_move_away_and_what_that_costs() {
+    let mut cluster = Cluster::start(1, &[], "").await;
+    cluster.kill(0);
+    let file = cluster.data_dir(0).join("identity");
+    std::fs::write(&file, "holdfast-identity 1\nnode 12\n").unwrap();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let advice = "move identity, log and snapshots, and nothing else";
+    let damage = format!("{} is damaged at line 2", file.display());
+    let told = looked(&config, 1);
+    assert!(
+        told.contains("BAD   data_dir: ") && told.contains(&damage),
+        "{told}"
+    );
+    assert!(
+        told.contains(advice) && told.contains("keeps accounts"),
+        "{told}"
+    );
+    check(&["serve", "--config", &config], 1, &[&damage, advice]);
+}
+
+#[test]
+fn a_secret_that_anybody_reads_and_a_file_that_is_wrong_are_named_once() {
+    let cluster = Cluster::prepare(1, "").unwrap();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let key = cluster.path().join("key.pem");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let named = |told: &str, place: &str| told.matches(place).count();
+    let told = looked(&config, 0);
+    let secret = format!("note  {} holds a secret", key.display());
+    assert!(told.contains(&secret), "{told}");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let told = looked(&config, 0);
+    assert!(!told.contains("holds a secret"), "{told}");
+    let other = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&key, other.serialize_pem()).unwrap();
+    let told = looked(&config, 1);
+    assert_eq!(named(&told, &key.to_string_lossy()), 1, "{told}");
+    std::fs::remove_file(&key).unwrap();
+    let told = looked(&config, 1);
+    assert_eq!(named(&told, &key.to_string_lossy()), 1, "{told}");
+    let redis = [
+        "check",
+        "--config",
+        &config,
+        "--set",
+        "redis.url=redis://127.0.0.1:1",
+    ];
+    let told = process::run(redis, "").stdout;
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("BAD   redis.url: 127.0.0.1:1: "), "{told}");
 }
 
 /// The segments of a node's log.
@@ -142,7 +220,7 @@ async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
     }
     cluster.kill(0);
     let config = cluster.config(0).to_string_lossy().into_owned();
-    assert!(looked(&config, 0).contains("log and snapshots can be read"));
+    assert!(looked(&config, 0).contains("identity, log and snapshots can be read"));
     let segment = segments(&cluster).pop().unwrap();
     let at = damage(&segment, b"logged 3");
     let foretold = looked(&config, 1);

@@ -283,6 +283,8 @@ async fn an_operator_sees_and_sets_limits_without_redis() {
         "jid": "alice@localhost", "max_hibernated": 10, "max_hibernated_from": "configuration",
         "max_old": 10, "max_old_from": "configuration" })
     );
+    let (shown, text) = limits(&cluster, &["show", "nobody@localhost"]);
+    assert!(!shown && text.contains("nobody@localhost"), "{text}");
     let (set, text) = limits(&cluster, &["set", "nobody@localhost", "--old", "1"]);
     assert!(!set && text.contains("nobody@localhost"), "{text}");
 }

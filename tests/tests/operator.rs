@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::client::PASSWORD;
 use tests::cluster::Cluster;
 use tests::postgres::Postgres;
-use tests::process;
+use tests::process::{self, Process};
 use tests::until;
 use tests::wire::Wire;
 
@@ -218,6 +218,174 @@ async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
     postgres.run();
     told(&cluster, 0, &["INFO", "the database answers"]).await;
     cluster.client(0, "alice").await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn f_27_a_database_that_goes_and_comes_is_told_with_the_cause() {
+    let postgres = Postgres::start();
+    let mut cluster = Cluster::prepare(1, "").unwrap();
+    cluster.store_in(&postgres.url());
+    cluster.accounts(&["alice", "bob"]);
+    cluster.run(0);
+    cluster.ready(0).await;
+    let up = async |number: &str| {
+        let line = format!("holdfast_database_up {number}\n");
+        until(&line, async || {
+            let (_, text) = cluster.get(0, "/metrics").await.unwrap();
+            text.contains(&line)
+        })
+        .await;
+    };
+    up("1").await;
+    cluster.client(0, "alice").await.close().await.unwrap();
+    postgres.stop();
+    up("0").await;
+    told(&cluster, 0, &["ERROR", "the database has gone", "refused"]).await;
+    assert_eq!(cluster.get(0, "/readyz").await.unwrap().0, 200);
+    // Whom the node knows logs in; whom it does not is told to wait, and so is the operator.
+    let wire = async || Wire::direct(cluster.address(0), cluster.tls()).await;
+    let mut known = wire().await.unwrap();
+    known.login("alice", PASSWORD).await.unwrap();
+    let mut wire = wire().await.unwrap();
+    wire.open().await.unwrap();
+    wire.authenticate("bob", PASSWORD).await.unwrap();
+    told(&cluster, 0, &["login failed", "bob@localhost", "refused"]).await;
+    postgres.run();
+    told(&cluster, 0, &["INFO", "the database is back"]).await;
+    up("1").await;
+    assert_eq!(log(&cluster, 0).matches("ERROR").count(), 1);
+}
+
+#[tokio::test]
+async fn a_header_that_a_balancer_leaves_out_is_told_and_counted() {
+    let cluster = Cluster::prepare(1, "").unwrap();
+    cluster.add_to(
+        "[c2s]",
+        "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1/32\"]",
+    );
+    let cluster = cluster.started(&[]).await;
+    for _ in 0..40 {
+        let refused = Wire::direct(cluster.address(0), cluster.tls()).await;
+        assert!(refused.is_err());
+    }
+    // A balancer that only looks whether somebody listens says nothing.
+    drop(std::net::TcpStream::connect(cluster.address(0)).unwrap());
+    told(
+        &cluster,
+        0,
+        &["WARN", "no PROXY header", "address=127.0.0.1"],
+    )
+    .await;
+    let (_, metrics) = cluster.get(0, "/metrics").await.unwrap();
+    assert!(
+        metrics.contains("holdfast_refused_connections_total 40\n"),
+        "{metrics}"
+    );
+    assert_eq!(log(&cluster, 0).matches("no PROXY header").count(), 20);
+}
+
+#[tokio::test]
+async fn t_74_ends_before_a_login_are_a_line_each_and_a_flood_is_few() {
+    let cluster = Cluster::start(1, &["alice"], "").await;
+    let mut wire = Wire::plain(cluster.starttls(0)).await.unwrap();
+    wire.send("<nonsense/>").await.unwrap();
+    let end = wire.end().await;
+    told(
+        &cluster,
+        0,
+        &[
+            "INFO",
+            "disconnected before",
+            "address=127.0.0.1",
+            end.condition(),
+        ],
+    )
+    .await;
+    for _ in 0..15 {
+        let wire = Wire::direct(cluster.address(0), cluster.tls()).await;
+        let mut wire = wire.unwrap();
+        wire.open().await.unwrap();
+        for _ in 0..3 {
+            wire.authenticate("alice", "wrong").await.unwrap();
+        }
+    }
+    assert_eq!(log(&cluster, 0).matches("login failed").count(), 20);
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_has_nothing_to_complain_of() {
+    let mut cluster = Cluster::start(3, &["alice"], "").await;
+    let alice = cluster.client(0, "alice").await;
+    cluster.signal(0, Signal::SIGTERM);
+    assert!(cluster.process(0).end().await.success());
+    drop(alice);
+    let log = log(&cluster, 0);
+    let complaints = log.lines().filter(|line| line.contains("ERROR"));
+    assert_eq!(complaints.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// Starts another node with the configuration of one of these, in a directory and on ports of its own.
+fn impostor(cluster: &Cluster, node: usize, name: &str, secret: &str) -> Process {
+    let text = std::fs::read_to_string(cluster.config(node)).unwrap();
+    let own = |line: &str| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        match key {
+            "listen" | "listen_tls" if line.contains('[') => format!("{key} = [\"127.0.0.1:0\"]"),
+            "listen" => format!("{key} = \"127.0.0.1:0\""),
+            "data_dir" => format!("{key} = \"{name}\""),
+            "secret_file" => format!("{key} = \"{secret}\""),
+            _ => line.to_owned(),
+        }
+    };
+    let text: Vec<_> = text.lines().map(own).collect();
+    let config = cluster.path().join(format!("{name}.toml"));
+    std::fs::write(&config, text.join("\n")).unwrap();
+    Process::serve(&config, &cluster.path().join(format!("{name}.log")), &[]).unwrap()
+}
+
+#[tokio::test]
+async fn who_has_a_taken_seat_or_another_secret_is_told_so_and_so_are_the_others() {
+    let cluster = Cluster::start(3, &[], "").await;
+    let other = cluster.path().join("other.secret");
+    std::fs::write(&other, "another secret, which is long enough to be one").unwrap();
+    let _twin = impostor(&cluster, 0, "twin", "cluster.secret");
+    let _stranger = impostor(&cluster, 0, "stranger", "other.secret");
+    let heard = async |name: &str, parts: &[&str]| {
+        until(&format!("{parts:?} from {name}"), async || {
+            let log = cluster.path().join(format!("{name}.log"));
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            log.lines()
+                .any(|line| parts.iter().all(|part| line.contains(part)))
+        })
+        .await;
+    };
+    let seat = [
+        "WARN",
+        "cannot reach peer",
+        "another process has this node's seat",
+    ];
+    heard("twin", &seat).await;
+    let secret = [
+        "WARN",
+        "cannot reach peer",
+        "is cluster.secret_file the same",
+    ];
+    heard("stranger", &secret).await;
+    let refusals = [
+        "another process fills its seat",
+        "does not know the cluster's secret",
+    ];
+    for node in [1, 2] {
+        for refusal in refusals {
+            told(
+                &cluster,
+                node,
+                &["WARN", "peer at 127.0.0.1 refused", refusal],
+            )
+            .await;
+            assert_eq!(log(&cluster, node).matches(refusal).count(), 1);
+        }
+    }
 }
 
 #[test]

@@ -45,6 +45,8 @@ async fn f_7_who_is_idle_on_a_node_without_a_majority_is_sent_away_after_5_s() {
     let (_, metrics) = cluster.get(0, "/metrics").await.unwrap();
     assert!(metrics.contains("holdfast_shards_cut_off 3\n"), "{metrics}");
     let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+    let unready = |line: &str| line.contains("WARN") && line.contains("not ready: ");
+    assert_eq!(log.lines().filter(|line| unready(line)).count(), 1, "{log}");
     let said = log.lines().filter(|line| line.contains("ERROR"));
     let said: Vec<_> = said.collect();
     assert_eq!(said.len(), 1, "{said:?}");
@@ -53,8 +55,13 @@ async fn f_7_who_is_idle_on_a_node_without_a_majority_is_sent_away_after_5_s() {
         cluster.signal(node, Signal::SIGCONT);
     }
     alice.resume(cluster.address(1)).await;
-    // The node listens again, and serves.
+    // The node listens again, says so, and serves.
     cluster.ready(0).await;
+    until("it is told", async || {
+        let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+        log.contains("ready again")
+    })
+    .await;
     until("it listens", async || {
         TcpStream::connect(cluster.address(0)).is_ok()
     })

@@ -47,6 +47,26 @@ impl fmt::Debug for Address {
     }
 }
 
+/// Where it is, for people. Never the password (T-73).
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: Vec<String>| addresses.join(", ");
+        match &self.0 {
+            Kind::Server(server) => write!(f, "{}", server.addr()),
+            Kind::Sentinels {
+                sentinels, name, ..
+            } => {
+                let all = sentinels.iter().map(ConnectionAddr::to_string).collect();
+                write!(f, "{name} of the Sentinels {}", list(all))
+            }
+            Kind::Cluster(nodes) => {
+                let all = nodes.iter().map(|node| node.addr().to_string()).collect();
+                write!(f, "the cluster of {}", list(all))
+            }
+        }
+    }
+}
+
 /// The text names no Redis that can be used. It is not repeated: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {

@@ -16,7 +16,7 @@ use tokio_rustls::TlsStream;
 use super::frame::{self, Frame, FrameError, Kind, Role};
 use super::hello::{Hello, HelloError};
 use super::pieces::{Incoming, Large, Outgoing, PIECE};
-use super::tls::AuthError;
+use super::tls::{AuthError, hangs_up};
 use super::{LinkError, Process, Request, Shared};
 use crate::bound;
 use crate::codec::CodecError;
@@ -56,14 +56,45 @@ pub(super) enum Lost {
     Closed,
     #[error("the peer is silent")]
     Silent,
-    #[error("the seat is filled by another process")]
+    /// Who accepts does not say more than that; who dials has said who it is.
+    #[error(
+        "another process fills its seat: two nodes have the same cluster.node_id, or one has just been replaced"
+    )]
     Filled,
+    #[error(
+        "it hangs up on our greeting; its log says why: most likely another process has this node's seat (cluster.node_id)"
+    )]
+    TurnedAway,
 }
 
 impl Lost {
     /// Whether the peer was given its time and said nothing.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Silent)
+    }
+
+    /// Whether an operator has to do something about it: the peer is there, and is not whom it should be. Whoever
+    /// merely closes the connection may be anybody.
+    pub(super) fn is_refusal_of_ours(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Closed | Self::Silent | Self::TurnedAway => false,
+            Self::Auth(AuthError::Io(error)) => error.kind() == io::ErrorKind::InvalidData,
+            Self::Auth(_)
+            | Self::Frame(_)
+            | Self::Greeting(_)
+            | Self::Version(_)
+            | Self::Hello(_)
+            | Self::Filled => true,
+        }
+    }
+
+    /// The same, of a peer that was greeted.
+    fn by_greeting(self) -> Self {
+        match self {
+            Self::Closed => Self::TurnedAway,
+            Self::Io(error) if hangs_up(&error) => Self::TurnedAway,
+            other => other,
+        }
     }
 
     /// Whether the peer's build is too old or too new.
@@ -92,7 +123,8 @@ impl Established {
     pub(super) async fn dialled(mut stream: Stream, ours: &Hello) -> Result<Self, Lost> {
         say(&mut stream, ours).await?;
         let mut bytes = BytesMut::with_capacity(BUFFER);
-        let hello = hear(&mut stream, &mut bytes).await?;
+        let hello = hear(&mut stream, &mut bytes).await;
+        let hello = hello.map_err(Lost::by_greeting)?;
         Ok(Self {
             stream,
             bytes,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Process;
 use crate::codec::{self, CodecError};
 use crate::format::{self, Version, Versions};
-use crate::identity::{ClusterId, Identity};
+use crate::identity::{ANEW, ClusterId, Identity};
 use crate::{BootId, NodeId};
 
 /// Who is speaking.
@@ -70,7 +70,7 @@ pub enum HelloError {
     #[error("the peer has the same node id {0} as another node: a copied data directory")]
     Copy(NodeId),
     /// A disk that was replaced.
-    #[error("node {0} was replaced; empty its data directory to join anew under a new id")]
+    #[error("node {0} was replaced in its seat by another; on that node, {ANEW}")]
     Retired(NodeId),
 }
 

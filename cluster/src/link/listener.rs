@@ -1,11 +1,12 @@
 //! Accepts the connections that lower seats make.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::Shared;
 use super::connection::{Established, Lost};
@@ -15,11 +16,32 @@ use super::peer::HANDSHAKE;
 /// Connections that have not proved themselves yet, at a time. More are closed unheard.
 const STRANGERS: usize = 64;
 
+/// What was said is not said again for so long: a peer that is refused calls for ever.
+const QUIET: Duration = Duration::from_secs(60);
+/// Lines that may be written in that time, whoever calls (T-74).
+const LINES: usize = 32;
+
+/// What was said lately about refused peers.
+#[derive(Debug, Default)]
+struct Said(HashMap<String, Instant>);
+
+impl Said {
+    /// Whether a line is due that says this.
+    fn is_due(&mut self, text: &str, now: Instant) -> bool {
+        self.0
+            .retain(|_, said| now.saturating_duration_since(*said) < QUIET);
+        let due = self.0.len() < LINES && !self.0.contains_key(text);
+        if due {
+            self.0.insert(text.to_owned(), now);
+        }
+        due
+    }
+}
+
 /// Accepts for as long as the node runs.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(STRANGERS));
-    // A peer of another age calls again and again; one line says it.
-    let said = Arc::<Mutex<String>>::default();
+    let said = Arc::<Mutex<Said>>::default();
     loop {
         let (tcp, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -41,13 +63,10 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
             drop(place);
             if let Err(lost) = met {
                 tracing::debug!(from = %from.ip(), "connection refused: {lost}");
-                if lost.is_age() {
-                    let text = format!("peer at {} refused: {lost}", from.ip());
-                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                    if *said != text {
-                        tracing::warn!("{text}");
-                        *said = text;
-                    }
+                let text = format!("peer at {} refused: {lost}", from.ip());
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                if lost.is_refusal_of_ours() && said.is_due(&text, Instant::now()) {
+                    tracing::warn!("{text}");
                 }
             }
         });
@@ -91,5 +110,20 @@ async fn meet(shared: &Shared, tcp: TcpStream) -> Result<(), Lost> {
     match shared.peers.get(&established.hello.body.seat) {
         Some(peer) => peer.hand_over(established).await,
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t_74_whoever_is_refused_again_and_again_is_a_line_a_minute() {
+        let (mut said, start) = (Said::default(), Instant::now());
+        assert!(said.is_due("one", start));
+        assert!(!said.is_due("one", start + QUIET / 2));
+        assert!(said.is_due("one", start + QUIET));
+        let lines = (0..1000).filter(|n| said.is_due(&n.to_string(), start + QUIET));
+        assert_eq!(lines.count(), LINES - 1);
     }
 }

@@ -28,6 +28,8 @@ use crate::format::Versions;
 
 /// Between attempts to reach a peer: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// A peer that is up should have called by then.
+const CALL: Duration = Duration::from_secs(10);
 /// A connection that is not authenticated by then is given up.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 
@@ -279,7 +281,22 @@ impl Task {
                 None => self.gone(),
             }
         }
-        self.incoming.recv().await
+        loop {
+            match time::timeout(CALL, self.incoming.recv()).await {
+                Ok(established) => return established,
+                Err(_) => self.wonder().await,
+            }
+        }
+    }
+
+    /// Says so if the peer is up and does not call, or calls somebody else.
+    async fn wonder(&mut self) {
+        let attempt = TcpStream::connect(&*self.peer.address);
+        if let Ok(Ok(_)) = time::timeout(CALL, attempt).await {
+            let text = "it is up and does not call this node: does its `peers` have this node's address, and is no other \
+                        process in this seat?";
+            self.say(&text);
+        }
     }
 
     /// After a loss: the same peer again, or `None` once it refuses to be called. Then it is gone, which the
@@ -322,8 +339,8 @@ impl Task {
             .unwrap_or(Err(Lost::Silent))
     }
 
-    fn say(&mut self, lost: &Lost) {
-        let text = lost.to_string();
+    fn say(&mut self, problem: &impl ToString) {
+        let text = problem.to_string();
         if text != self.said {
             tracing::warn!(seat = self.peer.seat, address = %self.peer.address, "cannot reach peer: {text}");
             self.said = text;

@@ -58,8 +58,15 @@ pub enum AuthError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It does not know the secret.
-    #[error("the peer does not know the cluster's secret")]
+    #[error(
+        "the peer does not know the cluster's secret: cluster.secret_file differs between the two nodes"
+    )]
     WrongProof,
+    /// It was shown a proof and hung up: whoever knows another secret says nothing (T-67).
+    #[error(
+        "it hangs up instead of proving that it knows the cluster's secret: is cluster.secret_file the same on both nodes?"
+    )]
+    Unproved,
     /// TLS gives no exporter, so nothing can be proved.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -172,11 +179,16 @@ impl Tls {
             .export_keying_material([0; PROOF], EXPORTER, None)?;
         let mut stream = TlsStream::Client(stream);
         if let Some(secret) = &self.secret {
-            stream
-                .write_all(&proof(secret, b"dialled", &exporter))
-                .await?;
-            stream.flush().await?;
-            read_proof(&mut stream, secret, b"accepted", &exporter).await?;
+            let shown = proof(secret, b"dialled", &exporter);
+            let proved = async {
+                stream.write_all(&shown).await?;
+                stream.flush().await?;
+                read_proof(&mut stream, secret, b"accepted", &exporter).await
+            };
+            match proved.await {
+                Err(AuthError::Io(error)) if hangs_up(&error) => return Err(AuthError::Unproved),
+                proved => proved?,
+            }
         }
         Ok(stream)
     }
@@ -220,6 +232,12 @@ impl Tls {
         let parsed = ParsedCertificate::try_from(certificate)?;
         rustls::client::verify_server_name(&parsed, &name).map_err(|_| wrong())
     }
+}
+
+/// How the other end shows that it wants nothing of us: it closes the connection, which TLS calls an error.
+pub(super) fn hangs_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// The host of `host:port`.
@@ -351,7 +369,7 @@ mod tests {
         dialled.expect("knows the secret");
         accepted.expect("knows the secret");
         let (dialled, accepted) = meet(&a, &b).await;
-        assert!(dialled.is_err());
+        assert!(matches!(dialled, Err(AuthError::Unproved)));
         assert!(matches!(accepted, Err(AuthError::WrongProof)));
     }
 

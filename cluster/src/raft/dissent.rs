@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::types::{LogId, StoredMembership};
+use crate::identity::ANEW;
 use crate::session::{Dissent, ShardState};
 use crate::{NodeId, ShardId};
 
@@ -23,8 +24,7 @@ pub fn seen() -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the replica of shard {shard} on this node is wrong: after {at} entries its hash is {own:016x}, and that of most \
-     voters is {most:016x} (told by entry {entry}); if this comes again after a restart, empty the data directory to \
-     join anew under a new id"
+     voters is {most:016x} (told by entry {entry}); if this comes again after a restart, {ANEW}"
 )]
 pub struct Outvoted {
     shard: ShardId,

@@ -6,6 +6,7 @@ use super::groups::group_of;
 use super::log::{Log, LogError};
 use super::snapshot::{SnapshotError, SnapshotFile};
 use crate::ShardId;
+use crate::identity::{Identity, IdentityError};
 
 /// A node with this on its disk would not start.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum Unusable {
     /// A snapshot.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Who it says that it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 impl Unusable {
@@ -25,14 +29,16 @@ impl Unusable {
     }
 }
 
-/// Reads the log and the snapshots below `data_dir`; `false` if there are none yet. Blocks for as long as a start
-/// would.
-pub fn verify(data_dir: &Path, shards: u16) -> Result<bool, Unusable> {
+/// Reads the identity, the log and the snapshots below `data_dir`; `false` if there are none yet. Blocks for as long
+/// as a start would.
+pub fn verify(data_dir: &Path, seat: u64, shards: u16) -> Result<bool, Unusable> {
     let (log, snapshots) = (data_dir.join("log"), data_dir.join("snapshots"));
     if !log.is_dir() {
+        Identity::verify(data_dir, seat, true)?;
         return Ok(false);
     }
     let (purged, _lock) = Log::verify(&log)?;
+    Identity::verify(data_dir, seat, purged.is_empty())?;
     for shard in (0..shards).map(ShardId) {
         let file = SnapshotFile::new(&snapshots, (shard, shards), None)?;
         let covered = file.load()?.and_then(|loaded| loaded.meta.last_log_id);

@@ -1,12 +1,13 @@
 //! `holdfast check`: would this configuration work here and now?
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::time::Duration;
 
+use cluster::claim;
 use cluster::config::Peer;
-use cluster::disk;
 use cluster::limit::Address;
 use cluster::limit::store::Store;
 use cluster::link::tls::{AuthError, Tls};
@@ -58,7 +59,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
         })
         .collect();
     findings.push(writable("data_dir", config.data_dir()));
-    findings.extend(kept(config).await);
+    findings.extend(data_dir(config).await);
     findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
     findings.extend(listeners(config));
@@ -104,22 +105,33 @@ fn writable(key: &str, dir: &Path) -> Finding {
 }
 
 /// Whether a start would take the directory, and what is in it.
-async fn kept(config: &Config) -> Option<Finding> {
-    let dir = config.data_dir().to_owned();
-    if let Err(error) = disk::check_dir(&dir) {
-        return Some(finding(Weight::Bad, format!("data_dir: {error}")));
+async fn data_dir(config: &Config) -> Vec<Finding> {
+    let told = |weight, what: &dyn Display| finding(weight, format!("data_dir: {what}"));
+    let mut findings: Vec<Finding> = match claim::check_dir(config.data_dir()) {
+        Ok(notices) => notices.iter().map(|n| told(Weight::Notice, n)).collect(),
+        Err(error) => return vec![told(Weight::Bad, &error)],
+    };
+    if let Err(error) = claim::check_claim(config.data_dir()) {
+        // A node that runs reads its files itself.
+        findings.push(told(Weight::Notice, &error));
+        return findings;
     }
     // What is wrong with the cluster is told where it is looked at.
-    let shards = preflight::cluster(config).ok()?.shards;
-    let read = tokio::task::spawn_blocking(move || verify(&dir, shards)).await;
-    match read.ok()? {
-        Ok(false) => None,
-        Ok(true) => Some(finding(Weight::Good, "log and snapshots can be read")),
-        Err(error) if error.is_in_use() => {
-            Some(finding(Weight::Notice, format!("data_dir: {error}")))
-        }
-        Err(error) => Some(finding(Weight::Bad, format!("data_dir: {error}"))),
-    }
+    let Ok(cluster::Config { seat, shards, .. }) = preflight::cluster(config) else {
+        return findings;
+    };
+    let dir = config.data_dir().to_owned();
+    let read = tokio::task::spawn_blocking(move || verify(&dir, seat, shards)).await;
+    findings.extend(match read {
+        Ok(Ok(true)) => Some(finding(
+            Weight::Good,
+            "identity, log and snapshots can be read",
+        )),
+        Ok(Err(error)) if error.is_in_use() => Some(told(Weight::Notice, &error)),
+        Ok(Err(error)) => Some(told(Weight::Bad, &error)),
+        Ok(Ok(false)) | Err(_) => None,
+    });
+    findings
 }
 
 /// Whether a node could listen where it is to. One that runs does already.
@@ -221,7 +233,7 @@ async fn redis(address: &Address) -> Finding {
     };
     match works.await {
         Ok(_) => finding(Weight::Good, "Redis answers and takes changes"),
-        Err(error) => finding(Weight::Bad, format!("redis.url: {error}")),
+        Err(error) => finding(Weight::Bad, format!("redis.url: {address}: {error}")),
     }
 }
 
@@ -255,22 +267,12 @@ async fn peer(tls: &Tls, peer: &Peer) -> Finding {
         Ok(Err(AuthError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {
             finding(Weight::Notice, format!("{named} is down"))
         }
-        Ok(Err(AuthError::Io(error))) if hangs_up(error.kind()) => finding(
-            Weight::Bad,
-            format!(
-                "{named} refuses us: is its cluster secret the same, and are its certificates?"
-            ),
-        ),
-        Ok(Err(AuthError::Io(error))) => finding(Weight::Notice, format!("{named}: {error}")),
+        Ok(Err(AuthError::Io(error))) if error.kind() != io::ErrorKind::InvalidData => {
+            finding(Weight::Notice, format!("{named}: {error}"))
+        }
         Ok(Err(error)) => finding(Weight::Bad, format!("{named}: {error}")),
         Err(_) => finding(Weight::Notice, format!("{named} does not answer")),
     }
-}
-
-/// How a node that does not know us shows it: it says nothing and closes (T-67).
-fn hangs_up(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 #[cfg(test)]
@@ -328,8 +330,8 @@ mod tests {
         std::fs::set_permissions(dir.path(), open).unwrap();
         let set = format!("data_dir={}", dir.path().display());
         let config = Config::load(None, &[set], []).unwrap();
-        let found = kept(&config).await.unwrap();
-        assert_eq!(found.weight, Weight::Bad, "{}", found.text);
+        let found = data_dir(&config).await;
+        assert_eq!(found[0].weight, Weight::Bad, "{}", found[0].text);
     }
 
     #[test]
@@ -387,6 +389,7 @@ mod tests {
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "short").unwrap();
         let sets = [
+            "domain=localhost".to_owned(),
             "cluster.node_id=1".to_owned(),
             "cluster.listen=127.0.0.1:0".to_owned(),
             "cluster.peers=['1@127.0.0.1:1', '2@127.0.0.1:2']".to_owned(),

@@ -232,7 +232,7 @@ pub(super) async fn show<N: Node>(
     Query(asked): Query<Asked>,
 ) -> Result<Json<LimitsReport>, Refusal> {
     let account = asked.account()?;
-    Ok(Json(node.limits(account).await?))
+    known(node.limits(account).await?, asked)
 }
 
 pub(super) async fn set<N: Node>(
@@ -240,10 +240,11 @@ pub(super) async fn set<N: Node>(
     Query(asked): Query<Asked>,
 ) -> Result<Json<LimitsReport>, Refusal> {
     let account = asked.account()?;
-    match node.set_limits(account, asked.change).await? {
-        Some(report) => Ok(Json(report)),
-        None => Err(Refusal::NoAccount(asked.jid)),
-    }
+    known(node.set_limits(account, asked.change).await?, asked)
+}
+
+fn known(report: Option<LimitsReport>, asked: Asked) -> Result<Json<LimitsReport>, Refusal> {
+    report.map(Json).ok_or(Refusal::NoAccount(asked.jid))
 }
 
 #[cfg(test)]
@@ -285,6 +286,7 @@ mod tests {
         let address = address.to_string();
         for (method, query, status) in [
             (Method::Get, "jid=a@x", 200),
+            (Method::Get, "jid=nobody@x", 404),
             (Method::Get, "jid=a@x/1", 400),
             (Method::Get, "jid=x", 400),
             (Method::Get, "", 400),

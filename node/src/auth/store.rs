@@ -58,27 +58,33 @@ impl Accounts {
         domain: &str,
     ) -> Result<Credentials, StorageError> {
         let name = BareJid::from_parts(Some(local), domain).ok();
+        let remembered = || {
+            let name = name.as_ref()?;
+            lock(&self.0.credentials).get(name).cloned()
+        };
+        // Whoever waits for a database that is away gives up before it does.
+        if self.0.storage.is_away()
+            && let Some(known) = remembered()
+        {
+            return Ok(known);
+        }
         // Also for known names, so that both take the same steps.
         let made_up = self.made_up(local, domain).await;
         match self.0.storage.account_keys(local, domain).await {
             Ok(Some(stored)) => {
                 let credentials = Credentials::from(stored);
-                if let Some(name) = name {
-                    remember(&self.0.credentials, name, credentials.clone());
+                if let Some(name) = &name {
+                    remember(&self.0.credentials, name.clone(), credentials.clone());
                 }
                 Ok(credentials)
             }
             Ok(None) => {
-                if let Some(name) = name {
-                    lock(&self.0.credentials).remove(&name);
+                if let Some(name) = &name {
+                    lock(&self.0.credentials).remove(name);
                 }
                 made_up
             }
-            Err(error) if error.is_temporary() => {
-                let remembered =
-                    name.and_then(|name| lock(&self.0.credentials).get(&name).cloned());
-                remembered.ok_or(error)
-            }
+            Err(error) if error.is_temporary() => remembered().ok_or(error),
             Err(error) => Err(error),
         }
     }

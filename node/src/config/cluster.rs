@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -95,15 +95,6 @@ impl Cluster {
         self.discovery.is_none()
             && self.listen.ip().is_loopback()
             && addresses.into_iter().all(is_loopback)
-    }
-
-    pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 4] {
-        [
-            ("cluster.secret_file", self.secret_file.as_deref()),
-            ("cluster.ca", self.ca.as_deref()),
-            ("cluster.certificate", self.certificate.as_deref()),
-            ("cluster.key", self.key.as_deref()),
-        ]
     }
 
     pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 4] {

@@ -91,7 +91,7 @@ pub enum ConfigError {
 
 /// See [`ConfigError::Variable`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the environment variable {name} names no key{}", suggestion(nearest.as_deref()))]
+#[error("the environment variable {name} names no key{}", variables(nearest.as_deref()))]
 pub struct UnknownVariable {
     /// The variable.
     pub name: String,
@@ -105,12 +105,26 @@ fn suggestion(nearest: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
+/// What a variable may be called, where none is spelt alike.
+fn variables(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(_) => suggestion(nearest),
+        None => String::from(
+            ": keys are HOLDFAST_DOMAIN, HOLDFAST_DATA_DIR and HOLDFAST_SECTION__KEY with two underscores, \
+             e.g. HOLDFAST_LOG__LEVEL",
+        ),
+    }
+}
+
 /// What values must fulfil beyond having the right type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
     /// `domain` and `domains` exclude each other.
     #[error("give either `domain` or `domains`, not both")]
     OneDomainKey,
+    /// Whose server this is cannot be guessed.
+    #[error("name the domain that this cluster serves")]
+    NoDomain,
     /// The text is not a domain.
     #[error("{0:?} is not a domain name")]
     NotADomain(String),
@@ -129,6 +143,9 @@ pub enum Rule {
     /// The header's sender can be trusted only when it is known.
     #[error("`proxy_protocol` needs `trusted_proxies`, e.g. [\"10.0.0.0/8\"]")]
     ProxiesUnknown,
+    /// Whoever names balancers expects their headers to be read.
+    #[error("does nothing without `proxy_protocol = true`: set that, or leave this out")]
+    ProxiesUnread,
     /// A time that leaves no time.
     #[error("must be at least 1s")]
     TooShort,
@@ -192,15 +209,13 @@ pub enum Problem {
         "`tls.certificate` is absent: the self-signed one that is made instead serves localhost only"
     )]
     NoCertificate,
-    /// A file that is named cannot be opened.
-    #[error("`{key}`: cannot open {}: {reason}", path.display())]
-    Unreadable {
-        /// The key.
-        key: &'static str,
+    /// A secret is none.
+    #[error("{} holds a secret and may be read by anybody (mode {mode:o}): chmod 600 it", path.display())]
+    Exposed {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        reason: io::ErrorKind,
+        /// Its mode.
+        mode: u32,
     },
     /// A majority of two is both.
     #[error(
@@ -218,8 +233,8 @@ impl Problem {
     /// Whether the server would not work as intended; otherwise it is only worth knowing.
     pub fn is_serious(&self) -> bool {
         match self {
-            Self::NoCertificate | Self::Unreadable { .. } => true,
-            Self::NoRedis | Self::TwoSeats => false,
+            Self::NoCertificate => true,
+            Self::NoRedis | Self::TwoSeats | Self::Exposed { .. } => false,
         }
     }
 }

@@ -20,6 +20,7 @@ mod storage;
 mod value;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -139,21 +140,7 @@ impl Config {
         if self.tls.certificate.is_none() && !own_machine {
             problems.push(Problem::NoCertificate);
         }
-        let files = [
-            ("tls.certificate", self.tls.certificate.as_deref()),
-            ("tls.key", self.tls.key.as_deref()),
-        ];
-        let cluster = self.cluster.iter().flat_map(Cluster::files);
-        for (key, file) in files.into_iter().chain(cluster) {
-            let Some(file) = file else { continue };
-            if let Err(error) = std::fs::File::open(file) {
-                problems.push(Problem::Unreadable {
-                    key,
-                    path: file.to_owned(),
-                    reason: error.kind(),
-                });
-            }
-        }
+        problems.extend(self.exposed());
         if self.cluster.as_ref().is_some_and(|c| c.peers.len() == 2) {
             problems.push(Problem::TwoSeats);
         }
@@ -161,6 +148,32 @@ impl Config {
             problems.push(Problem::NoRedis);
         }
         problems
+    }
+
+    /// Files with secrets that anybody on this machine may read. A group is let be: orchestrators give secrets to
+    /// a process by its group.
+    pub fn exposed(&self) -> impl Iterator<Item = Problem> + '_ {
+        let cluster = self.cluster.iter();
+        let cluster = cluster.flat_map(|c| [&c.secret_file, &c.key]).flatten();
+        let password = self.file.iter().filter(|file| self.holds_password(file));
+        let all = self.tls.key.iter().chain(cluster).chain(password);
+        all.filter_map(|path| {
+            let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+            let path = path.clone();
+            (mode & 0o007 != 0).then_some(Problem::Exposed { path, mode })
+        })
+    }
+
+    /// Whether the database's URL stands in the file, with a password in it.
+    fn holds_password(&self, file: &Path) -> bool {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        match self.storage.url() {
+            StorageUrl::Postgres(url) => {
+                let authority = url.reveal().split('@').next().unwrap_or_default();
+                authority.matches(':').count() > 1 && text.contains(url.reveal())
+            }
+            StorageUrl::Sqlite(_) => false,
+        }
     }
 
     fn anchor(&mut self, base: &Path) {
@@ -207,6 +220,8 @@ impl Config {
         match (self.domain.take(), self.domains.is_empty()) {
             (Some(_), false) => return Err(Rule::OneDomainKey.broken("domain")),
             (Some(domain), true) => self.domains.push(domain),
+            // Clients of a cluster come from elsewhere, where that would be another machine.
+            (None, true) if self.cluster.is_some() => return Err(Rule::NoDomain.broken("domain")),
             (None, true) => self.domains.push("localhost".to_owned()),
             (None, false) => {}
         }

@@ -66,6 +66,9 @@ impl C2s {
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err(Rule::ProxiesUnknown.broken("c2s.proxy_protocol"));
         }
+        if !self.proxy_protocol && !self.trusted_proxies.is_empty() {
+            return Err(Rule::ProxiesUnread.broken("c2s.trusted_proxies"));
+        }
         at_least_a_second(self.idle_timeout, "c2s.idle_timeout")?;
         at_least_a_second(self.ping_timeout, "c2s.ping_timeout")?;
         let (least, most) = STANZA_BYTES;

@@ -246,24 +246,25 @@ fn is_made_up(rest: &str) -> bool {
     service || ends("port") || port.is_some_and(is_port)
 }
 
-/// A variable that names no key, with the one that was meant: one underscore is easily lost.
+/// A variable that names no key, with the one that was meant: one underscore is easily lost, and so is the section.
 fn variable(name: &str, rest: &str) -> UnknownVariable {
-    let keys = keys::SECTIONS.iter().flat_map(|(section, keys)| {
-        let section = section.to_ascii_uppercase();
+    let likeness = |known: &str| strsim::jaro_winkler(rest, known);
+    let in_sections = keys::SECTIONS.iter().flat_map(|(section, keys)| {
         keys.iter().map(move |key| {
-            let known = format!("{PREFIX}{section}__{}", key.to_ascii_uppercase());
-            (
-                strsim::jaro_winkler(rest, &format!("{}_{key}", section.to_ascii_lowercase())),
-                known,
-            )
+            let alike = likeness(&format!("{section}_{key}")).max(likeness(key));
+            (alike, format!("{section}__{key}"))
         })
     });
-    let nearest = keys.max_by(|one, other| one.0.total_cmp(&other.0));
+    let top = keys::TOP
+        .iter()
+        .map(|key| (likeness(key), (*key).to_owned()));
+    let nearest = in_sections
+        .chain(top)
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    let nearest = nearest.filter(|(likeness, _)| *likeness > 0.75);
     UnknownVariable {
         name: name.to_owned(),
-        nearest: nearest
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .map(|(_, known)| known),
+        nearest: nearest.map(|(_, key)| format!("{PREFIX}{}", key.to_ascii_uppercase())),
     }
 }
 

@@ -181,7 +181,7 @@ fn what_the_start_would_stumble_over_is_refused_before_it() {
         &[],
         &["admin.listen", "127.0.0.1:5223 is listened on twice"],
     );
-    let cluster = "[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
+    let cluster = "domain = 'localhost'\n[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
                    advertise = '127.0.0.1:7409'\npeers = ['1@127.0.0.1:7400', '2@127.0.0.1:7401']";
     refused(cluster, &[], &[], &["cluster.advertise", "127.0.0.1:7409"]);
 }
@@ -245,7 +245,7 @@ fn a_relative_file_leads_to_the_same_places_as_an_absolute_one() {
 fn a_cluster_refuses_sqlite_unless_all_its_addresses_are_loopback() {
     let cluster = |host: &str| {
         format!(
-            "[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
+            "domain = 'localhost'\n[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
              peers = ['1@127.0.0.1:7400', '2@{host}:7401']"
         )
     };
@@ -314,4 +314,23 @@ fn a_stanza_that_no_entry_can_carry_is_not_allowed() {
     }
     let set = "c2s.max_stanza_bytes=16777216";
     refused("", &[set], &[], &["c2s.max_stanza_bytes", "393216"]);
+}
+
+#[test]
+fn what_would_be_ignored_or_guessed_is_refused() {
+    let cluster = "[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
+                   peers = ['1@127.0.0.1:7400']\n";
+    refused(cluster, &[], &[], &["`domain`", "name the domain"]);
+    assert!(load(&format!("domain = 'localhost'\n{cluster}"), &[], &[]).is_ok());
+    let proxies = "[c2s]\ntrusted_proxies = ['10.0.0.0/8']\n";
+    let expect = ["c2s.trusted_proxies", "proxy_protocol = true"];
+    refused(proxies, &[], &[], &expect);
+    for (variable, hint) in [
+        ("HOLDFAST_DOMIAN", "HOLDFAST_DOMAIN"),
+        ("HOLDFAST_HIBERNATION_TIME", "HOLDFAST_SM__HIBERNATION_TIME"),
+        ("HOLDFAST_X", "HOLDFAST_SECTION__KEY"),
+        ("HOLDFAST_SMM__S2S", "`sm`"),
+    ] {
+        refused("", &[], &[(variable, "x")], &[hint]);
+    }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::descriptors;
-use super::proxy::{self, Origin};
+use super::proxy::{self, Origin, ProxyError};
 use super::refusal::Refusal;
 use crate::app::App;
 use crate::clock;
@@ -237,7 +237,11 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
         match proxy::read(&mut socket).await {
             Ok(Origin::Address(client)) => address = client.to_canonical(),
             Ok(Origin::Balancer) => {}
-            Err(error) => return tracing::debug!(%peer, %error, "no way in"),
+            Err(ProxyError::Silent) => return,
+            Err(error) => {
+                app.metrics.refused.inc();
+                return app.journal.no_header(address, error);
+            }
         }
     }
     let entered = match space {

@@ -28,6 +28,9 @@ pub enum ProxyError {
     /// Not a PROXY header.
     #[error("no PROXY header")]
     Missing,
+    /// Not a byte came: somebody looks whether somebody listens.
+    #[error("nothing was said")]
+    Silent,
     /// A header that is too long or contradicts itself.
     #[error("malformed PROXY header")]
     Malformed,
@@ -44,7 +47,11 @@ pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<Origin, Proxy
 
 async fn header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Origin, ProxyError> {
     let mut start = [0; 12];
-    exact(socket, &mut start).await?;
+    match socket.read(&mut start).await {
+        Ok(0) => return Err(ProxyError::Silent),
+        Ok(read) => exact(socket, &mut start[read..]).await?,
+        Err(_) => return Err(ProxyError::Cut),
+    }
     if &start == SIGNATURE {
         return second(socket).await;
     }

@@ -40,8 +40,8 @@ pub enum TlsError {
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, std::io::Error),
     /// The certificate and its key do not work together.
-    #[error("cannot use the certificate {0}: {1}")]
-    Unusable(PathBuf, rustls::Error),
+    #[error("cannot use the certificate {certificate} with the key {key}: {error}", certificate = .0.display(), key = .1.display(), error = .2)]
+    Unusable(PathBuf, PathBuf, rustls::Error),
     /// The file holds a key that only a passphrase opens.
     #[error(
         "cannot read {0}: the key is encrypted; store it without a passphrase, for its owner only"
@@ -180,7 +180,7 @@ pub fn load(certificate: &Path, key: &Path, domains: &[String]) -> Result<Identi
     };
     let end_point = end_point(leaf);
     let verdict = Verdict::on(leaf, domains, clock::now());
-    let unusable = |e| TlsError::Unusable(certificate.into(), e);
+    let unusable = |e| TlsError::Unusable(certificate.into(), key.into(), e);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
     let config = ServerConfig::builder_with_provider(provider)

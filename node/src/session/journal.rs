@@ -2,32 +2,152 @@
 //!
 //! One line at `info` each, with the same fields everywhere, so that people can search them and programs
 //! (fail2ban, say) can act on them. A connection is named by its number in this process: the SM-ID would
-//! be a key to the session (T-73).
+//! be a key to the session (T-73). What needs no password has a ration (T-74).
 
+use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use cluster::ConnId;
 use cluster::session::{Command, EndReason};
 use proto::sasl::Mechanism;
-use proto::stream::Condition;
+use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
+
+use super::ration::Ration;
+use super::resume::Undecided;
+use crate::listen::proxy::ProxyError;
+
+/// For how long a ration lasts.
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// The lines that strangers may cause.
+#[derive(Debug, Default)]
+pub struct Journal {
+    failures: Ration,
+    ends: Ration,
+    openings: Ration,
+    headers: Ration,
+}
+
+impl Journal {
+    /// A login has failed, or was not tried.
+    pub(super) fn login_failed(
+        &self,
+        account: Option<&BareJid>,
+        address: IpAddr,
+        mechanism: Option<Mechanism>,
+        reason: &str,
+    ) {
+        if self.failures.admits(address) {
+            let account = account.map_or_else(|| "unknown".to_owned(), BareJid::to_string);
+            let mechanism = mechanism.map_or("none", Mechanism::name);
+            tracing::info!(%account, %address, mechanism, reason, "login failed");
+        }
+    }
+
+    /// A connection is over that had no session. Balancers and scanners say nothing at all, all day long.
+    pub(super) fn ended_early(&self, account: Option<&BareJid>, address: IpAddr, reason: &Ending) {
+        if matches!(reason, Ending::Silent) {
+            return tracing::debug!(%address, %reason, "disconnected before it had a session");
+        }
+        if self.ends.admits(address) {
+            let account = account.map_or_else(|| "none".to_owned(), BareJid::to_string);
+            let reason = reason.to_string();
+            tracing::info!(%account, %address, reason, "disconnected before it had a session");
+        }
+    }
+
+    /// The cluster could not decide about a session.
+    pub(super) fn not_opened(
+        &self,
+        account: Option<&BareJid>,
+        address: IpAddr,
+        reason: &Undecided,
+    ) {
+        if self.openings.admits(address) {
+            let account = account.map_or_else(|| "unknown".to_owned(), BareJid::to_string);
+            let reason = reason.to_string();
+            tracing::warn!(%account, %address, reason, "a session could not be opened");
+        }
+    }
+
+    /// A balancer did not say for whom it connects.
+    pub fn no_header(&self, balancer: IpAddr, error: ProxyError) {
+        if self.headers.admits(balancer) {
+            let hint = "c2s.trusted_proxies names this address, so each of its connections must begin with a PROXY header";
+            tracing::warn!(address = %balancer, reason = %error, hint, "a connection was refused");
+        }
+    }
+
+    /// A minute is over: tells how many lines there would have been.
+    pub fn turn(&self) {
+        let all = [
+            ("login failed", &self.failures),
+            ("disconnected before it had a session", &self.ends),
+            ("a session could not be opened", &self.openings),
+            ("no PROXY header", &self.headers),
+        ];
+        for (line, ration) in all {
+            let left_out = ration.turn();
+            if left_out > 0 {
+                tracing::warn!(
+                    line,
+                    left_out,
+                    "there were more such lines in the last minute"
+                );
+            }
+        }
+    }
+}
+
+/// Why a connection is over that had no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ending {
+    /// Not a byte came.
+    #[error("nothing was said")]
+    Silent,
+    /// The stream was closed.
+    #[error("closed by the client")]
+    Closed,
+    /// The connection ended in the middle of the stream.
+    #[error("connection lost")]
+    Lost,
+    /// The handshake failed.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    /// Something came in the clear that was meant to be protected (T-19).
+    #[error("the client spoke before TLS was there")]
+    Early,
+    /// Out of time.
+    #[error("the client took too long")]
+    Late,
+    /// Somebody else got its place.
+    #[error("others needed the place")]
+    Shed,
+    /// The server ended the stream.
+    #[error("{error}{}", .error.text.as_deref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Failed {
+        /// What the client was told.
+        error: StreamError,
+    },
+}
+
+impl Ending {
+    /// A handshake that did not even begin is silence.
+    pub(super) fn of_tls(error: io::Error) -> Self {
+        use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | ConnectionReset => Self::Silent,
+            _ => Self::Tls(error),
+        }
+    }
+}
 
 /// A login has succeeded.
 pub(super) fn logged_in(account: &BareJid, address: IpAddr, mechanism: Mechanism) {
     let mechanism = mechanism.name();
     tracing::info!(%account, %address, mechanism, "logged in");
-}
-
-/// A login has failed, or was not tried.
-pub(super) fn login_failed(
-    account: Option<&BareJid>,
-    address: IpAddr,
-    mechanism: Option<Mechanism>,
-    reason: &str,
-) {
-    let account = account.map_or_else(|| "unknown".to_owned(), BareJid::to_string);
-    let mechanism = mechanism.map_or("none", Mechanism::name);
-    tracing::info!(%account, %address, mechanism, reason, "login failed");
 }
 
 /// A connection acts for a session from now on, `how`: bound or resumed.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use proto::BareJid;
 use proto::sasl::{Credentials, Failure, plain};
-use proto::stream::{Condition, Input, Security, Stream, StreamError};
+use proto::stream::{Condition, Input, Security, State, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::actor::{Opening, SessionActor};
-use super::journal;
+use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
 use crate::app::App;
 use crate::auth::revoke;
@@ -78,10 +78,16 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
     let secured = timeout(TLS, secure(&app, socket, direct));
     let signal = ticket.signal();
     let secured = tokio::select! {
-        secured = secured => secured,
-        () = signal.notified() => return None,
+        secured = secured => secured.unwrap_or(Err(Ending::Late)),
+        () = signal.notified() => Err(Ending::Shed),
     };
-    let (socket, machine) = secured.ok()??;
+    let (socket, machine) = match secured {
+        Ok(secured) => secured,
+        Err(ending) => {
+            app.journal.ended_early(None, address, &ending);
+            return None;
+        }
+    };
     let deadline = accepted + AUTHENTICATED;
     let negotiation = Negotiation {
         app,
@@ -100,28 +106,39 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
 
 type Secured = (TlsStream<TcpStream>, Stream);
 
-async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Option<Secured> {
+async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Result<Secured, Ending> {
     let identity = app.certificates.current();
     if direct {
-        let (socket, info) = identity.accept(socket, true).await.ok()?;
-        return Some((socket, machine(app, Security::Tls(info))));
+        let (socket, info) = identity
+            .accept(socket, true)
+            .await
+            .map_err(Ending::of_tls)?;
+        return Ok((socket, machine(app, Security::Tls(info))));
     }
     let mut machine = machine(app, Security::Plain);
     loop {
-        match next(&mut socket, &mut machine).await? {
-            Input::StartTls if machine.has_rest() => return None,
-            Input::StartTls => break,
-            Input::Closed | Input::Failed(_) => {
+        let input = next(&mut socket, &mut machine).await;
+        match input {
+            None if machine.state() == State::OpenPlain => return Err(Ending::Silent),
+            None => return Err(Ending::Lost),
+            Some(Input::StartTls) if machine.has_rest() => return Err(Ending::Early),
+            Some(Input::StartTls) => break,
+            Some(Input::Closed) => {
                 farewell(&mut socket, &mut machine, FAREWELL).await;
-                return None;
+                return Err(Ending::Closed);
             }
-            _ => {}
+            Some(Input::Failed(error)) => {
+                farewell(&mut socket, &mut machine, FAREWELL).await;
+                return Err(Ending::Failed { error });
+            }
+            Some(_) => {}
         }
     }
-    socket.write_all(&machine.take_output()).await.ok()?;
-    let (socket, info) = identity.accept(socket, false).await.ok()?;
+    let proceed = machine.take_output();
+    socket.write_all(&proceed).await.map_err(|_| Ending::Lost)?;
+    let (socket, info) = identity.accept(socket, false).await.map_err(Ending::Tls)?;
     machine.tls_established(info);
-    Some((socket, machine))
+    Ok((socket, machine))
 }
 
 fn machine(app: &App, security: Security) -> Stream {
@@ -188,9 +205,14 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     async fn run(mut self) -> Option<Pump<S>> {
-        let Some(opening) = self.negotiate().await else {
-            farewell(&mut self.socket, &mut self.machine, self.patience).await;
-            return None;
+        let opening = match self.negotiate().await {
+            Ok(opening) => opening,
+            Err(ending) => {
+                let (journal, account) = (&self.app.journal, self.account.as_ref());
+                journal.ended_early(account, self.address, &ending);
+                farewell(&mut self.socket, &mut self.machine, self.patience).await;
+                return None;
+            }
         };
         let Self {
             app,
@@ -217,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         Some(Pump::new(socket, machine, actor, to_pump, per_second))
     }
 
-    async fn negotiate(&mut self) -> Option<Opening> {
+    async fn negotiate(&mut self) -> Result<Opening, Ending> {
         loop {
             let signal = self.ticket.signal();
             let input = next(&mut self.socket, &mut self.machine);
@@ -227,26 +249,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     let error = StreamError::new(Condition::ResourceConstraint);
                     self.machine.fail(error.with_text(NO_ROOM));
                     self.patience = SHED;
-                    return None;
+                    return Err(Ending::Shed);
                 }
             };
             match input {
                 Ok(Some(Input::Bind { id, resource })) => {
                     if let Some(opening) = self.bind(&id, resource).await {
-                        return Some(opening);
+                        return Ok(opening);
                     }
                 }
                 Ok(Some(Input::Resume { previd, h })) => {
                     if let Some(opening) = self.resume(previd, h).await {
-                        return Some(opening);
+                        return Ok(opening);
                     }
                 }
-                Ok(Some(Input::Closed | Input::Failed(_)) | None) => return None,
+                Ok(None) => return Err(Ending::Lost),
+                Ok(Some(Input::Closed)) => return Err(Ending::Closed),
+                Ok(Some(Input::Failed(error))) => return Err(Ending::Failed { error }),
                 Ok(Some(input)) => self.log_in(input).await,
                 Err(_) => {
                     self.machine
                         .fail(StreamError::new(Condition::ConnectionTimeout));
-                    return None;
+                    return Err(Ending::Late);
                 }
             }
         }
@@ -282,7 +306,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 let account = account.as_ref();
                 // Why it could not be decided has been told where that was found out.
                 if failure != Failure::TemporaryAuthFailure {
-                    journal::login_failed(account, self.address, mechanism, failure.name());
+                    let (journal, reason) = (&self.app.journal, failure.name());
+                    journal.login_failed(account, self.address, mechanism, reason);
                 }
                 if failure == Failure::NotAuthorized {
                     self.app.metrics.login(LoginResult::Failed);
@@ -306,7 +331,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             .check(&account, address, clock::instant())
         else {
             self.app.metrics.login(LoginResult::Throttled);
-            journal::login_failed(Some(&account), self.address, None, "too many failures");
+            let journal = &self.app.journal;
+            journal.login_failed(Some(&account), self.address, None, "too many failures");
             return self.machine.credentials_unavailable();
         };
         tokio::time::sleep(delay).await;
@@ -316,9 +342,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 self.machine.credentials(Some(credentials));
             }
             Err(error) => {
-                tracing::warn!(%error, "an account cannot be looked up");
-                let reason = "the account cannot be looked up";
-                journal::login_failed(Some(&account), self.address, None, reason);
+                let reason = format!("the account cannot be looked up: {error}");
+                let journal = &self.app.journal;
+                journal.login_failed(Some(&account), self.address, None, &reason);
                 self.app.metrics.login(LoginResult::Unavailable);
                 self.machine.credentials_unavailable();
             }

@@ -87,6 +87,26 @@ impl Drop for Entered {
     }
 }
 
+/// Why nobody can say whether a session was opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undecided {
+    /// The shard did not decide.
+    #[error(transparent)]
+    Proposal(#[from] ProposeError),
+    /// It decided something else.
+    #[error("the shard had another outcome")]
+    Outcome,
+    /// It decided, and its replica here is late.
+    #[error("this node has not seen in time what was decided")]
+    Unseen,
+}
+
+impl From<Result<Outcome, ProposeError>> for Undecided {
+    fn from(other: Result<Outcome, ProposeError>) -> Self {
+        other.map_or_else(Self::from, |_| Self::Outcome)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Claims a resource. On `None` the machine has been told.
     pub(super) async fn bind(&mut self, id: &str, resource: Option<String>) -> Option<Opening> {
@@ -109,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     .bind_failed(id, StanzaError::new(Refusal::ResourceConstraint));
                 return None;
             }
-            other => return self.undecided(other.err()),
+            other => return self.undecided(&other.into()),
         };
         match entered.first().await {
             Some(Output {
@@ -163,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         match self.refused(&account, &smid).await {
             Ok(None) => {}
             Ok(Some(h)) => return self.not_resumed(&account, h).await,
-            Err(error) => return self.undecided(Some(error.into())),
+            Err(error) => return self.undecided(&Undecided::Proposal(error.into())),
         }
         let mut entered = Entered::new(&self.app, &account, self.address);
         let owner = self.app.cluster.owner(entered.conn);
@@ -184,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             }
             other => {
                 self.app.metrics.resume(ResumeResult::Unavailable);
-                return self.undecided(other.err());
+                return self.undecided(&other.into());
             }
         };
         let resumed = match entered.first().await {
@@ -269,8 +289,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The cluster could not decide: the client keeps its session and tries again (SM-60).
-    fn undecided(&mut self, error: Option<ProposeError>) -> Option<Opening> {
-        tracing::warn!(?error, "a session could not be opened");
+    fn undecided(&mut self, why: &Undecided) -> Option<Opening> {
+        self.app
+            .journal
+            .not_opened(self.account.as_ref(), self.address, why);
         self.machine.fail(self.app.trouble());
         None
     }
@@ -285,6 +307,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             last: Command::Lost { session, epoch },
         };
         depart::insist(&self.app, farewell);
-        self.undecided(None)
+        self.undecided(&Undecided::Unseen)
     }
 }

@@ -20,11 +20,11 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, SqlSafeStr, Sqlite,
 };
 
-use super::error::{Oversize, StorageError};
+use super::error::StorageError;
+use super::health::Health;
 pub(super) use super::row::Row;
+pub(super) use super::value::Value;
 
-/// The largest value that is stored (T-72).
-const MAX_VALUE: usize = 1 << 20;
 /// How long a statement waits for a connection. Senders wait behind it, so it is short.
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// How long a server may take to answer. It gives up by itself before that.
@@ -55,6 +55,7 @@ pub(super) enum Database {
 pub(super) struct Server {
     pool: Pool<Postgres>,
     open: Arc<AtomicBool>,
+    health: Health,
 }
 
 impl Server {
@@ -65,76 +66,14 @@ impl Server {
             false => Err(StorageError::NotYet),
         }
     }
-}
 
-/// A value for a statement.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    /// A text or nothing.
-    Text(Option<String>),
-    /// A number or nothing; also truth, as 0 and 1.
-    Number(Option<i64>),
-    /// Bytes or nothing.
-    Bytes(Option<Vec<u8>>),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(Some(text.to_owned()))
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(Some(text))
-    }
-}
-
-impl From<Option<String>> for Value {
-    fn from(text: Option<String>) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Number(Some(number))
-    }
-}
-
-impl From<u64> for Value {
-    /// Times and counters stay far below the bound; an absurd one is stored as the bound.
-    fn from(number: u64) -> Self {
-        Self::Number(Some(i64::try_from(number).unwrap_or(i64::MAX)))
-    }
-}
-
-impl From<bool> for Value {
-    fn from(truth: bool) -> Self {
-        Self::Number(Some(i64::from(truth)))
-    }
-}
-
-impl From<Option<Vec<u8>>> for Value {
-    fn from(bytes: Option<Vec<u8>>) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl Value {
-    fn check(&self) -> Result<(), Oversize> {
-        let bytes = match self {
-            Self::Text(text) => text.as_ref().map_or(0, String::len),
-            Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
-            Self::Number(_) => 0,
-        };
-        if bytes > MAX_VALUE {
-            return Err(Oversize {
-                bytes,
-                limit: MAX_VALUE,
-            });
-        }
-        Ok(())
+    /// Has the server do something that needs a connection, and says why there is none.
+    async fn asked<T>(
+        &self,
+        request: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StorageError> {
+        let answer = answered(request).await;
+        answer.map_err(|error| self.health.explained(error.into()))
     }
 }
 
@@ -242,6 +181,7 @@ impl Database {
         let server = Server {
             pool: pool.connect_lazy_with(options.clone()),
             open: Arc::new(AtomicBool::new(open)),
+            health: Health::new(options.clone()),
         };
         Ok((options, Self::Postgres(server)))
     }
@@ -251,8 +191,8 @@ impl Database {
         match self {
             Self::Sqlite { .. } => self.clone(),
             Self::Postgres(server) => Self::Postgres(Server {
-                pool: server.pool.clone(),
                 open: Arc::new(AtomicBool::new(true)),
+                ..server.clone()
             }),
         }
     }
@@ -269,6 +209,22 @@ impl Database {
         match self {
             Self::Sqlite { .. } => "SQLite",
             Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// Whether it answers now.
+    pub(super) async fn probe(&self) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite { .. } => self.rows("SELECT 1", Vec::new()).await.map(drop),
+            Self::Postgres(server) => server.health.look(server.pool()?).await,
+        }
+    }
+
+    /// Whether it did not answer at the last probe.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Sqlite { .. } => false,
+            Self::Postgres(server) => server.health.trouble().is_some(),
         }
     }
 
@@ -296,7 +252,9 @@ impl Database {
             }
             Self::Postgres(server) => {
                 let pool = server.pool()?;
-                let rows = answered(statement!(sql, values).fetch_all(pool)).await?;
+                let rows = server
+                    .asked(statement!(sql, values).fetch_all(pool))
+                    .await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -322,7 +280,8 @@ impl Database {
                 .execute(writer)
                 .await?
                 .rows_affected(),
-            Self::Postgres(server) => answered(statement!(sql, values).execute(server.pool()?))
+            Self::Postgres(server) => server
+                .asked(statement!(sql, values).execute(server.pool()?))
                 .await?
                 .rows_affected(),
         })
@@ -335,7 +294,7 @@ impl Database {
                 Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
             }
             Self::Postgres(server) => {
-                Transaction::Postgres(answered(server.pool()?.begin()).await?)
+                Transaction::Postgres(server.asked(server.pool()?.begin()).await?)
             }
         })
     }

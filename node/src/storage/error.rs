@@ -1,6 +1,7 @@
 //! Why the database did not do what it was asked.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +9,9 @@ pub enum StorageError {
     /// It cannot be asked now; the same request may succeed later.
     #[error("the database does not answer: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// It does not answer, and that is why.
+    #[error("the database does not answer: {0}")]
+    Away(Arc<String>),
     /// The node has started without it, and it has not answered since.
     #[error("the database has not answered yet")]
     NotYet,
@@ -85,7 +89,7 @@ pub struct Oversize {
 impl StorageError {
     /// Whether the same request may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::NotYet)
+        matches!(self, Self::Unavailable(_) | Self::Away(_) | Self::NotYet)
     }
 
     /// Whether it is for what was to be written that it was not written: then it never will be.
@@ -93,6 +97,7 @@ impl StorageError {
         match self {
             Self::Refused(_) | Self::Oversize(_) | Self::Full(_) => true,
             Self::Unavailable(_)
+            | Self::Away(_)
             | Self::NotYet
             | Self::Damaged(_)
             | Self::Open { .. }

@@ -14,6 +14,7 @@ mod account;
 mod archive;
 mod database;
 mod error;
+mod health;
 mod keepsake;
 mod push;
 mod revocation;
@@ -21,6 +22,7 @@ mod roster;
 mod row;
 mod schema;
 mod secret;
+mod value;
 
 pub use account::{Account, AccountKeys, StoredKeys};
 pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
@@ -107,6 +109,16 @@ impl Storage {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StorageError> {
         self.database.rows("SELECT 1", Vec::new()).await.map(drop)
+    }
+
+    /// The same for whoever looks again and again, and keeps the reason for those who wait for it meanwhile.
+    pub async fn probe(&self) -> Result<(), StorageError> {
+        self.database.probe().await
+    }
+
+    /// Whether it did not answer when it was looked at last.
+    pub fn is_away(&self) -> bool {
+        self.database.is_away()
     }
 
     /// Which engine this is, for people.

@@ -32,7 +32,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use self::login::Login;
-use self::state::{Action, Event, State};
+pub use self::state::State;
+use self::state::{Action, Event};
 use crate::jid::BareJid;
 use crate::limit::Limits;
 use crate::ns;

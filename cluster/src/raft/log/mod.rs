@@ -18,6 +18,7 @@ use self::group::Group;
 use self::writer::Writer;
 use super::Fatal;
 use crate::disk::{self, Room, Shortage};
+use crate::identity::ANEW;
 use crate::raft::types::LogId;
 
 pub use self::medium::{Disk, Medium};
@@ -72,7 +73,7 @@ impl Default for Options {
 pub enum LogError {
     /// A file is not what was written, and not just at its unsynced end. Nothing was changed.
     #[error(
-        "log file {} is damaged at byte {offset}; restore the data directory, or remove identity, log and snapshots from it to join anew under a new id",
+        "log file {} is damaged at byte {offset}; {ANEW}",
         file.display()
     )]
     Damaged {
@@ -82,7 +83,7 @@ pub enum LogError {
         offset: u64,
     },
     /// A file between the first and the last is gone, or the first ones are and their entries are needed.
-    #[error("log file {} is missing; restore the data directory, or remove identity, log and snapshots from it to join anew under a new id", file.display())]
+    #[error("log file {} is missing; {ANEW}", file.display())]
     Missing {
         /// Which.
         file: PathBuf,

@@ -16,7 +16,7 @@ use self::pieces::{Header, ReadError, Reader, Writer};
 use super::types::{LogId, SnapshotMeta};
 use crate::ShardId;
 use crate::disk;
-use crate::identity::Identity;
+use crate::identity::{ANEW, Identity};
 use crate::session::ShardState;
 
 pub use self::policy::SnapshotPolicy;
@@ -32,7 +32,7 @@ mod tests;
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The file is not what was written. Nothing of it was used.
-    #[error("snapshot {} is damaged at byte {offset}; restore it, or empty the data directory to join anew under a new id", file.display())]
+    #[error("snapshot {} is damaged at byte {offset}; {ANEW}", file.display())]
     Damaged {
         /// Which.
         file: PathBuf,

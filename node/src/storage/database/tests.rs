@@ -1,6 +1,7 @@
 //! The two engines at their edges.
 
 use super::*;
+use crate::storage::value::MAX_VALUE;
 
 #[test]
 fn placeholders_are_numbered_row_by_row() {

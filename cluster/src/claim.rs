@@ -1,0 +1,236 @@
+//! The data directory: whether it is fit to hold secrets, and which process has it.
+//!
+//! A start claims the directory before anything else, so that a second process in it fails at that and not at
+//! whatever else the two would share. `holdfast check` asks the same code and claims nothing.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::disk::{self, DIRECTORY, OTHERS};
+
+/// The file that says which process has the data directory.
+const CLAIM: &str = "lock";
+/// The right of anybody at all to make and remove files.
+const ANYBODY_WRITES: u32 = 0o002;
+
+/// A directory is not fit to hold secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// It cannot be made, or not even looked at.
+    #[error("cannot use the data directory {}: {source}", dir.display())]
+    Io {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Anybody may put files there.
+    #[error("anybody may write in the data directory {}: choose one that is this server's alone", dir.display())]
+    Shared {
+        /// Which.
+        dir: PathBuf,
+    },
+    /// Others may look into it, and this process cannot change that.
+    #[error("the data directory {} is open to others (mode {mode:o}) and not ours to close: give it mode 700 and to the user of this process, or choose one below it", dir.display())]
+    Foreign {
+        /// Which.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Another process has claimed it.
+    #[error("the data directory {} is in use by {}", dir.display(), by(*process))]
+    InUse {
+        /// Which.
+        dir: PathBuf,
+        /// Whose it is, if that can be read.
+        process: Option<u32>,
+    },
+}
+
+/// Another process, as people are told of it.
+fn by(process: Option<u32>) -> String {
+    process.map_or_else(
+        || String::from("another process"),
+        |id| format!("process {id}"),
+    )
+}
+
+/// What an operator should know of a directory that can become ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DirNotice {
+    /// Others may look into it so far.
+    #[error("{} is open to others (mode {mode:o}); the start closes it to them (mode 700)", dir.display())]
+    Open {
+        /// Which.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is somebody else's, who reads what is in it.
+    #[error("{} belongs to user {owner} and this process runs as user {user}: run it as its owner, who could not read what it makes there", dir.display())]
+    Owner {
+        /// Which.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
+}
+
+/// The data directory, for as long as this process runs.
+#[derive(Debug)]
+#[must_use = "it is free again when this is dropped"]
+pub struct Claim {
+    _lock: File,
+}
+
+/// Makes the data directory or takes it over as it is: one that others may look into is closed to them, one
+/// where they may put things, or that another process has, is refused.
+pub fn claim_dir(path: &Path) -> Result<Claim, DirError> {
+    let failed = |source| DirError::Io {
+        dir: path.to_owned(),
+        source,
+    };
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY)
+        .create(path);
+    made.map_err(failed)?;
+    for notice in check_dir(path)? {
+        tracing::warn!("{notice}");
+        if let DirNotice::Open { mode, .. } = notice {
+            fs::set_permissions(path, Permissions::from_mode(DIRECTORY))
+                .map_err(|_| foreign(path, mode))?;
+        }
+    }
+    let file = path.join(CLAIM);
+    let options = &mut OpenOptions::new();
+    let mut lock =
+        disk::open(options.read(true).write(true).create(true), &file).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut lock)),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    // Only for people: the lock says who has the directory, and a full disk must not keep a node from starting.
+    let _ = lock.set_len(0);
+    let _ = writeln!(lock, "{}", std::process::id());
+    Ok(Claim { _lock: lock })
+}
+
+/// Whether a directory, if it is there, can become ours, and what else is to be said of it. Changes nothing: the
+/// system is asked to set the mode that the directory has, which it allows to those who may change it.
+pub fn check_dir(path: &Path) -> Result<Vec<DirNotice>, DirError> {
+    let dir = path.to_owned();
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(DirError::Io { dir, source }),
+    };
+    let mode = found.permissions().mode() & 0o7777;
+    let (owner, user) = (found.uid(), nix::unistd::geteuid().as_raw());
+    if mode & ANYBODY_WRITES != 0 {
+        return Err(DirError::Shared { dir });
+    }
+    let mut notices = Vec::new();
+    if mode & OTHERS != 0 {
+        let same = Permissions::from_mode(mode);
+        fs::set_permissions(path, same).map_err(|_| foreign(path, mode))?;
+        let dir = dir.clone();
+        notices.push(DirNotice::Open { dir, mode });
+    }
+    if owner != user {
+        notices.push(DirNotice::Owner { dir, owner, user });
+    }
+    Ok(notices)
+}
+
+/// An error if another process has claimed the directory now.
+pub fn check_claim(path: &Path) -> Result<(), DirError> {
+    let Ok(mut lock) = File::open(path.join(CLAIM)) else {
+        return Ok(());
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut lock)),
+        // Whoever starts next will see why.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+fn foreign(path: &Path, mode: u32) -> DirError {
+    DirError::Foreign {
+        dir: path.to_owned(),
+        mode,
+    }
+}
+
+fn in_use(path: &Path, lock: &mut File) -> DirError {
+    let mut said = String::new();
+    let read = lock.take(32).read_to_string(&mut said);
+    DirError::InUse {
+        dir: path.to_owned(),
+        process: read.ok().and_then(|_| said.trim().parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn t_80_a_directory_that_anybody_may_write_in_is_refused_and_another_tightened() {
+        let dir = tempfile::tempdir().expect("dir");
+        let with = |mode| {
+            let place = dir.path().join(format!("{mode:o}"));
+            fs::create_dir(&place).expect("makes");
+            fs::set_permissions(&place, Permissions::from_mode(mode)).expect("sets");
+            let claimed = claim_dir(&place);
+            (claimed.is_ok(), super::tests::mode(&place))
+        };
+        assert_eq!(with(0o1777), (false, 0o777));
+        assert_eq!(with(0o750), (true, 0o700));
+        assert_eq!(with(0o755), (true, 0o700));
+        drop(claim_dir(&dir.path().join("not/there")).expect("makes"));
+        assert_eq!(mode(&dir.path().join("not")), 0o700);
+    }
+
+    #[test]
+    fn t_80_what_a_start_will_say_or_refuse_is_known_before_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let set = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode));
+        set(0o700).expect("sets");
+        assert_eq!(check_dir(dir.path()).expect("ours"), []);
+        assert_eq!(check_dir(&dir.path().join("absent")).expect("ours"), []);
+        set(0o2770).expect("sets");
+        let open = DirNotice::Open {
+            dir: dir.path().to_owned(),
+            mode: 0o2770,
+        };
+        assert_eq!(check_dir(dir.path()).expect("ours"), [open]);
+        // Nobody may change that one.
+        let refused = check_dir(Path::new("/proc/self"));
+        assert!(matches!(refused, Err(DirError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_directory_has_one_process_and_the_next_is_told_which() {
+        let dir = tempfile::tempdir().expect("dir");
+        check_claim(dir.path()).expect("is free");
+        let claim = claim_dir(dir.path()).expect("is free");
+        let own = format!("is in use by process {}", std::process::id());
+        for refused in [claim_dir(dir.path()).map(drop), check_claim(dir.path())] {
+            let refused = refused.expect_err("is taken").to_string();
+            assert!(refused.ends_with(&own), "{refused}");
+        }
+        drop(claim);
+        check_claim(dir.path()).expect("is free again");
+    }
+}

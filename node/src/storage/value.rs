@@ -1,0 +1,78 @@
+//! What is bound to statements of either engine.
+
+use super::error::Oversize;
+
+/// The largest value that is stored (T-72).
+pub(super) const MAX_VALUE: usize = 1 << 20;
+
+/// A value for a statement.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// A text or nothing.
+    Text(Option<String>),
+    /// A number or nothing; also truth, as 0 and 1.
+    Number(Option<i64>),
+    /// Bytes or nothing.
+    Bytes(Option<Vec<u8>>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(Some(number))
+    }
+}
+
+impl From<u64> for Value {
+    /// Times and counters stay far below the bound; an absurd one is stored as the bound.
+    fn from(number: u64) -> Self {
+        Self::Number(Some(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Number(Some(i64::from(truth)))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Value {
+    /// Refuses what is larger than anything that is stored.
+    pub(super) fn check(&self) -> Result<(), Oversize> {
+        let bytes = match self {
+            Self::Text(text) => text.as_ref().map_or(0, String::len),
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),
+            Self::Number(_) => 0,
+        };
+        if bytes > MAX_VALUE {
+            return Err(Oversize {
+                bytes,
+                limit: MAX_VALUE,
+            });
+        }
+        Ok(())
+    }
+}
