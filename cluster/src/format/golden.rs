@@ -1,7 +1,9 @@
 //! Files that earlier builds wrote, read by this one.
 //!
 //! `golden/v1` was captured from the last build of version 1: a log, a snapshot with a state in which nothing is
-//! empty, what that state was, and frames.
+//! empty, what that state was, and frames. `golden/v2` is what the present build writes: entries, the records of a
+//! state in which nothing is empty, and frames with a greeting. Whoever changes a byte of it changes the format: with
+//! `HOLDFAST_WRITE_GOLDEN=1` the tests write these files anew, which may be done only until the version is released.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,18 +12,113 @@ use bytes::BytesMut;
 use openraft::{EntryPayload, RaftLogReader};
 
 use super::{FormatError, Version, Versions};
-use crate::ShardId;
-use crate::link::frame::{self, Kind, Role};
-use crate::link::hello::Hello;
+use crate::link::frame::{self, Frame, Kind, Role};
+use crate::link::hello::{Body, Hello};
 use crate::raft::Fatal;
 use crate::raft::log::{Log, Options};
 use crate::raft::machine::Machine;
 use crate::raft::machine::tests::Deaf;
 use crate::raft::types::*;
-use crate::session::{Batch, Command, Settings, fixture, invariant};
+use crate::session::{Batch, Command, Disorder, Record, Settings, ShardState, fixture, invariant};
+use crate::{BootId, NodeId, ShardId};
 
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/format/golden/v1")
+}
+
+/// What this build writes is what the file holds.
+#[track_caller]
+fn check_written(name: &str, written: &[u8]) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/format/golden/v2");
+    let file = dir.join(name);
+    if std::env::var_os("HOLDFAST_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(&dir).expect("makes");
+        fs::write(&file, written).expect("writes");
+    }
+    let known = fs::read(&file).expect("reads");
+    let differs = known.iter().zip(written).position(|(a, b)| a != b);
+    assert!(
+        known == written,
+        "{name}: {} bytes and {}, which differ at {differs:?}",
+        known.len(),
+        written.len()
+    );
+}
+
+#[test]
+fn entries_of_version_2_are_what_they_were() {
+    let batch = Batch {
+        now: 1_700_000_000_000,
+        commands: fixture::commands()
+            .into_iter()
+            .chain(fixture::later_commands())
+            .collect(),
+    };
+    let written = batch.write(Version::V2);
+    check_written("entry.bin", &written);
+    let read = Batch::read(&written).expect("reads");
+    assert_eq!(read, (Version::V2, batch));
+}
+
+#[test]
+fn records_of_snapshots_of_version_2_are_what_they_were() {
+    let state = fixture::state();
+    let records: Vec<_> = state.records().collect();
+    let written = crate::codec::encode(&records);
+    check_written("records.bin", &written);
+    let read: Vec<Record> = crate::codec::decode(&written).expect("reads");
+    let restored = ShardState::restore(read.into_iter().map(Ok::<_, Disorder>));
+    assert_eq!(restored, Ok(state));
+}
+
+#[test]
+fn frames_and_greetings_of_version_2_are_what_they_were() {
+    let hello = Hello {
+        speaks: Versions {
+            oldest: Version::V2,
+            newest: Version::V2,
+        },
+        body: Body {
+            cluster_name: String::from("name"),
+            shards: 3,
+            seat: 2,
+            node: NodeId(u64::MAX),
+            boot: BootId(7),
+            ..Body::default()
+        },
+    };
+    let propose = crate::codec::encode(&fixture::later_commands());
+    let frame = |kind, role, id, payload: Vec<u8>| Frame {
+        version: Version::V2,
+        kind,
+        role,
+        id,
+        group: 4,
+        payload: payload.into(),
+    };
+    let frames = [
+        frame(Kind::Hello, Role::Request, 1, hello.encode()),
+        frame(Kind::Ping, Role::Request, 2, Vec::new()),
+        frame(Kind::Propose, Role::Request, 3, propose),
+        frame(Kind::ReadIndex, Role::Refusal, 4, Vec::new()),
+    ];
+    let mut written = Vec::new();
+    for one in &frames {
+        frame::encode(one, &mut written);
+    }
+    check_written("frames.bin", &written);
+    let mut bytes = BytesMut::from(&written[..]);
+    for known in frames {
+        let read = frame::decode(&mut bytes).expect("is well formed");
+        let read = read.expect("is whole");
+        assert_eq!(
+            (read.kind, read.role, read.id),
+            (known.kind, known.role, known.id)
+        );
+        assert_eq!((read.version, read.payload), (known.version, known.payload));
+    }
+    let read = Hello::decode(&hello.encode()).expect("reads");
+    assert_eq!(read, hello);
 }
 
 /// A copy, because to open something may change it.

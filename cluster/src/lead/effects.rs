@@ -4,18 +4,17 @@
 //! what comes later in the lane waits, so that nothing overtakes. That an effect is done becomes true with
 //! [`Command::Done`]; a leader that dies before leaves it to the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::{BareJid, Jid};
-use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::outcome::commands;
 use super::{Group, MAX_COMMANDS, Queue};
 use crate::cluster::Host;
-use crate::session::{Command, Completed, Effect, Fetched, Lane, Pending, Relay, ShardState};
-use crate::{EffectId, Mid, bound, codec, fail};
+use crate::session::{Completed, Lane, Pending, ShardState};
+use crate::{EffectId, fail};
 
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
@@ -62,7 +61,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
             let queue = queue.clone();
             reports.spawn(async move {
                 if let Err(over) = queue.insist(command, is_lazy(lane)).await {
-                    // It stays pending, and is done again by whoever leads next.
+                    // Nothing makes such a one; it would be done again by whoever leads next.
                     tracing::error!(%shard, %over, "what follows from an effect cannot be carried");
                 }
             });
@@ -158,107 +157,12 @@ fn is_lazy(lane: Lane) -> bool {
     }
 }
 
-/// Completions as commands that fit into an entry.
-fn commands(chunk: &[Pending], done: Vec<Completed>) -> Vec<Command> {
-    let effects: BTreeMap<EffectId, &Effect> = chunk.iter().map(|p| (p.id, &*p.effect)).collect();
-    let (mut commands, mut whole) = (Vec::new(), Vec::new());
-    for completed in done {
-        match slice(effects.get(&completed.id).copied(), completed) {
-            (part, Some(rest)) => commands.push(Command::DoneInPart { part, rest }),
-            (completed, None) => whole.push(completed),
-        }
-    }
-    commands.extend(split(whole).into_iter().map(Command::Done));
-    commands
-}
-
-/// What goes into one entry of what follows from an effect, and the effect that is left to be done.
-fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Option<Effect>) {
-    if codec::size(&completed) <= bound::BATCH {
-        return (completed, None);
-    }
-    let rest = match effect {
-        Some(Effect::Fetch { session, mids }) => {
-            behind(mids, &mut completed.messages).map(|mids| {
-                let session = session.clone();
-                Effect::Fetch { session, mids }
-            })
-        }
-        Some(Effect::Return { account, mids }) => {
-            behind(mids, &mut completed.messages).map(|mids| {
-                let account = account.clone();
-                Effect::Return { account, mids }
-            })
-        }
-        Some(
-            Effect::Unavailable { packet, directed }
-            | Effect::UnavailableBehind {
-                packet, directed, ..
-            },
-        ) => last(&mut completed.relays).map(|after| {
-            let behind = directed.iter().filter(|to| to.bare() > after);
-            Effect::UnavailableBehind {
-                packet: packet.clone(),
-                directed: behind.cloned().collect(),
-                after,
-            }
-        }),
-        _ => None,
-    };
-    (completed, rest)
-}
-
-/// Takes out the messages that do not fit; returns which they are, if there are any.
-fn behind(mids: &[Mid], messages: &mut Vec<Fetched>) -> Option<Vec<Mid>> {
-    let fits = room(messages.iter());
-    let first = messages.drain(fits..).next()?;
-    let place = mids.iter().position(|mid| *mid == first.mid)?;
-    Some(mids[place..].to_vec())
-}
-
-/// Takes out those addressees who do not fit; returns the last one who is left, if that is not all.
-fn last(relays: &mut [Relay]) -> Option<BareJid> {
-    let [Relay::Presence { to, .. }] = relays else {
-        return None;
-    };
-    let fits = room(to.iter());
-    let more = to.drain(fits..).next().is_some();
-    to.last().map(Jid::bare).filter(|_| more)
-}
-
-/// How many of these make a full entry: at least one.
-fn room<T: Serialize>(all: impl Iterator<Item = T>) -> usize {
-    let mut bytes = 0;
-    let fits = all.take_while(|one| {
-        bytes += codec::size(one);
-        bytes <= bound::BATCH
-    });
-    fits.count().max(1)
-}
-
-/// Completions as they fit into entries.
-fn split(done: Vec<Completed>) -> Vec<Vec<Completed>> {
-    let mut parts: Vec<Vec<Completed>> = Vec::new();
-    let mut bytes = 0;
-    for completed in done {
-        let size = codec::size(&completed);
-        bytes += size;
-        match parts.last_mut() {
-            Some(part) if bytes <= bound::BATCH => part.push(completed),
-            _ => {
-                bytes = size;
-                parts.push(vec![completed]);
-            }
-        }
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::stanza::{Header, Kind, MessageType, Packet};
-
     use super::*;
+    use proto::BareJid;
+
+    use crate::session::Effect;
 
     fn effect(id: u64) -> Pending {
         let account = BareJid::new("a@b").expect("valid");
@@ -324,124 +228,5 @@ mod tests {
         progress.choose(vec![effect(1)], 9, |_| true);
         let (recorded, all) = progress.record(&[effect(1)], completed(&[7]));
         assert_eq!((recorded, all), (Vec::new(), false));
-    }
-
-    fn fetched(n: u128, bytes: usize) -> Fetched {
-        let kind = Kind::Message(MessageType::Chat);
-        Fetched {
-            mid: Mid(n),
-            stamp: 1,
-            archived: true,
-            packet: Packet {
-                header: Header::new(kind),
-                payload: vec![b'x'; bytes].into(),
-            },
-        }
-    }
-
-    /// The sizes of the commands that complete an effect which found messages of these sizes.
-    fn fetch(sizes: &[usize]) -> Vec<usize> {
-        let account = BareJid::new("a@b").expect("valid");
-        let messages = (1..).zip(sizes).map(|(n, bytes)| fetched(n, *bytes));
-        let mut messages: Vec<Fetched> = messages.collect();
-        let mids = messages.iter().map(|message| message.mid).collect();
-        let mut effect = Effect::Return { account, mids };
-        let mut counts = Vec::new();
-        loop {
-            let pending = Pending {
-                id: EffectId(1),
-                effect: Arc::new(effect),
-            };
-            let mut done = completed(&[1]);
-            done[0].messages = messages.clone();
-            let command = commands(&[pending], done).pop().expect("one");
-            assert!(codec::size(&command) <= bound::COMMAND);
-            match command {
-                Command::DoneInPart { part, rest } => {
-                    counts.push(part.messages.len());
-                    messages.drain(..part.messages.len());
-                    effect = rest;
-                }
-                Command::Done(done) => {
-                    counts.push(done[0].messages.len());
-                    return counts;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_an_effect_brings_is_cut_to_the_size_of_an_entry() {
-        let most = proto::limit::WRITTEN_BYTES;
-        assert_eq!(fetch(&[10, 10, 10]), [3]);
-        assert_eq!(fetch(&[]), [0]);
-        assert_eq!(fetch(&[most; 3]), [1, 1, 1]);
-        assert_eq!(
-            fetch(&[bound::BATCH / 2; 5]),
-            [1, 1, 1, 1, 1],
-            "not quite two"
-        );
-        assert_eq!(fetch(&[bound::BATCH / 3; 5]), [2, 2, 1]);
-        assert_eq!(fetch(&[10, most, 10]), [1, 1, 1]);
-    }
-
-    #[test]
-    fn all_subscribers_are_told_a_part_after_the_other() {
-        let jid = |n: usize| format!("{n:0>1000}@b").parse::<Jid>().expect("valid");
-        let all: Vec<Jid> = (0..1000).map(jid).collect();
-        let packet = fetched(1, 10).packet;
-        // Those to whom it was directed go with the part in which their account is.
-        let directed = vec![jid(0), jid(999)];
-        let mut effect = Effect::Unavailable {
-            packet: packet.clone(),
-            directed,
-        };
-        let mut told = Vec::new();
-        loop {
-            let relays = vec![Relay::Presence {
-                packet: packet.clone(),
-                to: all[told.len()..].to_vec(),
-            }];
-            let done = Completed {
-                relays,
-                ..completed(&[1]).remove(0)
-            };
-            let (part, rest) = slice(Some(&effect), done);
-            assert!(codec::size(&part) <= bound::BATCH + 200);
-            let [Relay::Presence { to, .. }] = &part.relays[..] else {
-                panic!("{part:?}");
-            };
-            told.extend(to.clone());
-            let Some(rest) = rest else { break };
-            let Effect::UnavailableBehind {
-                after, directed, ..
-            } = &rest
-            else {
-                panic!("{rest:?}");
-            };
-            assert_eq!(*directed, [jid(999)]);
-            assert_eq!(Some(after), told.last().map(Jid::bare).as_ref());
-            effect = rest;
-        }
-        assert_eq!(told, all);
-    }
-
-    #[test]
-    fn completions_are_cut_to_the_size_of_an_entry() {
-        let with = |id: u64, bytes: usize| Completed {
-            messages: vec![fetched(1, bytes)],
-            ..completed(&[id]).remove(0)
-        };
-        let done = vec![
-            with(1, bound::BATCH / 3),
-            with(2, bound::BATCH / 3),
-            with(3, 10),
-            with(4, bound::BATCH / 2),
-        ];
-        let parts = split(done);
-        let counts: Vec<usize> = parts.iter().map(Vec::len).collect();
-        assert_eq!(counts, [3, 1]);
-        assert_eq!(split(Vec::new()).len(), 0);
     }
 }

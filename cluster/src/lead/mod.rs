@@ -6,6 +6,7 @@
 //! - [`duty`]: starts and stops a leader's tasks: [`relay`] empties the outboxes, [`effects`] has pending
 //!   effects carried out, [`tick`] lets time pass, [`loss`] tells the shard of processes that are gone,
 //!   [`limits`] tells Redis who hibernates, [`settings`] has the shard follow the configuration;
+//! - [`outcome`]: cuts what follows from effects to commands;
 //! - [`admission`]: holds what is said until there is room for what follows from it;
 //! - [`stall`]: says that a shard stands still;
 //! - [`compare`]: tells what the hash of this node's replica is;
@@ -45,6 +46,7 @@ pub mod group;
 pub mod junction;
 pub mod limits;
 pub mod loss;
+pub mod outcome;
 pub mod queue;
 pub mod relay;
 pub mod settings;

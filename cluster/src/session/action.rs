@@ -108,6 +108,9 @@ impl ShardState {
         let cut_off = packet.header.to.as_ref().is_some_and(cut_off);
         let packet = match self.note_answer(jid, &packet.header) {
             Standing::Settled => return,
+            Standing::Request if !self.note_asked(jid, &packet.header) => {
+                return self.bounce(&packet, Condition::ResourceConstraint, out);
+            }
             Standing::Unasked if cut_off => return,
             Standing::Awaited if cut_off => refusal(packet),
             Standing::Request | Standing::Awaited | Standing::Unasked => packet,
@@ -259,6 +262,7 @@ impl ShardState {
         out: &mut Vec<Output>,
     ) {
         if let Some(effect) = self.remove_effect(part.id) {
+            let rest = self.farewell_rest(&effect, rest);
             let rest = self.add_effect(rest);
             self.follow(&effect, part, Some(rest), out);
         }
@@ -281,11 +285,8 @@ impl ShardState {
                     self.bounce(&message.packet, Condition::RecipientUnavailable, out);
                 }
             }
-            Effect::Unavailable { packet, directed }
-            | Effect::UnavailableBehind {
-                packet, directed, ..
-            } => {
-                return self.say_gone(packet, directed, completed.relays, rest, out);
+            Effect::Unavailable { .. } => {
+                return self.farewell_found(effect, completed.relays, rest, out);
             }
             _ => {}
         }

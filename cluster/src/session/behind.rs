@@ -28,6 +28,8 @@ pub(super) struct Rare {
     pub(super) questions: VecDeque<Question>,
     /// What the client has read in its archive before it became available, by order.
     pub(super) read: BTreeMap<u64, Mid>,
+    /// Requests of the client itself that others have not answered yet, each as a hash.
+    pub(super) asked: VecDeque<u64>,
 }
 
 impl Rare {
@@ -37,6 +39,7 @@ impl Rare {
         fetching: None,
         questions: VecDeque::new(),
         read: BTreeMap::new(),
+        asked: VecDeque::new(),
     };
 }
 

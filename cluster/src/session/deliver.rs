@@ -17,8 +17,7 @@ impl ShardState {
         match relay {
             Relay::Message(message) => self.deliver_message(message, out),
             Relay::Iq { packet, permitted } => self.deliver_iq(packet, permitted, out),
-            Relay::Presence { packet, to } => self.deliver_presence(&packet, to, out),
-            Relay::Probe { from, to } => self.answer_probe(&from, to, out),
+            Relay::Presence { .. } | Relay::Probe { .. } => self.fan_out(relay, out),
             Relay::Subscription(packet) => {
                 self.add_effect(Effect::Subscription(packet));
             }
@@ -255,6 +254,9 @@ impl ShardState {
         if request && self.is_over(&to) {
             self.bounce(&packet, Condition::ResourceConstraint, out);
             return;
+        }
+        if !request && self.note_answered(&to, &packet.header) {
+            return self.answer(&to, packet, out);
         }
         let header = request.then(|| packet.header.clone());
         self.enqueue_plain(&to, packet, out);

@@ -1,7 +1,7 @@
 //! The end of a session: contacts are told once, what it did not get finds another way (SM-62…65).
 
 use proto::stanza::error::{Condition, StanzaError, reply};
-use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
 use super::state::{Old, Session, ShardState, Waiting};
@@ -63,28 +63,6 @@ impl ShardState {
             EndReason::Expired | EndReason::Limit => old.push_back(Old { smid, h, until }),
             _ => old.push_front(Old { smid, h, until }),
         });
-    }
-
-    /// Subscribers hear of it through an effect, which knows the roster, and so do those to whom the session
-    /// directed its presence: they may be the same. Who is not available has none (IM-41, IM-47).
-    fn say_unavailable(&mut self, jid: &Jid, session: &Session, out: &mut Vec<Output>) {
-        let packet = Packet {
-            header: Header {
-                kind: Kind::Presence(PresenceType::Unavailable),
-                from: Some(jid.clone()),
-                to: None,
-                id: None,
-                lang: None,
-            },
-            payload: bytes::Bytes::new(),
-        };
-        let directed = self.strangers(jid, session.directed.clone());
-        if session.presence.is_some() {
-            self.show_to_own(&jid.bare(), &packet, out);
-            self.add_effect(Effect::Unavailable { packet, directed });
-        } else {
-            self.spread_presence(&packet, directed, out);
-        }
     }
 
     /// What a session did not acknowledge finds another way, kind by kind (SM-63).

@@ -1,5 +1,6 @@
 //! Work outside of a shard that follows from its entries, and what comes back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::stanza::Packet;
@@ -7,7 +8,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::command::Relay;
-use crate::id::{EffectId, Mid};
+use crate::id::{EffectId, Mid, ShardId};
 
 /// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again
 /// after a change of leader if need be, and proposes [`Command::Done`](super::Command::Done).
@@ -51,22 +52,16 @@ pub enum Effect {
         /// The last of them; none if it is woken only because its session is about to end.
         message: Option<Packet>,
     },
-    /// A session is gone: its subscribers are to be told. Completed with [`Relay::Presence`] items.
+    /// A session is gone: its subscribers are to be told. Completed with a [`Relay::Presence`] to them.
     Unavailable {
         /// The stanza, `from` the full JID, without `to`.
         packet: Packet,
         /// Others who are to be told: the session had directed its presence to them.
         directed: Vec<Jid>,
-    },
-    /// The same for those of its subscribers who come behind `after` in the order of their addresses, because all
-    /// together were too many for one entry.
-    UnavailableBehind {
-        /// The stanza, as above.
-        packet: Packet,
-        /// The last one who was told.
-        after: BareJid,
-        /// Those of the others who come behind it as well.
-        directed: Vec<Jid>,
+        /// Those up to here, in the order of their addresses, know it already.
+        after: Option<BareJid>,
+        /// Those of them who live here.
+        among: Among,
     },
 }
 
@@ -79,8 +74,7 @@ impl Effect {
                 size_of_val(mids.as_slice())
             }
             Self::Subscription(packet) => packet.size(),
-            Self::Unavailable { packet, directed }
-            | Self::UnavailableBehind {
+            Self::Unavailable {
                 packet, directed, ..
             } => {
                 let directed = directed.iter().map(|to| 16 + to.as_str().len());
@@ -89,6 +83,29 @@ impl Effect {
             Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
         };
         128 + size as u64
+    }
+}
+
+/// Shards in which somebody may live.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Among {
+    /// All of them.
+    #[default]
+    All,
+    /// Only this one.
+    Only(ShardId),
+    /// All but these, whose accounts are told by themselves.
+    Without(BTreeSet<ShardId>),
+}
+
+impl Among {
+    /// Whether the shard is one of them.
+    pub(super) fn contains(&self, shard: ShardId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(only) => *only == shard,
+            Self::Without(without) => !without.contains(&shard),
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use proto::BareJid;
 use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
+use super::cow::CopyOnWrite;
+use super::farewell::Untold;
 use super::stage::{Stage, jid, message, owner, packet};
 use super::*;
 use crate::id::{BootId, EffectId, Mid, NodeId, ShardId, SmId};
@@ -153,6 +155,43 @@ fn actions() -> Vec<Action> {
     actions
 }
 
+/// The commands that version 2 has besides, with what else it brought.
+pub(crate) fn later_commands() -> Vec<Command> {
+    let among = [
+        Among::All,
+        Among::Only(ShardId(3)),
+        Among::Without([ShardId(1), ShardId(2)].into()),
+    ];
+    let part = Completed {
+        id: EffectId(78),
+        relays: vec![Relay::Unkept {
+            account: bare("bob@example.org"),
+            mid: mids()[0],
+            packet: presence(),
+        }],
+        messages: Vec::new(),
+    };
+    let in_part = among.map(|among| Command::DoneInPart {
+        part: part.clone(),
+        rest: Effect::Unavailable {
+            packet: presence(),
+            directed: vec![jid(BOB)],
+            after: Some(bare("carol@example.org")),
+            among,
+        },
+    });
+    let mut commands = vec![
+        Command::Settings(settings()),
+        Command::Compare {
+            node: NodeId(4),
+            at: 5,
+            hash: u64::MAX,
+        },
+    ];
+    commands.extend(in_part);
+    commands
+}
+
 /// Every command of version 1, with every variant of what it holds.
 pub(crate) fn commands() -> Vec<Command> {
     let mut commands = session_commands();
@@ -270,6 +309,8 @@ fn effects() -> Vec<Effect> {
         Effect::Unavailable {
             packet: presence(),
             directed: Vec::new(),
+            after: None,
+            among: Among::All,
         },
     ]
 }
@@ -328,7 +369,23 @@ pub(crate) fn state() -> ShardState {
     for effect in effects() {
         stage.state.add_effect(effect);
     }
+    leave_to_later(&mut stage.state);
     stage.state
+}
+
+/// Presence that is still to be shown, and a farewell that waits for room.
+fn leave_to_later(state: &mut ShardState) {
+    let shown = Relay::Presence {
+        packet: presence(),
+        to: vec![jid("bob@example.org")],
+    };
+    state.fan.push(CopyOnWrite::new(shown));
+    let untold = Untold {
+        after: Some(bare("bob@example.org")),
+        directed: vec![jid(BOB)],
+    };
+    let outbox = state.outboxes.entry(ShardId(1)).or_default();
+    outbox.aside.insert(jid(ALICE), untold);
 }
 
 fn old_sessions(stage: &mut Stage) {

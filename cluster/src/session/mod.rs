@@ -25,6 +25,8 @@ mod cow;
 mod deliver;
 mod dispose;
 pub mod effect;
+mod fan;
+mod farewell;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod format;

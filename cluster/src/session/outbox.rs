@@ -9,11 +9,12 @@
 //! then on an outbox grows only by what takes the place of something that was accepted before and is about as large:
 //! an error that of the message or the request which it is about, an end that of what it takes back.
 
-use proto::BareJid;
 use proto::stanza::Packet;
+use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::cow::{CopyOnWrite, Queue};
+use super::cow::{CopyOnWrite, Map, Queue};
+use super::farewell::Untold;
 use super::state::ShardState;
 use super::*;
 use crate::codec;
@@ -35,6 +36,8 @@ pub(super) struct Outbox {
     pub(super) items: Queue<CopyOnWrite<Relay>>,
     /// Of the items.
     pub(super) bytes: u64,
+    /// Farewells that will be told when there is room again, by the session that is gone.
+    pub(super) aside: Map<Jid, Untold>,
 }
 
 impl Default for Outbox {
@@ -51,6 +54,7 @@ impl Outbox {
             first,
             items,
             bytes,
+            aside: Map::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use proto::BareJid;
+use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cow::Map;
@@ -47,10 +47,16 @@ impl Effect {
             Self::Archive(_) => Lane::Rows,
             Self::Fetch { .. } | Self::Return { .. } => Lane::Reads,
             Self::Forget { .. } => Lane::Forgets,
-            Self::Subscription(_) | Self::Unavailable { .. } | Self::UnavailableBehind { .. } => {
-                Lane::Rosters
-            }
+            Self::Subscription(_) | Self::Unavailable { .. } => Lane::Rosters,
             Self::Push { .. } => Lane::Pushes,
+        }
+    }
+
+    /// The session whose end it tells of.
+    fn leaver(&self) -> Option<&Jid> {
+        match self {
+            Self::Unavailable { packet, .. } => packet.header.from.as_ref(),
+            _ => None,
         }
     }
 }
@@ -63,6 +69,8 @@ pub(super) struct PendingEffects {
     lanes: [Map<EffectId, ()>; Lane::ALL.len()],
     /// Rows by their owners.
     rows: Map<BareJid, Map<EffectId, ()>>,
+    /// Farewells by the session that is gone.
+    farewells: Map<Jid, Vec<EffectId>>,
     /// Bytes of rows, about.
     row_bytes: u64,
     /// How many rows this replica has seen go: it rises as long as the database answers.
@@ -109,6 +117,9 @@ impl PendingEffects {
             self.row_bytes += effect.size();
             self.rows.or_default(row.owner.clone()).insert(id, ());
         }
+        if let Some(from) = effect.leaver() {
+            self.farewells.or_default(from.clone()).push(id);
+        }
         self.all.insert(id, effect);
     }
 
@@ -127,7 +138,20 @@ impl PendingEffects {
                 self.rows.remove(&row.owner);
             }
         }
+        if let Some(from) = effect.leaver()
+            && let Some(farewells) = self.farewells.get_mut(from)
+        {
+            farewells.retain(|known| *known != id);
+            if farewells.is_empty() {
+                self.farewells.remove(from);
+            }
+        }
         Some(effect)
+    }
+
+    /// Those that tell of the end of a session with this name.
+    pub(super) fn farewells_of(&self, jid: &Jid) -> Vec<EffectId> {
+        self.farewells.get(jid).cloned().unwrap_or_default()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,7 +7,6 @@ use proto::{BareJid, Jid};
 
 use super::state::{Available, ShardState};
 use super::*;
-use crate::id::EffectId;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
@@ -27,15 +26,22 @@ impl ShardState {
             packet: update.packet.clone(),
             priority: update.priority,
         });
-        let directed = if available {
-            Default::default()
-        } else {
-            std::mem::take(&mut session.directed)
+        let directed = match available {
+            true => Default::default(),
+            false => std::mem::take(&mut session.directed),
         };
         let directed = self.strangers(jid, directed);
-        let subscribers = update.subscribers.iter().map(Jid::from);
-        let to = together(subscribers, directed);
-        self.spread_presence(&update.packet, to, out);
+        let subscribers = update.subscribers.iter().map(Jid::from).collect();
+        match (available, was) {
+            (true, Some(_)) => self.spread_presence(&update.packet, subscribers, out),
+            (true, None) => {
+                self.take_back_farewell(jid, &update.subscribers, out);
+                self.spread_presence(&update.packet, subscribers, out);
+            }
+            (false, Some(_)) => self.say_gone(&update.packet, subscribers, directed, out),
+            // Subscribers have not seen it.
+            (false, None) => self.say_gone_to(jid, directed, out),
+        }
         self.show_to_own(&account, &update.packet, out);
         if !available {
             // The one that left sees it too (RFC 6121 §4.5.2).
@@ -50,63 +56,6 @@ impl ShardState {
         if update.priority >= 0 && was.is_none_or(|p| p < 0) {
             self.take_undelivered(jid, out);
         }
-    }
-
-    /// Those to whom a session directed its presence, without those of its own account who hear of its
-    /// broadcasts anyway.
-    pub(super) fn strangers(&self, jid: &Jid, directed: BTreeSet<Jid>) -> Vec<Jid> {
-        let account = jid.bare();
-        let is_one = |to: &Jid| {
-            let unavailable = || self.session(to).is_some_and(|s| s.presence.is_none());
-            !to.belongs_to(&account) || (to != jid && unavailable())
-        };
-        directed.into_iter().filter(is_one).collect()
-    }
-
-    /// The subscribers of a session that is gone are known: they are told, and with them those to whom it
-    /// directed its presence, each once (IM-41, IM-47).
-    pub(super) fn say_gone(
-        &mut self,
-        packet: &Packet,
-        directed: &[Jid],
-        relays: Vec<Relay>,
-        rest: Option<EffectId>,
-        out: &mut Vec<Output>,
-    ) {
-        // Whom the rest is for is told with it.
-        let pending = rest.and_then(|rest| self.pending.get(rest).cloned());
-        let later = match pending.as_deref() {
-            Some(Effect::UnavailableBehind { directed, .. }) => directed.as_slice(),
-            _ => &[],
-        };
-        let (mut packet, mut subscribers) = (packet.clone(), Vec::new());
-        for relay in relays {
-            match relay {
-                Relay::Presence { packet: said, to } => {
-                    packet = said;
-                    subscribers.extend(to);
-                }
-                other => self.send(other, out),
-            }
-        }
-        let from = packet.header.from.as_ref();
-        let back = from.and_then(|jid| self.session(jid));
-        // Who was shown the next session of that name must not be told afterwards that it is gone.
-        let shown = |to: &&Jid| back.is_some_and(|s| s.directed.contains(*to));
-        let now = directed
-            .iter()
-            .filter(|to| !later.contains(to) && !shown(to));
-        let mut directed: Vec<Jid> = now.cloned().collect();
-        if back.is_some_and(|s| s.presence.is_some()) {
-            // Back before the subscribers were told: they have seen no gap.
-            let bare: BTreeSet<BareJid> = subscribers.drain(..).map(|to: Jid| to.bare()).collect();
-            directed.retain(|to| !bare.contains(&to.bare()));
-            if let Some(rest) = rest.filter(|_| later.is_empty()) {
-                self.remove_effect(rest);
-            }
-        }
-        let to = together(subscribers.into_iter(), directed);
-        self.spread_presence(&packet, to, out);
     }
 
     /// What an initial presence brings: the account's other resources, answers to probes, open requests.
@@ -253,15 +202,4 @@ impl ShardState {
             }
         }
     }
-}
-
-/// Everybody once who is a subscriber or to whom presence was directed.
-fn together(subscribers: impl Iterator<Item = Jid>, directed: Vec<Jid>) -> Vec<Jid> {
-    let few = directed.is_empty();
-    let mut to: Vec<Jid> = subscribers.chain(directed).collect();
-    if !few {
-        to.sort_unstable();
-        to.dedup();
-    }
-    to
 }

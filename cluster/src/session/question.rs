@@ -1,13 +1,18 @@
-//! Requests that were queued for a session: each gets exactly one answer (IM-16, SM-63).
+//! Requests that were queued for a session, and those that its client made: each gets exactly one answer (IM-16,
+//! SM-63).
 //!
 //! The client answers, or the session ends and the server does it in its stead. A client that never
 //! answers costs bounded memory: the oldest of too many open requests is answered for it, and what the
 //! client says to that one later goes nowhere.
+//!
+//! Of the client's own requests it is known which are open: their answers reach it however full its queue is, or it
+//! is told that there is no room for them, or its session ends. What answers nothing has no such claim.
 
 use proto::Jid;
 use proto::stanza::error::Condition;
 use proto::stanza::{Header, IqType, Kind, Packet};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::state::{Session, ShardState};
 use super::*;
@@ -16,6 +21,9 @@ use super::*;
 const OPEN: usize = 256;
 /// Those, and the ones that were answered in the client's stead while the session went on.
 const KNOWN: usize = 2 * OPEN;
+
+/// Requests of one client to others that are open. A further one is refused.
+const ASKED: usize = 1024;
 
 /// A request on its way to a client, or with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +94,48 @@ impl Session {
     }
 }
 
+/// What is kept of a request to this address.
+fn hash(to: &Jid, id: Option<&str>) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.update(to.as_str().as_bytes());
+    // No address has this byte.
+    hasher.update(&[0]);
+    hasher.update(id.unwrap_or_default().as_bytes());
+    hasher.digest()
+}
+
 impl ShardState {
+    /// The session's client asks somebody else: whether it may.
+    pub(super) fn note_asked(&mut self, jid: &Jid, header: &Header) -> bool {
+        let (Some(to), Some(session)) = (&header.to, self.session_mut(jid)) else {
+            return true;
+        };
+        let room = session.behind.asked.len() < ASKED;
+        if room {
+            let hash = hash(to, header.id.as_deref());
+            session.behind.asked.push_back(hash);
+        }
+        room
+    }
+
+    /// An answer has come for the session: whether its client waits for it.
+    pub(super) fn note_answered(&mut self, jid: &Jid, header: &Header) -> bool {
+        let (Some(from), Some(session)) = (&header.from, self.session_mut(jid)) else {
+            return false;
+        };
+        if session.behind.asked.is_empty() {
+            return false;
+        }
+        let hash = hash(from, header.id.as_deref());
+        let mut asked = session.behind.asked.iter();
+        let Some(place) = asked.position(|known| *known == hash) else {
+            return false;
+        };
+        session.behind.asked.remove(place);
+        session.behind.shrink();
+        true
+    }
+
     /// A request was queued for the session: its answer is owed from now on.
     pub(super) fn note_question(&mut self, jid: &Jid, header: &Header, out: &mut Vec<Output>) {
         let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) else {

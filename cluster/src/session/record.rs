@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proto::BareJid;
+use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::audit::Audit;
 use super::cow::{CopyOnWrite, Map, Queue};
+use super::fan::Fan;
+use super::farewell::Untold;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::revision::Revision;
@@ -34,6 +36,10 @@ enum Part {
     Outbox(ShardId, u64),
     Item(CopyOnWrite<Relay>),
     Limits(BareJid, Override),
+    /// A farewell that was set aside in the outbox before it.
+    Aside(Jid, Untold),
+    /// Presence that is still to be shown, in its order.
+    Fan(CopyOnWrite<Relay>),
 }
 
 /// All that there is one of.
@@ -84,6 +90,7 @@ impl ShardState {
             format,
             audit,
             revision,
+            fan,
             overflown: _,
             notices: _,
             dissents: _,
@@ -109,10 +116,7 @@ impl ShardState {
         let effects = pending
             .iter()
             .map(|(id, effect)| Part::Effect(*id, effect.clone()));
-        let outboxes = outboxes.iter().flat_map(|(to, outbox)| {
-            let items = outbox.items.iter().map(|item| Part::Item(item.clone()));
-            std::iter::once(Part::Outbox(*to, outbox.first)).chain(items)
-        });
+        let outboxes = outboxes.iter().flat_map(outbox_parts);
         let limits = limits
             .iter()
             .map(|(account, set)| Part::Limits(account.clone(), *set));
@@ -121,6 +125,7 @@ impl ShardState {
             .chain(effects)
             .chain(outboxes)
             .chain(limits)
+            .chain(fan.iter().cloned().map(Part::Fan))
             .map(Record)
     }
 
@@ -175,9 +180,25 @@ impl ShardState {
             Part::Limits(account, set) => {
                 self.limits.insert(account, set);
             }
+            Part::Fan(relay) => self.fan.push(relay),
+            Part::Aside(jid, untold) => {
+                let to = outbox.ok_or(Disorder)?;
+                let outbox = self.outboxes.get_mut(&to).ok_or(Disorder)?;
+                outbox.aside.insert(jid, untold);
+            }
         }
         Ok(())
     }
+}
+
+/// What waits for one shard.
+fn outbox_parts((to, outbox): (&ShardId, &Outbox)) -> impl Iterator<Item = Part> {
+    let items = outbox.items.iter().map(|item| Part::Item(item.clone()));
+    let aside = outbox.aside.iter();
+    let aside = aside.map(|(jid, untold)| Part::Aside(jid.clone(), untold.clone()));
+    std::iter::once(Part::Outbox(*to, outbox.first))
+        .chain(items)
+        .chain(aside)
 }
 
 impl Head {
@@ -203,6 +224,7 @@ impl Head {
             format: self.format,
             audit: self.audit,
             revision: self.revision,
+            fan: Fan::default(),
             overflown: Vec::new(),
             notices: Vec::new(),
             dissents: Vec::new(),
@@ -224,7 +246,7 @@ mod tests {
         let kinds = state
             .records()
             .map(|Record(part)| std::mem::discriminant(&part));
-        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 6);
+        assert_eq!(kinds.collect::<std::collections::HashSet<_>>().len(), 8);
         assert_eq!(restore(state.records().collect()), Ok(state));
     }
 

@@ -90,7 +90,19 @@ impl Stage {
         let mut applied = self.state.apply(batch);
         assert_eq!(invariant::broken(&self.state), None);
         self.notices.append(&mut applied.notices);
-        (applied.outcomes.pop().expect("one"), applied.outputs)
+        let (outcome, mut outputs) = (applied.outcomes.pop().expect("one"), applied.outputs);
+        // The leader makes the next entries at once.
+        while !self.state.fan.is_empty() {
+            let batch = Batch {
+                now: self.now,
+                commands: vec![Command::Tick],
+            };
+            let mut applied = self.state.apply(batch);
+            self.notices.append(&mut applied.notices);
+            outputs.extend(applied.outputs);
+        }
+        assert_eq!(invariant::broken(&self.state), None);
+        (outcome, outputs)
     }
 
     /// Binds; with a priority the session is available. Returns its epoch.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::Audit;
 use super::behind::Behind;
 use super::cow::{CopyOnWrite, Map};
+use super::fan::Fan;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::push::Pushing;
@@ -60,6 +61,8 @@ pub struct ShardState {
     pub(super) audit: Audit,
     /// Accounts have yet to be held to lower limits.
     pub(super) revision: Option<Revision>,
+    /// Presence that is still to be shown to accounts of this shard.
+    pub(super) fan: Fan,
     /// Sessions that the command which is being applied has given too much; empty between commands.
     #[serde(skip)]
     pub(super) overflown: Vec<Jid>,
@@ -230,6 +233,7 @@ impl ShardState {
             format: Version::V1,
             audit: Audit::default(),
             revision: None,
+            fan: Fan::default(),
             overflown: Vec::new(),
             notices: Vec::new(),
             dissents: Vec::new(),
@@ -243,14 +247,18 @@ impl ShardState {
             self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
         }
         self.now = batch.now;
+        self.fan.begin();
+        self.fan_on(&mut out.outputs);
         self.expire(&mut out.outputs);
         self.revise(&mut out.outputs);
+        self.resume_farewells();
         self.end_overflown(&mut out.outputs);
         for command in batch.commands {
             let outcome = self.command(command, &mut out.outputs);
             self.end_overflown(&mut out.outputs);
             out.outcomes.push(outcome);
         }
+        self.fan.end();
         out.notices = std::mem::take(&mut self.notices);
         out.dissents = std::mem::take(&mut self.dissents);
         out
@@ -346,12 +354,18 @@ impl ShardState {
             .filter(|s| s.epoch == epoch && s.owner.is_some())
     }
 
+    /// Numbers follow the clock as orders do: what the database remembers of an effect is not taken for another
+    /// one's when a shard begins anew.
     pub(super) fn add_effect(&mut self, effect: Effect) -> EffectId {
-        let id = EffectId(self.next_effect);
-        self.next_effect += 1;
-        self.backlog += effect.size();
-        self.pending.insert(id, Arc::new(effect));
+        let id = EffectId(self.next_effect.max(self.now << 16));
+        self.next_effect = id.0 + 1;
+        self.put_effect(id, Arc::new(effect));
         id
+    }
+
+    pub(super) fn put_effect(&mut self, id: EffectId, effect: Arc<Effect>) {
+        self.backlog += effect.size();
+        self.pending.insert(id, effect);
     }
 
     /// An effect is done, or nobody wants it any more.

@@ -64,9 +64,14 @@ impl ShardState {
         (all, self.deadlines.len())
     }
 
+    /// The last entry has left something to the next one.
+    pub(super) fn is_busy(&self) -> bool {
+        self.revision.is_some() || self.has_farewells_due() || !self.fan.is_empty()
+    }
+
     /// Milliseconds of shard time until something ends by itself.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.revision.is_some() {
+        if self.is_busy() {
             return Some(0);
         }
         self.deadlines

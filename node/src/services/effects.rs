@@ -41,9 +41,7 @@ pub async fn perform(edge: &Edge, shard: ShardId, pending: Vec<Pending>) -> Vec<
     }
     for effect in &pending {
         let outcome = match &*effect.effect {
-            Effect::Archive(_) | Effect::Unavailable { .. } | Effect::UnavailableBehind { .. } => {
-                continue;
-            }
+            Effect::Archive(_) | Effect::Unavailable { .. } => continue,
             Effect::Forget { account, mids } => edge
                 .storage
                 .forget(account, mids)

@@ -1,6 +1,6 @@
 //! What becomes of a queue when its session ends: the table of SM-63, kind by kind.
 
-use proto::stanza::IqType;
+use proto::stanza::{IqType, PresenceType};
 
 use super::super::stage::{Stage, jid, message, packet, stanzas};
 use super::super::state::MAX_STEP;
@@ -359,13 +359,22 @@ fn i_15_a_subscriber_to_whom_presence_was_directed_hears_of_the_end_once() {
             reason: EndReason::Closed,
         };
         assert_eq!(heard(&stage.apply(end).1), [""; 0]);
-        if back {
-            stage.bind(ALICE, Some(0));
-        }
         let pending = stage.state.pending(crate::id::EffectId(0), 100);
         let effect = pending
             .iter()
             .find(|p| matches!(*p.effect, Effect::Unavailable { .. }));
+        let mut outputs = Vec::new();
+        if back {
+            stage.bind(ALICE, None);
+            let update = PresenceUpdate {
+                packet: packet(Kind::Presence(PresenceType::Available), ALICE, None),
+                priority: 0,
+                subscribers: subscribed.then(|| jid(BOB).bare()).into_iter().collect(),
+                probes: Vec::new(),
+                requests: Vec::new(),
+            };
+            outputs = stage.act(ALICE, Action::Presence(update));
+        }
         let told = Relay::Presence {
             packet: packet(Kind::Presence(PresenceType::Unavailable), ALICE, None),
             to: vec![jid("bob@example.org")],
@@ -375,7 +384,8 @@ fn i_15_a_subscriber_to_whom_presence_was_directed_hears_of_the_end_once() {
             relays: subscribed.then_some(told).into_iter().collect(),
             messages: Vec::new(),
         };
-        let mut heard = heard(&stage.apply(Command::Done(vec![done])).1);
+        outputs.extend(stage.apply(Command::Done(vec![done])).1);
+        let mut heard = heard(&outputs);
         heard.sort();
         assert_eq!(heard, expect, "subscribed {subscribed}, back {back}");
     }

@@ -229,3 +229,102 @@ fn b_9_a_push_to_a_service_that_is_out_of_reach_is_not_kept() {
     }
     assert_eq!(held(&stage), before);
 }
+
+/// A session of one of our accounts shows itself to everybody of the other shard; returns its name.
+fn show(stage: &mut Stage, near: &str, n: usize, far: &[BareJid]) -> String {
+    let session = format!("{near}/{n}");
+    stage.bind(&session, None);
+    let update = PresenceUpdate {
+        packet: packet(Kind::Presence(PresenceType::Available), &session, None),
+        priority: 0,
+        subscribers: far.to_vec(),
+        probes: Vec::new(),
+        requests: Vec::new(),
+    };
+    stage.act(&session, Action::Presence(update));
+    session
+}
+
+/// All pending farewells are carried out.
+fn bid_farewell(stage: &mut Stage, far: &[BareJid]) {
+    let pending = stage.state.pending(crate::id::EffectId(0), usize::MAX);
+    for pending in pending {
+        let Effect::Unavailable { packet, .. } = &*pending.effect else {
+            continue;
+        };
+        let told = Relay::Presence {
+            packet: packet.clone(),
+            to: far.iter().map(Jid::from).collect(),
+        };
+        let done = Completed {
+            id: pending.id,
+            relays: vec![told],
+            messages: Vec::new(),
+        };
+        stage.apply(Command::Done(vec![done]));
+    }
+}
+
+/// How often the other shard is going to hear that these are gone.
+fn ends(stage: &Stage, names: &[String]) -> Vec<usize> {
+    let items = stage.state.outboxes.values().flat_map(|o| o.items.iter());
+    let gone = items.filter_map(|item| match &**item {
+        Relay::Presence { packet, .. }
+            if packet.header.kind == Kind::Presence(PresenceType::Unavailable) =>
+        {
+            packet.header.from.as_ref().map(ToString::to_string)
+        }
+        _ => None,
+    });
+    let gone: Vec<String> = gone.collect();
+    let times = |name| gone.iter().filter(|from| *from == name).count();
+    names.iter().map(times).collect()
+}
+
+#[test]
+fn b_9_ends_wait_in_short_for_a_shard_that_is_dead_and_are_told_once_when_it_is_back() {
+    let (mut stage, session, far, near) = parties();
+    stage.settings.max_backlog_bytes = 0;
+    let all = (0..).map(|n| BareJid::new(&format!("{n:0>500}@example.org")).expect("valid"));
+    let all = all.filter(|account| shard_of(account, SHARDS) == ShardId(1));
+    let all: Vec<BareJid> = all.take(100).collect();
+    let names: Vec<String> = (0..9).map(|n| show(&mut stage, &near, n, &all)).collect();
+    fill(&mut stage, &session, &far, FULL);
+    let before = held(&stage);
+    for (n, name) in names.iter().enumerate() {
+        if n == 0 {
+            // One says itself that it leaves.
+            let mut update = PresenceUpdate {
+                packet: packet(Kind::Presence(PresenceType::Unavailable), name, None),
+                priority: 0,
+                subscribers: all.clone(),
+                probes: Vec::new(),
+                requests: Vec::new(),
+            };
+            update.packet.payload = vec![b'x'; 100_000].into();
+            stage.act(name, Action::Presence(update));
+        }
+        let session = Jid::new(name).expect("valid");
+        let reason = EndReason::Closed;
+        let epoch = None;
+        stage.apply(Command::End {
+            session,
+            epoch,
+            reason,
+        });
+    }
+    bid_farewell(&mut stage, &all);
+    assert_eq!(held(&stage), before);
+    assert_eq!(ends(&stage, &names), [0; 9]);
+    // A snapshot knows of them.
+    let records = stage.state.records().map(Ok::<_, Disorder>);
+    assert_eq!(ShardState::restore(records), Ok(stage.state.clone()));
+    let (_, upto) = stage.state.outbox_range(ShardId(1));
+    let to = ShardId(1);
+    stage.apply(Command::Trim { to, upto });
+    while stage.state.next_deadline() == Some(0) {
+        stage.apply(Command::Tick);
+    }
+    bid_farewell(&mut stage, &all);
+    assert_eq!(ends(&stage, &names), [1; 9]);
+}

@@ -332,6 +332,62 @@ fn held(stage: &Stage) -> usize {
 }
 
 #[test]
+fn t_41_what_others_answer_to_a_client_that_does_not_read_reaches_it_or_its_session_ends() {
+    let mut stage = pair(2);
+    stage.settings.max_queue_bytes = 4000;
+    let iq = |kind, from, to, id: usize, bytes| {
+        let mut packet = packet(Kind::Iq(kind), from, Some(to));
+        packet.header.id = Some(id.to_string().into());
+        packet.payload = vec![b'x'; bytes].into();
+        let permitted = true;
+        Action::Send(Relay::Iq { packet, permitted })
+    };
+    let (mut asked, mut answered) = (0, Vec::new());
+    while let Some(session) = stage.state.session(&jid(BOB)) {
+        let later = session.behind.later.iter().filter_map(|later| match later {
+            Later::Whole(item) => Some(item),
+            Later::Ticket(_) => None,
+        });
+        let queued = session.queue.iter().chain(later);
+        let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
+        answered = answers
+            .map(|item| item.packet.header.kind)
+            .collect::<Vec<_>>();
+        assert_eq!(answered.len(), asked, "each has an answer");
+        stage.act(BOB, iq(IqType::Get, BOB, ALICE, asked, 10));
+        stage.act(ALICE, iq(IqType::Result, ALICE, BOB, asked, 3000));
+        stage.acknowledge_all(ALICE);
+        asked += 1;
+    }
+    let refused = Kind::Iq(IqType::Error);
+    assert!(
+        answered.contains(&refused) && answered[0] != refused,
+        "{answered:?}"
+    );
+}
+
+#[test]
+fn t_41_a_client_has_so_many_requests_open_and_no_more() {
+    let mut stage = Stage::new();
+    stage.bind(ALICE, None);
+    // Each of bob's sessions gives up the oldest of too many questions.
+    for n in 0..5 {
+        stage.bind(&format!("bob@example.org/{n}"), None);
+    }
+    let mut refused = 0;
+    for id in 0..1100 {
+        let to = format!("bob@example.org/{}", id % 5);
+        let mut packet = packet(Kind::Iq(IqType::Get), ALICE, Some(&to));
+        packet.header.id = Some(id.to_string().into());
+        let permitted = true;
+        let outputs = stage.act(ALICE, Action::Send(Relay::Iq { packet, permitted }));
+        let error = (String::from(ALICE), Kind::Iq(IqType::Error));
+        refused += usize::from(stanzas(&outputs).contains(&error));
+    }
+    assert_eq!(refused, 1100 - 1024);
+}
+
+#[test]
 fn t_41_all_sessions_of_an_account_share_one_bound_and_lose_nothing() {
     const OTHER: &str = "bob@example.org/o";
     let mut stage = pair(0);

@@ -188,7 +188,7 @@ impl Conn {
             Outcome::CountTooHigh { .. } if !self.linked => self.alive = false,
             Outcome::CountTooHigh { h, sent } => {
                 return Err(format!(
-                    "an honest client's {h} is refused, {sent} were sent"
+                    "an honest client's {h} is refused, {sent} were sent (I-1)"
                 ));
             }
             other => return Err(format!("unexpected answer {other:?}")),

@@ -47,6 +47,8 @@ pub(super) enum Mutant {
     ForgetsPile,
     /// Of a lost node's sessions the first slice is given up, and the rest forgotten.
     SliceForgetsRest,
+    /// Of a broadcast the first slice is shown, and the rest forgotten.
+    FanForgetsRest,
     /// What nobody acts for is not looked for.
     GhostsUnswept,
     /// One replica applies entries in another way, and only the hashes can tell.
@@ -59,7 +61,7 @@ pub(super) enum Mutant {
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 25] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 26] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
@@ -82,6 +84,7 @@ impl Mutant {
         (Self::GoneUnsaid, &["I-15"]),
         (Self::ForgetsPile, &["I-12"]),
         (Self::SliceForgetsRest, &["I-8"]),
+        (Self::FanForgetsRest, &["I-15"]),
         (Self::GhostsUnswept, &["I-8"]),
         (Self::OneApartFromOthers, &["I-16"]),
         (Self::GoneApart, &["I-15"]),

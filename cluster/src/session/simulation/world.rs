@@ -137,7 +137,10 @@ impl World {
                 self.sweep(node);
             }
             87..=90 => self.relay(shard),
-            91..=94 => self.effects(shard),
+            91..=94 => {
+                self.effects(shard);
+                self.tick(shard);
+            }
             95 => self.shards[shard].take_snapshot(node),
             96 => self.change_leader(shard, node)?,
             97 => self.crash(node)?,

@@ -30,16 +30,14 @@ pub(super) struct End<'a> {
 /// The ends among some effects.
 pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
     let ends = pending.iter().filter_map(|effect| {
-        let (packet, after) = match &*effect.effect {
-            Effect::Unavailable { packet, .. } => (packet, None),
-            Effect::UnavailableBehind { packet, after, .. } => (packet, Some(after)),
-            _ => return None,
+        let Effect::Unavailable { packet, after, .. } = &*effect.effect else {
+            return None;
         };
         Some(End {
             effect,
             packet,
             account: packet.header.from.as_ref()?.bare(),
-            after,
+            after: after.as_ref(),
         })
     });
     ends.collect()
@@ -104,6 +102,7 @@ mod tests {
 
     use cluster::ShardId;
     use cluster::id::EffectId;
+    use cluster::session::Among;
     use proto::Element;
     use proto::stanza::{Kind, PresenceType, Stanza};
 
@@ -122,6 +121,8 @@ mod tests {
             effect: Arc::new(Effect::Unavailable {
                 packet,
                 directed: Vec::new(),
+                after: None,
+                among: Among::All,
             }),
         }
     }
@@ -173,10 +174,11 @@ mod tests {
         let (packet, after) = (packet.clone(), bare("bob@example.org"));
         let rest = Pending {
             id: EffectId(2),
-            effect: Arc::new(Effect::UnavailableBehind {
+            effect: Arc::new(Effect::Unavailable {
                 packet,
-                after,
                 directed: Vec::new(),
+                after: Some(after),
+                among: Among::All,
             }),
         };
         let done = perform(&edge, ShardId(0), vec![rest]).await;

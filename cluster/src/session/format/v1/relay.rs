@@ -66,7 +66,7 @@ mirror_enum!(Effect => session::Effect {
     Return { account: BareJid, mids: Vec<Mid> },
     Subscription(Packet),
     Push { account: BareJid, resource: Box<str>, count: u32, message: Option<Packet> },
-    Unavailable { packet: Packet } with { directed: Vec::new() },
+    Unavailable { packet: Packet } with { directed: Vec::new(), after: None, among: session::Among::All },
 });
 
 mirror_struct!(ArchiveRow => session::ArchiveRow {

@@ -125,6 +125,7 @@ mirror_struct!(Rare => behind::Rare {
     questions: VecDeque<Question>,
 } with {
     read: BTreeMap::new(),
+    asked: VecDeque::new(),
 });
 
 mirror_enum!(Later => ticket::Later {

@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::format::Version;
 use crate::id::{EffectId, Mid, ShardId, SmId};
 use crate::session::audit::Audit;
+use crate::session::fan::Fan;
 use crate::session::format::upgrade::{Upgrade, mirror_struct};
 use crate::session::{self, outbox, push, state};
 
@@ -37,6 +38,7 @@ mirror_struct!(ShardState => session::ShardState {
     format: Version::V1,
     audit: Audit::default(),
     revision: None,
+    fan: Fan::default(),
     dissents: Vec::new(),
     overflown: Vec::new(),
     notices: Vec::new(),

@@ -9,7 +9,7 @@ use super::Mutant;
 use crate::session::simulation::client::SEED;
 use crate::session::simulation::presence::is_subscriber;
 use crate::session::state::{ShardState, User};
-use crate::session::{Batch, Command, Effect, Event, Output, Relay, Resume};
+use crate::session::{Among, Batch, Command, Effect, Event, Output, Relay, Resume};
 
 /// What a broken build makes of a command.
 pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Command {
@@ -99,6 +99,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
                 }
             }
         }
+        Mutant::FanForgetsRest => state.fan.forget(),
         Mutant::GoneTwice => repeat_gone(state, batch),
         Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
         Mutant::GoneApart => say_gone_apart(state, batch, &mut out),
@@ -128,6 +129,8 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
             let effect = Effect::Unavailable {
                 packet: packet.clone(),
                 directed: Vec::new(),
+                after: None,
+                among: Among::All,
             };
             state.backlog += effect.size();
             state.pending.insert(completed.id, Arc::new(effect));

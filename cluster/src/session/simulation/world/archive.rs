@@ -27,9 +27,15 @@ impl Archive {
 }
 
 /// What subscribers are told of the end of a session.
-fn gone(packet: &Packet, effect: (u16, u64), accounts: &[BareJid]) -> Option<Relay> {
+fn gone(
+    packet: &Packet,
+    effect: (u16, u64),
+    after: Option<&BareJid>,
+    accounts: &[BareJid],
+) -> Option<Relay> {
     let account = packet.header.from.as_ref()?.bare();
     let subscribers = accounts.iter().filter(|a| is_subscriber(a, &account));
+    let subscribers = subscribers.filter(|a| after.is_none_or(|after| *a > after));
     let mut packet = packet.clone();
     packet.payload = Shown::Gone(Some(effect)).write().into();
     Some(Relay::Presence {
@@ -69,22 +75,48 @@ impl World {
                     messages = self.archive.find(&session.bare(), mids);
                 }
                 Effect::Return { account, mids } => messages = self.archive.find(account, mids),
-                Effect::Unavailable { packet, .. } => {
-                    relays.extend(gone(packet, (shard as u16, pending.id.0), &accounts));
+                Effect::Unavailable { packet, after, .. } => {
+                    let effect = (shard as u16, pending.id.0);
+                    relays.extend(gone(packet, effect, after.as_ref(), &accounts));
                 }
-                Effect::Subscription(_)
-                | Effect::Push { .. }
-                | Effect::UnavailableBehind { .. } => {}
+                Effect::Subscription(_) | Effect::Push { .. } => {}
             }
-            done.push(Completed {
+            let mut completed = Completed {
                 id: pending.id,
                 relays,
                 messages,
-            });
+            };
+            match self.in_part(&pending.effect, &mut completed) {
+                Some(rest) => {
+                    let part = completed;
+                    let command = Command::DoneInPart { part, rest };
+                    self.propose(ShardId(shard as u16), command);
+                }
+                None => done.push(completed),
+            }
         }
         if !done.is_empty() {
             self.propose(ShardId(shard as u16), Command::Done(done));
         }
+    }
+
+    /// Some of a farewell's many addressees are too many for one entry: what is left of it.
+    fn in_part(&mut self, effect: &Effect, completed: &mut Completed) -> Option<Effect> {
+        let (Effect::Unavailable { packet, among, .. }, [Relay::Presence { to, .. }]) =
+            (effect, &mut completed.relays[..])
+        else {
+            return None;
+        };
+        if to.len() < 2 || self.below(2) == 0 {
+            return None;
+        }
+        to.truncate(1);
+        Some(Effect::Unavailable {
+            packet: packet.clone(),
+            directed: Vec::new(),
+            after: to.first().map(Jid::bare),
+            among: among.clone(),
+        })
     }
 
     /// Everybody has got everything: one row of each message that is to stay, none that was only kept,

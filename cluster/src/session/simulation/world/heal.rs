@@ -28,6 +28,7 @@ impl World {
             for shard in 0..self.shards.len() {
                 self.relay(shard);
                 self.effects(shard);
+                self.tick(shard);
             }
             if self.is_settled(away) {
                 return self.judge_owners();
@@ -46,7 +47,7 @@ impl World {
                 let (first, next) = s.state().outbox_range(to);
                 first == next
             });
-            sent && s.state().pending_count() == 0
+            sent && s.state().pending_count() == 0 && !s.state().is_busy()
         };
         let idle = |s: &Shard| {
             let users = s.state().users.values();

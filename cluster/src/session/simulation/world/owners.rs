@@ -33,6 +33,13 @@ impl World {
         }
     }
 
+    /// An entry has left something to the next one: the leader makes it.
+    pub(super) fn tick(&mut self, shard: usize) {
+        if self.shards[shard].state().is_busy() {
+            self.propose(ShardId(shard as u16), Command::Tick);
+        }
+    }
+
     /// The earlier runs of this node are gone.
     pub(super) fn node_lost(&self, node: NodeId) -> Command {
         let alive = Some(BootId(self.boots[node.0 as usize]));

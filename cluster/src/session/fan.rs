@@ -1,0 +1,219 @@
+//! Presence for many accounts of this shard, a slice of them with each entry.
+//!
+//! One broadcast may be for thousands, and each of them has a stanza queued: all at once would make every session of
+//! the shard wait. What an entry has no room for is left to the next ones, which the leader makes without delay; it
+//! keeps its order, and what comes later stands behind it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use super::cow::CopyOnWrite;
+use super::state::{SLICE, ShardState};
+use super::*;
+
+/// Bytes that may be left to later entries. An entry that finds more does more than its slice, so that whoever
+/// says so much is slowed down by it.
+const MOST: usize = 4 << 20;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Fan {
+    /// [`Relay::Presence`] and [`Relay::Probe`].
+    left: VecDeque<CopyOnWrite<Relay>>,
+    /// Of them.
+    bytes: usize,
+    /// Accounts and sessions that the entry may reach yet; none between entries.
+    #[serde(skip)]
+    room: usize,
+    /// What is being shown may lead to more, which is for later.
+    #[serde(skip)]
+    busy: bool,
+}
+
+impl Fan {
+    /// An entry begins.
+    pub(super) fn begin(&mut self) {
+        self.room = SLICE;
+    }
+
+    /// An entry ends.
+    pub(super) fn end(&mut self) {
+        self.room = 0;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CopyOnWrite<Relay>> {
+        self.left.iter()
+    }
+
+    pub(super) fn push(&mut self, relay: CopyOnWrite<Relay>) {
+        self.bytes += relay.size();
+        self.left.push_back(relay);
+    }
+
+    /// The next one, if there is room for any of it.
+    fn pop(&mut self) -> Option<CopyOnWrite<Relay>> {
+        if self.room == 0 && self.bytes > MOST {
+            self.begin();
+        }
+        let relay = self.left.pop_front_if(|_| self.room > 0)?;
+        self.bytes -= relay.size();
+        Some(relay)
+    }
+
+    fn put_back(&mut self, relay: Relay) {
+        self.bytes += relay.size();
+        self.left.push_front(CopyOnWrite::new(relay));
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl ShardState {
+    /// Shows presence, or asks for it, as far as there is room for it now.
+    pub(super) fn fan_out(&mut self, relay: Relay, out: &mut Vec<Output>) {
+        self.fan.push(CopyOnWrite::new(relay));
+        if !self.fan.busy {
+            self.fan_on(out);
+        }
+    }
+
+    /// Goes on with what was left.
+    pub(super) fn fan_on(&mut self, out: &mut Vec<Output>) {
+        self.fan.busy = true;
+        while let Some(relay) = self.fan.pop() {
+            let rest = match Relay::clone(&relay) {
+                Relay::Presence { packet, mut to } => {
+                    let rest = self.slice(&mut to, Jid::bare);
+                    self.deliver_presence(&packet, to, out);
+                    let rest = Some(rest).filter(|rest| !rest.is_empty());
+                    rest.map(|to| Relay::Presence { packet, to })
+                }
+                Relay::Probe { from, mut to } => {
+                    let rest = self.slice(&mut to, BareJid::clone);
+                    self.answer_probe(&from, to, out);
+                    let rest = Some(rest).filter(|rest| !rest.is_empty());
+                    rest.map(|to| Relay::Probe { from, to })
+                }
+                _ => None,
+            };
+            if let Some(rest) = rest {
+                self.fan.put_back(rest);
+            }
+        }
+        self.fan.busy = false;
+    }
+
+    /// Takes out those that there is no room for. All of one account stay together, because each of its sessions is
+    /// told once.
+    fn slice<T: Clone>(&mut self, all: &mut Vec<T>, account: impl Fn(&T) -> BareJid) -> Vec<T> {
+        let mut rest = all.split_off(all.len().min(self.fan.room));
+        if !rest.is_empty() {
+            let accounts: BTreeSet<BareJid> = all.iter().map(&account).collect();
+            all.extend(rest.extract_if(.., |one| accounts.contains(&account(one))));
+        }
+        self.fan.room = self.fan.room.saturating_sub(all.len());
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::stanza::{Kind, PresenceType};
+
+    use super::super::stage::{Stage, packet, stanzas};
+    use super::*;
+
+    const ALICE: &str = "alice@example.org/a";
+
+    /// Twenty contacts, of whom each is there once.
+    fn contacts(stage: &mut Stage) -> Vec<BareJid> {
+        let contact = |n| {
+            let name = format!("contact{n:02}@example.org");
+            stage.bind(&format!("{name}/x"), Some(0));
+            BareJid::new(&name).expect("valid")
+        };
+        (0..20).map(contact).collect()
+    }
+
+    /// Applies one entry, without those that follow from it by themselves.
+    fn once(stage: &mut Stage, command: Command) -> Vec<Output> {
+        let batch = Batch {
+            now: stage.now,
+            commands: vec![command],
+        };
+        stage.state.apply(batch).outputs
+    }
+
+    fn says(stage: &Stage, kind: PresenceType, subscribers: &[BareJid]) -> Command {
+        let session = Jid::new(ALICE).expect("valid");
+        let known = stage.state.session(&session).expect("bound");
+        let update = PresenceUpdate {
+            packet: packet(Kind::Presence(kind), ALICE, None),
+            priority: 0,
+            subscribers: subscribers.to_vec(),
+            probes: subscribers.to_vec(),
+            requests: Vec::new(),
+        };
+        Command::Inbound(Inbound {
+            epoch: known.epoch,
+            first: known.next_in,
+            session,
+            stanzas: vec![vec![Action::Presence(update)]],
+        })
+    }
+
+    #[test]
+    fn c_11_a_broadcast_is_shown_to_a_slice_of_its_addressees_with_each_entry() {
+        let mut stage = Stage::new();
+        let subscribers = contacts(&mut stage);
+        stage.bind(ALICE, None);
+        let said = [PresenceType::Available, PresenceType::Unavailable];
+        let mut shown = Vec::new();
+        for kind in said {
+            let command = says(&stage, kind, &subscribers);
+            shown.extend(stanzas(&once(&mut stage, command)));
+        }
+        assert!(shown.len() < 8, "{shown:?}");
+        let records = stage.state.records().map(Ok::<_, Disorder>);
+        assert_eq!(ShardState::restore(records), Ok(stage.state.clone()));
+        while stage.state.next_deadline() == Some(0) {
+            let outputs = stanzas(&once(&mut stage, Command::Tick));
+            assert!(outputs.len() <= 2 * SLICE, "{outputs:?}");
+            shown.extend(outputs);
+        }
+        for contact in subscribers {
+            let name = format!("{contact}/x");
+            let heard = shown.iter().filter(|(to, _)| *to == name);
+            let heard: Vec<Kind> = heard.map(|(_, kind)| *kind).collect();
+            assert_eq!(heard, said.map(Kind::Presence), "{name}");
+        }
+        let answers = shown.iter().filter(|(to, _)| to == ALICE).count();
+        assert_eq!(answers, 22, "of each contact, and her own");
+    }
+
+    #[test]
+    fn c_11_what_is_left_to_later_entries_has_a_bound() {
+        let mut stage = Stage::new();
+        let subscribers = contacts(&mut stage);
+        stage.bind(ALICE, None);
+        for _ in 0..100 {
+            let mut command = says(&stage, PresenceType::Available, &subscribers);
+            if let Command::Inbound(inbound) = &mut command
+                && let Action::Presence(update) = &mut inbound.stanzas[0][0]
+            {
+                update.packet.payload = vec![b'x'; 200_000].into();
+            }
+            once(&mut stage, command);
+            assert!(stage.state.fan.bytes <= MOST, "{}", stage.state.fan.bytes);
+        }
+    }
+}
