@@ -21,10 +21,15 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(process::binary());
         command
             .args(["demo", "--duration", "60s", "--kill-every", "0"])
+            .args(options)
             .env("TMPDIR", dir.path())
             .env_remove("HOLDFAST_CONFIG")
             .stdin(Stdio::null())
@@ -104,6 +109,29 @@ fn a_demo_that_is_interrupted_at_its_start_leaves_nothing_behind() {
     demo.interrupt();
     let (code, result, _) = demo.end();
     assert_eq!((code, result.as_str()), (Some(130), ""));
+}
+
+#[tokio::test]
+async fn a_demo_that_is_killed_leaves_no_node_and_no_file() {
+    let mut demo = Demo::start();
+    demo.until("everyone is online");
+    demo.child.kill().unwrap();
+    demo.child.wait().unwrap();
+    let dir = demo.dir.path().to_string_lossy().into_owned();
+    tests::until("its nodes end", async || {
+        !nodes().iter().any(|node| node.contains(&dir))
+    })
+    .await;
+    let left: Vec<_> = std::fs::read_dir(demo.dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_demo_of_one_node_says_so() {
+    let mut demo = Demo::start_with(&["--nodes", "1"]);
+    demo.until("one node starts, with ");
+    demo.interrupt();
+    assert_eq!(demo.end().0, Some(130));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::client::{self, Client, ClientError, Question};
 use super::limits::LimitsCommand;
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
-use crate::demo::{self, DemoError, DemoOptions, Interrupted};
+use crate::demo::{self, DemoError, DemoOptions, Interrupted, orphan};
 
 /// The XMPP server that does not lose your session
 #[derive(Debug, Parser)]
@@ -42,7 +42,11 @@ struct Source {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Serve,
+    Serve {
+        /// For the demo: end when standard input does, and remove this directory then
+        #[arg(long, hide = true, value_name = "DIR", num_args = 0..=1)]
+        until_input_ends: Option<Option<PathBuf>>,
+    },
     /// Run a cluster here, with clients that chat, and kill its nodes while they do
     Demo(DemoOptions),
     /// Check configuration, certificate, database, Redis and peers; exit 1 with what to do
@@ -194,7 +198,10 @@ pub fn main() -> ExitCode {
 
 fn run(source: &Source, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve => {
+        Command::Serve { until_input_ends } => {
+            if let Some(files) = until_input_ends {
+                orphan::end_with_input(files);
+            }
             let again = source.clone();
             let reload = Box::new(move || load(&again));
             Ok(crate::serve::run(load(source)?, reload)?)

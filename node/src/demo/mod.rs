@@ -11,6 +11,7 @@ pub mod conversation;
 mod interrupt;
 pub mod nodes;
 mod options;
+pub mod orphan;
 pub mod progress;
 pub mod session;
 pub mod tally;
@@ -113,7 +114,8 @@ impl Ending {
     }
 }
 
-/// Runs the demo. Whatever ends it, its nodes are gone afterwards, and so are their files if all is well.
+/// Runs the demo. Whatever ends it, its nodes are gone afterwards, and so are their files if all is well or if it was
+/// killed.
 pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
     options.check()?;
     let dir = tempfile::Builder::new()
@@ -129,6 +131,9 @@ pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
             options.nodes,
             CONFIGURATION,
         )?;
+        if !options.keep {
+            nodes.remove_with_us();
+        }
         let played = play(options, &mut nodes).await;
         nodes.stop().await;
         played
@@ -150,9 +155,13 @@ async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoEr
     let progress = Progress::start();
     let mut interrupts = Interrupts::new(progress.closed())?;
     let count = options.nodes;
+    let start = match count {
+        1 => "one node starts".to_owned(),
+        _ => format!("{count} nodes start"),
+    };
+    let clients = options.clients;
     progress.event(&format!(
-        "{count} nodes start, with {} clients behind a balancer",
-        options.clients
+        "{start}, with {clients} clients behind a balancer"
     ));
     let mut clients = JoinSet::new();
     let talk = tokio::select! {

@@ -72,6 +72,8 @@ pub struct Nodes {
     binary: PathBuf,
     nodes: Vec<Node>,
     certificate: CertificateDer<'static>,
+    /// Nodes whose parent is killed remove the directory.
+    remove: bool,
 }
 
 struct Node {
@@ -134,6 +136,7 @@ impl Nodes {
             binary: binary.to_owned(),
             nodes: nodes.map_err(NodeError::Prepare)?,
             certificate: made.cert.der().clone(),
+            remove: false,
         };
         let write = || {
             std::fs::write(dir.join("cluster.secret"), secret)?;
@@ -221,6 +224,11 @@ impl Nodes {
         self.nodes.get(index)?.child.as_ref()?.id()
     }
 
+    /// Has the nodes that are started from now on remove all their files if this process is killed.
+    pub fn remove_with_us(&mut self) {
+        self.remove = true;
+    }
+
     /// Starts a node. Its log goes on where it ended.
     pub fn start(&mut self, index: usize) -> Result<(), NodeError> {
         let seat = index + 1;
@@ -240,8 +248,12 @@ impl Nodes {
                 .arg("serve")
                 .arg("--config")
                 .arg(self.file(index, "toml"));
+            command.arg("--until-input-ends");
+            if self.remove {
+                command.arg(&self.dir);
+            }
             command
-                .stdin(Stdio::null())
+                .stdin(Stdio::piped())
                 .stdout(log.try_clone()?)
                 .stderr(log);
             // A signal to whoever started us is not for them: we say when a node dies.
