@@ -31,7 +31,9 @@ const OURS: [&str; 3] = ["node", "cluster", "proto"];
 ///
 /// A bare level is ours alone: libraries tell warnings at the most, so that `debug` shows what this server
 /// does. Whoever names modules decides for all. One library is held to errors, unless it is asked for by
-/// name: it warns of every heartbeat to a peer that is down, which our own log says once (T-74).
+/// name: it warns of every heartbeat to a peer that is down, which our own log says once (T-74). And one part of it
+/// says nothing: whoever asks a group that has been stopped is an error there, and a node that stops stops its groups.
+/// Why a group has stopped by itself is told elsewhere.
 fn directives(level: &str) -> String {
     let named = level.contains(['=', ',']);
     let libraries = matches!(level, "info" | "debug" | "trace");
@@ -43,7 +45,7 @@ fn directives(level: &str) -> String {
     };
     match level.contains("openraft") {
         true => level,
-        false => format!("{level},openraft=error"),
+        false => format!("{level},openraft=error,openraft::raft::raft_inner=off"),
     }
 }
 
@@ -53,13 +55,12 @@ mod tests {
 
     #[test]
     fn a_level_is_taken_as_it_is_but_for_the_one_library() {
-        let info = "warn,node=info,cluster=info,proto=info,openraft=error";
+        let library = "openraft=error,openraft::raft::raft_inner=off";
+        let info = format!("warn,node=info,cluster=info,proto=info,{library}");
         assert_eq!(directives("info"), info);
-        assert_eq!(directives("error"), "error,openraft=error");
-        assert_eq!(
-            directives("debug,sqlx=info"),
-            "debug,sqlx=info,openraft=error"
-        );
+        assert_eq!(directives("error"), format!("error,{library}"));
+        let chosen = "debug,sqlx=info";
+        assert_eq!(directives(chosen), format!("{chosen},{library}"));
         assert_eq!(directives("warn,openraft=debug"), "warn,openraft=debug");
         assert!(EnvFilter::try_new(directives("info,node::session=debug")).is_ok());
     }

@@ -261,7 +261,8 @@ impl<G: Group> Keeper<G> {
     /// The shard gets what an operator has set in Redis.
     fn take(&mut self, account: &BareJid, limits: Limits) {
         if self.taken.insert(account.clone()) {
-            tracing::info!(%account, ?limits, "limits were set in Redis");
+            let Limits { hibernated, old } = limits;
+            tracing::info!(%account, hibernated, old, "limits were set in Redis");
             let account = account.clone();
             let limits = Some(limits);
             self.queue

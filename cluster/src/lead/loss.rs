@@ -91,7 +91,9 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut watch: Watch) {
             let (gone, _) = look(&mut silence, &watch.peers.borrow().clone());
             let mut said = confirmed;
             for command in gone.into_iter().filter(|_| confirmed) {
-                tracing::info!(shard = %group.shard(), ?command, "sessions of a process that is gone");
+                if let Command::NodeLost { node, .. } = &command {
+                    tracing::info!(shard = %group.shard(), %node, "sessions of a process that is gone");
+                }
                 said &= queue.propose_as_leader(command).await;
             }
             if !said {

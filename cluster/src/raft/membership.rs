@@ -6,6 +6,7 @@
 //! new leader takes over wherever the last one stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -34,6 +35,30 @@ enum Step {
     Replace(BTreeSet<RaftId>, Vec<RaftId>),
     /// These neither vote nor learn any more.
     Forget(BTreeSet<RaftId>),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: Vec<String>| nodes.join(", ");
+        let name = |node: &RaftId| NodeId(*node).to_string();
+        match self {
+            Self::Learn(node) => write!(f, "node {} is to get the log", name(node)),
+            Self::Replace(voters, _) => {
+                write!(
+                    f,
+                    "nodes {} are to vote",
+                    list(voters.iter().map(name).collect())
+                )
+            }
+            Self::Forget(nodes) => {
+                write!(
+                    f,
+                    "nodes {} are to leave",
+                    list(nodes.iter().map(name).collect())
+                )
+            }
+        }
+    }
 }
 
 /// `configs` and `nodes` are the membership as it is; `present` says who is connected, by seat.
@@ -82,7 +107,7 @@ pub async fn reconcile(config: Config, groups: Groups, links: Links) {
                 if let Err(problem) =
                     taken.unwrap_or_else(|_| Err(String::from("it takes too long")))
                 {
-                    tracing::warn!("shard {}: {step:?}: {problem}", group.shard);
+                    tracing::warn!("shard {}: {step}: {problem}", group.shard);
                 }
                 break;
             }
