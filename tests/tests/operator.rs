@@ -312,20 +312,6 @@ async fn t_74_ends_before_a_login_are_a_line_each_and_a_flood_is_few() {
     assert_eq!(log(&cluster, 0).matches("login failed").count(), 20);
 }
 
-#[tokio::test]
-async fn a_node_that_is_stopped_has_nothing_to_complain_of() {
-    let mut cluster = Cluster::start(3, &[], "").await;
-    for node in 0..3 {
-        cluster.signal(node, Signal::SIGTERM);
-    }
-    for node in 0..3 {
-        assert!(cluster.process(node).end().await.success());
-        let log = log(&cluster, node);
-        let complaints = log.lines().filter(|line| line.contains("ERROR openraft"));
-        assert_eq!(complaints.collect::<Vec<_>>(), [""; 0]);
-    }
-}
-
 /// Starts another node with the configuration of one of these, in a directory and on ports of its own.
 fn impostor(cluster: &Cluster, node: usize, name: &str, secret: &str) -> Process {
     let text = std::fs::read_to_string(cluster.config(node)).unwrap();

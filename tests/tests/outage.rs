@@ -106,7 +106,8 @@ async fn a_bind_that_is_committed_after_its_time_leaves_no_session_behind() {
     }
     let log = std::fs::read_to_string(cluster.log(0)).unwrap();
     let reason = "reason=\"the shard has no leader that can be reached\"";
-    let told = |line: &&str| line.contains("a session could not be opened") && line.contains(reason);
+    let told =
+        |line: &&str| line.contains("a session could not be opened") && line.contains(reason);
     assert_eq!(log.lines().filter(told).count(), USERS.len(), "{log}");
     // One by one: two that hear of each other first elect a leader without what is in this node's log.
     cluster.signal(1, Signal::SIGCONT);
