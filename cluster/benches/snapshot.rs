@@ -16,8 +16,8 @@ use bytes::Bytes;
 use cluster::id::{BootId, ConnId, Mid, NodeId, Owner, ShardId, SmId};
 use cluster::raft::Fatal;
 use cluster::raft::machine::{Machine, Sink};
-use cluster::raft::snapshot::SnapshotData;
 use cluster::raft::snapshot::incoming::{Collected, Incoming, Part};
+use cluster::raft::snapshot::{SnapshotData, Turn};
 use cluster::raft::types::{Entry, Proposal, Snapshot, TC};
 use cluster::session::{
     Batch, Bind, Command, Enable, Message, Notice, Outcome, Output, Relay, ShardState, Traits,
@@ -206,7 +206,7 @@ async fn transfer(snapshot: Snapshot, replica: &mut Machine) {
     let SnapshotData::Stored(stored) = snapshot.snapshot else {
         panic!("not stored")
     };
-    let incoming = Incoming::default();
+    let incoming = Incoming::new(Turn::default());
     let mut offset = 0;
     loop {
         let data = stored.read(offset, PIECE).expect("reads");

@@ -20,7 +20,6 @@ use tokio::task::{AbortHandle, JoinError};
 use tokio::time;
 
 use crate::config::{Config, ConfigError};
-use crate::disk::{self, Shortage};
 use crate::identity::{ClusterId, Identity, IdentityError};
 use crate::link::{Handler, Kind, LinkStartError, Links, Request, To};
 use crate::raft::Fatal;
@@ -30,6 +29,7 @@ use crate::raft::log::{Log, LogError, Options};
 use crate::raft::machine::Sink;
 use crate::raft::membership;
 use crate::raft::types::{RaftId, Seat};
+use crate::room::{self, Shortage};
 use crate::{NodeId, codec};
 
 /// Between attempts to find a cluster or to finish creating one.
@@ -114,7 +114,12 @@ impl Replication {
         let sink = sink(&identity);
         let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;
         let (said, shortage) = watch::channel(None);
-        let watching = tokio::spawn(disk::watch(config.data_dir.clone(), log.clone(), said));
+        let watching = tokio::spawn(room::watch(
+            config.data_dir.clone(),
+            log.clone(),
+            groups.clone(),
+            said,
+        ));
         let mut replication = Self {
             identity,
             log,

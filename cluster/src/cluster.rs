@@ -23,7 +23,6 @@ use tokio::time::{sleep, timeout};
 use crate::ask;
 use crate::bootstrap::Replication;
 use crate::config::Config;
-use crate::disk::Shortage;
 use crate::id::Owner;
 use crate::lead::admission::Admission;
 use crate::lead::group::{LinkCourier, RaftGroup};
@@ -31,6 +30,7 @@ use crate::lead::loss::Peers;
 use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
 use crate::limit::{LimitCounts, Tally};
 use crate::link::Links;
+use crate::room::Shortage;
 use crate::session::{
     Action, Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
@@ -261,8 +261,14 @@ impl Cluster {
     }
 
     /// The shards for which nothing can be committed from here, and why: no leader or no majority can be
-    /// reached.
+    /// reached, or this node can take no entries, and so hears of nothing that others commit.
     pub fn cut_off(&self) -> Vec<(ShardId, NotReady)> {
+        if let Some(shortage) = self.shortage() {
+            let shards = self.0.shards.iter();
+            return shards
+                .map(|group| (group.shard(), shortage.into()))
+                .collect();
+        }
         let peers = self.0.peers.borrow().clone();
         let cut = |group: &Arc<RaftGroup>| {
             let shard = group.shard();

@@ -29,6 +29,7 @@ pub mod lead;
 pub mod limit;
 pub mod link;
 pub mod raft;
+pub mod room;
 pub mod session;
 pub mod shard;
 mod start;

@@ -143,12 +143,16 @@ fn watch_shards(
 
 fn shards(replication: &Replication, junction: &Junction) -> Arc<[Arc<RaftGroup>]> {
     let groups = &replication.groups;
+    let room = group::Room {
+        shortage: replication.shortage.clone(),
+        pressure: replication.log.pressure(),
+    };
     let shard = |group: &Arc<Replicas>| {
         let leadership = groups.watch_leader(group.shard)?;
         Some(Arc::new(RaftGroup::new(
             group.clone(),
             leadership,
-            replication.shortage.clone(),
+            room.clone(),
             junction,
         )))
     };

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Shortage;
 use crate::lead::Group;
 use crate::lead::group::RaftGroup;
 use crate::lead::loss::Peers;
 use crate::lead::stall::Stalled;
 use crate::raft::groups::Leadership;
+use crate::room::Shortage;
 use crate::{NodeId, ShardId};
 
 /// Entries that a node may be behind and still count as up to date.

@@ -1,9 +1,11 @@
-//! A node that reaches no majority: its clients are better off elsewhere.
+//! A node that reaches no majority, or that can take no entries for want of room: its clients are better off
+//! elsewhere.
 //!
-//! Nothing can be committed from such a node, and a client that has nothing to say does not notice. So after
-//! five seconds the node's listeners close, which turns clients and balancers to other nodes, and the
-//! connections of the shards concerned close without ending their sessions, which are resumed where a
-//! majority is. When the majority is back the listeners open again.
+//! Nothing can be committed from such a node, or nothing reaches it that was committed elsewhere, and a client that
+//! has nothing to say does not notice. So after five seconds the node's listeners close, which turns clients and
+//! balancers to other nodes, and the connections of the shards concerned close without ending their sessions,
+//! which are resumed elsewhere. When all is well again the listeners open. A node that is alone does the same:
+//! who tries again and again is told the truth, and one who is connected would not be.
 //!
 //! Time is counted in looks, not by a clock: a process that stood still has missed nothing meanwhile.
 
@@ -45,10 +47,14 @@ pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
             None => {}
         }
         let was_open = open.send_replace(turn.open);
-        if was_open && !turn.open {
-            tracing::warn!(
-                "clients are sent away, and the listeners are closed until a majority is back"
-            );
+        match (was_open, cut.first()) {
+            (true, Some((_, why))) if !turn.open => {
+                tracing::warn!(
+                    "clients are sent away, and the listeners are closed for as long as {why}"
+                );
+            }
+            (false, None) => tracing::info!("the node listens again"),
+            _ => {}
         }
         if !turn.away.is_empty() {
             let of = |shard| turn.away.contains(&shard);
@@ -102,6 +108,8 @@ impl Outage {
         let longest = self.looks.values().copied().max().unwrap_or_default();
         let patience = if self.begun { LOST } else { AWAY };
         let news = match cut.first() {
+            // A shortage is told of by who measures it, and so is its end.
+            Some((_, NotReady::Short(_))) => None,
             Some((_, why)) if longest >= patience && !self.said => {
                 self.said = true;
                 Some(News::Lost(*why))
@@ -126,6 +134,8 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
+    use cluster::room::Shortage;
+
     use super::*;
 
     const CUT: (ShardId, NotReady) = (ShardId(1), NotReady::NoQuorum(ShardId(1)));
@@ -158,6 +168,22 @@ mod tests {
         assert_eq!(cut(&mut outage, 1), away);
         let back = outage.look(&[]);
         assert_eq!((back.news, back.open), (Some(News::Back), true));
+    }
+
+    #[test]
+    fn t_75_who_takes_no_entries_sends_clients_away_and_says_why_but_once() {
+        let short = NotReady::Short(Shortage::Full);
+        let both = [(ShardId(0), short), (ShardId(1), short)];
+        let mut outage = Outage::default();
+        outage.look(&[]);
+        let turns: Vec<Turn> = (0..AWAY).map(|_| outage.look(&both)).collect();
+        assert!(turns.iter().all(|turn| turn.news.is_none()));
+        let away = Turn {
+            away: vec![ShardId(0), ShardId(1)],
+            ..quiet(false)
+        };
+        assert_eq!(turns.last(), Some(&away));
+        assert_eq!(outage.look(&[]), quiet(true));
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::{self, File, Permissions};
-use std::io::Write as _;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,55 +14,8 @@ use std::time::Duration;
 use proto::ns;
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
+use tests::small::Small;
 use tests::until;
-
-/// A small file system in memory. It goes with this.
-struct Small(PathBuf);
-
-impl Small {
-    /// Only root can do that; without it there is nothing to test.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let options = format!("size={size},mode=700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at);
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            _ => {
-                println!("skipped: a file system cannot be mounted here");
-                None
-            }
-        }
-    }
-
-    /// Somebody else takes all that is left.
-    fn fill_up(&self) {
-        let mut filler = File::options()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .unwrap();
-        for size in [1 << 20, 4096, 1] {
-            while filler.write_all(&vec![1; size]).is_ok() {}
-        }
-    }
-
-    /// And gives it back.
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // A node that was killed may still be letting go of it.
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
-}
 
 /// Says large things to bob one after the other, each acknowledged before the next, until it is told to stop.
 async fn chat(
@@ -155,7 +107,7 @@ async fn f_19_t_75_a_disk_that_fills_up_stops_acknowledgements_and_loses_nothing
     // More room than before: otherwise the chat goes on only until the reserve is touched again.
     let grown = Command::new("mount")
         .args(["-o", "remount,size=256m"])
-        .arg(&small.0)
+        .arg(small.path())
         .status();
     assert!(grown.unwrap().success());
     cluster.ready(0).await;

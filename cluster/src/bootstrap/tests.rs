@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::config::{LinkAuth, Peer};
 use crate::id::{ConnId, Owner};
+use crate::raft::log::Pressure;
 use crate::raft::machine::tests::Deaf;
 use crate::raft::types::Proposal;
 use crate::session::{Batch, Bind, Command, Settings, ShardState};
@@ -453,12 +454,13 @@ fn a_quiet_group_lets_go_of_the_log_however_few_its_entries() {
         commands: vec![lost; 60],
     };
     let runtime = node.runtime.as_ref().expect("runs");
-    while !node.replication.log.usage().is_large {
+    let is_large = || *node.replication.log.pressure().borrow() != Pressure::Low;
+    while !is_large() {
         let written = node.groups()[0].raft.client_write(Proposal::new(&batch));
         runtime.block_on(written).expect("writes");
     }
     let begun = Instant::now();
-    while node.replication.log.usage().is_large {
+    while is_large() {
         let pins = node.replication.log.pinned_by();
         assert!(begun.elapsed() < PATIENCE, "groups {pins:?} pin the log");
         std::thread::sleep(Duration::from_millis(50));

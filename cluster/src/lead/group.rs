@@ -14,33 +14,43 @@ use super::{
     Courier, DEADLINE, EncodedEntry, Group, Leadership, News, NotLeader, Question, Queue,
     Unreached, batch,
 };
-use crate::disk::Shortage;
 use crate::format::Version;
 use crate::link::{Absence, Handler, Kind, Links, Request};
 use crate::raft::groups::{Group as Replicas, META_GROUP, group_of};
+use crate::raft::log::Pressure;
 use crate::raft::types::Proposal;
+use crate::room::Shortage;
 use crate::session::{Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
 /// The kinds of requests that [`Desk`] answers.
 pub const KINDS: [Kind; 2] = [Kind::Propose, Kind::ReadIndex];
 
-/// One shard of a running node.
+/// What a leader must know of the room that its entries need.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// What the node lacks, as it tells others.
+    pub shortage: watch::Receiver<Option<Shortage>>,
+    /// Whether the log takes entries.
+    pub pressure: watch::Receiver<Pressure>,
+}
+
+/// One shard of a running node. While its log takes no entries, it proposes none.
 pub struct RaftGroup {
     replicas: Arc<Replicas>,
     leadership: watch::Receiver<Leadership>,
-    shortage: watch::Receiver<Option<Shortage>>,
+    room: Room,
     applied: watch::Receiver<()>,
     news: broadcast::Sender<News>,
     stalled: watch::Sender<Option<Stalled>>,
 }
 
 impl RaftGroup {
-    /// What `junction` hears of tells of progress. While there is a shortage nothing is proposed.
+    /// What `junction` hears of tells of progress.
     pub fn new(
         replicas: Arc<Replicas>,
         leadership: watch::Receiver<Leadership>,
-        shortage: watch::Receiver<Option<Shortage>>,
+        room: Room,
         junction: &Junction,
     ) -> Self {
         let shard = replicas.shard;
@@ -48,7 +58,7 @@ impl RaftGroup {
         Self {
             replicas,
             leadership,
-            shortage,
+            room,
             applied: junction.progress(shard),
             news: junction.news(shard),
             stalled: watch::Sender::new(None),
@@ -58,6 +68,11 @@ impl RaftGroup {
     /// Whether the shard stands still.
     pub fn stalled(&self) -> Option<Stalled> {
         *self.stalled.borrow()
+    }
+
+    /// Whether this node takes no entries for want of something.
+    pub(super) fn is_short(&self) -> bool {
+        self.room.shortage.borrow().is_some()
     }
 
     pub(super) fn set_stalled(&self, stalled: Option<Stalled>) {
@@ -81,9 +96,9 @@ impl Group for RaftGroup {
 
     async fn write(&self, entry: EncodedEntry) -> Result<Vec<Outcome>, NotLeader> {
         // What is refused here is not acknowledged yet; what is proposed must find room (T-75).
-        let mut shortage = self.shortage.clone();
-        shortage
-            .wait_for(Option::is_none)
+        let mut pressure = self.room.pressure.clone();
+        pressure
+            .wait_for(|now| *now != Pressure::Full)
             .await
             .map_err(|_| NotLeader)?;
         let proposal = Proposal(entry.into_bytes());

@@ -112,9 +112,12 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue, me: NodeId, peers: watch::
     }
 }
 
-/// Why the shard would stand still. That no majority or no leader can be reached is told elsewhere, and for all
-/// shards at once.
+/// Why the shard would stand still. That no majority or no leader can be reached, or that the disk is full, is told
+/// elsewhere, and for all shards at once.
 fn cause(group: &RaftGroup, me: NodeId, peers: &Peers, applied: u64) -> Option<Cause> {
+    if group.is_short() {
+        return None;
+    }
     let Leadership { leader, mine, .. } = group.replicas().leadership();
     let seats = group.replicas().voters();
     let voters: Vec<NodeId> = seats.values().copied().collect();

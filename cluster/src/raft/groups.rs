@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy as RaftSnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
-use tokio::time;
 
-use super::Fatal;
 use super::log::{GroupLog, Log};
-use super::machine::{Machine, Replica, Sink, SnapshotPolicy};
+use super::machine::{Machine, Replica, Sink};
 use super::network::{Factory, KINDS, Replicas};
-use super::snapshot::SnapshotError;
+use super::snapshot::{SnapshotError, Turn};
 use super::types::{GroupStopped, LogId, Metrics, Raft, Seat};
+use super::{Fatal, keep};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::Links;
@@ -24,8 +22,6 @@ use crate::{NodeId, ShardId};
 
 /// Reserved for a group that will keep the cluster's own affairs.
 pub const META_GROUP: u64 = 0;
-/// How often snapshots are considered, one group at a time.
-const SNAPSHOT_CHECK: Duration = Duration::from_secs(1);
 
 /// The group of a shard.
 pub fn group_of(shard: ShardId) -> u64 {
@@ -104,17 +100,6 @@ impl Group {
         self.log.last()
     }
 
-    /// Gives up the entries up to `upto`, however few they are: without them a file of the log can go. Returns
-    /// whether a snapshot must be written first.
-    async fn let_go(&self, upto: u64) -> Result<bool, GroupStopped> {
-        let covered = self.metrics().snapshot.map(|id| id.index);
-        match covered >= Some(upto) {
-            true => self.raft.trigger().purge_log(upto).await.map(|()| false),
-            false if self.machine.snapshot_rests() => Ok(false),
-            false => self.raft.trigger().snapshot().await.map(|()| true),
-        }
-    }
-
     /// Voters of the newest membership, by seat.
     pub fn voters(&self) -> BTreeMap<u64, NodeId> {
         let metrics = self.raft.server_metrics();
@@ -184,10 +169,12 @@ impl Groups {
         for group in &groups {
             tasks.push(tokio::spawn(watch_group(group.clone(), identity.clone())).abort_handle());
         }
-        let keep = keep_snapshots(groups.clone(), log.clone(), node);
+        let turn = Turn::default();
+        let keep = keep::run(groups.clone(), log.clone(), turn.clone(), node);
         tasks.push(tokio::spawn(keep).abort_handle());
         if let Some(links) = links {
-            links.serve(&KINDS, Arc::new(Replicas::new(identity.clone(), rafts)));
+            let replicas = Replicas::new(identity.clone(), log.clone(), turn, rafts);
+            links.serve(&KINDS, Arc::new(replicas));
         }
         Ok(Self(Arc::new(Inner {
             node,
@@ -348,36 +335,6 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
         // It guards against mistakes of operators; the log itself is guarded by its own writer.
         Ok(Err(error)) => tracing::error!("cannot write the identity: {error}"),
         Err(error) => tracing::error!("writing the identity: {error}"),
-    }
-}
-
-/// One group at a time, so that their snapshots do not compete for the disk.
-async fn keep_snapshots(groups: Vec<Arc<Group>>, log: Log, node: NodeId) {
-    loop {
-        time::sleep(SNAPSHOT_CHECK).await;
-        let usage = log.usage();
-        // Snapshots come the less often the larger they are, and the log is the longer for it.
-        let snapshots: u64 = groups.iter().map(|g| g.machine.snapshot_bytes()).sum();
-        let is_large = usage.is_large && usage.bytes > snapshots;
-        for group in &groups {
-            let policy = SnapshotPolicy::of(node, group.shard);
-            let pins = usage.pinned_by.iter();
-            let pin = pins
-                .filter(|_| is_large)
-                .find(|pin| pin.group == group_of(group.shard));
-            let asked = match pin {
-                Some(pin) => group.let_go(pin.upto).await,
-                None => group.machine.snapshot_if_due(&group.raft, &policy).await,
-            };
-            match asked {
-                Ok(true) => time::sleep(SNAPSHOT_CHECK).await,
-                Ok(false) => {}
-                Err(stopped) => {
-                    tracing::debug!("shard {} has stopped: {stopped}", group.shard);
-                    return;
-                }
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `types` names openraft's parameters; `log` keeps the entries of all groups in one write-ahead log
 //! per node; `machine` applies them to a shard's pure state; `snapshot` keeps that state on disk, so that
-//! entries may be forgotten; `dissent` stops a replica that differs from the others;
+//! entries may be forgotten, for which `keep` sees to it that it is written in time; `dissent` stops a replica that differs from the others;
 //! `verify` reads all of it without starting anything.
 //!
 //! # Invariants
@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub mod dissent;
 pub mod failover;
 pub mod groups;
+mod keep;
 pub mod log;
 pub mod machine;
 pub mod membership;

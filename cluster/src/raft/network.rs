@@ -15,9 +15,10 @@ use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::log::Log;
 use super::machine::Machine;
-use super::snapshot::SnapshotData;
 use super::snapshot::incoming::{Collected, Incoming, Part};
+use super::snapshot::{SnapshotData, Turn};
 use super::types::{
     AppendRequest, AppendResponse, Raft, RaftId, RpcError, Seat, Snapshot, SnapshotMeta,
     SnapshotResponse, StreamingError, TC, TransferRequest, TransferResponse, Vote, VoteRequest,
@@ -35,6 +36,9 @@ const VOTING: Duration = Duration::from_secs(2);
 const INSTALLING: Duration = Duration::from_secs(60);
 /// Bytes that a node reads of a snapshot in a second, at the slowest.
 const SLOWEST: u64 = 4 << 20;
+/// How long entries wait for room in the log of a follower before they are refused. They are sent again, so a
+/// follower that lacks room falls behind and needs no more of it.
+const ROOM: Duration = Duration::from_secs(2);
 /// A snapshot travels in pieces of this size, so that other frames get in between.
 const PIECE: usize = 256 << 10;
 
@@ -203,17 +207,24 @@ impl RaftNetworkV2<TC> for Client {
 /// Answers what the peers' groups ask of this node's.
 pub struct Replicas {
     identity: Identity,
+    log: Log,
     groups: BTreeMap<u64, (Raft, Machine)>,
     incoming: Incoming,
 }
 
 impl Replicas {
-    /// For these groups, by their number.
-    pub fn new(identity: Identity, groups: BTreeMap<u64, (Raft, Machine)>) -> Self {
+    /// For these groups, by their number, all on one log. Snapshots take turns with those that are written here.
+    pub fn new(
+        identity: Identity,
+        log: Log,
+        turn: Turn,
+        groups: BTreeMap<u64, (Raft, Machine)>,
+    ) -> Self {
         Self {
             identity,
+            log,
             groups,
-            incoming: Incoming::default(),
+            incoming: Incoming::new(turn),
         }
     }
 }
@@ -227,6 +238,16 @@ where
 {
     let question = codec::decode(payload).ok()?;
     let answer = ask(question).await.ok()?;
+    Some(codec::encode(&answer).into())
+}
+
+/// Takes entries for which the log has room (T-75), and whatever else a leader says at once.
+async fn append(raft: Raft, log: Log, payload: Bytes) -> Option<Bytes> {
+    let rpc: AppendRequest = codec::decode(&payload).ok()?;
+    if !rpc.entries.is_empty() && !log.takes_entries(ROOM).await {
+        return None;
+    }
+    let answer = raft.append_entries(rpc).await.ok()?;
     Some(codec::encode(&answer).into())
 }
 
@@ -245,10 +266,6 @@ async fn collect(
         last: piece.end.is_some(),
     };
     let collected = incoming.collect(machine.file(), from, part).await;
-    let collected = collected.map_err(|why| {
-        let (node, _) = from;
-        tracing::warn!(%node, "a snapshot is refused: {why}");
-    });
     match (collected.ok()?, piece.end) {
         (Collected::Whole(meta, received), Some((vote, named))) if meta == named => {
             let snapshot = SnapshotData::Received(received);
@@ -273,9 +290,7 @@ impl Handler for Replicas {
         };
         let payload = request.payload;
         match request.kind {
-            Kind::Append => {
-                Box::pin(async move { answer(&payload, |rpc| raft.append_entries(rpc)).await })
-            }
+            Kind::Append => Box::pin(append(raft, self.log.clone(), payload)),
             Kind::Vote => Box::pin(async move { answer(&payload, |rpc| raft.vote(rpc)).await }),
             Kind::PreVote => {
                 Box::pin(async move { answer(&payload, |rpc| raft.pre_vote(rpc)).await })

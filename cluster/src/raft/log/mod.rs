@@ -6,27 +6,35 @@
 //!
 //! - `files`: which there are; `segment`: their frames; `record`: what is in a frame; `group`: what a group's
 //!   records amount to;
-//! - `medium`: the way to the disk; `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
+//! - `gauge`: what it takes up and may take up; `medium`: the way to the disk; `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use self::gauge::Gauge;
 use self::group::Group;
 use self::writer::Writer;
 use super::Fatal;
-use crate::disk::{self, Room, Shortage};
+use crate::disk;
 use crate::identity::ANEW;
 use crate::raft::types::LogId;
+use crate::room::{Budget, Room, Shortage};
 
+pub use self::gauge::Pressure;
 pub use self::medium::{Disk, Medium};
 pub use self::store::GroupLog;
 
 #[cfg(test)]
 mod faulty;
 mod files;
+mod gauge;
 mod group;
 mod medium;
 mod record;
@@ -36,10 +44,8 @@ mod store;
 mod synced;
 mod writer;
 
-/// The log takes up so many segments before groups that need the oldest are asked to let go of it.
-const SEGMENTS: u64 = 16;
-/// The log takes up one part in so many of its file system, but for segments of [`SMALLEST`].
-const PART: u64 = 8;
+/// A segment is at most one part in so many of its file system, but for [`SMALLEST`].
+const PART: u64 = 128;
 /// Smaller segments cost more than they save.
 const SMALLEST: u64 = 1 << 20;
 
@@ -161,20 +167,18 @@ impl LogError {
 pub struct Usage {
     /// Bytes in files that hold entries.
     pub bytes: u64,
-    /// Groups without whose entries the oldest file could be freed.
+    /// Groups without whose entries the oldest file could be freed, or all that should go.
     pub pinned_by: Vec<Pin>,
-    /// It takes up more than it should.
-    pub is_large: bool,
     /// What it waits for. Nothing is acknowledged meanwhile.
     pub lacks: Option<Shortage>,
 }
 
-/// A group's hold on the oldest file.
+/// A group's hold on the oldest files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The group.
     pub group: u64,
-    /// Its last entry there: once it is purged, the group holds the file no more.
+    /// Its last entry there: once it is purged, the group holds them no more.
     pub upto: u64,
 }
 
@@ -183,6 +187,8 @@ pub struct Pin {
 pub struct Log {
     writer: Arc<Writer>,
     groups: Arc<Mutex<BTreeMap<u64, Arc<Mutex<Group>>>>>,
+    gauge: Arc<Gauge>,
+    segment_bytes: u64,
     new: bool,
 }
 
@@ -191,7 +197,7 @@ impl Log {
     pub fn open(dir: &Path, mut options: Options) -> Result<Self, LogError> {
         disk::private_dir(dir).map_err(|source| LogError::io(dir, source))?;
         let room = Room::at(dir).map_err(|source| LogError::io(dir, source))?;
-        let fitting = (room.total / PART / SEGMENTS).max(SMALLEST);
+        let fitting = (room.total / PART).max(SMALLEST);
         options.segment_bytes = options.segment_bytes.min(fitting);
         let (mut replayed, lock) = replay::open(dir, &options)?;
         let new = replayed.groups.is_empty();
@@ -201,10 +207,14 @@ impl Log {
             marks.insert(id, group.marks());
             groups.insert(id, Arc::new(Mutex::new(group)));
         }
-        let writer = Writer::start(replayed, marks, lock, options)?;
+        let segment_bytes = options.segment_bytes;
+        let gauge = Arc::new(Gauge::new(Budget::unknown(segment_bytes)));
+        let writer = Writer::start(replayed, marks, lock, options, gauge.clone())?;
         Ok(Self {
             writer: Arc::new(writer),
             groups: Arc::new(Mutex::new(groups)),
+            gauge,
+            segment_bytes,
             new,
         })
     }
@@ -232,10 +242,32 @@ impl Log {
 
     /// What it takes up, and what it waits for.
     pub fn usage(&self) -> Usage {
-        self.writer.usage()
+        self.gauge.usage()
     }
 
-    /// Groups without whose entries the oldest file could be freed.
+    /// The size of its files.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// What it may take up from now on.
+    pub fn set_budget(&self, budget: Budget) {
+        self.gauge.set_budget(budget);
+    }
+
+    /// How it stands to its budget, now and from now on.
+    pub fn pressure(&self) -> watch::Receiver<Pressure> {
+        self.gauge.pressure()
+    }
+
+    /// Whether entries may be appended, now or soon.
+    pub async fn takes_entries(&self, within: Duration) -> bool {
+        let mut pressure = self.pressure();
+        let room = pressure.wait_for(|now| *now != Pressure::Full);
+        timeout(within, room).await.is_ok()
+    }
+
+    /// Groups without whose entries the oldest files could be freed.
     pub fn pinned_by(&self) -> Vec<u64> {
         let pins = self.usage().pinned_by;
         pins.into_iter().map(|pin| pin.group).collect()

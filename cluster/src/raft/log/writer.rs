@@ -12,21 +12,23 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::gauge::Gauge;
 use super::group::Marks;
 use super::record::{self, Kind};
 use super::replay::{Replayed, Segment, Segments};
 use super::segment::{self, FRAME, HEADER, Header};
 use super::synced::Synced;
-use super::{LogError, Options, Pin, SEGMENTS, Usage};
-use crate::disk::{AGAIN, Shortage};
+use super::{LogError, Options, Pin, Usage};
+use crate::disk::AGAIN;
 use crate::raft::types::IoFlushed;
+use crate::room::Shortage;
 
 /// How long a change that nobody waits for may stay in memory.
 const LINGER: Duration = Duration::from_millis(50);
@@ -80,7 +82,6 @@ enum Job {
 pub(super) struct Writer {
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
-    usage: Arc<Mutex<Usage>>,
 }
 
 impl Writer {
@@ -89,9 +90,9 @@ impl Writer {
         marks: BTreeMap<u64, Marks>,
         lock: File,
         options: Options,
+        gauge: Arc<Gauge>,
     ) -> Result<Self, LogError> {
         let (jobs, queue) = mpsc::channel();
-        let usage = Arc::<Mutex<Usage>>::default();
         let path = replayed.segments.active.path.clone();
         let mut thread = Thread {
             queue,
@@ -100,7 +101,7 @@ impl Writer {
             next: replayed.next,
             marks,
             options,
-            usage: usage.clone(),
+            gauge,
             waiting: Vec::new(),
             buffer: Vec::new(),
             failed: false,
@@ -115,19 +116,11 @@ impl Writer {
         Ok(Self {
             jobs,
             thread: Some(thread),
-            usage,
         })
     }
 
     pub(super) fn write(&self, change: Change) -> io::Result<()> {
         self.jobs.send(Job::Change(change)).map_err(|_| stopped())
-    }
-
-    pub(super) fn usage(&self) -> Usage {
-        self.usage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -164,7 +157,7 @@ struct Thread {
     /// Of each group, as of the last frame.
     marks: BTreeMap<u64, Marks>,
     options: Options,
-    usage: Arc<Mutex<Usage>>,
+    gauge: Arc<Gauge>,
     /// Changes for the next frame.
     waiting: Vec<Change>,
     buffer: Vec<u8>,
@@ -256,7 +249,7 @@ impl Thread {
             return;
         }
         if self.lacks.take().is_some() {
-            tracing::info!("the log goes on");
+            tracing::debug!("the log goes on");
             self.tell_usage();
         }
         let purged = waiting.iter().any(|change| {
@@ -271,10 +264,10 @@ impl Thread {
         }
     }
 
-    /// What waits stays until there is what it needs.
+    /// What waits stays until there is what it needs. The node tells of it (`room`).
     fn go_without(&mut self, lacks: Shortage, error: &LogError) {
         if self.lacks != Some(lacks) {
-            tracing::error!("{error}; nothing is acknowledged until then");
+            tracing::debug!("{error}; nothing is acknowledged until then");
             self.lacks = Some(lacks);
             self.tell_usage();
         }
@@ -361,7 +354,7 @@ impl Thread {
 
     /// Lets go of the oldest segments that no group needs.
     fn free(&mut self) {
-        while self.segments.live.len() > 1 && self.pinned_by().is_empty() {
+        while self.segments.live.len() > 1 && self.pinned_by(1).is_empty() {
             let Some(oldest) = self.segments.live.pop_front() else {
                 break;
             };
@@ -376,42 +369,39 @@ impl Thread {
         self.tell_usage();
     }
 
-    /// Groups with entries in the oldest segment that are not purged; none while that is the active one.
-    fn pinned_by(&self) -> Vec<Pin> {
-        let Some(oldest) = self
-            .segments
-            .live
-            .front()
-            .filter(|_| self.segments.live.len() > 1)
-        else {
-            return Vec::new();
-        };
-        let purged = |group| {
-            self.marks
-                .get(group)
-                .and_then(|marks| marks.purged)
-                .map(|id| id.index)
-        };
-        let needed = oldest
-            .highest
-            .iter()
-            .filter(|(group, highest)| purged(group) < Some(**highest));
-        let pin = |(group, upto): (&u64, &u64)| Pin {
-            group: *group,
-            upto: *upto,
-        };
-        needed.map(pin).collect()
+    /// Groups with entries in the oldest segments that are not purged. The active one does not count.
+    fn pinned_by(&self, segments: usize) -> Vec<Pin> {
+        let live = &self.segments.live;
+        let mut needed = BTreeMap::new();
+        for segment in live.iter().take(segments.min(live.len() - 1)) {
+            for (group, highest) in &segment.highest {
+                let marks = self.marks.get(group);
+                let purged = marks.and_then(|marks| marks.purged).map(|id| id.index);
+                if purged < Some(*highest) {
+                    let upto = needed.entry(*group).or_default();
+                    *upto = *highest.max(upto);
+                }
+            }
+        }
+        let pins = needed.into_iter();
+        pins.map(|(group, upto)| Pin { group, upto }).collect()
     }
 
     fn tell_usage(&mut self) {
-        let bytes = self.segments.live.iter().map(|segment| segment.bytes).sum();
-        let usage = Usage {
+        let bytes: u64 = self.segments.live.iter().map(|segment| segment.bytes).sum();
+        // What makes it too long is to go, and as much again, so that snapshots need not come all the time.
+        let soft = self.gauge.budget().soft;
+        let mut over = if bytes > soft { bytes - soft / 2 } else { 0 };
+        let mut segments = 0;
+        for segment in &self.segments.live {
+            segments += usize::from(over > 0);
+            over = over.saturating_sub(segment.bytes);
+        }
+        self.gauge.tell(Usage {
             bytes,
-            pinned_by: self.pinned_by(),
-            is_large: bytes > self.options.segment_bytes.saturating_mul(SEGMENTS),
+            pinned_by: self.pinned_by(segments.max(1)),
             lacks: self.lacks,
-        };
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+        });
     }
 }
 

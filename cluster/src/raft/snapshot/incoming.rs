@@ -5,23 +5,30 @@
 //! 1. A group has one transfer at a time, the latest to begin: it has one leader.
 //! 2. A transfer that stands still for `IDLE` is given up, and its file with it: there is one unfinished file
 //!    per group at most, and none for long. In memory there is only the part at hand.
+//! 3. None begins unless there is room for as much as this node's own snapshot has, beside what others that are
+//!    under way still need, and half of the reserve of the disk: what cannot end only takes room from the log.
+//!    If there is not room for another one besides, it takes the [`Turn`] of those that this node writes.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::{Received, SnapshotError, SnapshotFile, Temporary};
+use super::{Received, SnapshotError, SnapshotFile, Temporary, Turn};
 use crate::NodeId;
 use crate::raft::types::SnapshotMeta;
+use crate::room::Room;
 
 /// How long a transfer may stand still.
 const IDLE: Duration = Duration::from_secs(30);
+/// A refusal so long after the last one is told of again.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Bytes of a snapshot file.
 #[derive(Debug)]
@@ -51,6 +58,14 @@ pub enum Refused {
     /// It does not follow what is there.
     #[error("a part of another transfer")]
     OutOfOrder,
+    /// It would not find the room to come whole.
+    #[error("it would need {} MiB of the disk, and {} MiB are free", needed >> 20, free >> 20)]
+    NoRoom {
+        /// Bytes, about.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
     /// The file cannot be written, or is not good.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -63,6 +78,7 @@ pub enum Refused {
 #[derive(Clone)]
 pub struct Incoming {
     idle: Duration,
+    turn: Turn,
     // Parts of one transfer arrive one after another; the lock is held to take it out or put it back.
     waiting: Arc<Mutex<Waiting>>,
 }
@@ -71,6 +87,8 @@ pub struct Incoming {
 #[derive(Default)]
 struct Waiting {
     transfers: HashMap<u64, Transfer>,
+    /// Groups for which parts were refused, and when it was that last happened.
+    refused: HashMap<u64, Instant>,
     /// Somebody looks for those that stand still.
     swept: bool,
 }
@@ -81,19 +99,23 @@ struct Transfer {
     file: File,
     fresh: Temporary,
     length: u64,
+    /// What it will have in the end, about.
+    expected: u64,
+    /// Nothing else is written meanwhile.
+    turn: Option<OwnedMutexGuard<()>>,
     touched: Instant,
 }
 
-impl Default for Incoming {
-    fn default() -> Self {
-        Self::new(IDLE)
-    }
-}
-
 impl Incoming {
-    fn new(idle: Duration) -> Self {
+    /// Where there is little room they take turns with the snapshots that this node writes.
+    pub fn new(turn: Turn) -> Self {
+        Self::with(turn, IDLE)
+    }
+
+    fn with(turn: Turn, idle: Duration) -> Self {
         Self {
             idle,
+            turn,
             waiting: Arc::default(),
         }
     }
@@ -102,8 +124,33 @@ impl Incoming {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a part to what has come for a group.
+    /// Adds a part to what has come for a group. One line tells that parts are refused, and one that a snapshot
+    /// has come after all, however often it was tried meanwhile.
     pub async fn collect(
+        &self,
+        file: &SnapshotFile,
+        (from, group): (NodeId, u64),
+        part: Part,
+    ) -> Result<Collected, Refused> {
+        let collected = self.add(file, (from, group), part).await;
+        match &collected {
+            Err(why) => {
+                let before = self.lock().refused.insert(group, Instant::now());
+                if before.is_none_or(|before| before.elapsed() > QUIET) {
+                    tracing::warn!(node = %from, group, "a snapshot is refused: {why}");
+                }
+            }
+            Ok(Collected::Whole(..)) => {
+                if self.lock().refused.remove(&group).is_some() {
+                    tracing::info!(node = %from, group, "a snapshot that was refused has come");
+                }
+            }
+            Ok(Collected::Part) => {}
+        }
+        collected
+    }
+
+    async fn add(
         &self,
         file: &SnapshotFile,
         (from, group): (NodeId, u64),
@@ -123,7 +170,7 @@ impl Incoming {
         let transfer = written.await.map_err(|_| Refused::Interrupted)??;
         if part.last {
             let file = file.clone();
-            let read = spawn_blocking(move || file.receive(transfer.fresh));
+            let read = spawn_blocking(move || file.receive(transfer.fresh, transfer.turn));
             let (meta, received) = read.await.map_err(|_| Refused::Interrupted)??;
             return Ok(Collected::Whole(meta, received));
         }
@@ -139,20 +186,39 @@ impl Incoming {
         number: u64,
     ) -> Result<Transfer, Refused> {
         // The one before it has no more to come, and its file makes room.
-        let before = self.lock().transfers.remove(&group);
-        let file = file.clone();
+        let (before, others) = {
+            let transfers = &mut self.lock().transfers;
+            let before = transfers.remove(&group);
+            let rest = |known: &Transfer| known.expected.saturating_sub(known.length);
+            (before, transfers.values().map(rest).sum::<u64>())
+        };
+        let (file, turn) = (file.clone(), self.turn.clone());
         let create = spawn_blocking(move || {
             drop(before);
-            let made = file.temporary();
-            made.map_err(SnapshotError::io(file.path()))
+            let io = SnapshotError::io(file.path());
+            // There may be none yet.
+            let expected = fs::metadata(file.path()).map_or(0, |known| known.len());
+            let room = Room::at(file.path().parent().unwrap_or(file.path())).map_err(io)?;
+            let (needed, free) = (expected + others + room.reserve() / 2, room.free);
+            let turn = match free < needed + expected {
+                true => Some(turn.try_lock_owned().ok()),
+                false => None,
+            };
+            if free < needed || matches!(turn, Some(None)) {
+                return Err(Refused::NoRoom { needed, free });
+            }
+            let (fresh, file) = file.temporary().map_err(io)?;
+            Ok((fresh, file, expected, turn.flatten()))
         });
-        let (fresh, file) = create.await.map_err(|_| Refused::Interrupted)??;
+        let (fresh, file, expected, turn) = create.await.map_err(|_| Refused::Interrupted)??;
         Ok(Transfer {
             from,
             number,
             file,
             fresh,
             length: 0,
+            expected,
+            turn,
             touched: Instant::now(),
         })
     }
@@ -199,8 +265,6 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use tokio::time::timeout;
 
     use super::super::tests::{large, place};
@@ -239,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn parts_come_together_in_order_only() {
         let (sender, (dir, file)) = (sender(), place());
-        let incoming = Incoming::default();
+        let incoming = Incoming::new(Turn::default());
         let collect = |who, part| incoming.collect(&file, who, part);
         let end = sender.bytes.len();
         let other = (NodeId(2), 1);
@@ -277,7 +341,7 @@ mod tests {
         let middle = sender.bytes.len() / 2;
         sender.bytes[middle] ^= 1;
         let part = sender.part(1, 0, sender.bytes.len());
-        let refused = Incoming::default().collect(&file, A, part).await;
+        let refused = Incoming::new(Turn::default()).collect(&file, A, part).await;
         let Err(Refused::Snapshot(SnapshotError::Damaged { .. })) = refused else {
             panic!("{refused:?}")
         };
@@ -287,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn a_transfer_that_stands_still_is_given_up() {
         let (sender, (dir, file)) = (sender(), place());
-        let incoming = Incoming::new(Duration::from_millis(20));
+        let incoming = Incoming::with(Turn::default(), Duration::from_millis(20));
         let begun = incoming.collect(&file, A, sender.part(1, 0, 10)).await;
         assert!(matches!(begun, Ok(Collected::Part)));
         assert_eq!(files(&dir), 1);

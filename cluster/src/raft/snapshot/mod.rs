@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::OwnedMutexGuard;
+
 use self::pieces::{Header, ReadError, Reader, Writer};
 use super::types::{LogId, SnapshotMeta};
 use crate::ShardId;
@@ -163,10 +165,15 @@ impl Stored {
     }
 }
 
+/// Held by whoever writes a snapshot where there is room for one only.
+pub type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// A file that has come from another node, is on disk and was read once.
 #[derive(Debug)]
 pub struct Received {
     file: Temporary,
+    /// Given back when the file has taken the place of the older one.
+    _turn: Option<OwnedMutexGuard<()>>,
     state: Box<ShardState>,
     length: u64,
 }
@@ -377,7 +384,11 @@ impl SnapshotFile {
     }
 
     /// Reads a file that has come whole. It is on disk then. Blocks.
-    fn receive(&self, fresh: Temporary) -> Result<(SnapshotMeta, Received), SnapshotError> {
+    fn receive(
+        &self,
+        fresh: Temporary,
+        turn: Option<OwnedMutexGuard<()>>,
+    ) -> Result<(SnapshotMeta, Received), SnapshotError> {
         let io = SnapshotError::io(&fresh.0);
         let file = File::open(&fresh.0).map_err(io)?;
         file.sync_all().map_err(io)?;
@@ -388,6 +399,7 @@ impl SnapshotFile {
         } = self.read(&file, &fresh.0)?;
         let received = Received {
             file: fresh,
+            _turn: turn,
             state: Box::new(state),
             length,
         };
