@@ -5,8 +5,10 @@
 
 use proto::limit::WRITTEN_BYTES;
 
+/// A command of more bytes is large, and lets small ones pass.
+pub const SMALL: usize = 16 << 10;
 /// A command that a batch has room for beside others; a larger one makes an entry alone.
-pub const BATCH: usize = 128 << 10;
+pub const BATCH: usize = 64 << 10;
 /// A command. A stanza as it is written leaves room in it for addresses and wrappers.
 pub const COMMAND: usize = 512 << 10;
 /// An entry of a shard's log.
@@ -19,6 +21,7 @@ pub const MESSAGE: usize = 16 << 20;
 pub const WAITING: usize = 32 << 20;
 
 // Each fits into the next.
+const _: () = assert!(SMALL < BATCH);
 const _: () = assert!(BATCH < COMMAND && WRITTEN_BYTES + (32 << 10) <= COMMAND);
 const _: () = assert!(COMMAND + (1 << 10) <= ENTRY && BATCH + (1 << 10) <= ENTRY);
 const _: () = assert!(FRAME < MESSAGE && 2 * ENTRY < MESSAGE && COMMAND < WAITING);

@@ -38,6 +38,7 @@ impl Live {
         next.c2s.ping_timeout = fresh.c2s.ping_timeout;
         next.limits.sessions_per_account = fresh.limits.sessions_per_account;
         next.limits.stanzas_per_second = fresh.limits.stanzas_per_second;
+        next.limits.bytes_per_second = fresh.limits.bytes_per_second;
         let fixed = [
             ("domain", next.domains() == fresh.domains()),
             ("data_dir", next.data_dir() == fresh.data_dir()),

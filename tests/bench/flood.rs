@@ -25,7 +25,8 @@ use tokio::time::sleep;
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// All clients come from one address at once, and say what they can.
-const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\n";
+const LIMITS: &str =
+    "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\nbytes_per_second = 0\n";
 /// Messages that a sender leaves unacknowledged.
 const WINDOW: usize = 64;
 

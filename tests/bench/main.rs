@@ -28,7 +28,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Clock ticks a second, as the kernel counts processor time on every Linux there is.
 const TICKS: f64 = 100.0;
 /// What the machine can do is measured, and all clients come from one address at once.
-const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\n";
+const LIMITS: &str =
+    "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\nbytes_per_second = 0\n";
 /// Before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(2);
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 const LOGINS: usize = 200;
 const BOB: &str = "bob@localhost";
 /// Bursts are what these tests are made of.
-const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\n";
+const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\nbytes_per_second = 0\n";
 
 async fn connected(cluster: &Cluster, node: usize, user: &str, resource: &str) -> Client {
     let address = cluster.address(node);

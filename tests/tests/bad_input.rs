@@ -199,7 +199,7 @@ async fn st_67_who_claims_to_be_someone_else_is_shown_as_oneself() {
 /// A client that reads nothing is no burden for the others, and gets everything later.
 #[tokio::test]
 async fn t_13_a_client_that_does_not_read_holds_nobody_up() {
-    let unlimited = "[limits]\nstanzas_per_second = 0\n";
+    let unlimited = "[limits]\nstanzas_per_second = 0\nbytes_per_second = 0\n";
     let cluster = Cluster::start(1, &["alice", "bob", "carol"], unlimited).await;
     let mut alice = cluster.client(0, "alice").await;
     let mut mute = cluster.client(0, "bob").await;

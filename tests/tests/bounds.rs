@@ -200,7 +200,7 @@ async fn what_grows_when_it_is_written_holds_up_nobody() {
 async fn a_full_queue_that_is_bounced_comes_back_in_full_and_holds_up_nobody() {
     // The sender is as fast as it can be: all of it is there before the session ends.
     let bounce = "[sm]\non_timeout = \"bounce\"\nhibernation_time = \"10s\"\n\
-                  [limits]\nstanzas_per_second = 0\n";
+                  [limits]\nstanzas_per_second = 0\nbytes_per_second = 0\n";
     let cluster = cluster(&["sender", "taker"], bounce).await;
     let chats = Chats::start(&cluster).await;
     let mut sender = cluster.client(0, "sender").await;

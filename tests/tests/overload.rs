@@ -14,7 +14,7 @@ use tests::postgres::Postgres;
 
 const BOB: &str = "bob@localhost";
 /// One client says as much as it can.
-const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\n";
+const UNLIMITED: &str = "[limits]\nstanzas_per_second = 0\nbytes_per_second = 0\n";
 
 /// Says something long to bob, who is away, and logs bob in. Whether it arrived; if not, it was refused.
 async fn arrives(cluster: &Cluster, text: &str) -> bool {

@@ -1,7 +1,8 @@
 //! What waits for the next batch of one shard. Pure: time is an argument.
 //!
-//! Commands that someone waits for go first, in the order of arrival. Those that nobody waits for ride
-//! along, or go by themselves after [`LAZY`]; of several that say the same, the last one is enough.
+//! Commands that someone waits for go first, in the order of arrival; small and large ones take turns, so that who
+//! has little to say waits for one large entry and not for all. Those that nobody waits for ride along, or go by
+//! themselves after [`LAZY`]; of several that say the same, the last one is enough.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -36,6 +37,11 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// It lets small ones pass. What comes from another shard is everybody's, and one at a time.
+    fn is_large(&self) -> bool {
+        self.bytes > bound::SMALL && !matches!(self.command, Command::Relay { .. })
+    }
+
     /// Tells whoever waits.
     pub fn answer(self, answer: Result<Outcome, Refused>) {
         if let Some(reply) = self.reply {
@@ -57,6 +63,9 @@ enum Topic {
 #[derive(Debug, Default)]
 pub struct Backlog {
     urgent: VecDeque<Submission>,
+    large: VecDeque<Submission>,
+    /// The last batch was one of small commands.
+    large_next: bool,
     lazy: BTreeMap<Topic, Submission>,
     lazy_since: Option<Instant>,
     others: u64,
@@ -66,8 +75,11 @@ impl Backlog {
     /// Adds a command.
     pub fn push(&mut self, submission: Submission, now: Instant) {
         if !submission.lazy {
-            self.urgent.push_back(submission);
-            return;
+            let queue = match submission.is_large() {
+                true => &mut self.large,
+                false => &mut self.urgent,
+            };
+            return queue.push_back(submission);
         }
         self.lazy_since.get_or_insert(now);
         let topic = match (&submission.command, &submission.reply) {
@@ -85,13 +97,16 @@ impl Backlog {
     pub fn put_back(&mut self, submissions: Vec<Submission>) {
         for submission in submissions.into_iter().rev() {
             // A lazy one has waited long enough.
-            self.urgent.push_front(submission);
+            match submission.is_large() {
+                true => self.large.push_front(submission),
+                false => self.urgent.push_front(submission),
+            }
         }
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.urgent.len() + self.lazy.len()
+        self.urgent.len() + self.large.len() + self.lazy.len()
     }
 
     /// Nothing waits.
@@ -99,9 +114,10 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// When a batch is to be made: now, later, or not at all.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.urgent.is_empty() || self.lazy.len() >= MAX_COMMANDS {
+    /// When a batch is to be made, with large commands or without: now, later, or not at all.
+    pub fn due(&self, now: Instant, large: bool) -> Option<Instant> {
+        let urgent = !self.urgent.is_empty() || (large && !self.large.is_empty());
+        if urgent || self.lazy.len() >= MAX_COMMANDS {
             return Some(now);
         }
         self.lazy_since.map(|since| since + LAZY)
@@ -110,18 +126,21 @@ impl Backlog {
     /// More would not fit into one batch.
     pub fn is_full(&self) -> bool {
         let mut room = Room::default();
-        !self.urgent.iter().all(|submission| room.take(submission))
+        !(self.urgent.iter().chain(&self.large)).all(|submission| room.take(submission))
     }
 
-    /// The next batch: at least one command, and no more than fit.
-    pub fn take(&mut self) -> Vec<Submission> {
+    /// The next batch, with large commands or without: at least one command if any is due, and no more than fit.
+    pub fn take(&mut self, large: bool) -> Vec<Submission> {
         let mut room = Room::default();
         let mut taken = Vec::new();
-        while let Some(next) = self.urgent.front() {
-            if !room.take(next) {
-                return taken;
-            }
-            taken.extend(self.urgent.pop_front());
+        let is_turn = self.large_next || self.urgent.is_empty();
+        let with_large = large && is_turn && !self.large.is_empty();
+        self.large_next = !with_large;
+        if with_large && !room.fill(&mut taken, &mut self.large) {
+            return taken;
+        }
+        if !room.fill(&mut taken, &mut self.urgent) {
+            return taken;
         }
         while let Some(next) = self.lazy.first_entry() {
             if !room.take(next.get()) {
@@ -137,17 +156,18 @@ impl Backlog {
     pub fn expire(&mut self, now: Instant, lost: impl Fn(&Submission) -> bool) -> Vec<Submission> {
         let gone = |submission: &Submission| submission.deadline <= now || lost(submission);
         let mut expired = Vec::new();
-        let kept = self
-            .urgent
-            .drain(..)
-            .filter_map(|submission| match gone(&submission) {
-                true => {
-                    expired.push(submission);
-                    None
-                }
-                false => Some(submission),
-            });
-        self.urgent = kept.collect();
+        for queue in [&mut self.urgent, &mut self.large] {
+            let kept = queue
+                .drain(..)
+                .filter_map(|submission| match gone(&submission) {
+                    true => {
+                        expired.push(submission);
+                        None
+                    }
+                    false => Some(submission),
+                });
+            *queue = kept.collect();
+        }
         expired.extend(
             self.lazy
                 .extract_if(.., |_, submission| gone(submission))
@@ -168,6 +188,17 @@ struct Room {
 }
 
 impl Room {
+    /// Takes what fits from the front; whether that is all of it.
+    fn fill(&mut self, taken: &mut Vec<Submission>, queue: &mut VecDeque<Submission>) -> bool {
+        while let Some(next) = queue.front() {
+            if !self.take(next) {
+                return false;
+            }
+            taken.extend(queue.pop_front());
+        }
+        true
+    }
+
     fn take(&mut self, submission: &Submission) -> bool {
         let (weight, bytes) = (weight(&submission.command), submission.bytes);
         let fits = self.commands + weight <= MAX_COMMANDS && self.bytes + bytes <= bound::BATCH;
@@ -277,14 +308,14 @@ mod tests {
     #[test]
     fn what_somebody_waits_for_goes_at_once_and_the_rest_rides_along() {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
-        assert_eq!(backlog.due(now), None);
+        assert_eq!(backlog.due(now, true), None);
         backlog.push(submission(acknowledge("a@b/c", 2), true), now);
-        assert_eq!(backlog.due(now), Some(now + LAZY));
+        assert_eq!(backlog.due(now, true), Some(now + LAZY));
         backlog.push(submission(Command::Tick, false), now);
-        assert_eq!(backlog.due(now), Some(now));
-        let taken: Vec<Command> = backlog.take().into_iter().map(|s| s.command).collect();
+        assert_eq!(backlog.due(now, true), Some(now));
+        let taken: Vec<Command> = backlog.take(true).into_iter().map(|s| s.command).collect();
         assert_eq!(taken, [Command::Tick, acknowledge("a@b/c", 2)]);
-        assert_eq!((backlog.is_empty(), backlog.due(now)), (true, None));
+        assert_eq!((backlog.is_empty(), backlog.due(now, true)), (true, None));
     }
 
     #[test]
@@ -294,7 +325,7 @@ mod tests {
             backlog.push(submission(acknowledge("a@b/c", upto), true), now);
             backlog.push(submission(acknowledge("a@b/d", upto), true), now);
         }
-        let taken: Vec<Command> = backlog.take().into_iter().map(|s| s.command).collect();
+        let taken: Vec<Command> = backlog.take(true).into_iter().map(|s| s.command).collect();
         assert_eq!(taken, [acknowledge("a@b/c", 8), acknowledge("a@b/d", 8)]);
     }
 
@@ -306,7 +337,7 @@ mod tests {
         }
         assert!(backlog.is_full());
         let sizes: Vec<usize> =
-            std::iter::from_fn(|| Some(backlog.take().len()).filter(|n| *n > 0)).collect();
+            std::iter::from_fn(|| Some(backlog.take(true).len()).filter(|n| *n > 0)).collect();
         assert_eq!(sizes, [2, 1, 1]);
     }
 
@@ -324,18 +355,72 @@ mod tests {
         }
         assert!(backlog.is_full());
         let batches = std::iter::from_fn(|| {
-            let taken = backlog.take();
+            let taken = backlog.take(true);
             let bytes = taken.iter().map(|submission| submission.bytes);
             Some(bytes.collect::<Vec<_>>()).filter(|taken| !taken.is_empty())
         });
         let expect = [
+            vec![1, 1],
             vec![half, half],
-            vec![1, half],
+            vec![half],
             vec![half + 1],
             vec![bound::COMMAND],
-            vec![1],
         ];
         assert_eq!(batches.collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn small_and_large_commands_take_turns() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        let push = |backlog: &mut Backlog, bytes| {
+            let bytes = Submission {
+                bytes,
+                ..submission(Command::Tick, false)
+            };
+            backlog.push(bytes, now);
+        };
+        let take = |backlog: &mut Backlog, large| {
+            let taken = backlog.take(large);
+            taken.iter().map(|taken| taken.bytes).collect::<Vec<_>>()
+        };
+        for _ in 0..3 {
+            push(&mut backlog, bound::BATCH);
+        }
+        push(&mut backlog, 1);
+        assert_eq!(take(&mut backlog, true), [1]);
+        push(&mut backlog, 2);
+        assert_eq!(take(&mut backlog, true), [bound::BATCH]);
+        assert_eq!(take(&mut backlog, true), [2]);
+        assert_eq!(take(&mut backlog, true), [bound::BATCH]);
+        // While there is no room for large ones, small ones go on.
+        assert_eq!(backlog.due(now, false), None);
+        assert!(backlog.take(false).is_empty());
+        push(&mut backlog, 3);
+        assert_eq!(take(&mut backlog, false), [3]);
+        assert_eq!(take(&mut backlog, true), [bound::BATCH]);
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn what_comes_from_another_shard_is_not_large() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        let relay = Command::Relay {
+            from: ShardId(1),
+            first: 1,
+            items: Vec::new(),
+        };
+        for command in [Command::Tick, relay] {
+            let bytes = bound::BATCH;
+            backlog.push(
+                Submission {
+                    bytes,
+                    ..submission(command, false)
+                },
+                now,
+            );
+        }
+        let first = backlog.take(true).pop().map(|taken| taken.command);
+        assert!(matches!(first, Some(Command::Relay { .. })));
     }
 
     #[test]
@@ -343,7 +428,7 @@ mod tests {
         let (mut backlog, now) = (Backlog::default(), Instant::now());
         backlog.push(submission(inbound(1), false), now);
         backlog.push(submission(inbound(2), false), now);
-        let taken = backlog.take();
+        let taken = backlog.take(true);
         backlog.push(submission(inbound(3), false), now);
         backlog.put_back(taken);
         let order: Vec<usize> = backlog.urgent.iter().map(|s| weight(&s.command)).collect();

@@ -26,6 +26,8 @@ use crate::{NodeId, ShardId};
 
 /// Calls to the leader under way at a time.
 const CALLS: usize = 4;
+/// Of them, those that may carry large commands: what is small finds a call free.
+const LARGE_CALLS: usize = 2;
 /// Commands held ready for batches.
 const READY: usize = 2048;
 /// How long to leave a leader alone that has just refused.
@@ -102,7 +104,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
             let open = leadership.leader.is_some() && self.calls.len() < CALLS;
             let due = self
                 .backlog
-                .due(now)
+                .due(now, self.has_room_for_large())
                 .filter(|_| open)
                 .map(|due| due.max(self.not_before));
             if due.is_some_and(|due| due <= now) {
@@ -126,6 +128,10 @@ impl<G: Group, C: Courier> Batcher<G, C> {
                 () = sleep_until(wake), if !self.backlog.is_empty() => {}
             }
         }
+    }
+
+    fn has_room_for_large(&self) -> bool {
+        self.calls.len() < LARGE_CALLS
     }
 
     fn push(&mut self, submission: Submission) {
@@ -196,7 +202,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
             sleep(LINGER).await;
             self.drain();
         }
-        let mut taken = self.backlog.take();
+        let mut taken = self.backlog.take(true);
         let batch = Batch {
             now: (self.clock)(),
             commands: commands_of(&mut taken),
@@ -235,7 +241,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
 
     /// Sends one batch to the node that leads.
     fn forward(&mut self, to: NodeId) {
-        let taken = self.backlog.take();
+        let taken = self.backlog.take(self.has_room_for_large());
         let (courier, shard) = (self.courier.clone(), self.group.shard());
         self.calls.spawn(forwarded(
             courier,

@@ -21,8 +21,9 @@ use crate::codec;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
-/// With so many bytes for one other shard those who send there have to wait, unless it takes nothing at all.
-pub const SLOW: u64 = 8 << 20;
+/// With so many bytes for one other shard those who send there have to wait, unless it takes nothing at all. They are
+/// taken in order: whoever says little waits behind all of it.
+pub const SLOW: u64 = 256 << 10;
 /// With so many they are refused.
 pub const FULL: u64 = 16 << 20;
 /// With so many also what takes something back is, unless it can be said only once.
@@ -190,6 +191,19 @@ impl Action {
             | Self::Interested
             | Self::Push(_)
             | Self::Result { .. } => {}
+        }
+    }
+
+    /// The bytes of an answer to the client itself, if it is one.
+    pub fn answer_size(&self) -> usize {
+        match self {
+            Self::Reply(packet) | Self::Result { packet, .. } => packet.size(),
+            Self::Send(_)
+            | Self::Presence(_)
+            | Self::Directed(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_) => 0,
         }
     }
 

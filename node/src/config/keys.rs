@@ -44,6 +44,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
         "limits",
         &[
             "stanzas_per_second",
+            "bytes_per_second",
             "logins_per_minute",
             "connections_per_address",
             "failed_resumes_per_minute",

@@ -262,6 +262,8 @@ pub struct Push {
 pub struct Limits {
     /// Per session; bursts of five times as many pass (T-15, T-53).
     pub stanzas_per_second: u32,
+    /// Per session, of what it sends, and as many of what it is answered with (T-15).
+    pub bytes_per_second: u32,
     /// Failed ones, per account and per block of addresses (T-26).
     pub logins_per_minute: u32,
     /// From one address (T-12).
@@ -279,6 +281,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             stanzas_per_second: 200,
+            bytes_per_second: 1 << 20,
             logins_per_minute: 30,
             connections_per_address: 64,
             failed_resumes_per_minute: 30,

@@ -34,6 +34,7 @@ use super::journal;
 use super::outbox::Outbox;
 use super::pulse::{Beat, Pulse, Times, millis};
 use super::pump::{FromPump, Order};
+use super::rate::Answers;
 use super::resume::Entered;
 use crate::app::App;
 use crate::clock;
@@ -92,8 +93,9 @@ pub struct SessionActor {
     pub(super) outgoing: Outgoing,
     pub(super) inbox: Inbox,
     pub(super) phase: Phase,
-    /// A job is under way.
+    /// A job is under way, or the next one has to wait.
     pub(super) busy: bool,
+    pub(super) answers: Answers,
     /// The client is not read until there is room for what it has sent.
     pub(super) held: Held,
     /// The node stops: leave as soon as nothing is under way.
@@ -128,9 +130,10 @@ impl SessionActor {
     pub fn new(app: Arc<App>, opening: Opening, orders: UnboundedSender<Order>) -> Self {
         let config = app.live.watch();
         let counts = opening.outgoing.counts();
-        let times = {
+        let (times, answers) = {
             let config = config.borrow();
-            Times::of(&config.c2s, &config.sm, counts)
+            let times = Times::of(&config.c2s, &config.sm, counts);
+            (times, Answers::new(&config.limits, clock::instant()))
         };
         let account = opening.session.bare();
         let context = SessionContext {
@@ -152,6 +155,7 @@ impl SessionActor {
             inbox: Inbox::default(),
             phase: Phase::Open,
             busy: false,
+            answers,
             held: Held::default(),
             leaving: false,
             enabling: None,
@@ -339,14 +343,12 @@ impl SessionActor {
     /// The session ends, whether the cluster answers or not.
     pub(super) fn end(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
         let (session, epoch) = (self.session.clone(), Some(self.epoch));
-        self.depart(
-            Command::End {
-                session,
-                epoch,
-                reason,
-            },
-            ctx,
-        );
+        let last = Command::End {
+            session,
+            epoch,
+            reason,
+        };
+        self.depart(last, ctx);
     }
 
     fn depart(&mut self, command: Command, ctx: &mut Context<Self>) {

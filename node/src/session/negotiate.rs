@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use super::actor::{Opening, SessionActor};
 use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
+use super::rate::Rate;
 use crate::app::App;
 use crate::auth::revoke;
 use crate::clock;
@@ -231,12 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
         let (orders, to_pump) = unbounded_channel();
-        let per_second = app.live.get().limits.stanzas_per_second;
+        let rate = Rate::new(&app.live.get().limits, clock::instant());
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.
         drop(socket.write_all(&output).await);
         drop(socket.flush().await);
-        Some(Pump::new(socket, machine, actor, to_pump, per_second))
+        Some(Pump::new(socket, machine, actor, to_pump, rate))
     }
 
     async fn negotiate(&mut self) -> Result<Opening, Ending> {

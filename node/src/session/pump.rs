@@ -126,10 +126,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         machine: Stream,
         actor: Addr<SessionActor>,
         orders: UnboundedReceiver<Order>,
-        per_second: u32,
+        rate: Rate,
     ) -> Self {
         let (reader, writer) = tokio::io::split(socket);
-        let rate = Rate::new(per_second, clock::instant());
         Self {
             reader,
             writer,

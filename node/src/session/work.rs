@@ -71,6 +71,7 @@ impl SessionActor {
             // Until what is proposed is committed.
             let _permit = admit(&app, &account, &mut resolved, &held).await;
             let messages = accepted(&app.edge.trail, &resolved);
+            let answered = answered(&resolved);
             let command = Command::Inbound(Inbound {
                 session,
                 epoch,
@@ -94,12 +95,12 @@ impl SessionActor {
                 &app.metrics,
                 clock::instant().saturating_duration_since(started),
             );
-            (outcome, context, stanzas)
+            (outcome, context, stanzas, answered)
         };
         ctx.spawn(
             job.into_actor(self)
-                .map(|(outcome, context, left), act, ctx| {
-                    act.busy = false;
+                .map(|(outcome, context, left, answered), act, ctx| {
+                    act.rest(answered, ctx);
                     // What it sends while it is held is read only from now on.
                     act.pulse.heard(act.now());
                     act.context = context;
@@ -108,6 +109,18 @@ impl SessionActor {
                     act.settle(ctx);
                 }),
         );
+    }
+
+    /// The next job may begin, later if what was asked for was much.
+    fn rest(&mut self, answered: usize, ctx: &mut Context<Self>) {
+        let pause = self.answers.spend(answered, clock::instant());
+        self.busy = pause.is_some();
+        if let Some(pause) = pause {
+            ctx.run_later(pause, |act, ctx| {
+                act.busy = false;
+                act.settle(ctx);
+            });
+        }
     }
 
     fn handled(&mut self, outcome: Result<Outcome, ProposeError>, ctx: &mut Context<Self>) {
@@ -201,6 +214,11 @@ impl SessionActor {
             }
         }));
     }
+}
+
+/// The bytes that the client itself gets of what stanzas amount to.
+fn answered(stanzas: &[Vec<Action>]) -> usize {
+    stanzas.iter().flatten().map(Action::answer_size).sum()
 }
 
 /// Leaves a trail of the messages among what stanzas amount to.

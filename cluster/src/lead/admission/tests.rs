@@ -40,6 +40,10 @@ fn shards() -> Shards {
 
 impl Shards {
     fn chat(&self, to: &BareJid) -> Vec<Vec<Action>> {
+        self.chat_of(to, 100_000)
+    }
+
+    fn chat_of(&self, to: &BareJid, bytes: usize) -> Vec<Vec<Action>> {
         let header = Header {
             kind: Kind::Message(MessageType::Chat),
             from: Some(self.near.with_resource("r").expect("valid")),
@@ -47,7 +51,7 @@ impl Shards {
             id: None,
             lang: None,
         };
-        let payload = Bytes::from(vec![b'x'; 100_000]);
+        let payload = Bytes::from(vec![b'x'; bytes]);
         let message = Message {
             packet: Packet { header, payload },
             mid: Mid::new(1, 1),
@@ -125,4 +129,33 @@ async fn whoever_comes_later_does_not_pass_those_who_wait() {
     assert!(shards.is_let_in(&shards.near, SOON).await);
     first.await;
     assert!(shards.is_let_in(&shards.far, SOON).await);
+}
+
+#[tokio::test]
+async fn who_says_little_passes_those_who_say_much() {
+    let shards = shards();
+    shards.say(&shards.far, SLOW).await;
+    assert!(!shards.is_let_in(&shards.far, A_WHILE).await);
+    let little = shards.chat_of(&shards.far, 1000);
+    let admitted = shards.admission.admit(ShardId(0), &little);
+    assert!(timeout(SOON, admitted).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_what_is_large_a_node_has_little_under_way_to_a_shard() {
+    let shards = shards();
+    // To oneself nothing waits anywhere else.
+    let large = shards.chat_of(&shards.near, 60_000);
+    let small = shards.chat_of(&shards.near, 1000);
+    let admit = async |chat: &Vec<Vec<Action>>, shard| {
+        let admitted = shards.admission.admit(ShardId(shard), chat);
+        timeout(A_WHILE, admitted).await.ok()
+    };
+    let first = admit(&large, 0).await;
+    let _second = admit(&large, 0).await.expect("there is room for two");
+    assert!(admit(&large, 0).await.is_none());
+    assert!(admit(&small, 0).await.is_some());
+    assert!(admit(&large, 1).await.is_some());
+    drop(first);
+    assert!(admit(&large, 0).await.is_some());
 }

@@ -12,8 +12,11 @@ use crate::shard::map::shard_of;
 
 /// The part of `max_backlog_bytes` that may wait for the database while it takes something.
 const SHARE: u64 = 8;
-/// The part of the share that a node may have under way without having seen it committed.
-const UNDER_WAY: u64 = 16;
+/// The part of what may wait that a node may have under way without having seen it committed: for the database, and
+/// for another shard, for which less may wait.
+const UNDER_WAY: (u64, u64) = (16, 4);
+/// What takes so few bytes on a way need not wait behind what takes more.
+const LIGHT: u64 = 8 << 10;
 /// A way that has not moved for so long is cut off.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so long whatever it leads to counts as away, and what is too much is refused.
@@ -50,14 +53,17 @@ impl Way {
             (Some(_), _) => Bound {
                 moving: SLOW,
                 still: FULL,
+                under_way: SLOW / UNDER_WAY.1,
             },
             (None, 0) => Bound {
                 moving: u64::MAX,
                 still: u64::MAX,
+                under_way: u64::MAX,
             },
             (None, most) => Bound {
                 moving: most / SHARE,
                 still: most,
+                under_way: most / SHARE / UNDER_WAY.0,
             },
         }
     }
@@ -99,6 +105,26 @@ pub(super) struct Bound {
     pub moving: u64,
     /// When nothing has gone for [`PATIENCE`].
     pub still: u64,
+    /// From one node, and not yet seen to be committed.
+    pub under_way: u64,
+}
+
+/// How much somebody has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Size {
+    /// So little that it passes whoever has more, and finds room where they do not: twice as much may wait.
+    Light,
+    /// Anything else.
+    Heavy,
+}
+
+impl Size {
+    pub fn of(bytes: u64) -> Self {
+        match bytes <= LIGHT {
+            true => Self::Light,
+            false => Self::Heavy,
+        }
+    }
 }
 
 /// Whether something may go.
@@ -114,8 +140,8 @@ pub(super) enum Verdict {
 pub(super) struct Meter {
     /// Bytes that are let in and not yet seen to be committed.
     pub reserved: u64,
-    /// How many have to wait.
-    pub waiting: usize,
+    /// How many with little to say, and how many others, have to wait.
+    pub waiting: [usize; 2],
     /// See [`Load::gone`], as it was last seen.
     gone: u64,
     /// When something was last seen to go, or too little waited for that to matter.
@@ -126,24 +152,28 @@ impl Meter {
     pub fn new(load: Load, now: Instant) -> Self {
         Self {
             reserved: 0,
-            waiting: 0,
+            waiting: [0; 2],
             gone: load.gone,
             moved: now,
         }
     }
 
-    pub fn judge(&mut self, load: Load, bound: Bound, now: Instant) -> Verdict {
+    pub fn judge(&mut self, load: Load, bound: Bound, size: Size, now: Instant) -> Verdict {
         if load.gone != self.gone || load.bytes < bound.moving {
             self.gone = load.gone;
             self.moved = now;
         }
         let still = now.saturating_duration_since(self.moved);
+        let stretch = match size {
+            Size::Light => 2,
+            Size::Heavy => 1,
+        };
         let most = match still >= PATIENCE {
             true => bound.still,
-            false => bound.moving,
+            false => bound.moving.saturating_mul(stretch).min(bound.still),
         };
         let held = load.bytes.saturating_add(self.reserved);
-        let few = self.reserved == 0 || self.reserved < bound.moving / UNDER_WAY;
+        let few = self.reserved == 0 || self.reserved < bound.under_way.saturating_mul(stretch);
         if held == 0 || (held < most && few) {
             return Verdict::Room;
         }
@@ -166,13 +196,14 @@ mod tests {
         let bound = Bound {
             moving: 100,
             still: 800,
+            under_way: 10,
         };
         let judge = |(at, bytes, gone): &(u64, u64, u64)| {
             let load = Load {
                 bytes: *bytes,
                 gone: *gone,
             };
-            meter.judge(load, bound, start + Duration::from_secs(*at))
+            meter.judge(load, bound, Size::Heavy, start + Duration::from_secs(*at))
         };
         seen.iter().map(judge).collect()
     }
@@ -220,15 +251,39 @@ mod tests {
         let bound = Bound {
             moving: SLOW,
             still: FULL,
+            under_way: 100,
         };
-        let mut judged = |reserved| {
+        let mut judged = |reserved, size| {
             meter.reserved = reserved;
-            meter.judge(Load::default(), bound, now)
+            meter.judge(Load::default(), bound, size, now)
+        };
+        let heavy = [0, 99, 100].map(|reserved| judged(reserved, Size::Heavy));
+        assert_eq!(heavy, [Room, Room, Wait]);
+        let light = [100, 199, 200].map(|reserved| judged(reserved, Size::Light));
+        assert_eq!(light, [Room, Room, Wait]);
+    }
+
+    #[test]
+    fn who_has_little_to_say_finds_room_where_others_wait() {
+        let now = Instant::now();
+        let bound = Bound {
+            moving: 100,
+            still: 800,
+            under_way: 10,
+        };
+        let judged = |bytes, size| {
+            let load = Load { bytes, gone: 0 };
+            Meter::new(load, now).judge(load, bound, size, now)
         };
         assert_eq!(
-            [judged(0), judged(400 << 10), judged(512 << 10)],
-            [Room, Room, Wait]
+            [99, 100].map(|bytes| judged(bytes, Size::Heavy)),
+            [Room, Wait]
         );
+        assert_eq!(
+            [199, 200].map(|bytes| judged(bytes, Size::Light)),
+            [Room, Wait]
+        );
+        assert_eq!([LIGHT, LIGHT + 1].map(Size::of), [Size::Light, Size::Heavy]);
     }
 
     #[test]
