@@ -68,13 +68,39 @@ pub(super) struct PendingEffects {
     all: Map<EffectId, Arc<Effect>>,
     lanes: [Map<EffectId, ()>; Lane::ALL.len()],
     /// Rows by their owners.
-    rows: Map<BareJid, Map<EffectId, ()>>,
+    rows: Owned,
+    /// Messages to be read back for their senders, by their owners.
+    returns: Owned,
     /// Farewells by the session that is gone.
     farewells: Map<Jid, Vec<EffectId>>,
     /// Bytes of rows, about.
     row_bytes: u64,
     /// How many rows this replica has seen go: it rises as long as the database answers.
     gone: u64,
+}
+
+/// Effects by accounts.
+#[derive(Clone, Default)]
+struct Owned(Map<BareJid, Map<EffectId, ()>>);
+
+impl Owned {
+    fn insert(&mut self, owner: &BareJid, id: EffectId) {
+        self.0.or_default(owner.clone()).insert(id, ());
+    }
+
+    fn remove(&mut self, owner: &BareJid, id: EffectId) {
+        let last = self.0.get_mut(owner).is_some_and(|ids| {
+            ids.remove(&id);
+            ids.is_empty()
+        });
+        if last {
+            self.0.remove(owner);
+        }
+    }
+
+    fn of(&self, owner: &BareJid) -> impl Iterator<Item = (&EffectId, &())> {
+        self.0.get(owner).into_iter().flat_map(Map::iter)
+    }
 }
 
 impl PartialEq for PendingEffects {
@@ -113,9 +139,13 @@ impl PendingEffects {
 
     pub(super) fn insert(&mut self, id: EffectId, effect: Arc<Effect>) {
         self.lanes[effect.lane() as usize].insert(id, ());
-        if let Effect::Archive(row) = &*effect {
-            self.row_bytes += effect.size();
-            self.rows.or_default(row.owner.clone()).insert(id, ());
+        match &*effect {
+            Effect::Archive(row) => {
+                self.row_bytes += effect.size();
+                self.rows.insert(&row.owner, id);
+            }
+            Effect::Return { account, .. } => self.returns.insert(account, id),
+            _ => {}
         }
         if let Some(from) = effect.leaver() {
             self.farewells.or_default(from.clone()).push(id);
@@ -126,17 +156,14 @@ impl PendingEffects {
     pub(super) fn remove(&mut self, id: EffectId) -> Option<Arc<Effect>> {
         let effect = self.all.remove(&id)?;
         self.lanes[effect.lane() as usize].remove(&id);
-        if let Effect::Archive(row) = &*effect {
-            self.row_bytes -= effect.size();
-            self.gone += 1;
-            let rows = self.rows.get_mut(&row.owner);
-            let last = rows.is_some_and(|rows| {
-                rows.remove(&id);
-                rows.is_empty()
-            });
-            if last {
-                self.rows.remove(&row.owner);
+        match &*effect {
+            Effect::Archive(row) => {
+                self.row_bytes -= effect.size();
+                self.gone += 1;
+                self.rows.remove(&row.owner, id);
             }
+            Effect::Return { account, .. } => self.returns.remove(account, id),
+            _ => {}
         }
         if let Some(from) = effect.leaver()
             && let Some(farewells) = self.farewells.get_mut(from)
@@ -179,8 +206,19 @@ impl PendingEffects {
 
     /// Rows for an account's archive, in order.
     pub(super) fn rows_of(&self, account: &BareJid) -> impl Iterator<Item = Pending> {
-        let ids = self.rows.get(account).into_iter().flat_map(Map::iter);
-        self.found(ids)
+        self.found(self.rows.of(account))
+    }
+
+    /// Whether some of these messages of an account are still to be written, or to be read back.
+    pub(super) fn needs_rows(&self, account: &BareJid, mids: &[Mid]) -> bool {
+        let mut returns = self.found(self.returns.of(account));
+        let reads = returns.any(|pending| {
+            let Effect::Return { mids: read, .. } = &*pending.effect else {
+                return false;
+            };
+            read.iter().any(|mid| mids.contains(mid))
+        });
+        reads || self.rows_among(account, mids).next().is_some()
     }
 
     /// Those of them that are of these messages.
@@ -210,5 +248,26 @@ fn pending((id, effect): (&EffectId, &Arc<Effect>)) -> Pending {
     Pending {
         id: *id,
         effect: effect.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_back_for_its_sender_is_not_deleted_before() {
+        let account: BareJid = "bob@example.org".parse().expect("valid");
+        let (one, other) = (Mid::new(1, 1), Mid::new(1, 2));
+        let mut pending = PendingEffects::default();
+        let read = Effect::Return {
+            account: account.clone(),
+            mids: vec![one],
+        };
+        pending.insert(EffectId(1), Arc::new(read));
+        assert!(pending.needs_rows(&account, &[other, one]));
+        assert!(!pending.needs_rows(&account, &[other]));
+        pending.remove(EffectId(1));
+        assert!(!pending.needs_rows(&account, &[one]));
     }
 }

@@ -164,12 +164,10 @@ impl ShardState {
     }
 
     /// What an effect of another lane has to do first is done: a row that is deleted before it is written
-    /// would come back.
+    /// would come back, and before it is read back for its sender, nobody would hear of it.
     pub fn may_begin(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Forget { account, mids } => {
-                self.pending.rows_among(account, mids).next().is_none()
-            }
+            Effect::Forget { account, mids } => !self.pending.needs_rows(account, mids),
             _ => true,
         }
     }
