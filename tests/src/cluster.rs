@@ -4,8 +4,10 @@
 //! started again finds its addresses free.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,10 +97,14 @@ impl Cluster {
             .map_err(io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text);
-        write("certificate.pem", made.cert.pem())?;
-        write("key.pem", made.signing_key.serialize_pem())?;
-        write("cluster.secret", format!("{:032x}", rand::random::<u128>()))?;
+        std::fs::write(dir.path().join("certificate.pem"), made.cert.pem())?;
+        let secret = |name: &str, text: String| {
+            let mut options = File::options();
+            let file = options.write(true).create_new(true).mode(0o600);
+            file.open(dir.path().join(name))?.write_all(text.as_bytes())
+        };
+        secret("key.pem", made.signing_key.serialize_pem())?;
+        secret("cluster.secret", format!("{:032x}", rand::random::<u128>()))?;
         let node = |_| {
             let [clients, starttls, admin, peers] = [
                 Reserved::new()?,
