@@ -18,7 +18,7 @@
 //! # Neighbours
 //!
 //! Whoever says little does not wait for those who say much. Of what is large, be it said or asked for, a
-//! node has [`LARGE`] bytes under way to a shard: what is small finds little before it. What is small on a
+//! node has 128 KiB under way to a shard: what is small finds little before it. What is small on a
 //! way passes what is not, and finds twice the room.
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! One chunk of a lane is with the host at a time. What it could not do is asked for again, with pauses, and
 //! what comes later in the lane waits, so that nothing overtakes. That an effect is done becomes true with
-//! [`Command::Done`]; a leader that dies before leaves it to the next.
+//! [`Command::Done`](crate::session::Command::Done); a leader that dies before leaves it to the next.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
