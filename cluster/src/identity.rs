@@ -20,9 +20,10 @@ const FILE: &str = "identity";
 const HEAD: &str = "holdfast-identity 1";
 /// What to do with a data directory that cannot be gone on with. What is beside these three is kept: a database
 /// and certificates may be.
-pub const ANEW: &str = "restore the whole data directory, or move identity, log and snapshots, and nothing else, out of it: \
-     a node of a cluster then joins anew and loses nothing that the others have; a single node keeps accounts and \
-     archives, and loses what its sessions had not been given yet";
+pub const ANEW: &str = "move identity, log and snapshots, and nothing else, out of it: \
+     a node of a cluster then joins anew and loses nothing that the others have (never bring back an older copy of \
+     them: what it has voted for since would be undone); a single node keeps accounts and archives, and loses what \
+     its sessions had not been given yet";
 
 /// Names a cluster for ever; drawn when it is born.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

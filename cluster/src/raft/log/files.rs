@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::medium::Medium;
 use super::segment::{HEADER, Header};
@@ -19,6 +20,8 @@ use crate::disk;
 /// So many freed segments are kept for later.
 const SPARES: usize = 2;
 const ZEROS: usize = 1 << 20;
+/// The longest pause after a piece of zeros. A disk that is so slow is short of time, not of patience.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The name of a spare that was no segment before.
 const FRESH: &str = "spare-new";
 
@@ -296,17 +299,21 @@ fn list(dir: &Path) -> io::Result<Listed> {
     Ok(listed)
 }
 
-/// Fills a file with zeros from where it ends: a crash, or a full disk, may have left it unfinished.
+/// Fills a file with zeros from where it ends: a crash, or a full disk, may have left it unfinished. Each piece is
+/// synced by itself, and as long as that takes the disk belongs to others: the log's own syncs wait for a piece
+/// and not for the whole file.
 fn fill(spare: &mut Spare, size: u64, fsync: bool, medium: &dyn Medium) -> io::Result<()> {
     if fsync {
         let zeros = vec![0; ZEROS];
         let mut at = spare.file.metadata()?.len();
         while at < size {
             let some = (size - at).min(ZEROS as u64);
+            let begun = Instant::now();
             medium.write(&spare.file, &zeros[..some as usize], at)?;
+            medium.sync(&spare.file)?;
+            thread::sleep(begun.elapsed().min(PAUSE));
             at += some;
         }
-        medium.sync(&spare.file)?;
     } else {
         spare.file.set_len(size)?;
     }
