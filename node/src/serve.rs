@@ -321,10 +321,16 @@ impl Addresses {
     async fn announce(&self, app: &App) -> Result<(), ServeError> {
         let (file, partial) = (app.file("addresses.json"), app.file("addresses.json.new"));
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        disk::create(&partial)
+        let written = disk::create(&partial)
             .and_then(|mut made| made.write_all(&text))
-            .and_then(|()| std::fs::rename(&partial, &file))
-            .map_err(|error| ServeError::Write(file, error))?;
+            .and_then(|()| std::fs::rename(&partial, &file));
+        match written {
+            // A node that is started on a full disk waits for room, as one does that was running.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(file = %file.display(), %error, "addresses are not written");
+            }
+            written => written.map_err(|error| ServeError::Write(file, error))?,
+        }
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
         tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "listening");
         let mut said = String::new();

@@ -251,7 +251,7 @@ impl ShardState {
             }
             return;
         }
-        if request && self.is_over(&to) {
+        if request && (self.is_over(&to) || !self.may_be_asked(&to, &packet.header)) {
             self.bounce(&packet, Condition::ResourceConstraint, out);
             return;
         }
@@ -261,7 +261,7 @@ impl ShardState {
         let header = request.then(|| packet.header.clone());
         self.enqueue_plain(&to, packet, out);
         if let Some(header) = header {
-            self.note_question(&to, &header, out);
+            self.note_question(&to, &header);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! SM-63).
 //!
 //! The client answers, or the session ends and the server does it in its stead. A client that never
-//! answers costs bounded memory: the oldest of too many open requests is answered for it, and what the
-//! client says to that one later goes nowhere.
+//! answers costs bounded memory: who asks when too many requests are open is refused, and those that were taken
+//! are not touched.
 //!
 //! Of the client's own requests it is known which are open: their answers reach it however full its queue is, or it
 //! is told that there is no room for them, or its session ends. What answers nothing has no such claim.
@@ -19,8 +19,8 @@ use super::*;
 
 /// Requests to one session that are open.
 const OPEN: usize = 256;
-/// Those, and the ones that were answered in the client's stead while the session went on.
-const KNOWN: usize = 2 * OPEN;
+/// Of them, those of one account: it leaves room for others.
+const EACH: usize = 64;
 
 /// Requests of one client to others that are open. A further one is refused.
 const ASKED: usize = 1024;
@@ -31,7 +31,7 @@ pub(super) struct Question {
     pub(super) from: Jid,
     pub(super) id: Box<str>,
     pub(super) kind: Ask,
-    /// The server has answered.
+    /// The server has answered: builds before format 2 did so while the session went on.
     pub(super) answered: bool,
 }
 
@@ -87,13 +87,6 @@ impl Question {
     }
 }
 
-impl Session {
-    /// Requests that nobody has answered.
-    pub(super) fn open_questions(&self) -> usize {
-        self.behind.questions.iter().filter(|q| !q.answered).count()
-    }
-}
-
 /// What is kept of a request to this address.
 fn hash(to: &Jid, id: Option<&str>) -> u64 {
     let mut hasher = Xxh3::new();
@@ -136,29 +129,23 @@ impl ShardState {
         true
     }
 
-    /// A request was queued for the session: its answer is owed from now on.
-    pub(super) fn note_question(&mut self, jid: &Jid, header: &Header, out: &mut Vec<Output>) {
-        let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) else {
-            return;
+    /// Whether the session may be asked one thing more.
+    pub(super) fn may_be_asked(&self, jid: &Jid, header: &Header) -> bool {
+        let (Some(session), Some(from)) = (self.session(jid), &header.from) else {
+            return true;
         };
-        session.behind.questions.push_back(question);
-        let mut given_up = None;
-        if session.open_questions() > OPEN {
-            let oldest = session.behind.questions.iter_mut().find(|q| !q.answered);
-            given_up = oldest.map(|question| {
-                question.answered = true;
-                question.packet(jid)
-            });
-        }
-        while session.behind.questions.len() > KNOWN {
-            let answered = session.behind.questions.iter().position(|q| q.answered);
-            session
-                .behind
-                .questions
-                .remove(answered.unwrap_or_default());
-        }
-        if let Some(request) = given_up {
-            self.bounce(&request, Condition::ServiceUnavailable, out);
+        let from = from.bare();
+        let open = session.behind.questions.iter().filter(|q| !q.answered);
+        let (all, same) = open.fold((0, 0), |(all, same), question| {
+            (all + 1, same + usize::from(question.from.bare() == from))
+        });
+        all < OPEN && same < EACH
+    }
+
+    /// A request was queued for the session: its answer is owed from now on.
+    pub(super) fn note_question(&mut self, jid: &Jid, header: &Header) {
+        if let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) {
+            session.behind.questions.push_back(question);
         }
     }
 
@@ -272,23 +259,40 @@ mod tests {
     }
 
     #[test]
-    fn im_16_too_many_open_questions_are_answered_oldest_first_and_still_once() {
+    fn im_16_one_account_has_so_many_questions_open_and_the_others_are_answered_once() {
         let mut stage = Stage::new();
         stage.bind(ALICE, None);
         stage.resumable(BOB, None);
-        let mut answered = Vec::new();
-        for id in 0..OPEN + 2 {
-            answered.extend(errors(&stage.act(ALICE, iq(IqType::Get, ALICE, BOB, id))));
+        let mut refused = Vec::new();
+        for id in 0..EACH + 2 {
+            refused.extend(errors(&stage.act(ALICE, iq(IqType::Get, ALICE, BOB, id))));
         }
-        assert_eq!(answered, ["0", "1"]);
-        // Too late for the first, in time for the last.
-        assert!(stage.act(BOB, iq(IqType::Result, BOB, ALICE, 0)).is_empty());
-        let outputs = stage.act(BOB, iq(IqType::Result, BOB, ALICE, OPEN + 1));
-        assert_eq!(outputs.len(), 1);
+        assert_eq!(refused, [EACH.to_string(), (EACH + 1).to_string()]);
+        // Each answer makes room for a question.
+        assert_eq!(stage.act(BOB, iq(IqType::Result, BOB, ALICE, 0)).len(), 1);
+        let outputs = stage.act(ALICE, iq(IqType::Get, ALICE, BOB, EACH + 2));
+        assert!(errors(&outputs).is_empty());
         let rest = end(&mut stage);
-        assert_eq!(
-            (rest.len(), &*rest[0], &*rest[OPEN - 2]),
-            (OPEN - 1, "2", "256")
-        );
+        assert_eq!((rest.len(), &*rest[0]), (EACH, "1"));
+    }
+
+    #[test]
+    fn im_16_a_session_has_so_many_questions_open() {
+        let mut stage = Stage::new();
+        stage.resumable(BOB, None);
+        let mut taken = 0;
+        for account in 0..=OPEN / EACH {
+            let asker = format!("asker{account}@example.org/a");
+            stage.bind(&asker, None);
+            for id in 0..EACH {
+                let outputs = stage.act(&asker, iq(IqType::Get, &asker, BOB, id));
+                let heard = stanzas(&outputs);
+                match taken < OPEN {
+                    true => assert_eq!(heard, [(BOB.into(), Kind::Iq(IqType::Get))]),
+                    false => assert_eq!(heard, [(asker.clone(), Kind::Iq(IqType::Error))]),
+                }
+                taken += 1;
+            }
+        }
     }
 }
