@@ -136,8 +136,8 @@ impl Backlog {
         let is_turn = self.large_next || self.urgent.is_empty();
         let with_large = large && is_turn && !self.large.is_empty();
         self.large_next = !with_large;
-        if with_large && !room.fill(&mut taken, &mut self.large) {
-            return taken;
+        if with_large {
+            room.fill(&mut taken, &mut self.large);
         }
         if !room.fill(&mut taken, &mut self.urgent) {
             return taken;

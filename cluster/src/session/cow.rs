@@ -33,6 +33,13 @@ impl<T> CopyOnWrite<T> {
     }
 }
 
+impl<T: Clone> CopyOnWrite<T> {
+    /// The value; a copy only if somebody else has it too.
+    pub(super) fn into_inner(self) -> T {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
 impl<T> Deref for CopyOnWrite<T> {
     type Target = T;
 

@@ -90,7 +90,7 @@ impl ShardState {
     pub(super) fn fan_on(&mut self, out: &mut Vec<Output>) {
         self.fan.busy = true;
         while let Some(relay) = self.fan.pop() {
-            let rest = match Relay::clone(&relay) {
+            let rest = match relay.into_inner() {
                 Relay::Presence { packet, mut to } => {
                     let rest = self.slice(&mut to, Jid::bare);
                     self.deliver_presence(&packet, to, out);

@@ -137,7 +137,7 @@ impl ShardState {
         let from = from.bare();
         let open = session.behind.questions.iter().filter(|q| !q.answered);
         let (all, same) = open.fold((0, 0), |(all, same), question| {
-            (all + 1, same + usize::from(question.from.bare() == from))
+            (all + 1, same + usize::from(question.from.belongs_to(&from)))
         });
         all < OPEN && same < EACH
     }

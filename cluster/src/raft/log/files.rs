@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,8 @@ enum Next {
     /// Nothing yet: it could not be opened.
     Missing,
     Open(Spare),
-    /// A thread fills it.
-    Filling(JoinHandle<Spare>),
+    /// A thread fills it, without pauses once somebody waits for it.
+    Filling(JoinHandle<Spare>, Arc<AtomicBool>),
 }
 
 #[derive(Debug)]
@@ -124,10 +125,13 @@ impl Files {
         let path = self.path_of(header.seq);
         let mut spare = match std::mem::replace(&mut self.next, Next::Missing) {
             Next::Open(spare) => spare,
-            Next::Filling(thread) => match thread.join() {
-                Ok(spare) => spare,
-                Err(_) => self.open_spare()?,
-            },
+            Next::Filling(thread, hurry) => {
+                hurry.store(true, Ordering::Relaxed);
+                match thread.join() {
+                    Ok(spare) => spare,
+                    Err(_) => self.open_spare()?,
+                }
+            }
             Next::Missing => self.open_spare()?,
         };
         if let Err(error) = self.begin(&mut spare, header, &path) {
@@ -144,7 +148,8 @@ impl Files {
 
     fn begin(&self, spare: &mut Spare, header: &Header, path: &Path) -> Result<(), LogError> {
         if !spare.filled {
-            fill(spare, self.segment_bytes, self.fsync, &*self.medium)
+            let wait = |_| {};
+            fill(spare, self.segment_bytes, self.fsync, &*self.medium, wait)
                 .map_err(|source| LogError::io(path, source))?;
         }
         self.medium
@@ -219,16 +224,23 @@ impl Files {
             return;
         };
         let (size, fsync, medium) = (self.segment_bytes, self.fsync, self.medium.clone());
+        let now = Arc::new(AtomicBool::new(false));
+        let hurry = now.clone();
         let work = move || {
             // Whoever makes a segment of it finds the same error, and knows what to do about it.
-            if let Err(error) = fill(&mut spare, size, fsync, &*medium) {
+            let pause = |took: Duration| {
+                if !hurry.load(Ordering::Relaxed) {
+                    thread::sleep(took.min(PAUSE));
+                }
+            };
+            if let Err(error) = fill(&mut spare, size, fsync, &*medium, pause) {
                 tracing::debug!("the next file of the log is not filled yet: {error}");
             }
             spare
         };
         // Without a thread the next segment takes a little longer.
         if let Ok(thread) = thread::Builder::new().name("wal-spare".into()).spawn(work) {
-            self.next = Next::Filling(thread);
+            self.next = Next::Filling(thread, now);
         }
     }
 
@@ -263,7 +275,8 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if let Next::Filling(thread) = std::mem::replace(&mut self.next, Next::Missing) {
+        if let Next::Filling(thread, hurry) = std::mem::replace(&mut self.next, Next::Missing) {
+            hurry.store(true, Ordering::Relaxed);
             // What it found matters to nobody now; only its file must not grow later.
             let _ = thread.join();
         }
@@ -300,9 +313,15 @@ fn list(dir: &Path) -> io::Result<Listed> {
 }
 
 /// Fills a file with zeros from where it ends: a crash, or a full disk, may have left it unfinished. Each piece is
-/// synced by itself, and as long as that takes the disk belongs to others: the log's own syncs wait for a piece
-/// and not for the whole file.
-fn fill(spare: &mut Spare, size: u64, fsync: bool, medium: &dyn Medium) -> io::Result<()> {
+/// synced by itself, and followed by a `pause` that knows how long it took: the log's own syncs wait for a piece and
+/// not for the whole file.
+fn fill(
+    spare: &mut Spare,
+    size: u64,
+    fsync: bool,
+    medium: &dyn Medium,
+    pause: impl Fn(Duration),
+) -> io::Result<()> {
     if fsync {
         let zeros = vec![0; ZEROS];
         let mut at = spare.file.metadata()?.len();
@@ -311,7 +330,7 @@ fn fill(spare: &mut Spare, size: u64, fsync: bool, medium: &dyn Medium) -> io::R
             let begun = Instant::now();
             medium.write(&spare.file, &zeros[..some as usize], at)?;
             medium.sync(&spare.file)?;
-            thread::sleep(begun.elapsed().min(PAUSE));
+            pause(begun.elapsed());
             at += some;
         }
     } else {
