@@ -5,14 +5,9 @@
 //! what follows from a command comes back as values. Around it stand the log on disk and the replication
 //! (`raft`), the connections between nodes (`link`) and the duties of a leader (`lead`), of which one shares counts with Redis (`limit`).
 //!
-//! # How a stanza travels
-//!
-//! The edge, the node that holds a client's connection, resolves each inbound stanza to actions and
-//! proposes them to the account's shard. One entry moves the session's inbound position and, in the same
-//! step, either delivers or puts the stanza into the outbox for another shard. Every replica applies the
-//! entry; the one on the node that owns a receiving session hands the output to its connection. So
-//! nothing is written to a socket before the commit that numbered it.
+//! [`architecture`] follows a stanza, a resume and the end of a session through all crates.
 
+pub mod architecture;
 mod ask;
 pub mod bootstrap;
 pub mod bound;

@@ -122,6 +122,60 @@ fn dependencies_point_one_way() {
     check_independent("node", &["tests"]);
 }
 
+/// The documents for people, with their texts.
+fn documents() -> Vec<(PathBuf, String)> {
+    let root = root();
+    let single = ["README.md", "k8s/README.md", ".github/CONTRIBUTING.md"];
+    let mut found: Vec<PathBuf> = single.iter().map(|path| root.join(path)).collect();
+    for part in ["proto", "cluster", "node"] {
+        // Not every crate has some.
+        let Ok(entries) = fs::read_dir(root.join(part).join("docs")) else {
+            continue;
+        };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        found.extend(paths.filter(|path| path.extension().is_some_and(|ext| ext == "md")));
+    }
+    let document = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path, text)
+    };
+    found.into_iter().map(document).collect()
+}
+
+/// What looks like a path from the root: it begins with one of the top directories.
+fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let words = text.split(move |c| !is_part(c));
+    let words = words.map(|word| word.trim_end_matches(['.', '-']));
+    let paths = words.filter(|word| {
+        let top = ["proto/", "cluster/", "node/", "tests/", "k8s/", ".github/"];
+        top.iter().any(|top| word.starts_with(top))
+    });
+    paths.map(|path| root().join(path))
+}
+
+/// What a document links to, beside it.
+fn links_in(document: &Path, text: &str) -> impl Iterator<Item = PathBuf> {
+    let beside = document.parent().unwrap();
+    let links = text.split("](").skip(1).filter_map(|rest| {
+        let link = rest.split(')').next()?;
+        (!link.contains(':') && !link.starts_with('#')).then_some(link)
+    });
+    links.map(|link| beside.join(link.split('#').next().unwrap_or(link)))
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    for (document, text) in documents() {
+        let named: Vec<PathBuf> = paths_in(&text).chain(links_in(&document, &text)).collect();
+        if document.ends_with("cluster/docs/architecture.md") {
+            assert!(named.len() > 80, "the drawings are elsewhere: {named:#?}");
+        }
+        let missing: Vec<&PathBuf> = named.iter().filter(|path| !path.exists()).collect();
+        assert!(missing.is_empty(), "{document:?} names {missing:#?}");
+    }
+}
+
 #[test]
 fn every_test_that_the_readme_names_is_there() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
