@@ -1,5 +1,5 @@
-//! The README is tried out: its configurations load, and its three nodes with PostgreSQL and HAProxy do
-//! what it promises.
+//! The README and the operators' pages are tried out: their configurations load, and the README's three nodes
+//! with PostgreSQL and HAProxy do what it promises.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use node::config::Config;
+use node::demo::tally::{InFlight, Report, Times};
 use tests::PATIENCE;
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
@@ -17,12 +18,16 @@ use tokio::time::{Instant, sleep};
 /// Messages of one burst in each direction.
 const BURST: usize = 20;
 
-/// The README's code blocks of one kind.
-fn blocks(kind: &str) -> Vec<String> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
+const README: &str = "README.md";
+/// The page about limits, which has a configuration too.
+const LIMITS: &str = "node/docs/limits.md";
+
+/// A document's code blocks of one kind.
+fn blocks(document: &str, kind: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join(document)).unwrap();
     let mut blocks = Vec::new();
-    let mut parts = readme.split("```");
+    let mut parts = text.split("```");
     while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
         if let Some(text) = block.strip_prefix(&format!("{kind}\n")) {
             blocks.push(text.to_owned());
@@ -34,7 +39,8 @@ fn blocks(kind: &str) -> Vec<String> {
 #[test]
 fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
-    let blocks = blocks("toml");
+    let mut blocks = blocks(README, "toml");
+    blocks.extend(self::blocks(LIMITS, "toml"));
     assert_eq!(blocks.len(), 3);
     for (block, nodes) in blocks.iter().zip([0, 3, 0]) {
         let file = dir.path().join("holdfast.toml");
@@ -47,6 +53,41 @@ fn the_configurations_load() {
             .unwrap_or_default();
         assert_eq!(peers, nodes, "{block}");
     }
+}
+
+#[test]
+fn the_tally_looks_as_the_demo_prints_it() {
+    let (sent, time) = (12, Some(1.5));
+    let report = Report {
+        sent,
+        acknowledged: sent,
+        delivered: sent,
+        lost: 0,
+        duplicated: 0,
+        reordered: 0,
+        bounced: 0,
+        kills: 3,
+        resumes: 4,
+        failed_resumes: 0,
+        resume_ms: Times {
+            p50: time,
+            p99: time,
+            max: time,
+        },
+        in_flight_min: InFlight {
+            directions: 2,
+            messages: 6,
+        },
+    };
+    let words = |text: &str| {
+        let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+        let words = text.split_whitespace().filter(|word| !is_number(word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        words(&blocks(README, "console")[0]),
+        words(&report.to_string())
+    );
 }
 
 /// A schema of our own in the PostgreSQL that `tests/run` has started.
@@ -72,7 +113,7 @@ struct HaProxy {
 
 impl HaProxy {
     fn start(cluster: &Cluster) -> Self {
-        let [mut text] = <[String; 1]>::try_from(blocks("text")).expect("one HAProxy");
+        let [mut text] = <[String; 1]>::try_from(blocks(README, "text")).expect("one HAProxy");
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         text = text.replace("bind :5222", &format!("bind {address}"));
@@ -122,7 +163,7 @@ async fn three_nodes(users: &[&str]) -> Cluster {
     cluster.store_in(&postgres());
     // The README's own words, but for the balancer's address.
     let balancer = "proxy_protocol = true\ntrusted_proxies = [\"10.0.0.5/32\"]\n";
-    assert!(blocks("toml")[1].contains(&format!("[c2s]\n{balancer}")));
+    assert!(blocks(README, "toml")[1].contains(&format!("[c2s]\n{balancer}")));
     cluster.add_to("[c2s]", &balancer.replace("10.0.0.5", "127.0.0.1"));
     cluster.started(users).await
 }
