@@ -40,6 +40,16 @@ pub enum DirError {
         /// Its mode.
         mode: u32,
     },
+    /// It is open to others, and what is in it is not of this server.
+    #[error("the data directory {} is open to others (mode {mode:o}) and holds {entry:?}, which is not of this server: choose one that is this server's alone", dir.display())]
+    Strange {
+        /// Which.
+        dir: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The name of what is in it.
+        entry: String,
+    },
     /// Another process has claimed it.
     #[error("the data directory {} is in use by {}", dir.display(), by(*process))]
     InUse {
@@ -140,6 +150,12 @@ pub fn check_dir(path: &Path) -> Result<Vec<DirNotice>, DirError> {
     if mode & OTHERS != 0 {
         let same = Permissions::from_mode(mode);
         fs::set_permissions(path, same).map_err(|_| foreign(path, mode))?;
+        if let Some(entry) = stranger(path).map_err(|source| DirError::Io {
+            dir: dir.clone(),
+            source,
+        })? {
+            return Err(DirError::Strange { dir, mode, entry });
+        }
         let dir = dir.clone();
         notices.push(DirNotice::Open { dir, mode });
     }
@@ -147,6 +163,21 @@ pub fn check_dir(path: &Path) -> Result<Vec<DirNotice>, DirError> {
         notices.push(DirNotice::Owner { dir, owner, user });
     }
     Ok(notices)
+}
+
+/// The name of something in a directory that no node has ever claimed. Closing `/var` to others would be the end of
+/// more than this server.
+fn stranger(path: &Path) -> io::Result<Option<String>> {
+    if path.join(CLAIM).exists() {
+        return Ok(None);
+    }
+    // File systems begin with one of these.
+    let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let other = names
+        .filter(|name| !matches!(name, Ok(name) if name == "lost+found"))
+        .next()
+        .transpose()?;
+    Ok(other.map(|name| name.to_string_lossy().into_owned()))
 }
 
 /// An error if another process has claimed the directory now.
@@ -200,6 +231,20 @@ mod tests {
         assert_eq!(with(0o755), (true, 0o700));
         drop(claim_dir(&dir.path().join("not/there")).expect("makes"));
         assert_eq!(mode(&dir.path().join("not")), 0o700);
+    }
+
+    #[test]
+    fn t_80_a_directory_of_others_is_not_closed_to_them() {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("sets");
+        fs::create_dir(dir.path().join("lost+found")).expect("makes");
+        assert!(check_dir(dir.path()).is_ok());
+        fs::write(dir.path().join("else"), "").expect("writes");
+        let refused = claim_dir(dir.path()).map(drop).expect_err("is not ours");
+        assert!(refused.to_string().contains("\"else\""), "{refused}");
+        assert_eq!(mode(dir.path()), 0o755);
+        fs::write(dir.path().join(CLAIM), "").expect("writes");
+        assert!(check_dir(dir.path()).is_ok());
     }
 
     #[test]

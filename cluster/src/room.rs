@@ -23,7 +23,7 @@ use nix::sys::statvfs::statvfs;
 use tokio::sync::watch;
 
 use crate::raft::groups::Groups;
-use crate::raft::log::{Log, Pressure};
+use crate::raft::log::{Log, Options, Pressure, segment_bytes};
 
 /// So much of a file system is kept free, at most.
 const RESERVE: u64 = 1 << 30;
@@ -161,6 +161,28 @@ impl Room {
     }
 }
 
+/// What a node that started in `dir`, which need not be there yet, would lack.
+pub fn foretell(dir: &Path) -> io::Result<Option<Shortage>> {
+    let there = dir.ancestors().find(|path| path.exists());
+    let there = there.filter(|path| !path.as_os_str().is_empty());
+    let room = Room::at(there.unwrap_or(Path::new(".")))?;
+    let (mut log, mut snapshots) = (0, Vec::new());
+    if dir.join("log").exists() {
+        log = bytes_of(&dir.join("log"), |_| true)?.iter().sum();
+    }
+    if dir.join("snapshots").exists() {
+        snapshots = bytes_of(&dir.join("snapshots"), is_snapshot)?;
+    }
+    let held = Held {
+        log,
+        segment: segment_bytes(room, Options::default().segment_bytes),
+        largest: snapshots.iter().copied().max().unwrap_or_default(),
+        snapshots: snapshots.iter().sum(),
+        unfinished: 0,
+    };
+    Ok(room.budget(held, false).1)
+}
+
 /// Gives the log its budget and tells what is lacking below `dir`, for as long as anybody listens.
 pub(crate) async fn watch(
     dir: PathBuf,
@@ -203,18 +225,27 @@ pub(crate) async fn watch(
 
 /// Bytes of files that are not yet snapshots.
 fn unfinished(snapshots: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(snapshots)? {
+    let files = bytes_of(snapshots, |name| !is_snapshot(name))?;
+    Ok(files.iter().sum())
+}
+
+fn is_snapshot(name: &Path) -> bool {
+    name.extension().is_some_and(|kind| kind == "snapshot")
+}
+
+/// The sizes of those files of a directory that are asked for by name.
+fn bytes_of(dir: &Path, asked: impl Fn(&Path) -> bool) -> io::Result<Vec<u64>> {
+    let mut sizes = Vec::new();
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let is_one = Path::new(&entry.file_name())
-            .extension()
-            .is_some_and(|name| name == "snapshot");
-        // One that has just got its name, or is gone, counts no more.
-        if !is_one && let Ok(known) = entry.metadata() {
-            bytes += known.len();
+        // One that has just got another name, or is gone, does not count.
+        if asked(Path::new(&entry.file_name()))
+            && let Ok(known) = entry.metadata()
+        {
+            sizes.push(known.len());
         }
     }
-    Ok(bytes)
+    Ok(sizes)
 }
 
 /// For how many looks the log has neither grown nor become shorter although it must.

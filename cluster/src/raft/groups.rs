@@ -136,7 +136,8 @@ impl Groups {
         let dir = config.data_dir.join("snapshots");
         let (shards, opened) = (config.shards, log.clone());
         let owner = identity.clone();
-        let open = move || open_machines(shards, &dir, &owner, &opened, &sink, &fatal);
+        let ends = fatal.clone();
+        let open = move || open_machines(shards, &dir, &owner, &opened, &sink, &ends);
         let machines = tokio::task::spawn_blocking(open).await??;
         let node = identity.node();
         let (mut groups, mut rafts) = (Vec::new(), BTreeMap::new());
@@ -167,7 +168,8 @@ impl Groups {
         }
         let mut tasks = Vec::new();
         for group in &groups {
-            tasks.push(tokio::spawn(watch_group(group.clone(), identity.clone())).abort_handle());
+            let watched = watch_group(group.clone(), identity.clone(), fatal.clone());
+            tasks.push(tokio::spawn(watched).abort_handle());
         }
         let turn = Turn::default();
         let keep = keep::run(groups.clone(), log.clone(), turn.clone(), node);
@@ -278,8 +280,9 @@ fn open_machines(
     (0..shards).map(|number| open(ShardId(number))).collect()
 }
 
-/// Follows who leads and who belongs to a group.
-async fn watch_group(group: Arc<Group>, identity: Identity) {
+/// Follows who leads and who belongs to a group. Whoever stops the groups ends this first, so that a group which stops
+/// by itself, in a panic of the consensus, ends the node instead of leaving it there without one of its shards.
+async fn watch_group(group: Arc<Group>, identity: Identity, fatal: Fatal) {
     let mut metrics = group.raft.server_metrics();
     let mut members = BTreeSet::new();
     let mut voted = false;
@@ -312,9 +315,15 @@ async fn watch_group(group: Arc<Group>, identity: Identity) {
         }
         members = now;
         if metrics.changed().await.is_err() {
-            // The group has stopped.
             group.leadership.send_replace(Leadership::default());
-            return;
+            let state = group.raft.metrics().borrow_watched().running_state.clone();
+            let why = state.err().map(|fatal| format!(" ({fatal})"));
+            return fatal.call(format_args!(
+                "the consensus of shard {} has ended{}; if an old copy of a data directory was brought back to a node, \
+                 that node must start without it",
+                group.shard,
+                why.unwrap_or_default()
+            ));
         }
     }
 }
@@ -342,4 +351,41 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
 pub fn seat(config: &Config, seat: u64) -> Seat {
     let address = config.address(seat).unwrap_or(&config.advertise).to_owned();
     Seat { seat, address }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::raft::log::Options;
+    use crate::raft::machine::tests::Deaf;
+    use crate::session::Settings;
+
+    #[tokio::test]
+    async fn f_25_a_group_that_ends_by_itself_ends_the_node() {
+        let dir = tempfile::tempdir().expect("dir");
+        let config = Config::single(dir.path().to_owned(), Settings::default());
+        let log = Log::open(&dir.path().join("log"), Options::default()).expect("opens");
+        let identity = Identity::open(dir.path(), 1, true).expect("opens");
+        let (said, mut reasons) = mpsc::unbounded_channel();
+        let fatal = Fatal::new(move |why| said.send(why.to_owned()).expect("is listened to"));
+        let sink = Arc::new(Deaf);
+        let groups = Groups::start(&config, &identity, &log, None, sink, fatal).await;
+        let groups = groups.expect("starts");
+        // As when the consensus panics, and not as when the node stops.
+        groups
+            .raft(ShardId(1))
+            .expect("is there")
+            .shutdown()
+            .await
+            .expect("stops");
+        let said = tokio::time::timeout(Duration::from_secs(10), reasons.recv()).await;
+        let why = said.expect("in time").expect("a reason");
+        assert!(why.contains("the consensus of shard 1 has ended"), "{why}");
+        groups.shutdown().await;
+        assert!(reasons.recv().await.is_none(), "a stop in order is none");
+    }
 }

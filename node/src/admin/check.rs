@@ -12,6 +12,7 @@ use cluster::limit::Address;
 use cluster::limit::store::Store;
 use cluster::link::tls::{AuthError, Tls};
 use cluster::raft::verify::verify;
+use cluster::room;
 
 use super::token::{self, Token};
 use crate::config::{Config, StorageUrl};
@@ -62,6 +63,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     findings.extend(data_dir(config).await);
     findings.extend(token(&config.data_dir().join(token::FILE)));
     findings.extend(domains(config));
+    findings.extend(room(config.data_dir()));
     findings.extend(listeners(config));
     findings.extend(certificate(config));
     findings.push(storage(config.storage.url()).await);
@@ -134,13 +136,20 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether a node could listen where it is to. One that runs does already.
+/// Whether a start would find room for its log. A node without it runs, and takes nothing.
+fn room(dir: &Path) -> Option<Finding> {
+    let lacks = room::foretell(dir).ok()??;
+    Some(finding(Weight::Bad, format!("data_dir: {lacks}")))
+}
+
+/// Whether a node could listen where it is to. One that runs in this directory does already.
 fn listeners(config: &Config) -> Vec<Finding> {
     let all = config.listeners();
+    let runs = claim::check_claim(config.data_dir()).is_err();
     let tried = all.filter_map(|(key, address)| {
         let error = std::net::TcpListener::bind(address).err()?;
         let weight = match error.kind() {
-            io::ErrorKind::AddrInUse => Weight::Notice,
+            io::ErrorKind::AddrInUse if runs => Weight::Notice,
             _ => Weight::Bad,
         };
         Some(finding(weight, format!("{key}: {address}: {error}")))
@@ -323,6 +332,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_of_another_program_is_named_unless_the_node_itself_runs() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let set = format!("admin.listen={}", taken.local_addr().unwrap());
+        let (works, out) = check(&[&set]).await;
+        assert!(!works && out.contains("BAD   admin.listen"), "{out}");
+        let dir = tempfile::tempdir().unwrap();
+        let _claim = claim::claim_dir(dir.path()).unwrap();
+        let sets = [set, format!("data_dir={}", dir.path().display())];
+        let found = listeners(&Config::load(None, &sets, []).unwrap());
+        assert!(found.iter().all(|found| found.weight == Weight::Notice));
+    }
+
+    #[tokio::test]
     async fn t_80_a_directory_that_anybody_may_write_in_is_named() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
@@ -393,6 +415,7 @@ mod tests {
             "cluster.node_id=1".to_owned(),
             "cluster.listen=127.0.0.1:0".to_owned(),
             "cluster.peers=['1@127.0.0.1:1', '2@127.0.0.1:2']".to_owned(),
+            format!("storage.url=sqlite:{}/shared.db", dir.path().display()),
             format!("cluster.secret_file={}", secret.display()),
         ];
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();

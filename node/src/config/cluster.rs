@@ -97,12 +97,13 @@ impl Cluster {
             && addresses.into_iter().all(is_loopback)
     }
 
-    pub(super) fn files_mut(&mut self) -> [&mut Option<PathBuf>; 4] {
+    /// All paths, with their keys.
+    pub(super) fn files_mut(&mut self) -> [(&'static str, Option<&mut PathBuf>); 4] {
         [
-            &mut self.secret_file,
-            &mut self.ca,
-            &mut self.certificate,
-            &mut self.key,
+            ("cluster.secret_file", self.secret_file.as_mut()),
+            ("cluster.ca", self.ca.as_mut()),
+            ("cluster.certificate", self.certificate.as_mut()),
+            ("cluster.key", self.key.as_mut()),
         ]
     }
 

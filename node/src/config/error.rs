@@ -163,6 +163,15 @@ pub enum Rule {
          an SQLite file cannot be shared by machines"
     )]
     ClusterNeedsPostgres,
+    /// Each node would have a database that the others do not know.
+    #[error(
+        "all nodes of a cluster share one database, and {0:?} is this node's alone: name one outside `data_dir` \
+         for all of them"
+    )]
+    DatabaseOfOneNode(PathBuf),
+    /// An empty path would be the working directory.
+    #[error("is empty: give a path, or leave it out")]
+    EmptyPath,
     /// The node does not know which one it is.
     #[error("give `node_id`, or set `node_id_from_hostname = true` in a StatefulSet")]
     NoNodeId,

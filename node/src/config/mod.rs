@@ -93,7 +93,7 @@ impl Config {
         layers.add_sets(sets)?;
         let mut config: Self = layers.finish()?;
         config.file = path.map(Path::to_path_buf);
-        config.anchor(&base);
+        config.anchor(&base)?;
         config.settle()?;
         Ok(config)
     }
@@ -176,15 +176,23 @@ impl Config {
         }
     }
 
-    fn anchor(&mut self, base: &Path) {
-        let data_dir = base.join(self.data_dir());
-        self.data_dir = Some(data_dir.clone());
-        self.storage.anchor(base, &data_dir);
-        let tls = [&mut self.tls.certificate, &mut self.tls.key];
+    fn anchor(&mut self, base: &Path) -> Result<(), ConfigError> {
+        let data_dir = self.data_dir.get_or_insert_with(|| "data".into());
+        let tls = [
+            ("tls.certificate", self.tls.certificate.as_mut()),
+            ("tls.key", self.tls.key.as_mut()),
+        ];
         let cluster = self.cluster.iter_mut().flat_map(Cluster::files_mut);
-        for file in tls.into_iter().chain(cluster).flatten() {
+        let files = [("data_dir", Some(&mut *data_dir))].into_iter().chain(tls);
+        for (key, file) in files.chain(cluster) {
+            let Some(file) = file else { continue };
+            if file.as_os_str().is_empty() {
+                return Err(Rule::EmptyPath.broken(key));
+            }
             *file = base.join(&*file);
         }
+        self.storage.anchor(base, data_dir);
+        Ok(())
     }
 
     /// All addresses that are listened on, with their keys.
@@ -244,6 +252,15 @@ impl Config {
             cluster.settle()?;
             if !self.storage.is_postgres() && !cluster.is_loopback() {
                 return Err(Rule::ClusterNeedsPostgres.broken("storage.url"));
+            }
+            if let StorageUrl::Sqlite(file) = self.storage.url()
+                && cluster.peers.len() > 1
+                && self
+                    .data_dir
+                    .as_ref()
+                    .is_some_and(|dir| file.starts_with(dir))
+            {
+                return Err(Rule::DatabaseOfOneNode(file.clone()).broken("storage.url"));
             }
         }
         self.ports()?;

@@ -214,6 +214,13 @@ fn paths_are_taken_from_the_directory_of_the_file() {
 }
 
 #[test]
+fn t_78_an_empty_path_is_refused() {
+    let variable = [("HOLDFAST_DATA_DIR", "")];
+    refused("", &[], &variable, &["data_dir", "empty"]);
+    refused("", &["tls.key="], &[], &["tls.key", "empty"]);
+}
+
+#[test]
 fn what_would_end_every_connection_or_hide_the_log_is_refused() {
     for (set, part) in [
         ("c2s.idle_timeout=0s", "1s"),
@@ -249,7 +256,17 @@ fn a_cluster_refuses_sqlite_unless_all_its_addresses_are_loopback() {
              peers = ['1@127.0.0.1:7400', '2@{host}:7401']"
         )
     };
-    assert!(load(&cluster("localhost"), &[], &[]).is_ok());
+    let shared = "storage.url=sqlite:shared.db";
+    assert!(load(&cluster("localhost"), &[shared], &[]).is_ok());
+    // Each node would keep what nobody else finds.
+    for own in ["log.level=info", "storage.url=sqlite:data/own.db"] {
+        refused(
+            &cluster("localhost"),
+            &[own],
+            &[],
+            &["storage.url", "one database"],
+        );
+    }
     refused(&cluster("10.1.1.1"), &[], &[], &["storage.url", "postgres"]);
     assert!(
         load(

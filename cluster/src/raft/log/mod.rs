@@ -182,6 +182,11 @@ pub struct Pin {
     pub upto: u64,
 }
 
+/// How large a segment is where there is that much room, at most `most`.
+pub(crate) fn segment_bytes(room: Room, most: u64) -> u64 {
+    most.min((room.total / PART).max(SMALLEST))
+}
+
 /// The log of this node. Clones share it; the last one to go, groups included, waits for the disk.
 #[derive(Clone)]
 pub struct Log {
@@ -197,8 +202,7 @@ impl Log {
     pub fn open(dir: &Path, mut options: Options) -> Result<Self, LogError> {
         disk::private_dir(dir).map_err(|source| LogError::io(dir, source))?;
         let room = Room::at(dir).map_err(|source| LogError::io(dir, source))?;
-        let fitting = (room.total / PART).max(SMALLEST);
-        options.segment_bytes = options.segment_bytes.min(fitting);
+        options.segment_bytes = segment_bytes(room, options.segment_bytes);
         let (mut replayed, lock) = replay::open(dir, &options)?;
         let new = replayed.groups.is_empty();
         let mut groups = BTreeMap::new();

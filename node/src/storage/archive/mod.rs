@@ -28,6 +28,8 @@ use crate::config::KeepByDefault;
 const MOST_ROWS: usize = 64;
 /// Archive ids in one statement.
 const MOST_IDS: usize = 256;
+/// Messages that are read back by one statement. They are in memory at once, each of up to a stanza's bytes.
+const MOST_READ: usize = 32;
 
 impl Storage {
     /// Adds rows, all or none, as far as their owners want them kept. Rows that are there already stay as
@@ -80,7 +82,7 @@ impl Storage {
     /// Reads messages of an account back, hidden ones too. What is gone, or damaged, is left out.
     pub async fn fetch(&self, owner: &BareJid, mids: &[Mid]) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
-        for chunk in mids.chunks(MOST_IDS) {
+        for chunk in mids.chunks(MOST_READ) {
             let sql = format!(
                 "SELECT mid, stamp, stanza, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
                 id_list(chunk.len(), 2)
@@ -106,6 +108,8 @@ impl Storage {
                     archived: !row.truth(4)?,
                     packet,
                 });
+                // A full queue is megabytes, and others wait for this thread.
+                tokio::task::yield_now().await;
             }
         }
         Ok(found)

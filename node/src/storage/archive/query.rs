@@ -97,8 +97,12 @@ impl Storage {
         );
         let rows = self.database.rows(assembled(sql), clause.values).await?;
         let complete = rows.len() <= max as usize;
-        let entries = rows.iter().take(max as usize).map(entry);
-        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows.iter().take(max as usize) {
+            entries.push(entry(row)?);
+            // A page may be megabytes, and others wait for this thread.
+            tokio::task::yield_now().await;
+        }
         if backwards {
             entries.reverse();
         }
