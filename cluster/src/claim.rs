@@ -173,10 +173,8 @@ fn stranger(path: &Path) -> io::Result<Option<String>> {
     }
     // File systems begin with one of these.
     let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let other = names
-        .filter(|name| !matches!(name, Ok(name) if name == "lost+found"))
-        .next()
-        .transpose()?;
+    let mut others = names.filter(|name| !matches!(name, Ok(name) if name == "lost+found"));
+    let other = others.next().transpose()?;
     Ok(other.map(|name| name.to_string_lossy().into_owned()))
 }
 
