@@ -2,7 +2,7 @@
 //! full it may get is said in `room`).
 //!
 //! Modes are set when a file is made and again whenever it is opened, so that neither the umask nor what an
-//! older version left behind makes a difference (T-72, T-80).
+//! older version left behind makes a difference (T-33, T-80).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;

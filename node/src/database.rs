@@ -2,7 +2,7 @@
 //!
 //! A node without its database stays ready: chat goes on, and whoever it knows logs in. So nothing else would tell
 //! an operator. While the node runs it looks by itself, on every node and whether anybody asks for something or
-//! not, and says when the database has gone and when it is back (F-27).
+//! not, and says when the database has gone and when it is back (F-29).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Not ready, no new connections, leaderships handed over, then connections closed without
 //! `</stream:stream>`, a few at a time, so that clients resume on the other nodes and do not all come at
-//! once (design §7).
+//! once.
 
 use std::time::Duration;
 

@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn sm_5_to_47_elements_are_understood_alike(
+        fn sm_5_sm_47_elements_are_understood_alike(
             name in "enable|enabled|resume|resumed|failed|a|r|x",
             h in "[0-9]{0,11}| 7 |-1|",
             id in "[a-z<&']{0,3}",

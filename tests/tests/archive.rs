@@ -247,7 +247,7 @@ async fn round(people: &mut [Client], number: usize) {
 }
 
 #[tokio::test]
-async fn f_27_without_the_database_chat_goes_on_and_the_archive_is_complete_afterwards() {
+async fn f_29_without_the_database_chat_goes_on_and_the_archive_is_complete_afterwards() {
     let postgres = Postgres::start();
     let users = ["alice", "bob", "carol"];
     let mut cluster = Cluster::prepare(3, UNLIMITED).unwrap();
@@ -302,7 +302,7 @@ async fn offer(alice: &mut Client, bob: &mut Client, text: &str) -> Option<Eleme
 }
 
 #[tokio::test]
-async fn f_27_when_too_much_waits_for_the_database_senders_are_told() {
+async fn f_29_when_too_much_waits_for_the_database_senders_are_told() {
     let postgres = Postgres::start();
     let extra = format!("{UNLIMITED}backlog_bytes = 20000\n");
     let cluster = Cluster::prepare(1, &extra).unwrap();

@@ -271,7 +271,7 @@ async fn f_25_a_log_that_lost_its_end_is_refused() {
 }
 
 #[tokio::test]
-async fn t_73_an_empty_admin_token_is_refused() {
+async fn t_63_an_empty_admin_token_is_refused() {
     let cluster = Cluster::prepare(1, "").unwrap();
     std::fs::create_dir_all(cluster.data_dir(0)).unwrap();
     std::fs::write(cluster.data_dir(0).join("admin.token"), "").unwrap();

@@ -221,7 +221,7 @@ async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
 }
 
 #[tokio::test]
-async fn f_27_a_database_that_goes_and_comes_is_told_with_the_cause() {
+async fn f_29_a_database_that_goes_and_comes_is_told_with_the_cause() {
     let postgres = Postgres::start();
     let mut cluster = Cluster::prepare(1, "").unwrap();
     cluster.store_in(&postgres.url());

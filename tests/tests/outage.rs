@@ -21,7 +21,7 @@ fn status(cluster: &Cluster, node: usize) -> (Option<i32>, Value) {
 }
 
 #[tokio::test]
-async fn f_7_who_is_idle_on_a_node_without_a_majority_is_sent_away_after_5_s() {
+async fn f_10_who_is_idle_on_a_node_without_a_majority_is_sent_away_after_5_s() {
     let mut cluster = Cluster::start(3, &["alice", "bob"], "").await;
     let mut alice = cluster.client(0, "alice").await;
     assert_eq!(status(&cluster, 0).0, Some(0));

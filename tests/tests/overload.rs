@@ -55,7 +55,7 @@ async fn t_72_what_grows_when_it_is_written_is_refused_before_it_is_acknowledged
     }
 }
 
-/// More messages than the backlog of [`t_13_a_flood_is_slowed_by_the_database_and_not_refused`] holds.
+/// More messages than the backlog of [`t_53_a_flood_is_slowed_by_the_database_and_not_refused`] holds.
 const FLOOD: usize = 400;
 
 /// Says everything at once to bob, and waits until it is acknowledged.
@@ -69,7 +69,7 @@ async fn flood(mut client: Client) -> Client {
 }
 
 #[tokio::test]
-async fn t_13_a_flood_is_slowed_by_the_database_and_not_refused() {
+async fn t_53_a_flood_is_slowed_by_the_database_and_not_refused() {
     let postgres = Postgres::start();
     let extra = format!("{UNLIMITED}backlog_bytes = 40000\n");
     let cluster = Cluster::prepare(3, &extra).unwrap();
@@ -106,7 +106,7 @@ async fn t_13_a_flood_is_slowed_by_the_database_and_not_refused() {
 const SLOW_ROW: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn t_13_an_archive_query_reads_past_what_waits_for_the_database() {
+async fn im_97_an_archive_query_reads_past_what_waits_for_the_database() {
     let postgres = Postgres::start();
     let cluster = Cluster::prepare(1, UNLIMITED).unwrap();
     cluster.store_in(&postgres.url());

@@ -167,7 +167,7 @@ async fn sm_63_what_an_ended_session_did_not_take_goes_to_who_is_online() {
 }
 
 #[tokio::test]
-async fn im_79_who_acknowledged_a_copy_has_the_message() {
+async fn sm_63_who_acknowledged_a_copy_has_the_message() {
     let cluster = Cluster::start(1, &["alice", "bob"], SHORT).await;
     let (mut alice, phone, mut desk) = frozen_phone(&cluster).await;
     ask(&mut desk, &format!("<enable xmlns='{}'/>", ns::CARBONS)).await;
@@ -183,7 +183,7 @@ async fn im_79_who_acknowledged_a_copy_has_the_message() {
 }
 
 #[tokio::test]
-async fn im_79_a_copy_that_nobody_acknowledged_is_no_delivery() {
+async fn sm_63_a_copy_that_nobody_acknowledged_is_no_delivery() {
     let cluster = Cluster::start(1, &["alice", "bob"], SHORT).await;
     let (mut alice, phone, mut desk) = frozen_phone(&cluster).await;
     ask(&mut desk, &format!("<enable xmlns='{}'/>", ns::CARBONS)).await;

@@ -294,7 +294,7 @@ async fn sm_60_a_node_that_lacks_a_quorum_never_says_that_a_session_is_gone() {
     let mut alice = cluster.client(2, "alice").await;
     cluster.kill(0);
     cluster.kill(1);
-    // Nothing is acknowledged by a minority (P-3).
+    // Nothing is acknowledged by a minority (I-20).
     alice.say("alice@localhost", "into the silence").await;
     alice
         .wire

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_2_what_cannot_be_carried_has_another_outcome_at_once() {
+    fn what_cannot_be_carried_has_another_outcome_at_once() {
         let most = bound::COMMAND;
         let account = || BareJid::new("bob@example.org").expect("valid");
         let chat = |bytes| {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_2_a_message_that_cannot_be_carried_comes_back_and_those_beside_it_arrive() {
+    fn a_message_that_cannot_be_carried_comes_back_and_those_beside_it_arrive() {
         let kind = Kind::Message(MessageType::Chat);
         let message = |n, bytes| Fetched {
             packet: packet(kind, bytes),

@@ -322,7 +322,7 @@ pub enum Relay {
     Iq {
         /// The stanza.
         packet: Packet,
-        /// The recipient's roster lets the sender see its presence (IM table D).
+        /// The recipient's roster lets the sender see its presence (IM-D).
         permitted: bool,
     },
     /// Available or unavailable presence, an error about one, or a subscription stanza that is to be

@@ -1,4 +1,4 @@
-//! Delivery to local accounts: the decision tables of RFC 6121 §8 (IM tables B and D).
+//! Delivery to local accounts: the decision tables of RFC 6121 §8 (IM-B, IM-D).
 
 use std::sync::Arc;
 

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn c_11_a_broadcast_is_shown_to_a_slice_of_its_addressees_with_each_entry() {
+    fn a_broadcast_is_shown_to_a_slice_of_its_addressees_with_each_entry() {
         let mut stage = Stage::new();
         let subscribers = contacts(&mut stage);
         stage.bind(ALICE, None);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn c_11_what_is_left_to_later_entries_has_a_bound() {
+    fn what_is_left_to_later_entries_has_a_bound() {
         let mut stage = Stage::new();
         let subscribers = contacts(&mut stage);
         stage.bind(ALICE, None);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn im_79_who_acknowledged_a_copy_has_the_message() {
+    fn sm_63_who_acknowledged_a_copy_has_the_message() {
         for (archived, taken) in [(true, true), (false, true), (true, false), (false, false)] {
             let mut stage = stage(None);
             stage.act(DESK, Action::Carbons(true));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn im_79_a_copy_behind_a_full_queue_is_as_good() {
+    fn sm_63_a_copy_behind_a_full_queue_is_as_good() {
         let mut stage = stage(Some(0));
         stage.settings.max_queue_stanzas = 4;
         stage.act(DESK, Action::Carbons(true));

@@ -149,7 +149,7 @@ impl ShardState {
         }
     }
 
-    /// Presence arrives for accounts or sessions of this shard (IM table C).
+    /// Presence arrives for accounts or sessions of this shard (IM-C).
     pub(super) fn deliver_presence(
         &mut self,
         packet: &Packet,
@@ -189,7 +189,7 @@ impl ShardState {
         }
     }
 
-    /// Each of the accounts shows `from`, which may see it, where it is available (IM-43 d).
+    /// Each of the accounts shows `from`, which may see it, where it is available (IM-43).
     pub(super) fn answer_probe(
         &mut self,
         from: &Jid,

@@ -1,4 +1,4 @@
-//! A session changes hands (XEP-0198 §5, design §5).
+//! A session changes hands (XEP-0198 §5).
 
 use proto::{BareJid, Jid};
 
@@ -7,7 +7,7 @@ use super::{Detached, EndReason, Event, Outcome, Output, Resume, Resumed};
 use crate::id::SmId;
 
 impl ShardState {
-    /// Checks everything first; a refusal changes nothing (design §5).
+    /// Checks everything first; a refusal changes nothing.
     pub(super) fn resume(&mut self, resume: Resume, out: &mut Vec<Output>) -> Outcome {
         let Some(jid) = self.resumable(&resume.account, &resume.smid) else {
             return Outcome::NotResumed {

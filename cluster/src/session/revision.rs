@@ -62,7 +62,7 @@ mod tests {
     use super::super::stage::{Stage, jid};
 
     #[test]
-    fn f_14_what_is_beyond_a_lower_limit_is_ended_a_slice_an_entry() {
+    fn i_12_what_is_beyond_a_lower_limit_is_ended_a_slice_an_entry() {
         let mut stage = Stage::new();
         for user in 0..3 {
             for session in ["a", "b"] {

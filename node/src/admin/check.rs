@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn t_73_a_token_that_is_none_is_named() {
+    fn t_63_a_token_that_is_none_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(token::FILE);
         assert_eq!(self::token(&file), None);

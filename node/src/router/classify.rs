@@ -1,6 +1,6 @@
 //! What a message may be used for besides delivery, found in one pass over its children.
 //!
-//! Pure. The tables are those of `im.md`: what an archive keeps (IM-85), what waits for an absent user
+//! Pure. The tables are those of `proto::rules::im`: what an archive keeps (IM-85), what waits for an absent user
 //! (IM-60), what other sessions get a copy of (IM-75), and how hints change that (IM-52). The pass before
 //! it, [`strip`], takes out what only a server may say (IM-51, IM-84, T-47, T-48).
 

@@ -1,4 +1,4 @@
-//! Presence (IM-C, IM-F): broadcasts get their audience from the roster, the rest is sent on.
+//! Presence (IM-C, IM-39 to IM-42, IM-45, IM-46): broadcasts get their audience from the roster, the rest is sent on.
 
 use cluster::session::{Action, PresenceUpdate, Relay};
 use proto::stanza::error::{Condition, StanzaError};

@@ -152,7 +152,7 @@ mod tests {
 
     /// The example of RFC 5802 §5.
     #[test]
-    fn st_t4_scram_sha_1_vector() {
+    fn st_46_scram_sha_1_vector() {
         let nonce = "fyko+d2lbbFgONRv9qkxdawL";
         let mut client = ScramClient::new(Mechanism::ScramSha1, "user", "pencil", nonce, None);
         assert_eq!(client.first(), b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL");
@@ -172,7 +172,7 @@ mod tests {
 
     /// The example of RFC 7677 §3.
     #[test]
-    fn st_t4_scram_sha_256_vector() {
+    fn st_46_scram_sha_256_vector() {
         let nonce = "rOprNGfwEbeRWgbNEkqO";
         let mut client = ScramClient::new(Mechanism::ScramSha256, "user", "pencil", nonce, None);
         let challenge = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn st_t4_scram_sha_256_plus_vector() {
+    fn st_46_scram_sha_256_plus_vector() {
         let offer = Offer::new(&Mechanism::ALL, bindings());
         let first = ClientFirst::parse(b"p=tls-exporter,,n=alice,r=clientnonce0001");
         let first = first.expect("legal");

@@ -141,7 +141,7 @@ fn sayings(session: &str, far: &str, n: usize) -> Vec<Action> {
 }
 
 #[test]
-fn b_9_however_much_is_said_to_a_shard_that_is_dead_no_more_waits_for_it() {
+fn however_much_is_said_to_a_shard_that_is_dead_no_more_waits_for_it() {
     let (mut stage, session, far, _) = parties();
     stage.settings.max_backlog_bytes = 0;
     fill(&mut stage, &session, &far, FULL);
@@ -156,7 +156,7 @@ fn b_9_however_much_is_said_to_a_shard_that_is_dead_no_more_waits_for_it() {
 }
 
 #[test]
-fn b_9_an_answer_to_a_shard_that_is_dead_takes_no_more_than_the_request_did() {
+fn an_answer_to_a_shard_that_is_dead_takes_no_more_than_the_request_did() {
     let (mut stage, session, far, _) = parties();
     stage.settings.max_backlog_bytes = 0;
     let far_session = format!("{far}/x");
@@ -186,7 +186,7 @@ fn b_9_an_answer_to_a_shard_that_is_dead_takes_no_more_than_the_request_did() {
 }
 
 #[test]
-fn b_9_what_takes_something_back_has_a_bound_too_if_it_may_be_said_for_no_reason() {
+fn what_takes_something_back_has_a_bound_too_if_it_may_be_said_for_no_reason() {
     let (mut stage, session, far, _) = parties();
     stage.settings.max_backlog_bytes = 0;
     let unsubscribe = Kind::Presence(PresenceType::Unsubscribe);
@@ -202,7 +202,7 @@ fn b_9_what_takes_something_back_has_a_bound_too_if_it_may_be_said_for_no_reason
 }
 
 #[test]
-fn b_9_a_push_to_a_service_that_is_out_of_reach_is_not_kept() {
+fn a_push_to_a_service_that_is_out_of_reach_is_not_kept() {
     let (mut stage, session, far, near) = parties();
     stage.settings.max_backlog_bytes = 0;
     fill(&mut stage, &session, &far, FULL);
@@ -282,7 +282,7 @@ fn ends(stage: &Stage, names: &[String]) -> Vec<usize> {
 }
 
 #[test]
-fn b_9_ends_wait_in_short_for_a_shard_that_is_dead_and_are_told_once_when_it_is_back() {
+fn ends_wait_in_short_for_a_shard_that_is_dead_and_are_told_once_when_it_is_back() {
     let (mut stage, session, far, near) = parties();
     stage.settings.max_backlog_bytes = 0;
     let all = (0..).map(|n| BareJid::new(&format!("{n:0>500}@example.org")).expect("valid"));

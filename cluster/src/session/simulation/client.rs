@@ -296,7 +296,7 @@ impl Client {
     /// SM-63: who has the copy has the message.
     fn got(&mut self, uid: u64, late: bool) -> Result<(), String> {
         if self.known.contains(&uid) {
-            return Err(format!("{} got {uid} and had its copy (IM-79)", self.jid));
+            return Err(format!("{} got {uid} and had its copy (IM-14)", self.jid));
         }
         self.received.push((self.session, uid));
         self.late.extend(late.then_some((self.session, uid)));

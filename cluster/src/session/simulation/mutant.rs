@@ -1,41 +1,41 @@
 //! Deliberate breakage: each mutant does what a wrong build would do, and must be caught.
 
-/// One way to be wrong; the numbers are those of the list of broken builds.
+/// One way to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mutant {
     /// The system as it is.
     None,
-    /// B-1: the edge acknowledges before the commit.
+    /// The edge acknowledges before the commit.
     EarlyAck,
-    /// B-4: that there is nothing to resume is read from the nearest replica, however late it is.
+    /// That there is nothing to resume is read from the nearest replica, however late it is.
     ResumeFromLocalRead,
-    /// B-5: commands of an older epoch are taken.
+    /// Commands of an older epoch are taken.
     EpochUnchecked,
-    /// B-6: a repeated stanza counts as a new one.
+    /// A repeated stanza counts as a new one.
     PositionUnchecked,
-    /// B-7: the counter wraps one number early, so that a resume across it covers one stanza too few.
+    /// The counter wraps one number early, so that a resume across it covers one stanza too few.
     WrapOffByOne,
-    /// B-9: the queue is sent again from the stanza with number h, which the client has.
+    /// The queue is sent again from the stanza with number h, which the client has.
     ResendFromH,
     /// The same in the other direction: a resume covers one stanza more than the client has.
     ResumeOffByOne,
-    /// B-8: the queue is sent again in the wrong order.
+    /// The queue is sent again in the wrong order.
     ReplayReversed,
-    /// B-10: a snapshot lacks the queues.
+    /// A snapshot lacks the queues.
     SnapshotWithoutQueue,
-    /// B-11: an archive row that is written again is there twice.
+    /// An archive row that is written again is there twice.
     ArchiveTwice,
-    /// B-12: what waits for the user counts as delivered before it is read back.
+    /// What waits for the user counts as delivered before it is read back.
     MarkerEarly,
-    /// B-13: an ended session's queue is dropped.
+    /// An ended session's queue is dropped.
     EndDropsQueue,
-    /// B-14: a flush of what is counted outside lifts the limits.
+    /// A flush of what is counted outside lifts the limits.
     LimitsLifted,
     /// Questions to a session end with it.
     EndDropsQuestions,
-    /// B-18: an SM-ID opens sessions of any account.
+    /// An SM-ID opens sessions of any account.
     IdentifierForAll,
-    /// B-20: a snapshot lacks the counts of old sessions.
+    /// A snapshot lacks the counts of old sessions.
     SnapshotWithoutOld,
     /// A completion that comes again is told to the subscribers again.
     GoneTwice,
@@ -88,6 +88,6 @@ impl Mutant {
         (Self::GhostsUnswept, &["I-8"]),
         (Self::OneApartFromOthers, &["I-16"]),
         (Self::GoneApart, &["I-15"]),
-        (Self::CopyUncounted, &["IM-79", "I-3"]),
+        (Self::CopyUncounted, &["IM-14", "I-3"]),
     ];
 }

@@ -85,7 +85,7 @@ fn judge_receiver(
         }
         if copies.contains(received) {
             return Err(format!(
-                "{uid} and its copy came in one session of {account} (IM-79)"
+                "{uid} and its copy came in one session of {account} (IM-14)"
             ));
         }
         if late.contains(received) && !alone {
@@ -142,7 +142,7 @@ mod tests {
         check_copies(&[(1, 2)], &[(1, 1)], "");
         check_copies(&[(1, 2), (2, 1)], &[(1, 1)], "");
         check_copies(&[(1, 2)], &[(1, 1), (1, 1)], "I-3");
-        check_copies(&[(1, 1), (1, 2)], &[(1, 1)], "IM-79");
+        check_copies(&[(1, 1), (1, 2)], &[(1, 1)], "IM-14");
     }
 
     #[test]

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn im_91_92_pages_are_in_order_in_both_directions_and_say_when_they_are_the_last() {
+    async fn im_91_im_92_pages_are_in_order_in_both_directions_and_say_when_they_are_the_last() {
         testing::each(async |storage| {
             fill(&storage).await;
             let check = async |place, max, expect: &[u64], complete| {

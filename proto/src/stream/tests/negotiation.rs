@@ -97,7 +97,7 @@ fn a_client_logs_in_with_starttls_and_channel_binding() {
 }
 
 #[test]
-fn st_t1_a_bad_header_gets_header_error_and_end() {
+fn st_2_a_bad_header_gets_header_error_and_end() {
     let check = |header: &str, condition| {
         let mut script = Script::plain();
         script.send(header);
@@ -173,7 +173,7 @@ fn st_7_a_missing_host_is_known_if_there_is_only_one() {
 }
 
 #[test]
-fn st_t2_what_follows_starttls_in_the_clear_ends_the_stream() {
+fn st_12_what_follows_starttls_in_the_clear_ends_the_stream() {
     for injected in [plain().as_str(), " ", "<"] {
         let mut script = Script::plain();
         script.send(HEADER).send(&format!("{START_TLS}{injected}"));
@@ -226,7 +226,7 @@ fn refused(script: &Script, expect: Failure) {
 }
 
 #[test]
-fn st_t3_the_flags_are_checked_against_what_was_offered() {
+fn st_47_the_flags_are_checked_against_what_was_offered() {
     let plus = Mechanism::ScramSha256Plus;
     for (mechanism, first) in [
         (Mechanism::ScramSha256, "y,,n=alice,r=x"),
@@ -242,7 +242,7 @@ fn st_t3_the_flags_are_checked_against_what_was_offered() {
 }
 
 #[test]
-fn st_t5_an_absent_message_is_asked_for_and_an_empty_one_is_wrong() {
+fn st_32_an_absent_message_is_asked_for_and_an_empty_one_is_wrong() {
     let mut script = Script::tls();
     script.send(HEADER);
     script.send(&format!("<auth xmlns='{}' mechanism='PLAIN'/>", ns::SASL));
@@ -260,7 +260,7 @@ fn st_t5_an_absent_message_is_asked_for_and_an_empty_one_is_wrong() {
 }
 
 #[test]
-fn st_t6_a_second_auth_forgets_the_first() {
+fn st_33_a_second_auth_forgets_the_first() {
     let mut script = Script::tls();
     script.send(HEADER);
     let client = ScramClient::new(Mechanism::ScramSha1, "alice", PASSWORD, "abc", None);
@@ -309,7 +309,7 @@ fn st_31_failures_have_their_conditions() {
 }
 
 #[test]
-fn st_t14_an_unknown_user_and_a_wrong_password_look_alike() {
+fn st_37_an_unknown_user_and_a_wrong_password_look_alike() {
     let output = |real: bool, right: bool| {
         let mut script = Script::tls();
         script.send(HEADER).send(&plain());
@@ -358,7 +358,7 @@ fn st_34_aborted_and_forgotten_logins_are_counted() {
 }
 
 #[test]
-fn st_t12_a_restart_keeps_no_parser_state() {
+fn st_11_a_restart_keeps_no_parser_state() {
     let mut script = Script::tls();
     script.send(&HEADER.replace(" xmlns=", " xmlns:old='urn:old' xmlns="));
     script.send(&plain());
