@@ -25,6 +25,7 @@ pub mod limit;
 pub mod link;
 pub mod raft;
 pub mod room;
+pub mod rules;
 pub mod session;
 pub mod shard;
 mod start;

@@ -30,6 +30,7 @@ pub mod outage;
 pub mod preflight;
 pub mod readiness;
 pub mod router;
+pub mod rules;
 pub mod secrecy;
 pub mod serve;
 pub mod services;

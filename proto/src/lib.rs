@@ -8,6 +8,7 @@ pub mod jid;
 pub mod limit;
 pub mod ns;
 pub mod payload;
+pub mod rules;
 pub mod sasl;
 pub mod sm;
 pub mod stanza;
