@@ -11,6 +11,7 @@ pub mod contact;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod repository;
 pub mod small;
 pub mod wire;
 

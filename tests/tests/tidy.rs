@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tests::repository::{documents, root, sources};
+
 /// Lines of a source file, tests included: what is longer holds more than one subject.
 const LIMIT: usize = 500;
 /// Names that say nothing about what is inside.
@@ -23,34 +25,6 @@ const WORLDLY: [&str; 8] = [
     "tokio-rustls",
     "tracing",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn sources_below(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            sources_below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// Every source file with its text.
-fn sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    for part in ["proto", "cluster", "node", "tests"] {
-        sources_below(&root().join(part), &mut found);
-    }
-    assert!(found.len() > 100, "the sources are elsewhere: {found:?}");
-    found
-        .into_iter()
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-        .collect()
-}
 
 #[track_caller]
 fn check_all(rule: &str, keeps: impl Fn(&Path, &str) -> bool) {
@@ -120,26 +94,6 @@ fn dependencies_point_one_way() {
     check_independent("proto", &WORLDLY);
     check_independent("cluster", &["node", "tests", "actix", "sqlx"]);
     check_independent("node", &["tests"]);
-}
-
-/// The documents for people, with their texts.
-fn documents() -> Vec<(PathBuf, String)> {
-    let root = root();
-    let single = ["README.md", "k8s/README.md", ".github/CONTRIBUTING.md"];
-    let mut found: Vec<PathBuf> = single.iter().map(|path| root.join(path)).collect();
-    for part in ["proto", "cluster", "node"] {
-        // Not every crate has some.
-        let Ok(entries) = fs::read_dir(root.join(part).join("docs")) else {
-            continue;
-        };
-        let paths = entries.map(|entry| entry.unwrap().path());
-        found.extend(paths.filter(|path| path.extension().is_some_and(|ext| ext == "md")));
-    }
-    let document = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        (path, text)
-    };
-    found.into_iter().map(document).collect()
 }
 
 /// What looks like a path from the root: it begins with one of the top directories.
