@@ -1,4 +1,4 @@
-//! Three nodes, and what their death means to clients: nothing.
+//! Three nodes, and what the death of one (F-1) or all of them (F-2) means to clients: nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

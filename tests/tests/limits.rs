@@ -1,4 +1,4 @@
-//! Limits of hibernated sessions, counted over all nodes, whatever happens to Redis.
+//! Limits of hibernated sessions, counted over all nodes, whatever happens to Redis (P5).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -40,6 +40,7 @@ async fn p4_contacts_see_nothing_of_a_cut_a_kill_and_a_resume() {
 
 #[tokio::test]
 async fn p4_a_hibernated_session_is_still_available_to_who_asks() {
+    // A first presence asks for that of the others (IM-39), and is shown it (IM-43).
     let cluster = Cluster::start(3, &["alice", "bob"], "").await;
     let (alice, mut bob) = friends(&cluster).await;
     bob.wire.cut();

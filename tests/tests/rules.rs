@@ -28,13 +28,11 @@ const FOREIGN: [&str; 11] = [
 ];
 
 /// Rules that no test cites. Who writes a test for one takes it off the list; a new rule comes with a test.
-const UNTESTED: [&str; 64] = [
-    "DI-1", "DI-5", "F-1", "F-2", "I-18", "I-7", "IM-15", "IM-21", "IM-27", "IM-34", "IM-36",
-    "IM-39", "IM-4", "IM-42", "IM-43", "IM-45", "IM-46", "IM-47", "IM-53", "IM-56", "IM-6", "IM-7",
-    "IM-80", "IM-83", "IM-C", "P5", "P6", "SM-11", "SM-13", "SM-14", "SM-19", "SM-49", "SM-64",
-    "SM-65", "ST-14", "ST-17", "ST-29", "ST-3", "ST-35", "ST-36", "ST-38", "ST-39", "ST-4",
-    "ST-41", "ST-44", "ST-45", "ST-48", "ST-51", "ST-53", "ST-54", "ST-55", "ST-58", "ST-66",
-    "ST-68", "ST-74", "ST-81", "ST-89", "ST-9", "ST-99", "T-11", "T-18", "T-50", "T-64", "T-76",
+const UNTESTED: [&str; 35] = [
+    "DI-5", "I-7", "IM-21", "IM-27", "IM-36", "IM-4", "IM-42", "IM-45", "IM-56", "IM-83", "IM-C",
+    "P6", "SM-11", "SM-13", "SM-14", "SM-49", "SM-64", "ST-14", "ST-17", "ST-29", "ST-35", "ST-38",
+    "ST-4", "ST-51", "ST-53", "ST-54", "ST-55", "ST-58", "ST-68", "ST-74", "T-11", "T-18", "T-50",
+    "T-64", "T-76",
 ];
 
 /// A family, and a number or the letter of a table.

@@ -310,6 +310,7 @@ mod tests {
             ("negative", Some(-1)),
             ("silent", None),
         ];
+        // Only the highest priority (IM-6).
         check(&two, Chat, to, &["high"]);
         check(&two, Normal, to, &["high", "low"]);
         check(&two, Headline, to, &["high", "low"]);

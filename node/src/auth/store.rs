@@ -328,6 +328,7 @@ mod tests {
             derive_keys("secret").unwrap(),
             derive_keys("secret").unwrap(),
         );
+        // Each has a salt of its own (ST-41).
         assert_ne!(one, other);
         assert!(one.sha256.unwrap().matches(Digest::Sha256, "secret"));
         assert!(one.sha1.unwrap().matches(Digest::Sha1, "secret"));

@@ -240,6 +240,7 @@ mod tests {
         // Types that are never kept, whatever they say.
         (&[Groupchat, Headline], "BODY", ""),
         (&[Groupchat, Headline], "BODY STORE", ""),
+        // An error may answer a message that was copied (IM-80), and no hint changes that (IM-53).
         (&[Error], "BODY", "c"),
         (&[Error], "BODY STORE", "c"),
         // Somebody types.

@@ -348,6 +348,7 @@ mod tests {
     fn im_35_approval_in_advance_makes_an_item_and_lasts_until_it_is_taken_back() {
         let (approved, outcome) = Entry::default().sent(Request::Subscribed);
         assert!(!outcome.route && approved.approved && approved.listed);
+        // Nothing else is granted without the user (IM-34).
         let (granted, outcome) = approved.received(Request::Subscribe);
         assert_eq!(outcome.answer, Some(Request::Subscribed));
         assert!(granted.approved && granted.state == State::From);

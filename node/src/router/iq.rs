@@ -88,6 +88,7 @@ mod tests {
                 "<x xmlns='urn:unknown'/>",
                 "service-unavailable",
             ),
+            // A stranger hears the same of who is there and of who is not (ST-81).
             (
                 "bob@example.org",
                 "<ping xmlns='urn:xmpp:ping'/>",
@@ -128,6 +129,7 @@ mod tests {
         let request =
             "<iq type='get' id='1' to='bob@example.org/on'><ping xmlns='urn:xmpp:ping'/></iq>";
         assert!(ask(request).await[0].starts_with("iq permitted=false "));
+        // One's own sessions may always be asked (IM-15).
         let own =
             "<iq type='get' id='1' to='alice@example.org/on'><ping xmlns='urn:xmpp:ping'/></iq>";
         assert!(ask(own).await[0].starts_with("iq permitted=true "));
@@ -167,6 +169,7 @@ mod tests {
             own.contains("category='account'") && own.contains("var='urn:xmpp:mam:2'"),
             "{own}"
         );
+        // To a stranger an account looks like none (DI-1).
         assert!(of("bob@example.org").await.contains("<service-unavailable"));
     }
 

@@ -255,6 +255,7 @@ mod tests {
             SERVER_NONCE,
             &fingerprint,
         );
+        // The first answer (ST-44), and what is checked at last (ST-45).
         assert_eq!(
             challenge,
             "r=clientnonce0001servernonce0001,s=AAECAwQFBgcICQoLDA0ODw==,i=10000,\
@@ -290,6 +291,7 @@ mod tests {
         let (plus, plain) = (Mechanism::ScramSha256Plus, Mechanism::ScramSha256);
         let refused = Err(Failure::NotAuthorized);
         let rest = "n=u,r=x";
+        // Not every client can bind a channel (ST-48).
         assert_eq!(
             start(&format!("n,,{rest}"), plain, &with),
             Ok(b"n,,".to_vec())

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn st_76_an_empty_stanza_is_one_tag() {
+    fn an_empty_stanza_is_one_tag() {
         let presence = Stanza::new(Kind::Presence(crate::stanza::PresenceType::Available));
         assert_eq!(written(&presence.pack(), &[]), "<presence/>");
     }

@@ -83,8 +83,10 @@ fn sm_63_each_kind_of_stanza_goes_its_own_way() {
     check(Kind::Message(Normal), true, "kb-");
     // What must not be stored is returned, if it said something.
     check(Kind::Message(Chat), false, "bb-");
+    // A room learns that its occupant is gone (IM-7).
     check(Kind::Message(Groupchat), true, "bbb");
     check(Kind::Message(Headline), true, "---");
+    // No error is answered by one (SM-65).
     check(Kind::Message(Error), true, "---");
     check(Kind::Presence(PresenceType::Available), true, "---");
     check(Kind::Presence(PresenceType::Subscribe), true, "---");
@@ -349,6 +351,7 @@ fn i_15_a_subscriber_to_whom_presence_was_directed_hears_of_the_end_once() {
         stage.bind("bob@example.org/other", Some(0));
         stage.bind("bob@example.org/silent", None);
         stage.available(ALICE, 0);
+        // It is remembered to whom presence was directed (IM-46), until they are told (IM-47).
         for to in to {
             let shown = packet(Kind::Presence(PresenceType::Available), ALICE, Some(to));
             stage.act(ALICE, Action::Directed(shown));

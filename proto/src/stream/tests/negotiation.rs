@@ -6,6 +6,7 @@ use super::*;
 fn st_13_a_plain_stream_offers_tls_only() {
     let mut script = Script::plain();
     script.send(HEADER);
+    // Nobody said who comes, and so nobody is named (ST-3, ST-9).
     assert_eq!(
         script.output,
         "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
@@ -19,6 +20,7 @@ fn st_13_a_plain_stream_offers_tls_only() {
 fn st_52_features_over_tls_name_mechanisms_and_bindings() {
     let mut script = Script::tls();
     script.send(HEADER);
+    // The order is ours (ST-39), and the limits are told (ST-89).
     let names = "<mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism>\
                  <mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism>\
                  <mechanism>PLAIN</mechanism>";
@@ -293,6 +295,7 @@ fn st_31_failures_have_their_conditions() {
     check(&sasl("response", ""), Failure::MalformedRequest);
     check(&sasl("abort", ""), Failure::Aborted);
     check(&plain().replace("AGFs", "AGF "), Failure::IncorrectEncoding);
+    // Nobody acts for another account (ST-36).
     for authzid in [
         "bob@example.org",
         "alice",

@@ -36,6 +36,7 @@ fn st_61_a_resource_is_bound_and_stanzas_flow() {
 
 #[test]
 fn st_63_a_resource_that_cannot_be_granted_is_generated() {
+    // One byte too many (ST-99).
     let long = "x".repeat(513);
     for wish in [
         "",
@@ -76,6 +77,7 @@ fn st_65_the_fifth_refused_bind_ends_the_stream() {
 
 #[test]
 fn st_65_a_second_bind_is_refused_and_counts_as_handled() {
+    // It is answered (SM-19) on this stream, whoever it says that it is from (ST-66).
     let mut script = Script::bound();
     script.send(&BIND.replace("id='b1'", "id='b2' from='bob@example.org/x'"));
     let Input::Invalid { reply: Some(reply) } = script.last() else {

@@ -1,4 +1,4 @@
-//! Logs that come back, and logs that are refused.
+//! Logs that come back, and logs that are refused (I-18).
 
 use std::fs;
 use std::path::PathBuf;
