@@ -16,12 +16,12 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Failures, Throttle};
 use crate::config::Config;
+use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::router::{ArchiveTail, Edge, Presences};
 use crate::session::Directory;
 use crate::session::depart::Departures;
 use crate::session::journal::Journal;
@@ -38,8 +38,10 @@ pub struct App {
     pub live: Live,
     /// The replicated state.
     pub cluster: Cluster,
-    /// What resolves stanzas: database, accounts, services.
+    /// What resolves stanzas: database, accounts.
     pub edge: Arc<Edge>,
+    /// What services have attached.
+    pub services: Arc<Registry>,
     /// The connections of this process.
     pub directory: Arc<Directory>,
     /// What is counted.

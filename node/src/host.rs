@@ -11,10 +11,9 @@ use futures_util::future::BoxFuture;
 
 use crate::app::LocalPresences;
 use crate::auth::Failures;
-use crate::hooks::Heard;
+use crate::hooks::{Edge, Heard, Registry};
 use crate::inquiry::Known;
 use crate::metrics::Metrics;
-use crate::router::Edge;
 use crate::services::effects;
 use crate::session::Directory;
 
@@ -24,6 +23,8 @@ pub struct NodeHost {
     pub directory: Arc<Directory>,
     /// What effects need.
     pub edge: Arc<Edge>,
+    /// What services have attached.
+    pub services: Arc<Registry>,
     /// What failed here and elsewhere.
     pub failures: Arc<Failures>,
     /// The cluster, once it has started.
@@ -41,7 +42,7 @@ impl Host for NodeHost {
 
     fn notices(&self, _: ShardId, leads: bool, notices: &[Notice]) {
         for notice in notices {
-            self.edge.services.heard(&Heard {
+            self.services.heard(&Heard {
                 notice,
                 leads,
                 metrics: &self.metrics,

@@ -19,7 +19,7 @@ use crate::admin::http;
 use crate::app::{App, LocalPresences};
 use crate::auth::{Accounts, Failures, Throttle, revoke};
 use crate::config::{Config, ConfigError};
-use crate::hooks::{Clash, Registry};
+use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
@@ -27,7 +27,6 @@ use crate::listen::refusal::Refusals;
 use crate::listen::tls::{Certificates, TlsError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::router::Edge;
 use crate::services::Quota;
 use crate::session::depart::Departures;
 use crate::session::journal::{self, Journal};
@@ -196,12 +195,12 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
+    let services = Arc::new(Registry::new(services::ALL)?);
     let edge = Arc::new(Edge {
         trail: Trail::new(seat, clock::now),
         domains: config.domains().to_vec(),
         storage,
         accounts,
-        services: Registry::new(services::ALL)?,
         presences: presences.clone(),
         archive: config.archive.clone(),
         push: config.push.clone(),
@@ -217,6 +216,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
+        services: services.clone(),
         failures: failures.clone(),
         presences: presences.clone(),
         metrics: metrics.clone(),
@@ -229,6 +229,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     Ok(Arc::new(App {
         cluster,
         edge,
+        services,
         directory,
         metrics,
         certificates,

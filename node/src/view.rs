@@ -17,8 +17,8 @@ use crate::admin::report::{ClusterReport, Seats};
 use crate::admin::token;
 use crate::app::App;
 use crate::clock;
+use crate::hooks::Edge;
 use crate::inquiry::{self, ClientOf, Inquiry};
-use crate::router::Edge;
 use crate::session::Directory;
 use crate::trace::Mark;
 

@@ -1,20 +1,18 @@
-//! Requests that the server answers by itself: from the stanza to the handler and back to the reply.
+//! Requests that the server answers by itself, as a service sees them.
 //!
 //! A handler takes a [`Request`] with a decoded payload and returns what goes into the result, or an
-//! error. It never writes a reply: every get and set is answered here, exactly once (ST-73).
+//! error. It never writes a reply: the router does, exactly once for every get and set (ST-73).
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use cluster::session::Action;
 use futures_util::future::BoxFuture;
-use proto::limit::WRITTEN_BYTES;
-use proto::stanza::error::{Condition, StanzaError};
-use proto::stanza::{Header, IqType, Kind, Stanza};
+use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element};
 
-use super::Scope;
-use crate::router::{Edge, SessionContext, refuse};
+use super::edge::Edge;
+use super::scope::{Features, Scope};
 
 /// A request's verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +59,8 @@ macro_rules! empty_payload {
 pub struct Request<P> {
     /// What the node's sessions share.
     pub edge: Arc<Edge>,
+    /// What all services announce.
+    pub features: Arc<Features>,
     /// The session that asks.
     pub session: proto::Jid,
     /// The account that asks.
@@ -78,9 +78,9 @@ pub struct Request<P> {
 /// What a handler answers with.
 #[derive(Default)]
 pub struct Reply {
-    payload: Option<Element>,
-    before: Vec<Action>,
-    behind: Vec<Action>,
+    pub(crate) payload: Option<Element>,
+    pub(crate) before: Vec<Action>,
+    pub(crate) behind: Vec<Action>,
 }
 
 impl Reply {
@@ -157,7 +157,7 @@ type Answered = BoxFuture<'static, Result<Reply, StanzaError>>;
 
 /// A handler whose payload type has been forgotten.
 #[derive(Clone)]
-pub(crate) struct Entry(Arc<dyn Fn(Request<Element>) -> Answered + Send + Sync>);
+pub(crate) struct Entry(pub(crate) Arc<dyn Fn(Request<Element>) -> Answered + Send + Sync>);
 
 impl Entry {
     pub(crate) fn new<P, A, H, F>(handler: H) -> Self
@@ -194,6 +194,7 @@ impl<P: Payload, H> Typed<P, H> {
         let answer = (self.handler)(Request {
             payload,
             edge: request.edge,
+            features: request.features,
             session: request.session,
             account: request.account,
             target: request.target,
@@ -201,105 +202,5 @@ impl<P: Payload, H> Typed<P, H> {
             id: request.id,
         });
         Box::pin(async move { answer.await.map(Answer::into_reply) })
-    }
-}
-
-/// Answers an iq to the server, to the sender's own account or to that of somebody else.
-///
-/// `target` is the bare JID or the domain; that it exists has been checked. Results and errors are
-/// answers to our own requests, such as roster pushes, and end here (IM-23).
-pub async fn dispatch(
-    ctx: &SessionContext,
-    scope: Scope,
-    target: BareJid,
-    stanza: Stanza,
-) -> Vec<Action> {
-    let Stanza { header, payload } = stanza;
-    let verb = match header.kind {
-        Kind::Iq(IqType::Get) => Verb::Get,
-        Kind::Iq(IqType::Set) => Verb::Set,
-        _ => return Vec::new(),
-    };
-    match answer(ctx, scope, target, verb, &header, payload).await {
-        Ok(reply) => finish(&header, reply).unwrap_or_else(|error| refuse(&header, &error)),
-        Err(error) => refuse(&header, &error),
-    }
-}
-
-async fn answer(
-    ctx: &SessionContext,
-    scope: Scope,
-    target: BareJid,
-    verb: Verb,
-    header: &Header,
-    mut payload: Vec<Element>,
-) -> Result<Reply, StanzaError> {
-    let (Some(element), true) = (payload.pop(), payload.is_empty()) else {
-        return Err(StanzaError::new(Condition::BadRequest));
-    };
-    let Some(entry) = find(ctx, verb, scope, &element) else {
-        return Err(StanzaError::new(Condition::ServiceUnavailable));
-    };
-    (entry.0)(Request {
-        edge: ctx.edge.clone(),
-        session: ctx.session.clone(),
-        account: ctx.account.clone(),
-        target,
-        scope,
-        id: header.id.clone().unwrap_or_default(),
-        payload: element,
-    })
-    .await
-}
-
-fn find(ctx: &SessionContext, verb: Verb, scope: Scope, element: &Element) -> Option<Entry> {
-    // The key borrows for ever, the request does not: a payload is found among the few of its verb.
-    let handlers = &ctx.edge.services.handlers;
-    let wanted = |key: &Key| key.verb == verb && key.scope == scope && element.is(key.name, key.ns);
-    handlers
-        .iter()
-        .find(|(key, _)| wanted(key))
-        .map(|(_, entry)| entry.clone())
-}
-
-/// The reply, between what comes before it and what comes behind; or, if it is larger than a stanza may be, a
-/// refusal and nothing else.
-fn finish(request: &Header, reply: Reply) -> Result<Vec<Action>, StanzaError> {
-    let mut result = Stanza::result(request);
-    result.payload.extend(reply.payload);
-    let result = result.pack();
-    if result.size() > WRITTEN_BYTES {
-        return Err(StanzaError::new(Condition::ResourceConstraint));
-    }
-    let mut actions = reply.before;
-    actions.push(Action::Reply(result));
-    actions.extend(reply.behind);
-    Ok(actions)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_no_larger_than_a_stanza() {
-        let request = Header {
-            id: Some("1".into()),
-            ..Header::new(Kind::Iq(IqType::Get))
-        };
-        let answered = |text: usize| {
-            let payload = Element::new("x", "y").with_text(&"z".repeat(text));
-            finish(&request, Reply::new(payload).after(Action::Interested))
-        };
-        let overhead = match &answered(0).unwrap()[..] {
-            // An empty element is written in short.
-            [Action::Interested, Action::Reply(packet)] => packet.size() + "</x>".len() - 1,
-            other => panic!("{other:?}"),
-        };
-        for fits in [WRITTEN_BYTES - 1, WRITTEN_BYTES] {
-            assert!(answered(fits - overhead).is_ok());
-        }
-        let refused = answered(WRITTEN_BYTES + 1 - overhead).unwrap_err();
-        assert_eq!(refused, StanzaError::new(Condition::ResourceConstraint));
     }
 }

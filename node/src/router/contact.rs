@@ -12,7 +12,7 @@ use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
 use super::subscription::{self, Request, State};
-use super::{Edge, failure};
+use crate::hooks::{Edge, failure};
 use crate::services::roster::{self, element, removal};
 use crate::storage::{Change, RosterItem, StorageError, Subscription, Updated};
 

@@ -5,8 +5,10 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{IqType, Kind, Stanza};
 use proto::{BareJid, Jid};
 
-use super::{SessionContext, Target, contact, fail, failure, target};
-use crate::hooks::{Scope, iq::dispatch};
+use super::contact;
+use super::context::SessionContext;
+use super::dispatch::dispatch;
+use crate::hooks::{Scope, Target, fail, failure};
 use crate::services::push;
 
 pub(super) async fn resolve(
@@ -14,7 +16,7 @@ pub(super) async fn resolve(
     stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
     let request = matches!(stanza.header.kind, Kind::Iq(IqType::Get | IqType::Set));
-    match target(ctx, stanza.header.to.as_ref()) {
+    match ctx.sender().target(stanza.header.to.as_ref()) {
         Target::Remote if request => fail(Condition::RemoteServerNotFound),
         Target::Session(session) => relay(ctx, request, session, stanza).await,
         Target::Own if !request => Ok(push::answered(ctx, &ctx.account, &stanza).await),

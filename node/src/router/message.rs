@@ -7,7 +7,9 @@ use proto::stanza::MessageType;
 use proto::stanza::Stanza;
 use proto::stanza::error::{Condition, StanzaError};
 
-use super::{SessionContext, Target, classify, fail, target};
+use super::classify;
+use super::context::SessionContext;
+use crate::hooks::{Target, fail};
 use crate::services::push;
 
 pub(super) async fn resolve(
@@ -16,7 +18,7 @@ pub(super) async fn resolve(
     mut stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
     classify::strip(&mut stanza, |domain| ctx.edge.serves(domain));
-    let account = match target(ctx, stanza.header.to.as_ref()) {
+    let account = match ctx.sender().target(stanza.header.to.as_ref()) {
         Target::Remote if kind == MessageType::Error => return Ok(Vec::new()),
         Target::Remote => return fail(Condition::RemoteServerNotFound),
         Target::Host(_) if kind == MessageType::Error => return Ok(Vec::new()),

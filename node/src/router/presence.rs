@@ -5,8 +5,10 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{PresenceType, Stanza};
 use proto::{BareJid, Jid, ns};
 
+use super::context::SessionContext;
 use super::subscription::Request;
-use super::{SessionContext, Target, classify, contact, fail, failure, subscribe, target};
+use super::{classify, contact, subscribe};
+use crate::hooks::{Target, fail, failure};
 use crate::storage::StorageError;
 
 pub(super) async fn resolve(
@@ -88,7 +90,7 @@ fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
 /// To one address, which is remembered until it is told otherwise (IM-46). No other server can be told
 /// yet, and ours does not care.
 fn directed(ctx: &SessionContext, to: &Jid, stanza: Stanza) -> Vec<Action> {
-    match target(ctx, Some(to)) {
+    match ctx.sender().target(Some(to)) {
         Target::Remote | Target::Host(_) => Vec::new(),
         Target::Own | Target::Account(_) | Target::Session(_) => {
             vec![Action::Directed(stanza.pack())]
@@ -98,7 +100,7 @@ fn directed(ctx: &SessionContext, to: &Jid, stanza: Stanza) -> Vec<Action> {
 
 /// An error about presence goes to the session that it answers, and to nobody else (IM-C).
 fn error(ctx: &SessionContext, to: Jid, stanza: Stanza) -> Vec<Action> {
-    match target(ctx, Some(&to)) {
+    match ctx.sender().target(Some(&to)) {
         Target::Session(session) => {
             vec![Action::Send(Relay::Presence {
                 packet: stanza.pack(),
@@ -111,7 +113,7 @@ fn error(ctx: &SessionContext, to: Jid, stanza: Stanza) -> Vec<Action> {
 
 /// Clients need not probe; one that does is shown what it may see anyway (IM-45).
 async fn probe(ctx: &SessionContext, to: &Jid) -> Result<Vec<Action>, StanzaError> {
-    let account: BareJid = match target(ctx, Some(to)) {
+    let account: BareJid = match ctx.sender().target(Some(to)) {
         Target::Own => ctx.account.clone(),
         Target::Account(account) => account,
         Target::Session(session) => session.bare(),

@@ -8,8 +8,10 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{Kind, PresenceType, Stanza};
 use proto::{BareJid, Jid};
 
+use super::contact;
+use super::context::SessionContext;
 use super::subscription::Request;
-use super::{Edge, SessionContext, Target, contact, failure, refuse, target};
+use crate::hooks::{Edge, Target, failure, refuse};
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -18,7 +20,7 @@ pub(super) async fn resolve(
     mut stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
     let peer = to.bare();
-    let remote = match target(ctx, Some(&Jid::from(&peer))) {
+    let remote = match ctx.sender().target(Some(&Jid::from(&peer))) {
         // Nobody subscribes to themselves (IM-38), or to a server.
         Target::Own | Target::Host(_) => return Ok(Vec::new()),
         Target::Remote => true,

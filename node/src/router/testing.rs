@@ -11,10 +11,10 @@ use proto::{BareJid, Element, Jid, ns};
 
 use futures_util::future::BoxFuture;
 
-use super::{ArchiveTail, Edge, Presences, SessionContext, resolve};
+use super::{SessionContext, resolve};
 use crate::auth::Accounts;
 use crate::config::{Archive, Push, Quotas};
-use crate::hooks::Registry;
+use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
 use crate::services::{self, Quota, effects};
 use crate::storage::{AccountKeys, Storage};
 
@@ -66,7 +66,6 @@ pub(crate) async fn edge_with(quotas: &Quotas) -> Arc<Edge> {
         domains: vec!["example.org".to_owned()],
         accounts: Accounts::new(storage.clone(), || NOW),
         storage,
-        services: Registry::new(services::ALL).unwrap(),
         presences: Arc::new(AllOn),
         archive: Archive::default(),
         push: Push::default(),
@@ -86,6 +85,7 @@ pub(crate) fn session(edge: &Arc<Edge>, jid: &str) -> SessionContext {
     let session = Jid::new(jid).unwrap();
     SessionContext {
         edge: edge.clone(),
+        services: Arc::new(Registry::new(services::ALL).unwrap()),
         account: session.bare(),
         session,
         available: false,

@@ -7,8 +7,8 @@ use proto::payload::disco::{self, Identity};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
-use crate::hooks::{Payload, Request, Scope, Service, Setup, Xep};
-use crate::router::{contact, fail};
+use crate::hooks::{Payload, Request, Scope, Service, Setup, Xep, fail};
+use crate::router::contact;
 
 /// The service.
 pub const SERVICE: Service = Service::new("disco", &[Xep(30, "2.5.0")], register);
@@ -35,7 +35,7 @@ async fn info(request: Request<Info>) -> Result<Element, StanzaError> {
             (Identity::new("account", "registered", ""), Scope::Account)
         }
     };
-    let features = request.edge.services.features(scope);
+    let features = request.features.of(scope);
     Ok(disco::info(None, &[identity], features, &[]))
 }
 

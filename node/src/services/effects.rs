@@ -19,8 +19,9 @@ use proto::stanza::error::{self, Condition, StanzaError};
 use proto::stanza::{Kind, Packet, Stanza};
 
 use crate::clock;
+use crate::hooks::Edge;
 use crate::router::subscription::Request;
-use crate::router::{Edge, contact, subscribe};
+use crate::router::{contact, subscribe};
 use crate::services::push;
 use crate::storage::StorageError;
 use crate::trace::Step;

@@ -6,7 +6,8 @@ use proto::{Element, ns};
 
 use crate::empty_payload;
 use crate::hooks::{Request, Scope, Service, Setup, Xep};
-use crate::router::{contact, fail, failure};
+use crate::hooks::{fail, failure};
+use crate::router::contact;
 
 /// The service.
 pub const SERVICE: Service = Service::new("last", &[Xep(12, "2.0")], register);

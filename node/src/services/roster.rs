@@ -10,10 +10,11 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, Jid, ns};
 
+use crate::hooks::{Edge, fail, failure};
 use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup};
 use crate::router::contact::{self, Entry, Removed};
+use crate::router::subscribe;
 use crate::router::subscription::Request as Told;
-use crate::router::{Edge, fail, failure, subscribe};
 use crate::storage::{RosterVersion, Subscription};
 
 /// The service.

@@ -138,6 +138,7 @@ impl SessionActor {
         let account = opening.session.bare();
         let context = SessionContext {
             edge: app.edge.clone(),
+            services: app.services.clone(),
             session: opening.session.clone(),
             account: account.clone(),
             available: opening.available,

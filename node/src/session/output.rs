@@ -89,7 +89,7 @@ impl SessionActor {
             at: clock::now(),
             what: Occasion::AckDelayed { stanzas },
         };
-        self.app.edge.services.heard(&Heard {
+        self.app.services.heard(&Heard {
             notice: &notice,
             leads: true,
             metrics: &self.app.metrics,

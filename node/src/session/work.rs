@@ -16,6 +16,7 @@ use super::depart::depart;
 use super::inbox::{Job, Work};
 use super::pump::Order;
 use crate::clock;
+use crate::hooks::refuse;
 use crate::metrics::Metrics;
 use crate::router::{self, SessionContext};
 use crate::trace::{Step, Trail};
@@ -276,7 +277,7 @@ fn bounded(context: &SessionContext, mut header: Header, actions: Vec<Action>) -
     }
     tracing::info!(session = %context.session, bytes, "a stanza asks for more than can be carried");
     header.from = Some(context.session.clone());
-    router::refuse(&header, &StanzaError::new(Refusal::ResourceConstraint))
+    refuse(&header, &StanzaError::new(Refusal::ResourceConstraint))
 }
 
 /// The actions with their addresses; their session knows what they change.

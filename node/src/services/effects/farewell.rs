@@ -8,7 +8,8 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid, ns};
 
 use super::{followed_by, nothing};
-use crate::router::{Edge, contact};
+use crate::hooks::Edge;
+use crate::router::contact;
 use crate::storage::StorageError;
 
 /// Ends whose subscribers are asked for in one go.

@@ -23,7 +23,7 @@ use proto::{Element, ns};
 use self::query::Query;
 use crate::empty_payload;
 use crate::hooks::{Reply, Request, Scope, Service, Setup, Xep};
-use crate::router::{fail, failure};
+use crate::hooks::{fail, failure};
 use crate::storage::{Page, Place, StorageError};
 
 /// The service.
@@ -157,8 +157,9 @@ mod tests {
 
     use super::*;
     use crate::config::KeepByDefault;
+    use crate::hooks::Edge;
+    use crate::router::SessionContext;
     use crate::router::testing::{bare, edge, says, session};
-    use crate::router::{Edge, SessionContext};
     use std::sync::Arc;
 
     /// Messages from bob, numbers 1 to `count`.

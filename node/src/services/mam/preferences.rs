@@ -7,7 +7,7 @@ use proto::{Element, Jid, ns};
 
 use crate::config::KeepByDefault;
 use crate::hooks::{Payload, Request};
-use crate::router::{fail, failure};
+use crate::hooks::{fail, failure};
 use crate::storage::Preferences;
 
 /// Parties that one list may name.

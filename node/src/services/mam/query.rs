@@ -8,7 +8,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use crate::hooks::Payload;
-use crate::router::fail;
+use crate::hooks::fail;
 use crate::storage::{Filter, Place};
 
 /// Entries on a page that names no number (IM-93).

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::{BareJid, Jid};
 
-use crate::router::Edge;
+use crate::hooks::Edge;
 
 /// For how long a number is remembered, in milliseconds.
 const FRESH: u64 = 5_000;

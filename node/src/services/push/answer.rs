@@ -101,7 +101,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::router::Edge;
+    use crate::hooks::Edge;
     use crate::router::testing::{bare, edge, says, session};
 
     async fn enabled() -> (Arc<Edge>, String) {

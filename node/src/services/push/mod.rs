@@ -20,7 +20,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup, Xep};
-use crate::router::{fail, failure};
+use crate::hooks::{fail, failure};
 use crate::storage::Registration;
 
 /// The service.

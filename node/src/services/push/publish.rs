@@ -5,7 +5,8 @@ use proto::payload::form::{Form, FormType};
 use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
-use crate::router::{Edge, contact};
+use crate::hooks::Edge;
+use crate::router::contact;
 use crate::storage::{Registration, StorageError};
 
 /// The form that sums up what came.
