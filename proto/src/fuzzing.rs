@@ -117,13 +117,11 @@ pub fn sm(input: &[u8]) {
 /// However counters stand, an `h` covers no more than what is in flight, and what it covers adds up
 /// modulo 2^32 (SM-21, SM-27).
 pub fn counts(last: u32, h: u32, in_flight: usize) {
-    match crate::sm::newly_acked(last, h, in_flight) {
-        Ok(covered) => {
-            assert!(covered <= in_flight);
-            assert_eq!(
-                u32::try_from(covered).map(|covered| last.wrapping_add(covered)),
-                Ok(h)
-            );
+    let (origin, acked) = (crate::sm::Origin::new(0, 0), u64::from(last));
+    match origin.covered(h, acked, acked + in_flight as u64) {
+        Ok(upto) => {
+            assert!(upto - acked <= in_flight as u64);
+            assert_eq!(origin.h(upto), h);
         }
         Err(refused) => assert_eq!(refused.h, h),
     }

@@ -6,13 +6,13 @@
 
 use std::collections::VecDeque;
 
-use proto::sm::{CountTooHigh, newly_acked};
+use proto::sm::{CountTooHigh, Origin};
 
 /// Stanzas from the client.
 #[derive(Clone, Debug)]
 pub struct Incoming {
     next: u64,
-    origin: Option<(u64, u32)>,
+    origin: Option<Origin>,
 }
 
 impl Incoming {
@@ -28,13 +28,13 @@ impl Incoming {
     pub fn resumed(next: u64, h: u32) -> Self {
         Self {
             next,
-            origin: Some((next, h)),
+            origin: Some(Origin::new(next, h)),
         }
     }
 
     /// From the next stanza on they count; the count so far is `seed`.
     pub fn enable(&mut self, after: u64, seed: u32) {
-        self.origin = Some((after + 1, seed));
+        self.origin = Some(Origin::new(after + 1, seed));
     }
 
     /// The absolute number of the first stanza that is not handled.
@@ -49,8 +49,7 @@ impl Incoming {
 
     /// What `<a/>` may say; nothing while Stream Management is off.
     pub fn h(&self) -> Option<u32> {
-        let (at, h) = self.origin?;
-        Some(h.wrapping_add(self.next.saturating_sub(at) as u32))
+        self.origin.map(|origin| origin.h(self.next))
     }
 }
 
@@ -67,8 +66,8 @@ pub struct Outgoing {
     acked: u64,
     /// What the cluster was told last.
     told: u64,
-    /// The client's count at `acked`.
-    h: Option<u32>,
+    /// Where the client's count begins, if it counts.
+    origin: Option<Origin>,
     unacked: VecDeque<u32>,
     bytes: usize,
 }
@@ -80,7 +79,7 @@ impl Outgoing {
             written: next,
             acked: next,
             told: next,
-            h,
+            origin: h.map(|h| Origin::new(next, h)),
             unacked: VecDeque::new(),
             bytes: 0,
         }
@@ -88,7 +87,7 @@ impl Outgoing {
 
     /// Stanzas from here on count from `seed`. What was written before is not counted (SM-17).
     pub fn enable(&mut self, seed: u32) {
-        self.h = Some(seed);
+        self.origin = Some(Origin::new(self.written, seed));
         self.acked = self.written;
         self.unacked.clear();
         self.bytes = 0;
@@ -114,7 +113,7 @@ impl Outgoing {
 
     /// The client counts: Stream Management is on.
     pub fn counts(&self) -> bool {
-        self.h.is_some()
+        self.origin.is_some()
     }
 
     /// How many stanzas, and bytes, are in flight.
@@ -125,12 +124,12 @@ impl Outgoing {
     /// The client says `h`. Returns what the cluster is to be told, if it is news; before Stream
     /// Management is on an `h` means nothing.
     pub fn acknowledge(&mut self, h: u32) -> Result<Option<u64>, CountTooHigh> {
-        let Some(last) = self.h else {
+        let Some(origin) = self.origin else {
             return Ok(None);
         };
-        let covered = newly_acked(last, h, self.unacked.len())?;
-        self.h = Some(h);
-        self.forget(covered);
+        let upto = origin.covered(h, self.acked, self.written)?;
+        // As many as are in flight at most.
+        self.forget((upto - self.acked) as usize);
         Ok(self.news())
     }
 
@@ -143,7 +142,7 @@ impl Outgoing {
 
     /// The client closed its stream in good order: without a count of its own, it has read all of it.
     pub fn closed(&mut self) {
-        if self.h.is_none() {
+        if self.origin.is_none() {
             self.forget(self.unacked.len());
         }
     }

@@ -5,10 +5,12 @@
 
 pub mod elements;
 pub mod inbound;
+pub mod origin;
 pub mod outbound;
 pub mod pace;
 
 pub use elements::{Enabled, Failed, Malformed, SmElement};
 pub use inbound::Inbound;
-pub use outbound::{CountTooHigh, Outbound, newly_acked};
+pub use origin::Origin;
+pub use outbound::{CountTooHigh, Outbound};
 pub use pace::{Next, Pace, Terms};

@@ -1,7 +1,7 @@
 //! Stanzas sent and not yet acknowledged.
 //!
-//! [`newly_acked`] is the one place that judges an `h`, for every queue there is. [`Outbound`] is the
-//! queue of a peer that keeps its stanzas itself. No I/O, no clock: [`super::pace`] decides when to ask.
+//! [`Outbound`] is the queue of a peer that keeps its stanzas itself. No I/O, no clock: [`super::pace`] decides when
+//! to ask, [`Origin`] what an `h` covers.
 //!
 //! # Invariants of [`Outbound`]
 //!
@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::Origin;
 use crate::ns;
 use crate::stream::{Condition, StreamError};
 use crate::xml::Element;
@@ -37,24 +38,15 @@ impl From<CountTooHigh> for StreamError {
     }
 }
 
-/// How many of the stanzas in flight `h` covers, when `last` was the `h` before.
-///
-/// A claim that is taken back wraps to an enormous one, so one comparison refuses both.
-pub fn newly_acked(last: u32, h: u32, in_flight: usize) -> Result<usize, CountTooHigh> {
-    let covered = h.wrapping_sub(last) as usize;
-    if covered <= in_flight {
-        return Ok(covered);
-    }
-    // A queue is far shorter than 2^32 entries, so that the cast loses nothing.
-    let sent = last.wrapping_add(in_flight as u32);
-    Err(CountTooHigh { h, sent })
-}
+/// A peer counts from its first stanza on.
+const ORIGIN: Origin = Origin::new(0, 0);
 
 /// The unacknowledged stanzas of one session, oldest first.
 #[derive(Clone, Debug)]
 pub struct Outbound<S> {
     unacked: VecDeque<S>,
-    acked: u32,
+    /// How many are acknowledged.
+    acked: u64,
     limit: usize,
 }
 
@@ -84,9 +76,11 @@ impl<S> Outbound<S> {
 
     /// Forgets the stanzas that `h` covers and says how many. On error nothing has changed.
     pub fn acknowledge(&mut self, h: u32) -> Result<usize, CountTooHigh> {
-        let covered = newly_acked(self.acked, h, self.unacked.len())?;
+        let upto = ORIGIN.covered(h, self.acked, self.total())?;
+        // The queue is as long as that, so that the cast loses nothing.
+        let covered = (upto - self.acked) as usize;
         self.unacked.drain(..covered);
-        self.acked = h;
+        self.acked = upto;
         Ok(covered)
     }
 
@@ -95,9 +89,13 @@ impl<S> Outbound<S> {
         self.unacked.iter()
     }
 
-    /// How many were sent. Invariant 1 cannot be broken, because this is not stored.
+    /// How many were sent, modulo 2^32. Invariant 1 cannot be broken, because this is not stored.
     pub fn sent(&self) -> u32 {
-        self.acked.wrapping_add(self.unacked.len() as u32)
+        ORIGIN.h(self.total())
+    }
+
+    fn total(&self) -> u64 {
+        self.acked + self.unacked.len() as u64
     }
 }
 
@@ -109,7 +107,7 @@ mod tests {
     #[track_caller]
     fn check(acked: u32, sent: u32, h: u32, expect: Result<&[u32], CountTooHigh>) {
         let mut queue = Outbound::new(8);
-        queue.acked = acked;
+        queue.acked = u64::from(acked);
         for stanza in 0..sent {
             queue.push(stanza).expect("within the limit");
         }
