@@ -6,24 +6,15 @@ use proto::Jid;
 use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, Packet, PresenceType};
 
+use super::enqueue::refusal;
 use super::question::Standing;
-use super::queue::refusal;
 use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::id::EffectId;
 
-impl Session {
-    /// Whether directed presence to this address can be remembered.
-    fn has_place(&self, to: &Jid, settings: &Settings) -> bool {
-        let bytes = || self.directed.iter().map(|jid| jid.as_str().len() as u64);
-        self.directed.contains(to)
-            || (self.directed.len() < settings.max_directed as usize
-                && bytes().sum::<u64>() + to.as_str().len() as u64 <= settings.max_directed_bytes)
-    }
-}
-
 impl ShardState {
-    pub(super) fn inbound(&mut self, inbound: Inbound, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn inbound(&mut self, inbound: Inbound, step: &mut Step) -> Outcome {
         let jid = inbound.session;
         for (k, actions) in (inbound.first..).zip(inbound.stanzas) {
             let Some(session) = self.owned(&jid, inbound.epoch) else {
@@ -39,7 +30,7 @@ impl ShardState {
             }
             session.next_in += 1;
             for action in actions {
-                self.act(&jid, action, out);
+                self.act(&jid, action, step);
             }
         }
         match self.session(&jid) {
@@ -50,24 +41,24 @@ impl ShardState {
         }
     }
 
-    fn act(&mut self, jid: &Jid, action: Action, out: &mut Vec<Output>) {
+    fn act(&mut self, jid: &Jid, action: Action, step: &mut Step) {
         match action {
-            Action::Reply(packet) => self.answer(jid, packet, out),
-            Action::Send(relay) if self.turns_back(&relay, out) => {}
-            Action::Send(Relay::Message(message)) => self.send_message(jid, message, out),
+            Action::Reply(packet) => self.answer(jid, packet, step),
+            Action::Send(relay) if self.turns_back(&relay, step) => {}
+            Action::Send(Relay::Message(message)) => self.send_message(jid, message, step),
             Action::Send(Relay::Iq { packet, permitted }) => {
-                self.send_iq(jid, packet, permitted, out);
+                self.send_iq(jid, packet, permitted, step);
             }
-            Action::Send(relay) => self.send(relay, out),
+            Action::Send(relay) => self.send(relay, step),
             Action::Presence(update) if self.keeps_away(jid, &update) => {
                 let packet = update.packet;
-                self.refuse_presence(jid, packet, out);
+                self.refuse_presence(jid, packet, step);
             }
-            Action::Presence(update) => self.presence(jid, update, out),
+            Action::Presence(update) => self.presence(jid, update, step),
             Action::Directed(packet) if self.is_in_vain(jid, &packet) => {
-                self.refuse_presence(jid, packet, out);
+                self.refuse_presence(jid, packet, step);
             }
-            Action::Directed(packet) => self.directed(jid, packet, out),
+            Action::Directed(packet) => self.directed(jid, packet, step),
             Action::Carbons(on) => {
                 if let Some(session) = self.session_mut(jid) {
                     session.carbons = on;
@@ -80,14 +71,14 @@ impl ShardState {
             }
             Action::Push(on) => self.set_push(jid, on),
             Action::Result { mid, order, packet } => {
-                self.enqueue_result(jid, (mid, order), packet, out);
+                self.enqueue_result(jid, (mid, order), packet, step);
             }
         }
     }
 
     /// What a client sends to a shard that takes nothing comes back before it is acknowledged, but for what takes
     /// something back and for answers. Nobody is told of a client's own error message.
-    pub(super) fn turns_back(&mut self, relay: &Relay, out: &mut Vec<Output>) -> bool {
+    pub(super) fn turns_back(&mut self, relay: &Relay, step: &mut Step) -> bool {
         let packet = match relay {
             Relay::Message(message) => &message.packet,
             Relay::Iq { packet, .. } | Relay::Subscription(packet) => packet,
@@ -96,26 +87,26 @@ impl ShardState {
         let answers = matches!(packet.header.kind, Kind::Iq(IqType::Result | IqType::Error));
         let refused = !answers && self.is_out_of_reach(packet);
         if refused {
-            self.bounce(packet, Condition::ResourceConstraint, out);
+            self.bounce(packet, Condition::ResourceConstraint, step);
         }
         refused
     }
 
     /// Sends a request, or the answer to one. A shard that takes nothing is told that there was no room for the
     /// answer, which takes less than the request did; what answers nothing does not go there at all.
-    fn send_iq(&mut self, jid: &Jid, packet: Packet, permitted: bool, out: &mut Vec<Output>) {
+    fn send_iq(&mut self, jid: &Jid, packet: Packet, permitted: bool, step: &mut Step) {
         let cut_off = |to: &Jid| self.is_cut_off(&to.bare());
         let cut_off = packet.header.to.as_ref().is_some_and(cut_off);
         let packet = match self.note_answer(jid, &packet.header) {
             Standing::Settled => return,
             Standing::Request if !self.note_asked(jid, &packet.header) => {
-                return self.bounce(&packet, Condition::ResourceConstraint, out);
+                return self.bounce(&packet, Condition::ResourceConstraint, step);
             }
             Standing::Unasked if cut_off => return,
             Standing::Awaited if cut_off => refusal(packet),
             Standing::Request | Standing::Awaited | Standing::Unasked => packet,
         };
-        self.send(Relay::Iq { packet, permitted }, out);
+        self.send(Relay::Iq { packet, permitted }, step);
     }
 
     /// Its addressee's shard takes nothing.
@@ -149,15 +140,15 @@ impl ShardState {
     }
 
     /// The client is told that its presence was not taken.
-    fn refuse_presence(&mut self, jid: &Jid, mut packet: Packet, out: &mut Vec<Output>) {
+    fn refuse_presence(&mut self, jid: &Jid, mut packet: Packet, step: &mut Step) {
         packet.header.from = Some(jid.clone());
         let to = packet.header.to.take();
         packet.header.to = to.or_else(|| Some(Jid::from(&jid.bare())));
-        self.bounce(&packet, Condition::ResourceConstraint, out);
+        self.bounce(&packet, Condition::ResourceConstraint, step);
     }
 
     /// Sends to whichever shard, or shards, the addressees live in.
-    pub(super) fn send(&mut self, relay: Relay, out: &mut Vec<Output>) {
+    pub(super) fn send(&mut self, relay: Relay, step: &mut Step) {
         let account = match &relay {
             Relay::Message(m) => m.packet.header.to.as_ref().map(Jid::bare),
             Relay::Iq { packet, .. } | Relay::Subscription(packet) => {
@@ -172,15 +163,15 @@ impl ShardState {
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };
         match (relay, account) {
-            (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, out),
-            (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, out),
-            (relay, Some(account)) => self.dispatch(&account, relay, out),
+            (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, step),
+            (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, step),
+            (relay, Some(account)) => self.dispatch(&account, relay, step),
             (_, None) => {}
         }
     }
 
     /// Archive and carbons of the sender first, then on to the recipient.
-    fn send_message(&mut self, jid: &Jid, message: Message, out: &mut Vec<Output>) {
+    fn send_message(&mut self, jid: &Jid, message: Message, step: &mut Step) {
         let account = jid.bare();
         let Some(to) = message.packet.header.to.clone() else {
             return;
@@ -209,15 +200,15 @@ impl ShardState {
                     ..Item::plain(message.packet.clone(), self.now)
                 });
                 for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
-                    self.enqueue(&other, copy.clone(), out);
-                    self.notice_queued(&other, None, false);
+                    self.enqueue(&other, copy.clone(), step);
+                    self.notice_queued(&other, None, false, step);
                 }
             }
         }
-        self.dispatch(&to.bare(), Relay::Message(message), out);
+        self.dispatch(&to.bare(), Relay::Message(message), step);
     }
 
-    fn directed(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
+    fn directed(&mut self, jid: &Jid, packet: Packet, step: &mut Step) {
         let Some(to) = packet.header.to.clone() else {
             return;
         };
@@ -226,7 +217,7 @@ impl ShardState {
             match packet.header.kind {
                 // One that is not remembered would never be taken back: it is not sent either (T-51).
                 Kind::Presence(PresenceType::Available) if !session.has_place(&to, &settings) => {
-                    return self.bounce(&packet, Condition::PolicyViolation, out);
+                    return self.bounce(&packet, Condition::PolicyViolation, step);
                 }
                 Kind::Presence(PresenceType::Available) => {
                     session.directed.insert(to.clone());
@@ -243,28 +234,23 @@ impl ShardState {
                 packet,
                 to: vec![to],
             },
-            out,
+            step,
         );
     }
 
     /// An effect is done, by whichever leader: its results count once.
-    pub(super) fn completed(&mut self, completed: Completed, out: &mut Vec<Output>) {
+    pub(super) fn completed(&mut self, completed: Completed, step: &mut Step) {
         if let Some(effect) = self.remove_effect(completed.id) {
-            self.follow(&effect, completed, None, out);
+            self.follow(&effect, completed, None, step);
         }
     }
 
     /// As [`Self::completed`]; `rest` takes the effect's place.
-    pub(super) fn completed_in_part(
-        &mut self,
-        part: Completed,
-        rest: Effect,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn completed_in_part(&mut self, part: Completed, rest: Effect, step: &mut Step) {
         if let Some(effect) = self.remove_effect(part.id) {
             let rest = self.farewell_rest(&effect, rest);
             let rest = self.add_effect(rest);
-            self.follow(&effect, part, Some(rest), out);
+            self.follow(&effect, part, Some(rest), step);
         }
     }
 
@@ -274,25 +260,25 @@ impl ShardState {
         effect: &Effect,
         completed: Completed,
         rest: Option<EffectId>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         match effect {
             Effect::Fetch { session, .. } => {
-                self.fetched(session, completed.id, completed.messages, rest, out);
+                self.fetched(session, completed.id, completed.messages, rest, step);
             }
             Effect::Return { .. } => {
                 for message in &completed.messages {
-                    self.bounce(&message.packet, Condition::RecipientUnavailable, out);
+                    self.bounce(&message.packet, Condition::RecipientUnavailable, step);
                 }
             }
             Effect::Unavailable { .. } => {
-                return self.farewell_found(effect, completed.relays, rest, out);
+                return self.farewell_found(effect, completed.relays, rest, step);
             }
             _ => {}
         }
         for relay in completed.relays {
             if !self.asks_in_vain(&relay) {
-                self.send(relay, out);
+                self.send(relay, step);
             }
         }
     }

@@ -26,6 +26,7 @@ use proto::BareJid;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::step::Step;
 use super::*;
 use crate::codec;
 use crate::id::NodeId;
@@ -195,7 +196,13 @@ impl ShardState {
     }
 
     /// A replica says what its hash was.
-    pub(super) fn compare(&mut self, node: NodeId, at: u64, theirs: u64) -> Outcome {
+    pub(super) fn compare(
+        &mut self,
+        node: NodeId,
+        at: u64,
+        theirs: u64,
+        step: &mut Step,
+    ) -> Outcome {
         let mut checkpoints = self.audit.checkpoints.iter_mut();
         let Some(checkpoint) = checkpoints.find(|checkpoint| checkpoint.at == at) else {
             return Outcome::Stale;
@@ -205,7 +212,7 @@ impl ShardState {
         }
         let own = checkpoint.hash;
         if own != theirs {
-            self.dissents.push(Dissent {
+            step.dissents.push(Dissent {
                 node,
                 at,
                 own,
@@ -314,7 +321,7 @@ mod tests {
         let (one, mut other) = (shard(4), shard(4));
         assert_eq!(one.checkpoint(), other.checkpoint());
         let session = other.session_mut(&jid("user17@example.org/r"));
-        session.expect("is there").overdue = true;
+        session.expect("is there").attachment.fall_overdue();
         let next = |mut state: ShardState| {
             for now in 10..12 {
                 state.apply_as(Version::V2, tick(now));

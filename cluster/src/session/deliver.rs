@@ -8,16 +8,17 @@ use proto::{BareJid, Jid};
 
 use super::dispose::has_body;
 use super::state::{ShardState, Shared, Waiting};
+use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
 impl ShardState {
     /// Something arrives for an account of this shard.
-    pub(super) fn deliver(&mut self, relay: Relay, out: &mut Vec<Output>) {
+    pub(super) fn deliver(&mut self, relay: Relay, step: &mut Step) {
         match relay {
-            Relay::Message(message) => self.deliver_message(message, out),
-            Relay::Iq { packet, permitted } => self.deliver_iq(packet, permitted, out),
-            Relay::Presence { .. } | Relay::Probe { .. } => self.fan_out(relay, out),
+            Relay::Message(message) => self.deliver_message(message, step),
+            Relay::Iq { packet, permitted } => self.deliver_iq(packet, permitted, step),
+            Relay::Presence { .. } | Relay::Probe { .. } => self.fan_out(relay, step),
             Relay::Subscription(packet) => {
                 self.add_effect(Effect::Subscription(packet));
             }
@@ -25,7 +26,7 @@ impl ShardState {
                 for jid in self.sessions_where(&account, |s| s.interested) {
                     let mut copy = packet.clone();
                     copy.header.to = Some(jid.clone());
-                    self.enqueue_plain(&jid, copy, out);
+                    self.enqueue_plain(&jid, copy, step);
                 }
             }
             Relay::Notice {
@@ -41,7 +42,7 @@ impl ShardState {
                     }
                 };
                 for jid in self.sessions_where(&account, wanted) {
-                    self.enqueue_plain(&jid, packet.clone(), out);
+                    self.enqueue_plain(&jid, packet.clone(), step);
                 }
             }
             Relay::Hidden { account, mids } => self.hidden(&account, &mids),
@@ -50,10 +51,10 @@ impl ShardState {
                 account,
                 mid,
                 packet,
-            } => self.unkept(&account, mid, packet, out),
+            } => self.unkept(&account, mid, packet, step),
             Relay::EndAll { account, reason } => {
                 for jid in self.sessions_where(&account, |_| true) {
-                    self.end(&jid, reason, out);
+                    self.end(&jid, reason, step);
                 }
             }
         }
@@ -80,7 +81,7 @@ impl ShardState {
         sessions
     }
 
-    fn deliver_message(&mut self, message: Message, out: &mut Vec<Output>) {
+    fn deliver_message(&mut self, message: Message, step: &mut Step) {
         let (Kind::Message(kind), Some(to)) =
             (message.packet.header.kind, message.packet.header.to.clone())
         else {
@@ -91,7 +92,7 @@ impl ShardState {
         let targets = match kind {
             _ if exact => vec![to.clone()],
             MessageType::Groupchat => {
-                self.bounce(&message.packet, Condition::ServiceUnavailable, out);
+                self.bounce(&message.packet, Condition::ServiceUnavailable, step);
                 return;
             }
             MessageType::Error => return,
@@ -103,16 +104,16 @@ impl ShardState {
         if targets.is_empty() {
             match kind {
                 MessageType::Headline => {}
-                _ if message.traits.offline => self.store_offline(&account, &message, out),
+                _ if message.traits.offline => self.store_offline(&account, &message, step),
                 // It may not wait: whoever said something hears that nobody was there for it (IM-60).
                 _ if has_body(&message.packet) => {
-                    self.bounce(&message.packet, Condition::ServiceUnavailable, out);
+                    self.bounce(&message.packet, Condition::ServiceUnavailable, step);
                 }
                 _ => {}
             }
             return;
         }
-        self.hand_out(&account, message, targets, out);
+        self.hand_out(&account, message, targets, step);
     }
 
     /// Every resource of the highest live priority, and every one with carbons (IM-6). A hibernated one
@@ -123,7 +124,7 @@ impl ShardState {
         };
         let ready = || user.sessions.values().filter(|s| s.is_non_negative());
         let live = ready()
-            .filter(|s| s.owner.is_some())
+            .filter(|s| s.owner().is_some())
             .map(|s| s.priority())
             .max();
         let Some(highest) = live.or_else(|| ready().map(|s| s.priority()).max()) else {
@@ -139,7 +140,7 @@ impl ShardState {
         account: &BareJid,
         message: Message,
         targets: Vec<Jid>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let traits = message.traits;
         let order = self.take_order();
@@ -173,12 +174,12 @@ impl ShardState {
         };
         let (item, copy) = (Arc::new(item), Arc::new(copy));
         for target in &targets {
-            self.enqueue(target, item.clone(), out);
-            self.notice_queued(target, Some(message.mid), traits.important);
+            self.enqueue(target, item.clone(), step);
+            self.notice_queued(target, Some(message.mid), traits.important, step);
         }
         for other in &copies {
-            self.enqueue(other, copy.clone(), out);
-            self.notice_queued(other, None, false);
+            self.enqueue(other, copy.clone(), step);
+            self.notice_queued(other, None, false, step);
         }
         let got = [targets, copies].concat();
         self.push_for(account, &message, Some(&got));
@@ -195,11 +196,11 @@ impl ShardState {
     }
 
     /// Nobody is there: the message waits, and the marker stands before it at the latest (IM-60).
-    fn store_offline(&mut self, account: &BareJid, message: &Message, out: &mut Vec<Output>) {
+    fn store_offline(&mut self, account: &BareJid, message: &Message, step: &mut Step) {
         let limit = self.settings.max_undelivered as usize;
         let count = self.users.get(account).map_or(0, |u| u.undelivered.len());
         if limit != 0 && count >= limit {
-            self.bounce(&message.packet, Condition::ServiceUnavailable, out);
+            self.bounce(&message.packet, Condition::ServiceUnavailable, step);
             return;
         }
         self.push_for(account, message, None);
@@ -231,7 +232,7 @@ impl ShardState {
         self.add_effect(Effect::Archive(row));
     }
 
-    fn deliver_iq(&mut self, packet: Packet, permitted: bool, out: &mut Vec<Output>) {
+    fn deliver_iq(&mut self, packet: Packet, permitted: bool, step: &mut Step) {
         let (Kind::Iq(kind), Some(to)) = (packet.header.kind, packet.header.to.clone()) else {
             return;
         };
@@ -247,19 +248,19 @@ impl ShardState {
         });
         if !open {
             if request {
-                self.bounce(&packet, Condition::ServiceUnavailable, out);
+                self.bounce(&packet, Condition::ServiceUnavailable, step);
             }
             return;
         }
         if request && (self.is_over(&to) || !self.may_be_asked(&to, &packet.header)) {
-            self.bounce(&packet, Condition::ResourceConstraint, out);
+            self.bounce(&packet, Condition::ResourceConstraint, step);
             return;
         }
         if !request && self.note_answered(&to, &packet.header) {
-            return self.answer(&to, packet, out);
+            return self.answer(&to, packet, step);
         }
         let header = request.then(|| packet.header.clone());
-        self.enqueue_plain(&to, packet, out);
+        self.enqueue_plain(&to, packet, step);
         if let Some(header) = header {
             self.note_question(&to, &header);
         }

@@ -4,8 +4,10 @@ use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
-use super::state::{Old, Session, ShardState, Waiting};
-use super::ticket::{Body, Later, Ticket};
+use super::queue::{Body, Later, Ticket};
+use super::session::Session;
+use super::state::{Old, ShardState, Waiting};
+use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
@@ -15,37 +17,35 @@ const CHUNK: usize = 128;
 const CHUNK_BYTES: u64 = 128 << 10;
 
 impl ShardState {
-    /// Ends a session in full. Does nothing if there is none.
-    pub(super) fn end(&mut self, jid: &Jid, reason: EndReason, out: &mut Vec<Output>) {
-        let account = jid.bare();
-        let Some(user) = self.users.get_mut(&account) else {
+    /// Ends a session in full, and tells whoever acts for it. Does nothing if there is none.
+    pub(super) fn end(&mut self, jid: &Jid, reason: EndReason, step: &mut Step) {
+        let Some(session) = self.remove_session(jid) else {
             return;
         };
-        let Some(session) = jid.resource().and_then(|r| user.sessions.remove(r)) else {
-            return;
-        };
-        out.extend(session.owner.map(|owner| Output {
+        step.outputs.extend(session.owner().map(|owner| Output {
             owner,
             session: jid.clone(),
             epoch: session.epoch,
             event: Event::Detached(Detached::Ended(reason)),
         }));
-        if let Some(sleep) = session.hibernation {
-            self.deadlines.remove(&(sleep.until, jid.clone()));
-        }
-        let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
-        self.notice(jid, smid, Occasion::Ended(reason));
+        self.over(jid, session, reason, step);
+    }
+
+    /// What follows from the end of a session that is no longer there.
+    pub(super) fn over(&mut self, jid: &Jid, session: Session, reason: EndReason, step: &mut Step) {
+        let account = jid.bare();
+        self.notice(jid, session.smid().cloned(), Occasion::Ended(reason), step);
         self.remember(&account, &session, reason);
         self.note_over(jid, &session);
-        self.say_unavailable(jid, &session, out);
+        self.say_unavailable(jid, &session, step);
         let fate = match reason {
             EndReason::Conflict => Fate::AWAITED,
             _ => self.settings.on_timeout.into(),
         };
         let waited = self.undelivered(&account);
-        self.dispose(jid, session, fate, out);
+        self.dispose(jid, session, fate, step);
         let wait = self.undelivered(&account).saturating_sub(waited);
-        self.notice_marker(jid, true, wait);
+        self.notice_marker(jid, true, wait, step);
         self.forget_delivered(&account, None);
         self.tidy(&account);
     }
@@ -53,7 +53,7 @@ impl ShardState {
     /// Keeps the inbound count of a session that could have been resumed (SM-47). A client that closed its stream
     /// does not ask for it; one that was sent away may, and makes room first for those whose time was over.
     fn remember(&mut self, account: &BareJid, session: &Session, reason: EndReason) {
-        let smid = session.sm.as_ref().and_then(|sm| sm.smid.clone());
+        let smid = session.smid().cloned();
         let Some(smid) = smid.filter(|_| reason != EndReason::Closed) else {
             return;
         };
@@ -66,21 +66,22 @@ impl ShardState {
     }
 
     /// What a session did not acknowledge finds another way, kind by kind (SM-63).
-    fn dispose(&mut self, jid: &Jid, session: Session, fate: Fate, out: &mut Vec<Output>) {
+    fn dispose(&mut self, jid: &Jid, session: Session, fate: Fate, step: &mut Step) {
         let account = jid.bare();
-        self.answer_all(jid, &session, out);
-        if let Some(fetching) = &session.behind.fetching {
-            self.remove_effect(fetching.effect);
+        self.answer_all(jid, &session, step);
+        if let Some(effect) = session.queue.awaits() {
+            self.remove_effect(effect);
         }
         let mut returned = Vec::new();
-        for item in session.queue {
-            self.dispose_item(&account, &item, fate, out);
+        let (numbered, deferred) = session.queue.into_stanzas();
+        for item in numbered {
+            self.dispose_item(&account, &item, fate, step);
         }
-        for later in &session.behind.later {
+        for later in deferred {
             match later {
-                Later::Whole(item) => self.dispose_item(&account, item, fate, out),
+                Later::Whole(item) => self.dispose_item(&account, &item, fate, step),
                 Later::Ticket(ticket) => {
-                    let mid = self.dispose_ticket(&account, *ticket, fate, out);
+                    let mid = self.dispose_ticket(&account, ticket, fate, step);
                     returned.extend(mid.map(|mid| (mid, ticket.size())));
                 }
             }
@@ -98,7 +99,7 @@ impl ShardState {
         account: &BareJid,
         item: &Item,
         fate: Fate,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         // A copy that stands for itself alone, and what was read in an archive, had its time.
         if item.copy.is_some() && !item.shared {
@@ -106,11 +107,11 @@ impl ShardState {
         }
         match (item.packet.header.kind, item.mid) {
             (Kind::Message(MessageType::Normal | MessageType::Chat), Some(mid)) => {
-                self.dispose_message(account, item, mid, fate, out);
+                self.dispose_message(account, item, mid, fate, step);
             }
             // A room learns that its occupant is gone (IM-7).
             (Kind::Message(MessageType::Groupchat), Some(_)) => {
-                self.bounce(&item.packet, Condition::RecipientUnavailable, out);
+                self.bounce(&item.packet, Condition::RecipientUnavailable, step);
             }
             // Headlines, errors and presence too. Requests are answered by themselves.
             (Kind::Message(_) | Kind::Presence(_) | Kind::Iq(_), _) => {}
@@ -123,13 +124,13 @@ impl ShardState {
         item: &Item,
         mid: Mid,
         fate: Fate,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         if item.shared && !self.release_shared(account, mid, false) {
             return;
         }
         if fate.rule == OnTimeout::Archive {
-            if fate.passed_on && self.pass_on(account, item, mid, out) {
+            if fate.passed_on && self.pass_on(account, item, mid, step) {
                 return;
             }
             if item.keep {
@@ -146,7 +147,7 @@ impl ShardState {
             OnTimeout::Silent => false,
         };
         if told {
-            self.bounce(&item.packet, Condition::RecipientUnavailable, out);
+            self.bounce(&item.packet, Condition::RecipientUnavailable, step);
         }
     }
 
@@ -156,7 +157,7 @@ impl ShardState {
         account: &BareJid,
         ticket: Ticket,
         fate: Fate,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> Option<Mid> {
         let (mid, body) = (ticket.mid(), ticket.body());
         if matches!(body, Body::Carbon(_))
@@ -165,7 +166,7 @@ impl ShardState {
             return None;
         }
         if body == Body::Waited || (body.keep() && fate.rule == OnTimeout::Archive) {
-            if !fate.passed_on || !self.pass_on_ticket(account, ticket, out) {
+            if !fate.passed_on || !self.pass_on_ticket(account, ticket, step) {
                 self.put_aside(account, mid, ticket.order(), ticket.size());
             }
             return None;
@@ -207,7 +208,7 @@ impl ShardState {
     }
 
     /// Tells the sender, once, that a stanza did not arrive. Never answers errors (SM-65).
-    pub(super) fn bounce(&mut self, packet: &Packet, condition: Condition, out: &mut Vec<Output>) {
+    pub(super) fn bounce(&mut self, packet: &Packet, condition: Condition, step: &mut Step) {
         let Some(error) = reply(&packet.header, &StanzaError::new(condition)) else {
             return;
         };
@@ -229,7 +230,7 @@ impl ShardState {
                 traits: Traits::default(),
             }),
         };
-        self.dispatch(&to.bare(), relay, out);
+        self.dispatch(&to.bare(), relay, step);
     }
 }
 

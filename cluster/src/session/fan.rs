@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cow::CopyOnWrite;
 use super::state::{SLICE, ShardState};
+use super::step::Step;
 use super::*;
 
 /// Bytes that may be left to later entries. An entry that finds more does more than its slice, so that whoever
@@ -79,27 +80,27 @@ impl Fan {
 
 impl ShardState {
     /// Shows presence, or asks for it, as far as there is room for it now.
-    pub(super) fn fan_out(&mut self, relay: Relay, out: &mut Vec<Output>) {
+    pub(super) fn fan_out(&mut self, relay: Relay, step: &mut Step) {
         self.fan.push(CopyOnWrite::new(relay));
         if !self.fan.busy {
-            self.fan_on(out);
+            self.fan_on(step);
         }
     }
 
     /// Goes on with what was left.
-    pub(super) fn fan_on(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn fan_on(&mut self, step: &mut Step) {
         self.fan.busy = true;
         while let Some(relay) = self.fan.pop() {
             let rest = match relay.into_inner() {
                 Relay::Presence { packet, mut to } => {
                     let rest = self.slice(&mut to, Jid::bare);
-                    self.deliver_presence(&packet, to, out);
+                    self.deliver_presence(&packet, to, step);
                     let rest = Some(rest).filter(|rest| !rest.is_empty());
                     rest.map(|to| Relay::Presence { packet, to })
                 }
                 Relay::Probe { from, mut to } => {
                     let rest = self.slice(&mut to, BareJid::clone);
-                    self.answer_probe(&from, to, out);
+                    self.answer_probe(&from, to, step);
                     let rest = Some(rest).filter(|rest| !rest.is_empty());
                     rest.map(|to| Relay::Probe { from, to })
                 }

@@ -17,7 +17,9 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::outbox::{FULL, Outbox, SLOW};
-use super::state::{SLICE, Session, ShardState};
+use super::session::Session;
+use super::state::{SLICE, ShardState};
+use super::step::Step;
 use super::*;
 use crate::id::{EffectId, ShardId};
 use crate::shard::map::shard_of;
@@ -53,13 +55,13 @@ fn unavailable(jid: &Jid) -> Packet {
 
 impl ShardState {
     /// A session has ended. Who is not available has no subscribers to tell.
-    pub(super) fn say_unavailable(&mut self, jid: &Jid, session: &Session, out: &mut Vec<Output>) {
+    pub(super) fn say_unavailable(&mut self, jid: &Jid, session: &Session, step: &mut Step) {
         let directed = self.strangers(jid, session.directed.clone());
         if session.presence.is_none() {
-            return self.say_gone_to(jid, directed, out);
+            return self.say_gone_to(jid, directed, step);
         }
         let packet = unavailable(jid);
-        self.show_to_own(&jid.bare(), &packet, out);
+        self.show_to_own(&jid.bare(), &packet, step);
         self.add_effect(Effect::Unavailable {
             packet,
             directed,
@@ -74,19 +76,19 @@ impl ShardState {
         packet: &Packet,
         subscribers: Vec<Jid>,
         directed: Vec<Jid>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let farewell = Farewell {
             packet,
             after: None,
             rest: None,
         };
-        self.spread_gone(&farewell, subscribers, directed, out);
+        self.spread_gone(&farewell, subscribers, directed, step);
     }
 
     /// A session that was not available is gone for those to whom it has shown itself. Who has yet to hear of the
     /// end of its predecessor hears of both together.
-    pub(super) fn say_gone_to(&mut self, jid: &Jid, mut directed: Vec<Jid>, out: &mut Vec<Output>) {
+    pub(super) fn say_gone_to(&mut self, jid: &Jid, mut directed: Vec<Jid>, step: &mut Step) {
         let shards = self.shards;
         // Takes out those who are to hear a farewell, which is for these shards and goes on behind `after`.
         let mut take = |after: &Option<BareJid>, among: &Among| {
@@ -107,7 +109,7 @@ impl ShardState {
                 join(&mut untold.directed, more);
             }
         }
-        self.spread_presence(&unavailable(jid), directed, out);
+        self.spread_presence(&unavailable(jid), directed, step);
     }
 
     /// A session becomes available that these subscribe to: nobody is told any more that its predecessor is gone,
@@ -116,7 +118,7 @@ impl ShardState {
         &mut self,
         jid: &Jid,
         subscribers: &[BareJid],
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let mut directed = Vec::new();
         for id in self.pending.farewells_of(jid) {
@@ -139,7 +141,7 @@ impl ShardState {
             }
             !seen
         });
-        self.spread_presence(&unavailable(jid), directed, out);
+        self.spread_presence(&unavailable(jid), directed, step);
     }
 
     /// The subscribers of a session that is gone are known: they are told, and with them those to whom it directed
@@ -149,7 +151,7 @@ impl ShardState {
         effect: &Effect,
         relays: Vec<Relay>,
         rest: Option<EffectId>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let Effect::Unavailable {
             packet,
@@ -167,7 +169,7 @@ impl ShardState {
                     packet = said;
                     subscribers.extend(to);
                 }
-                other => self.send(other, out),
+                other => self.send(other, step),
             }
         }
         let shards = self.shards;
@@ -184,7 +186,7 @@ impl ShardState {
             after: after.as_ref(),
             rest,
         };
-        self.spread_gone(&farewell, subscribers, directed, out);
+        self.spread_gone(&farewell, subscribers, directed, step);
     }
 
     /// What is left to be told when a part of it has been: whoever proposed it may not have known all of whom.
@@ -213,7 +215,7 @@ impl ShardState {
         farewell: &Farewell<'_>,
         mut subscribers: Vec<Jid>,
         directed: Vec<Jid>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let shards = self.shards;
         let home = |to: &Jid| shard_of(&to.bare(), shards);
@@ -236,7 +238,7 @@ impl ShardState {
             }
         }
         let to = together(subscribers.into_iter(), near);
-        self.spread_presence(farewell.packet, to, out);
+        self.spread_presence(farewell.packet, to, step);
         for (shard, directed) in away {
             self.set_aside(farewell, shard, directed);
         }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use proto::BareJid;
 
 use super::state::{ShardState, User, Waiting};
-use super::ticket::Later;
 use super::*;
 use crate::id::Mid;
 
@@ -23,20 +22,15 @@ impl ShardState {
             waiting.hidden |= hidden(&waiting.mid);
         }
         for session in user.sessions.values_mut() {
-            let later = session
-                .behind
-                .later
-                .iter_mut()
-                .filter_map(|later| match later {
-                    Later::Whole(item) => Some(item),
-                    // When it is read back, or put aside, more will be known.
-                    Later::Ticket(_) => None,
-                });
-            for item in session.queue.iter_mut().chain(later) {
-                if item.archived && item.mid.as_ref().is_some_and(hidden) {
-                    Arc::make_mut(item).archived = false;
-                }
-            }
+            // Of a ticket more will be known when it is read back, or put aside.
+            session.queue.change(
+                |item| {
+                    if item.archived && item.mid.as_ref().is_some_and(hidden) {
+                        Arc::make_mut(item).archived = false;
+                    }
+                },
+                |_| None,
+            );
         }
         user.hidden.extend(mids.iter().copied());
         self.forget_delivered(account, Some(mids.to_vec()));
@@ -103,9 +97,7 @@ impl User {
     /// Tells of every message that somebody holds or that waits for somebody.
     pub(super) fn each_held(&self, mut tell: impl FnMut(Mid)) {
         for session in self.sessions.values() {
-            let queue = session.queue.iter().filter_map(|item| item.mid);
-            let later = session.behind.later.iter().filter_map(Later::mid);
-            queue.chain(later).for_each(&mut tell);
+            session.queue.mids().for_each(&mut tell);
         }
         self.undelivered.values().for_each(|w| tell(w.mid));
     }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
 
-use super::state::{Session, ShardState};
-use super::ticket::{Body, Later, Ticket};
+use super::queue::{Body, Later, Ticket};
+use super::session::Session;
+use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
@@ -22,7 +24,7 @@ impl ShardState {
         account: &BareJid,
         item: &Item,
         mid: Mid,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> bool {
         let heirs = self.heirs(account, item.packet.header.kind);
         if heirs.is_empty() {
@@ -42,8 +44,8 @@ impl ShardState {
             ..item.clone()
         });
         for heir in heirs {
-            self.enqueue(&heir, late.clone(), out);
-            self.notice_queued(&heir, Some(mid), false);
+            self.enqueue(&heir, late.clone(), step);
+            self.notice_queued(&heir, Some(mid), false, step);
         }
         true
     }
@@ -53,7 +55,7 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         ticket: Ticket,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> bool {
         let mut heirs = self.heirs(account, Kind::Message(MessageType::Chat));
         if ticket.body() == Body::Waited {
@@ -72,9 +74,9 @@ impl ShardState {
         let ticket = Ticket::new(ticket.mid(), ticket.order(), ticket.size(), body);
         for heir in heirs {
             if let Some(session) = self.session_mut(&heir) {
-                session.postpone(Later::Ticket(ticket));
+                session.queue.defer(Later::Ticket(ticket));
             }
-            self.refill(&heir, out);
+            self.refill(&heir, step);
         }
         true
     }
@@ -87,9 +89,9 @@ impl ShardState {
             _ => self.chat_targets(account),
         };
         let most = self.settings.max_queue_ids as usize / 2;
-        let has_room = |s: &Session| most == 0 || s.load().0 < most;
+        let has_room = |s: &Session| most == 0 || s.queue.load().0 < most;
         heirs.retain(|jid| self.session(jid).is_some_and(has_room));
-        let connected = |jid: &Jid| self.session(jid).is_some_and(|s| s.owner.is_some());
+        let connected = |jid: &Jid| self.session(jid).is_some_and(|s| s.owner().is_some());
         match heirs.iter().any(connected) {
             true => heirs,
             false => Vec::new(),

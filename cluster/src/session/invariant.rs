@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto::Jid;
 
 use super::command::Settings;
-use super::state::{Session, ShardState};
-use super::ticket::Later;
+use super::session::Session;
+use super::state::ShardState;
 use crate::id::Mid;
 
 /// The first thing found broken, in words.
@@ -22,14 +22,11 @@ pub fn broken(state: &ShardState) -> Option<String> {
             if let Some(what) = broken_session(state, session) {
                 return Some(format!("{jid}: {what}"));
             }
-            sleeping += u32::from(session.owner.is_none());
+            sleeping += u32::from(session.owner().is_none());
             if let Some(what) = broken_sleep(state, &jid, session) {
                 return Some(format!("{jid}: {what}"));
             }
-            let queue = session.queue.iter().filter(|i| i.shared);
-            let queue = queue.filter_map(|i| i.mid);
-            let later = session.behind.later.iter().filter(|l| l.is_shared());
-            for mid in queue.chain(later.filter_map(Later::mid)) {
+            for mid in session.queue.shared() {
                 *holders.entry(mid).or_default() += 1;
             }
         }
@@ -44,7 +41,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
                 return Some(format!("{account} is never forgotten (I-12)"));
             }
         }
-        let hibernated = user.sessions.values().filter(|s| s.hibernation.is_some());
+        let hibernated = user.sessions.values().filter(|s| s.owner().is_none());
         if revised && hibernated.count() > max_hibernated as usize {
             return Some(format!("{account} has too many hibernated sessions (I-12)"));
         }
@@ -74,27 +71,15 @@ pub fn broken(state: &ShardState) -> Option<String> {
 }
 
 fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str> {
-    let next = session.next_out();
-    if session.base > session.sent || session.sent > next {
-        return Some("numbers of its queue are out of order");
-    }
-    if session.owner.is_some() && session.sent != next {
-        return Some("an owned session has stanzas without a number");
+    if let Some(what) = session.queue.broken(session.owner().is_some()) {
+        return Some(what);
     }
     if session.is_stuck(&moving(state.settings)) {
         return Some("it has room, and what waits behind its queue does not move");
     }
-    if let Some(fetching) = &session.behind.fetching
-        && (fetching.count > session.behind.later.len() || !state.pending.contains(fetching.effect))
-    {
-        return Some("it waits for nothing");
-    }
-    let queue: u64 = session.queue.iter().map(|i| i.size()).sum();
-    let later: u64 = session.behind.later.iter().map(Later::size).sum();
-    if (queue, later) != (session.queue_bytes, session.behind.later_bytes) {
-        return Some("the bytes of its queue are miscounted");
-    }
-    None
+    let effect = session.queue.awaits();
+    let done = effect.is_some_and(|effect| !state.pending.contains(effect));
+    done.then_some("it waits for nothing")
 }
 
 /// The bounds below which nothing waits behind a queue. Where an account's sessions share a bound, what others
@@ -107,11 +92,7 @@ fn moving(mut settings: Settings) -> Settings {
 }
 
 fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {
-    match (&session.owner, session.hibernation) {
-        (Some(_), None) => None,
-        (None, Some(sleep)) if state.deadlines.contains_key(&(sleep.until, jid.clone())) => None,
-        (None, Some(_)) => Some("it hibernates without a deadline"),
-        (None, None) => Some("it has neither an owner nor a deadline"),
-        (Some(_), Some(_)) => Some("it is owned and hibernates"),
-    }
+    let sleep = session.attachment.hibernation()?;
+    let ends = state.deadlines.contains_key(&(sleep.until, jid.clone()));
+    (!ends).then_some("it hibernates without a deadline")
 }

@@ -2,17 +2,19 @@
 
 use proto::Jid;
 
-use super::state::{Hibernation, SLICE, Session, ShardState, Sm};
+use super::attachment::{Attachment, Hibernation};
+use super::state::{SLICE, ShardState};
+use super::step::Step;
 use super::*;
 use crate::id::{BootId, NodeId, Owner};
 
 impl ShardState {
-    pub(super) fn bind(&mut self, bind: Bind, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn bind(&mut self, bind: Bind, step: &mut Step) -> Outcome {
         if let Some(held) = self.session(&bind.session) {
-            if held.owner == Some(bind.owner) {
+            if held.owner() == Some(bind.owner) {
                 return Outcome::Bound { epoch: held.epoch };
             }
-            self.end(&bind.session, EndReason::Conflict, out);
+            self.end(&bind.session, EndReason::Conflict, step);
         }
         let (account, Some(resource)) = (bind.session.bare(), bind.session.resource()) else {
             return Outcome::Stale;
@@ -27,7 +29,7 @@ impl ShardState {
         user.sessions
             .insert(resource, Session::new(bind.owner, epoch));
         self.note_here(&bind.session);
-        out.push(Output {
+        step.outputs.push(Output {
             owner: bind.owner,
             session: bind.session,
             epoch,
@@ -36,14 +38,14 @@ impl ShardState {
         Outcome::Bound { epoch }
     }
 
-    pub(super) fn enable(&mut self, enable: Enable, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn enable(&mut self, enable: Enable, step: &mut Step) -> Outcome {
         let Some(session) = self.owned(&enable.session, enable.epoch) else {
             return Outcome::Stale;
         };
         if session.sm.is_some() {
             return Outcome::Done;
         }
-        let start = session.next_out();
+        let start = session.queue.next();
         session.sm = Some(Sm {
             smid: enable.smid.clone(),
             after: enable.after,
@@ -57,7 +59,7 @@ impl ShardState {
             next: start,
             seed: enable.seed,
         };
-        out.extend(session.owner.map(|owner| Output {
+        step.outputs.extend(session.owner().map(|owner| Output {
             owner,
             session: enable.session,
             epoch: enable.epoch,
@@ -66,25 +68,25 @@ impl ShardState {
         Outcome::Done
     }
 
-    pub(super) fn acknowledge(&mut self, ack: &Acknowledge, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn acknowledge(&mut self, ack: &Acknowledge, step: &mut Step) -> Outcome {
         let Some(session) = self.owned(&ack.session, ack.epoch) else {
             return Outcome::Stale;
         };
-        let upto = ack.upto.min(session.sent);
-        let overdue = std::mem::take(&mut session.overdue);
-        self.trim_queue(&ack.session, upto);
+        let upto = ack.upto.min(session.queue.sent());
+        let overdue = session.attachment.answered();
+        self.trim_queue(&ack.session, upto, step);
         if overdue {
             self.note_here(&ack.session);
         }
-        self.refill(&ack.session, out);
+        self.refill(&ack.session, step);
         Outcome::Done
     }
 
-    pub(super) fn lost(&mut self, jid: &Jid, epoch: u64, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn lost(&mut self, jid: &Jid, epoch: u64, step: &mut Step) -> Outcome {
         if self.owned(jid, epoch).is_none() {
             return Outcome::Stale;
         }
-        self.drop_owner(jid, out);
+        self.drop_owner(jid, step);
         Outcome::Done
     }
 
@@ -93,11 +95,11 @@ impl ShardState {
         jid: &Jid,
         epoch: Option<u64>,
         reason: EndReason,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> Outcome {
         match self.session(jid) {
             Some(session) if epoch.is_none_or(|epoch| epoch == session.epoch) => {
-                self.end(jid, reason, out);
+                self.end(jid, reason, step);
                 Outcome::Done
             }
             _ => Outcome::Stale,
@@ -110,13 +112,13 @@ impl ShardState {
         &mut self,
         node: NodeId,
         alive: Option<BootId>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> Outcome {
         let gone = |owner: Owner| owner.node == node && Some(owner.boot) != alive;
         let mut lost = Vec::new();
         for (account, user) in self.users.iter() {
             let sessions = user.sessions.iter();
-            let held = sessions.filter(|(_, session)| session.owner.is_some_and(gone));
+            let held = sessions.filter(|(_, session)| session.owner().is_some_and(gone));
             lost.extend(held.map(|(resource, _)| account.with_prepared_resource(resource)));
             if lost.len() >= SLICE {
                 break;
@@ -124,41 +126,43 @@ impl ShardState {
         }
         lost.truncate(SLICE);
         for jid in lost {
-            if let Some((owner, epoch)) = self.session(&jid).and_then(|s| Some((s.owner?, s.epoch)))
+            if let Some((owner, epoch)) =
+                self.session(&jid).and_then(|s| Some((s.owner()?, s.epoch)))
             {
-                out.push(Output {
+                step.outputs.push(Output {
                     owner,
                     session: jid.clone(),
                     epoch,
                     event: Event::Detached(Detached::Fenced),
                 });
             }
-            self.drop_owner(&jid, out);
+            self.drop_owner(&jid, step);
         }
         Outcome::Done
     }
 
     /// The connection is gone: the session hibernates if it may be resumed, else it is over.
-    fn drop_owner(&mut self, jid: &Jid, out: &mut Vec<Output>) {
-        let (epoch, time) = (self.take_epoch(), self.time);
+    fn drop_owner(&mut self, jid: &Jid, step: &mut Step) {
+        let (epoch, since) = (self.take_epoch(), self.time);
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let Some(owner) = session.owner.take() else {
+        let Some(owner) = session.owner() else {
             return;
         };
         session.epoch = epoch;
-        session.queue.shrink_to_fit();
-        session.behind.shrink();
-        let seconds = session.sm.as_ref().map_or(0, |sm| u64::from(sm.max));
-        if !session.is_resumable() {
-            self.end(jid, EndReason::Lost, out);
+        session.shrink();
+        let Some(sm) = session.sm.as_ref().filter(|sm| sm.smid.is_some()) else {
+            if let Some(session) = self.remove_session(jid) {
+                self.over(jid, session, EndReason::Lost, step);
+            }
             return;
-        }
-        let (until, patient) = self.bedtime(jid, seconds * 1000);
+        };
+        let ordinary = sm.hibernation();
+        let (until, patient) = self.bedtime(jid, ordinary);
         if let Some(session) = self.session_mut(jid) {
-            session.hibernation = Some(Hibernation {
-                since: time,
+            session.attachment = Attachment::Hibernated(Hibernation {
+                since,
                 until,
                 patient,
                 node: owner.node,
@@ -166,9 +170,9 @@ impl ShardState {
         }
         let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
         self.deadlines.insert((until, name), ());
-        self.notice_sleep(jid);
+        self.notice_sleep(jid, step);
         self.wake_for_queue(jid);
-        self.enforce_limit(&jid.bare(), out);
+        self.enforce_limit(&jid.bare(), step);
     }
 }
 

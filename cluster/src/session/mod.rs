@@ -17,14 +17,15 @@
 //! ```
 
 mod action;
+mod attachment;
 pub mod audit;
-mod behind;
 mod carbon;
 pub mod command;
 mod cow;
 mod deliver;
 mod dispose;
 pub mod effect;
+mod enqueue;
 mod fan;
 mod farewell;
 #[cfg(test)]
@@ -43,17 +44,23 @@ mod push;
 mod question;
 mod queue;
 pub mod quota;
+mod rare;
 mod read;
 pub mod record;
 mod resources;
 mod resume;
 mod revision;
+#[expect(
+    clippy::module_inception,
+    reason = "the folder is the core of all sessions, this is one of them"
+)]
+mod session;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod stage;
 pub mod state;
-mod ticket;
+mod step;
 mod totals;
 mod unkept;
 mod view;
@@ -66,6 +73,8 @@ pub use output::*;
 pub use pending::Lane;
 pub use quota::{Limits, Override, Quota};
 pub use record::{Disorder, Record};
-pub use state::{Applied, Session, ShardState, Sm};
+pub use session::{Session, Sm};
+pub use state::ShardState;
+pub use step::Applied;
 pub use totals::Totals;
 pub use view::{Load, SessionView};

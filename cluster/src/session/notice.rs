@@ -8,6 +8,7 @@ use proto::{BareJid, Jid};
 
 use super::command::EndReason;
 use super::state::ShardState;
+use super::step::Step;
 use crate::id::{Mid, NodeId, SmId};
 
 /// Something happened to a session.
@@ -65,8 +66,14 @@ pub enum Occasion {
 
 impl ShardState {
     /// Tells of something that happened to a session.
-    pub(super) fn notice(&mut self, session: &Jid, smid: Option<SmId>, what: Occasion) {
-        self.notices.push(Notice {
+    pub(super) fn notice(
+        &self,
+        session: &Jid,
+        smid: Option<SmId>,
+        what: Occasion,
+        step: &mut Step,
+    ) {
+        step.notices.push(Notice {
             session: session.clone(),
             smid,
             at: self.now,
@@ -75,15 +82,26 @@ impl ShardState {
     }
 
     /// Tells of a marker that has moved by so many messages, if it has.
-    pub(super) fn notice_marker(&mut self, session: &Jid, back: bool, messages: usize) {
+    pub(super) fn notice_marker(
+        &self,
+        session: &Jid,
+        back: bool,
+        messages: usize,
+        step: &mut Step,
+    ) {
         if messages > 0 {
             let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-            self.notice(session, None, Occasion::MarkerMoved { back, messages });
+            self.notice(
+                session,
+                None,
+                Occasion::MarkerMoved { back, messages },
+                step,
+            );
         }
     }
 
     /// Tells of a session that has just lost its connection.
-    pub(super) fn notice_sleep(&mut self, session: &Jid) {
+    pub(super) fn notice_sleep(&self, session: &Jid, step: &mut Step) {
         let Some((smid, max)) = self.session(session).and_then(|s| {
             let sm = s.sm.as_ref()?;
             Some((sm.smid.clone(), u64::from(sm.max)))
@@ -91,16 +109,16 @@ impl ShardState {
             return;
         };
         let until = self.now + max * 1000;
-        self.notice(session, smid, Occasion::HibernationStart { until });
+        self.notice(session, smid, Occasion::HibernationStart { until }, step);
     }
 
     /// Tells of a session that goes on at `node`; `before` is where it was, if it hibernated.
     pub(super) fn notice_wake(
-        &mut self,
+        &self,
         session: &Jid,
         smid: &SmId,
-        before: Option<NodeId>,
-        node: NodeId,
+        (before, node): (Option<NodeId>, NodeId),
+        step: &mut Step,
     ) {
         if let Some(before) = before {
             let across = before != node;
@@ -108,22 +126,34 @@ impl ShardState {
                 session,
                 Some(smid.clone()),
                 Occasion::HibernationEnd { across },
+                step,
             );
         }
     }
 
     /// Tells of a stanza for a session, if that hibernates.
-    pub(super) fn notice_queued(&mut self, session: &Jid, mid: Option<Mid>, important: bool) {
-        let Some(sleeping) = self.session(session).filter(|s| s.hibernation.is_some()) else {
+    pub(super) fn notice_queued(
+        &self,
+        session: &Jid,
+        mid: Option<Mid>,
+        important: bool,
+        step: &mut Step,
+    ) {
+        let Some(sleeping) = self.session(session).filter(|s| s.owner().is_none()) else {
             return;
         };
-        let smid = sleeping.sm.as_ref().and_then(|sm| sm.smid.clone());
-        self.notice(session, smid, Occasion::StanzaQueued { mid, important });
+        let smid = sleeping.smid().cloned();
+        self.notice(
+            session,
+            smid,
+            Occasion::StanzaQueued { mid, important },
+            step,
+        );
     }
 
     /// Tells of an account whose limits have changed.
-    pub(super) fn notice_limits(&mut self, account: &BareJid) {
-        self.notice(&account.into(), None, Occasion::LimitsSet);
+    pub(super) fn notice_limits(&self, account: &BareJid, step: &mut Step) {
+        self.notice(&account.into(), None, Occasion::LimitsSet, step);
     }
 }
 

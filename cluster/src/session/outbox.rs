@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::farewell::Untold;
 use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::codec;
 use crate::id::ShardId;
@@ -75,10 +76,10 @@ impl Outbox {
 
 impl ShardState {
     /// Sends something to the account, in this shard or another.
-    pub(super) fn dispatch(&mut self, account: &BareJid, relay: Relay, out: &mut Vec<Output>) {
+    pub(super) fn dispatch(&mut self, account: &BareJid, relay: Relay, step: &mut Step) {
         let shard = shard_of(account, self.shards);
         if shard == self.id {
-            self.deliver(relay, out);
+            self.deliver(relay, step);
         } else {
             self.post(shard, relay);
         }
@@ -114,7 +115,7 @@ impl ShardState {
         from: ShardId,
         first: u64,
         items: Vec<Relay>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> Outcome {
         let cursor = *self.cursors.get(&from).unwrap_or(&1);
         if first > cursor {
@@ -123,7 +124,7 @@ impl ShardState {
         let known = usize::try_from(cursor - first).unwrap_or(usize::MAX);
         let next = (first + items.len() as u64).max(cursor);
         for relay in items.into_iter().skip(known) {
-            self.deliver(relay, out);
+            self.deliver(relay, step);
         }
         self.cursors.insert(from, next);
         Outcome::Relayed { cursor: next }

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::stanza::{Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
-use super::state::{Available, ShardState};
+use super::session::Available;
+use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::id::ShardId;
 use crate::shard::map::shard_of;
 
 impl ShardState {
     /// A session's own presence changes (IM-39…41).
-    pub(super) fn presence(&mut self, jid: &Jid, update: PresenceUpdate, out: &mut Vec<Output>) {
+    pub(super) fn presence(&mut self, jid: &Jid, update: PresenceUpdate, step: &mut Step) {
         let account = jid.bare();
         let Some(session) = self.session_mut(jid) else {
             return;
@@ -33,33 +35,33 @@ impl ShardState {
         let directed = self.strangers(jid, directed);
         let subscribers = update.subscribers.iter().map(Jid::from).collect();
         match (available, was) {
-            (true, Some(_)) => self.spread_presence(&update.packet, subscribers, out),
+            (true, Some(_)) => self.spread_presence(&update.packet, subscribers, step),
             (true, None) => {
-                self.take_back_farewell(jid, &update.subscribers, out);
-                self.spread_presence(&update.packet, subscribers, out);
+                self.take_back_farewell(jid, &update.subscribers, step);
+                self.spread_presence(&update.packet, subscribers, step);
             }
-            (false, Some(_)) => self.say_gone(&update.packet, subscribers, directed, out),
+            (false, Some(_)) => self.say_gone(&update.packet, subscribers, directed, step),
             // Subscribers have not seen it.
-            (false, None) => self.say_gone_to(jid, directed, out),
+            (false, None) => self.say_gone_to(jid, directed, step),
         }
-        self.show_to_own(&account, &update.packet, out);
+        self.show_to_own(&account, &update.packet, step);
         if !available {
             // The one that left sees it too (RFC 6121 §4.5.2).
             let mut packet = update.packet;
             packet.header.to = Some(Jid::from(&account));
-            self.enqueue_plain(jid, packet, out);
+            self.enqueue_plain(jid, packet, step);
             return;
         }
         if was.is_none() {
-            self.welcome(jid, &update, out);
+            self.welcome(jid, &update, step);
         }
         if update.priority >= 0 && was.is_none_or(|p| p < 0) {
-            self.take_undelivered(jid, out);
+            self.take_undelivered(jid, step);
         }
     }
 
     /// What an initial presence brings: the account's other resources, answers to probes, open requests.
-    fn welcome(&mut self, jid: &Jid, update: &PresenceUpdate, out: &mut Vec<Output>) {
+    fn welcome(&mut self, jid: &Jid, update: &PresenceUpdate, step: &mut Step) {
         let account = jid.bare();
         let others: Vec<Packet> = self
             .available(&account)
@@ -69,25 +71,20 @@ impl ShardState {
             .collect();
         for mut packet in others {
             packet.header.to = Some(jid.clone());
-            self.enqueue_plain(jid, packet, out);
+            self.enqueue_plain(jid, packet, step);
         }
         for request in &update.requests {
-            self.enqueue_plain(jid, request.clone(), out);
+            self.enqueue_plain(jid, request.clone(), step);
         }
-        self.spread_probe(jid, update.probes.clone(), out);
+        self.spread_probe(jid, update.probes.clone(), step);
     }
 
     /// The account's available sessions see the presence of one of them (IM-39).
-    pub(super) fn show_to_own(
-        &mut self,
-        account: &BareJid,
-        packet: &Packet,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn show_to_own(&mut self, account: &BareJid, packet: &Packet, step: &mut Step) {
         for (own, _) in self.available(account) {
             let mut copy = packet.clone();
             copy.header.to = Some(account.into());
-            self.enqueue_plain(&own, copy, out);
+            self.enqueue_plain(&own, copy, step);
         }
     }
 
@@ -107,7 +104,7 @@ impl ShardState {
     }
 
     /// One copy for each shard, with the addressees that live there.
-    pub(super) fn spread_presence(&mut self, packet: &Packet, to: Vec<Jid>, out: &mut Vec<Output>) {
+    pub(super) fn spread_presence(&mut self, packet: &Packet, to: Vec<Jid>, step: &mut Step) {
         let mut by_shard: BTreeMap<ShardId, Vec<Jid>> = BTreeMap::new();
         for jid in to {
             by_shard
@@ -120,11 +117,11 @@ impl ShardState {
                 packet: packet.clone(),
                 to,
             };
-            self.send_to_shard(shard, relay, out);
+            self.send_to_shard(shard, relay, step);
         }
     }
 
-    pub(super) fn spread_probe(&mut self, from: &Jid, to: Vec<BareJid>, out: &mut Vec<Output>) {
+    pub(super) fn spread_probe(&mut self, from: &Jid, to: Vec<BareJid>, step: &mut Step) {
         let mut by_shard: BTreeMap<ShardId, Vec<BareJid>> = BTreeMap::new();
         for account in to {
             by_shard
@@ -137,25 +134,20 @@ impl ShardState {
                 from: from.clone(),
                 to,
             };
-            self.send_to_shard(shard, relay, out);
+            self.send_to_shard(shard, relay, step);
         }
     }
 
-    fn send_to_shard(&mut self, shard: ShardId, relay: Relay, out: &mut Vec<Output>) {
+    fn send_to_shard(&mut self, shard: ShardId, relay: Relay, step: &mut Step) {
         if shard == self.id {
-            self.deliver(relay, out);
+            self.deliver(relay, step);
         } else {
             self.post(shard, relay);
         }
     }
 
     /// Presence arrives for accounts or sessions of this shard (IM-C).
-    pub(super) fn deliver_presence(
-        &mut self,
-        packet: &Packet,
-        to: Vec<Jid>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn deliver_presence(&mut self, packet: &Packet, to: Vec<Jid>, step: &mut Step) {
         let gone = matches!(
             packet.header.kind,
             Kind::Presence(PresenceType::Unavailable | PresenceType::Error)
@@ -184,21 +176,16 @@ impl ShardState {
                 {
                     session.directed.remove(from);
                 }
-                self.enqueue_plain(&target, copy.clone(), out);
+                self.enqueue_plain(&target, copy.clone(), step);
             }
         }
     }
 
     /// Each of the accounts shows `from`, which may see it, where it is available (IM-43).
-    pub(super) fn answer_probe(
-        &mut self,
-        from: &Jid,
-        accounts: Vec<BareJid>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn answer_probe(&mut self, from: &Jid, accounts: Vec<BareJid>, step: &mut Step) {
         for account in accounts {
             for (_, packet) in self.available(&account) {
-                self.spread_presence(&packet, vec![from.clone()], out);
+                self.spread_presence(&packet, vec![from.clone()], step);
             }
         }
     }

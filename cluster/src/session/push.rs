@@ -14,7 +14,9 @@ use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::state::{Hibernation, Session, ShardState};
+use super::attachment::{Attachment, Hibernation};
+use super::session::Session;
+use super::state::ShardState;
 use super::*;
 
 /// A client gets no second push within so many milliseconds.
@@ -116,7 +118,7 @@ impl ShardState {
         let Some(user) = self.users.get(account) else {
             return;
         };
-        let is_away = |s: &Session| s.owner.is_none() || s.overdue;
+        let is_away = |s: &Session| s.attachment.is_away();
         let named = header.to.as_ref().and_then(Jid::resource);
         let concerned = |r: &str, pushing: &Pushing| match (user.sessions.get(r), got) {
             (session, None) => session.is_none_or(is_away),
@@ -138,7 +140,7 @@ impl ShardState {
         let Some(session) = self.owned(jid, epoch) else {
             return Outcome::Stale;
         };
-        session.overdue = true;
+        session.attachment.fall_overdue();
         self.wake_for_queue(jid);
         Outcome::Done
     }
@@ -148,7 +150,8 @@ impl ShardState {
         let Some(session) = self.session(jid) else {
             return;
         };
-        let unread = session.queue.iter().filter(|item| item.keep).count();
+        let unread = session.queue.stanzas();
+        let unread = unread.iter().filter(|item| item.keep).count();
         let unread = u32::try_from(unread).unwrap_or(u32::MAX);
         let (account, Some(resource)) = (jid.bare(), jid.resource()) else {
             return;
@@ -165,7 +168,7 @@ impl ShardState {
 
     /// A patient session's time is nearly up. Returns whether it was one.
     pub(super) fn wake_patient(&mut self, jid: &Jid) -> bool {
-        let patient = self.session(jid).and_then(|s| s.hibernation);
+        let patient = self.session(jid).and_then(|s| s.attachment.hibernation());
         let (true, Some(resource)) = (patient.is_some_and(|h| h.patient), jid.resource()) else {
             return false;
         };
@@ -201,12 +204,16 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let ordinary = session.sm.as_ref().map_or(0, |sm| u64::from(sm.max) * 1000);
-        let Some(sleep) = session.hibernation.filter(|sleep| sleep.patient) else {
+        let ordinary = session.sm.as_ref().map_or(0, Sm::hibernation);
+        let Some(sleep) = session
+            .attachment
+            .hibernation()
+            .filter(|sleep| sleep.patient)
+        else {
             return;
         };
         let until = time + ordinary;
-        session.hibernation = Some(Hibernation {
+        session.attachment = Attachment::Hibernated(Hibernation {
             until,
             patient: false,
             ..sleep
@@ -304,7 +311,7 @@ mod tests {
         pass(&mut stage, 2_000);
         send(&mut stage, ALICE, 2);
         assert_eq!(pushes(&stage), [(1, false), (2, true)]);
-        let upto = stage.state.session(&jid(BOB)).expect("bound").next_out();
+        let upto = stage.state.session(&jid(BOB)).expect("bound").queue.next();
         let session = jid(BOB);
         let ack = Acknowledge {
             session,

@@ -14,8 +14,9 @@ use proto::stanza::{Header, IqType, Kind, Packet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::state::{Session, ShardState};
-use super::*;
+use super::session::Session;
+use super::state::ShardState;
+use super::step::Step;
 
 /// Requests to one session that are open.
 const OPEN: usize = 256;
@@ -103,10 +104,10 @@ impl ShardState {
         let (Some(to), Some(session)) = (&header.to, self.session_mut(jid)) else {
             return true;
         };
-        let room = session.behind.asked.len() < ASKED;
+        let room = session.rare.asked.len() < ASKED;
         if room {
             let hash = hash(to, header.id.as_deref());
-            session.behind.asked.push_back(hash);
+            session.rare.asked.push_back(hash);
         }
         room
     }
@@ -116,16 +117,16 @@ impl ShardState {
         let (Some(from), Some(session)) = (&header.from, self.session_mut(jid)) else {
             return false;
         };
-        if session.behind.asked.is_empty() {
+        if session.rare.asked.is_empty() {
             return false;
         }
         let hash = hash(from, header.id.as_deref());
-        let mut asked = session.behind.asked.iter();
+        let mut asked = session.rare.asked.iter();
         let Some(place) = asked.position(|known| *known == hash) else {
             return false;
         };
-        session.behind.asked.remove(place);
-        session.behind.shrink();
+        session.rare.asked.remove(place);
+        session.rare.shrink();
         true
     }
 
@@ -135,7 +136,7 @@ impl ShardState {
             return true;
         };
         let from = from.bare();
-        let open = session.behind.questions.iter().filter(|q| !q.answered);
+        let open = session.rare.questions.iter().filter(|q| !q.answered);
         let (all, same) = open.fold((0, 0), |(all, same), question| {
             (all + 1, same + usize::from(question.from.belongs_to(&from)))
         });
@@ -145,7 +146,7 @@ impl ShardState {
     /// A request was queued for the session: its answer is owed from now on.
     pub(super) fn note_question(&mut self, jid: &Jid, header: &Header) {
         if let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) {
-            session.behind.questions.push_back(question);
+            session.rare.questions.push_back(question);
         }
     }
 
@@ -159,11 +160,11 @@ impl ShardState {
             return Standing::Unasked;
         };
         let place = session
-            .behind
+            .rare
             .questions
             .iter()
             .position(|q| q.from == *to && *q.id == *id);
-        match place.and_then(|place| session.behind.questions.remove(place)) {
+        match place.and_then(|place| session.rare.questions.remove(place)) {
             None => Standing::Unasked,
             Some(question) if question.answered => Standing::Settled,
             Some(_) => Standing::Awaited,
@@ -171,9 +172,9 @@ impl ShardState {
     }
 
     /// The session is over: whoever still waits for its answer gets one from the server.
-    pub(super) fn answer_all(&mut self, jid: &Jid, session: &Session, out: &mut Vec<Output>) {
-        for question in session.behind.questions.iter().filter(|q| !q.answered) {
-            self.bounce(&question.packet(jid), Condition::ServiceUnavailable, out);
+    pub(super) fn answer_all(&mut self, jid: &Jid, session: &Session, step: &mut Step) {
+        for question in session.rare.questions.iter().filter(|q| !q.answered) {
+            self.bounce(&question.packet(jid), Condition::ServiceUnavailable, step);
         }
     }
 }
@@ -182,6 +183,7 @@ impl ShardState {
 mod tests {
     use super::super::stage::{Stage, jid, packet, stanzas};
     use super::*;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cow::Map;
 use super::state::{Old, ShardState, User};
-use super::{EndReason, Outcome, Output, Settings};
+use super::step::Step;
+use super::{EndReason, Outcome, Settings};
 use crate::id::SmId;
 
 /// No account gets more than so many of either kind, whoever asks for it.
@@ -92,13 +93,13 @@ impl ShardState {
     }
 
     /// Ends the account's oldest hibernated sessions beyond the limit, in full.
-    pub(super) fn enforce_limit(&mut self, account: &BareJid, out: &mut Vec<Output>) {
+    pub(super) fn enforce_limit(&mut self, account: &BareJid, step: &mut Step) {
         let limit = self.limits_of(account).0 as usize;
         while let Some(user) = self.users.get(account) {
             let sleeping = user
                 .sessions
                 .iter()
-                .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, r)));
+                .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, r)));
             if sleeping.clone().count() <= limit {
                 return;
             }
@@ -108,7 +109,7 @@ impl ShardState {
             else {
                 return;
             };
-            self.end(&jid, EndReason::Limit, out);
+            self.end(&jid, EndReason::Limit, step);
         }
     }
 
@@ -159,7 +160,7 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         limits: Option<Limits>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) -> Outcome {
         let limits = limits.unwrap_or_default().clamped();
         let known = self.limits.get(account).copied().unwrap_or_default();
@@ -170,15 +171,15 @@ impl ShardState {
         let version = self.last_limits;
         self.limits
             .insert(account.clone(), Override { limits, version });
-        self.notice_limits(account);
-        self.enforce_limit(account, out);
+        self.notice_limits(account, step);
+        self.enforce_limit(account, step);
         self.enforce_old(account);
         self.tidy(account);
         Outcome::Done
     }
 
     /// The leader's settings are in force from now on.
-    pub(super) fn set_settings(&mut self, settings: Settings, out: &mut Vec<Output>) -> Outcome {
+    pub(super) fn set_settings(&mut self, settings: Settings, step: &mut Step) -> Outcome {
         let before = std::mem::replace(&mut self.settings, settings);
         if before != self.settings {
             let now = &self.settings;
@@ -187,7 +188,7 @@ impl ShardState {
             {
                 self.revise_limits();
             }
-            self.refill_all(out);
+            self.refill_all(step);
         }
         Outcome::Done
     }
@@ -205,7 +206,7 @@ impl ShardState {
         let since = |since: u64| self.now.saturating_sub(self.time.saturating_sub(since));
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping
-            .filter_map(|(r, s)| Some((s.hibernation?.since, s.epoch, Box::from(r))))
+            .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, Box::from(r))))
             .collect();
         sleeping.sort();
         let old = user.old.iter();

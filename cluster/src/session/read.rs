@@ -11,8 +11,10 @@ use std::sync::Arc;
 use proto::Jid;
 use proto::stanza::Packet;
 
-use super::state::{Session, ShardState, Shared, User};
-use super::ticket::{Body, Later, Ticket};
+use super::queue::{Body, Later, Ticket};
+use super::session::Session;
+use super::state::{ShardState, Shared, User};
+use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
@@ -27,46 +29,46 @@ impl ShardState {
         jid: &Jid,
         (mid, order): (Mid, u64),
         packet: Packet,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let item = Item {
             order,
             copy: Some(Copied::Result(mid)),
             ..Item::plain(packet, self.now)
         };
-        self.enqueue(jid, Arc::new(item), out);
-        self.notice_queued(jid, None, false);
+        self.enqueue(jid, Arc::new(item), step);
+        self.notice_queued(jid, None, false, step);
     }
 
     /// The client has acknowledged results: orders and ids of messages.
-    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(u64, Mid)>) {
+    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(u64, Mid)>, step: &mut Step) {
         let Some(session) = self.session_mut(jid).filter(|_| !read.is_empty()) else {
             return;
         };
         if session.is_non_negative() {
-            return self.have_read(jid, &read);
+            return self.have_read(jid, &read, step);
         }
-        let room = MOST.saturating_sub(session.behind.read.len());
-        session.behind.read.extend(read.into_iter().take(room));
+        let room = MOST.saturating_sub(session.rare.read.len());
+        session.rare.read.extend(read.into_iter().take(room));
     }
 
     /// The client has become available: what it has read the account has.
-    pub(super) fn settle_read(&mut self, jid: &Jid) {
+    pub(super) fn settle_read(&mut self, jid: &Jid, step: &mut Step) {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        if session.behind.read.is_empty() {
+        if session.rare.read.is_empty() {
             return;
         }
-        let read = std::mem::take(&mut session.behind.read);
-        session.behind.shrink();
-        self.have_read(jid, &Vec::from_iter(read));
+        let read = std::mem::take(&mut session.rare.read);
+        session.rare.shrink();
+        self.have_read(jid, &Vec::from_iter(read), step);
     }
 
-    fn have_read(&mut self, jid: &Jid, read: &[(u64, Mid)]) {
+    fn have_read(&mut self, jid: &Jid, read: &[(u64, Mid)], step: &mut Step) {
         if let Some(user) = self.users.get_mut(&jid.bare()) {
             let waited = user.have_read(read);
-            self.notice_marker(jid, false, waited);
+            self.notice_marker(jid, false, waited, step);
         }
     }
 }
@@ -102,11 +104,7 @@ impl User {
 impl Session {
     /// Messages in results that the client has not acknowledged.
     pub(super) fn results(&self) -> BTreeSet<Mid> {
-        let later = self.behind.later.iter().filter_map(|later| match later {
-            Later::Whole(item) => Some(item),
-            Later::Ticket(_) => None,
-        });
-        let results = self.queue.iter().chain(later).filter_map(|i| match i.copy {
+        let results = self.queue.whole().filter_map(|item| match item.copy {
             Some(Copied::Result(mid)) => Some(mid),
             Some(Copied::Carbon(_)) | None => None,
         });
@@ -119,25 +117,19 @@ impl Session {
         if mids.is_empty() {
             return found;
         }
-        for item in &mut self.queue {
-            found.extend(share(item, mids));
-        }
-        if self.behind.later.is_empty() {
-            return found;
-        }
-        for later in &mut self.behind.later {
-            match later {
-                Later::Whole(item) => found.extend(share(item, mids)),
-                Later::Ticket(ticket) => {
-                    let alone = matches!(ticket.body(), Body::Kept | Body::Waited);
-                    if alone && mids.contains(&ticket.mid()) {
-                        let (mid, order, size) = (ticket.mid(), ticket.order(), ticket.size());
-                        *ticket = Ticket::new(mid, order, size, Body::Shared);
-                        found.push(mid);
-                    }
-                }
-            }
-        }
+        let mut tickets = Vec::new();
+        self.queue.change(
+            |item| found.extend(share(item, mids)),
+            |ticket| {
+                let alone = matches!(ticket.body(), Body::Kept | Body::Waited);
+                let (mid, order, size) = (ticket.mid(), ticket.order(), ticket.size());
+                (alone && mids.contains(&mid)).then(|| {
+                    tickets.push(mid);
+                    Later::Ticket(Ticket::new(mid, order, size, Body::Shared))
+                })
+            },
+        );
+        found.append(&mut tickets);
         found
     }
 }
@@ -222,7 +214,15 @@ mod tests {
     /// Bob takes all that there is for him.
     fn drain(stage: &mut Stage) -> Vec<Output> {
         let mut outputs = Vec::new();
-        while stage.state.session(&jid(BOB)).expect("bound").load().0 > 0 {
+        while stage
+            .state
+            .session(&jid(BOB))
+            .expect("bound")
+            .queue
+            .load()
+            .0
+            > 0
+        {
             outputs.extend(stage.acknowledge(BOB, u64::MAX));
             outputs.extend(stage.work());
         }

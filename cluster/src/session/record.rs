@@ -91,9 +91,6 @@ impl ShardState {
             audit,
             revision,
             fan,
-            overflown: _,
-            notices: _,
-            dissents: _,
         } = self;
         let head = Part::Head(Box::new(Head {
             id: *id,
@@ -152,7 +149,7 @@ impl ShardState {
             Part::Head(_) => return Err(Disorder),
             Part::Account(account, user) => {
                 for (resource, session) in user.sessions.iter() {
-                    if let Some(sleep) = session.hibernation {
+                    if let Some(sleep) = session.attachment.hibernation() {
                         let jid = account.with_prepared_resource(resource);
                         let name = session.name(&jid).clone();
                         self.deadlines.insert((sleep.until, name), ());
@@ -225,9 +222,6 @@ impl Head {
             audit: self.audit,
             revision: self.revision,
             fan: Fan::default(),
-            overflown: Vec::new(),
-            notices: Vec::new(),
-            dissents: Vec::new(),
         }
     }
 }

@@ -6,8 +6,8 @@
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
-use super::Output;
 use super::state::{SLICE, ShardState};
+use super::step::Step;
 
 /// Accounts that an entry looks at, at most; most of them are within the limits.
 const LOOK: usize = 20 * SLICE;
@@ -32,7 +32,7 @@ impl ShardState {
     }
 
     /// Ends what is beyond the limits of the next accounts, a slice of it.
-    pub(super) fn revise(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn revise(&mut self, step: &mut Step) {
         let Some(Revision { mut behind }) = self.revision.take() else {
             return;
         };
@@ -42,7 +42,7 @@ impl ShardState {
                 return;
             };
             let (account, before) = (account.clone(), user.sessions.len());
-            self.enforce_limit(&account, out);
+            self.enforce_limit(&account, step);
             self.enforce_old(&account);
             self.tidy(&account);
             let after = self.users.get(&account).map_or(0, |u| u.sessions.len());

@@ -180,7 +180,7 @@ impl Stage {
         let (epoch, upto) = self
             .state
             .session(&session)
-            .map(|s| (s.epoch, s.next_out()))
+            .map(|s| (s.epoch, s.queue.next()))
             .expect("bound");
         let ack = Acknowledge {
             session,

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::audit::Audit;
-use super::behind::Behind;
 use super::cow::{CopyOnWrite, Map};
 use super::fan::Fan;
 use super::outbox::Outbox;
@@ -16,9 +14,10 @@ use super::pending::PendingEffects;
 use super::push::Pushing;
 use super::resources::Resources;
 use super::revision::Revision;
+use super::step::Step;
 use super::*;
 use crate::format::Version;
-use crate::id::{EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{EffectId, Mid, ShardId, SmId};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
 /// or a leap of a clock costs a session no more of its hibernation.
@@ -63,15 +62,6 @@ pub struct ShardState {
     pub(super) revision: Option<Revision>,
     /// Presence that is still to be shown to accounts of this shard.
     pub(super) fan: Fan,
-    /// Sessions that the command which is being applied has given too much; empty between commands.
-    #[serde(skip)]
-    pub(super) overflown: Vec<Jid>,
-    /// Of the entry that is being applied; empty between entries.
-    #[serde(skip)]
-    pub(super) notices: Vec<Notice>,
-    /// Of the entry that is being applied; empty between entries.
-    #[serde(skip)]
-    pub(super) dissents: Vec<Dissent>,
 }
 
 /// What the shard knows of one account. Exists only while there is something to know.
@@ -130,85 +120,6 @@ pub(super) struct Shared {
     pub(super) acknowledged: bool,
 }
 
-/// One bound resource.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Session {
-    pub(super) owner: Option<Owner>,
-    pub(super) epoch: u64,
-    /// The absolute number of the next stanza from the client.
-    pub(super) next_in: u64,
-    /// The absolute number of the first stanza in `queue`.
-    pub(super) base: u64,
-    /// Stanzas with lower numbers may have been written.
-    pub(super) sent: u64,
-    pub(super) queue: VecDeque<Arc<Item>>,
-    /// Bytes of `queue`.
-    pub(super) queue_bytes: u64,
-    pub(super) behind: Behind,
-    pub(super) sm: Option<Sm>,
-    pub(super) presence: Option<Available>,
-    pub(super) carbons: bool,
-    pub(super) interested: bool,
-    /// To whom directed presence was sent (IM-46).
-    pub(super) directed: BTreeSet<Jid>,
-    pub(super) hibernation: Option<Hibernation>,
-    /// Its client is inactive and owes an acknowledgement for long.
-    pub(super) overdue: bool,
-}
-
-/// Stream management of a session.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sm {
-    /// Present if the session may be resumed.
-    pub smid: Option<SmId>,
-    /// Inbound stanzas up to this number preceded `<enable/>`.
-    pub after: u64,
-    /// The number of the first stanza that counted after `<enabled/>`.
-    pub start: u64,
-    /// Where both counters started.
-    pub seed: u32,
-    /// Hibernation time in seconds.
-    pub max: u32,
-}
-
-/// A session's last broadcast presence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Available {
-    pub(super) packet: Packet,
-    pub(super) priority: i8,
-}
-
-/// The first `count` of what stands behind a queue are being read back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Fetching {
-    pub(super) effect: EffectId,
-    pub(super) count: usize,
-}
-
-/// Since and until when a session has no connection, on the shard's scale.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Hibernation {
-    /// Its client can be woken and has not been: it is at `until`, and the session sleeps on.
-    pub(super) patient: bool,
-    pub(super) since: u64,
-    pub(super) until: u64,
-    /// Where its connection was.
-    pub(super) node: NodeId,
-}
-
-/// What follows from one entry.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// One for each command, in order.
-    pub outcomes: Vec<Outcome>,
-    /// For the owners of sessions, in order.
-    pub outputs: Vec<Output>,
-    /// What happened to sessions, in order.
-    pub notices: Vec<Notice>,
-    /// Replicas whose hash differs from that of this one.
-    pub dissents: Vec<Dissent>,
-}
-
 impl ShardState {
     /// An empty shard, one of `shards`.
     pub fn new(id: ShardId, shards: u16) -> Self {
@@ -234,34 +145,29 @@ impl ShardState {
             audit: Audit::default(),
             revision: None,
             fan: Fan::default(),
-            overflown: Vec::new(),
-            notices: Vec::new(),
-            dissents: Vec::new(),
         }
     }
 
     /// Applies one entry. Deterministic: equal states and entries give equal states and results.
     pub fn apply(&mut self, batch: Batch) -> Applied {
-        let mut out = Applied::default();
+        let mut step = Step::default();
         if self.now != 0 {
             self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
         }
         self.now = batch.now;
         self.fan.begin();
-        self.fan_on(&mut out.outputs);
-        self.expire(&mut out.outputs);
-        self.revise(&mut out.outputs);
+        self.fan_on(&mut step);
+        self.expire(&mut step);
+        self.revise(&mut step);
         self.resume_farewells();
-        self.end_overflown(&mut out.outputs);
+        self.end_overflown(&mut step);
+        let mut outcomes = Vec::with_capacity(batch.commands.len());
         for command in batch.commands {
-            let outcome = self.command(command, &mut out.outputs);
-            self.end_overflown(&mut out.outputs);
-            out.outcomes.push(outcome);
+            outcomes.push(self.command(command, &mut step));
+            self.end_overflown(&mut step);
         }
         self.fan.end();
-        out.notices = std::mem::take(&mut self.notices);
-        out.dissents = std::mem::take(&mut self.dissents);
-        out
+        step.applied(outcomes)
     }
 
     /// Applies an entry that was written in this version.
@@ -274,43 +180,43 @@ impl ShardState {
         applied
     }
 
-    fn command(&mut self, command: Command, out: &mut Vec<Output>) -> Outcome {
+    fn command(&mut self, command: Command, step: &mut Step) -> Outcome {
         match command {
-            Command::Bind(bind) => self.bind(bind, out),
-            Command::Enable(enable) => self.enable(enable, out),
-            Command::Resume(resume) => self.resume(resume, out),
-            Command::Inbound(inbound) => self.inbound(inbound, out),
-            Command::Acknowledge(ack) => self.acknowledge(&ack, out),
-            Command::Lost { session, epoch } => self.lost(&session, epoch, out),
+            Command::Bind(bind) => self.bind(bind, step),
+            Command::Enable(enable) => self.enable(enable, step),
+            Command::Resume(resume) => self.resume(resume, step),
+            Command::Inbound(inbound) => self.inbound(inbound, step),
+            Command::Acknowledge(ack) => self.acknowledge(&ack, step),
+            Command::Lost { session, epoch } => self.lost(&session, epoch, step),
             Command::Overdue { session, epoch } => self.overdue(&session, epoch),
             Command::End {
                 session,
                 epoch,
                 reason,
-            } => self.end_by(&session, epoch, reason, out),
-            Command::NodeLost { node, alive } => self.node_lost(node, alive, out),
-            Command::Relay { from, first, items } => self.relayed(from, first, items, out),
-            Command::SetLimits { account, limits } => self.set_limits(&account, limits, out),
+            } => self.end_by(&session, epoch, reason, step),
+            Command::NodeLost { node, alive } => self.node_lost(node, alive, step),
+            Command::Relay { from, first, items } => self.relayed(from, first, items, step),
+            Command::SetLimits { account, limits } => self.set_limits(&account, limits, step),
             Command::Trim { to, upto } => self.trim(to, upto),
             Command::Done(completed) => {
                 for completed in completed {
-                    self.completed(completed, out);
+                    self.completed(completed, step);
                 }
                 Outcome::Done
             }
             Command::Tick => Outcome::Done,
-            Command::Settings(settings) => self.set_settings(settings, out),
+            Command::Settings(settings) => self.set_settings(settings, step),
             Command::DoneInPart { part, rest } => {
-                self.completed_in_part(part, rest, out);
+                self.completed_in_part(part, rest, step);
                 Outcome::Done
             }
-            Command::Compare { node, at, hash } => self.compare(node, at, hash),
+            Command::Compare { node, at, hash } => self.compare(node, at, hash, step),
         }
     }
 
     /// Ends what is over by the shard's time, a slice of it. While the first deadline has passed the leader
     /// proposes the next entry at once.
-    fn expire(&mut self, out: &mut Vec<Output>) {
+    fn expire(&mut self, step: &mut Step) {
         for _ in 0..SLICE {
             let Some((until, jid)) = first(&self.deadlines) else {
                 break;
@@ -322,7 +228,7 @@ impl ShardState {
                 continue;
             }
             self.deadlines.remove(&(until, jid.clone()));
-            self.end(&jid, EndReason::Expired, out);
+            self.end(&jid, EndReason::Expired, step);
         }
         for _ in 0..SLICE {
             let Some((until, account)) = first(&self.forgets) else {
@@ -348,10 +254,20 @@ impl ShardState {
         user.sessions.get_mut(jid.resource()?)
     }
 
+    /// Takes a session out, and out of those that end by themselves.
+    pub(super) fn remove_session(&mut self, jid: &Jid) -> Option<Session> {
+        let user = self.users.get_mut(&jid.bare())?;
+        let session = user.sessions.remove(jid.resource()?)?;
+        if let Some(sleep) = session.attachment.hibernation() {
+            self.deadlines.remove(&(sleep.until, jid.clone()));
+        }
+        Some(session)
+    }
+
     /// The session, if this epoch's owner still acts for it.
     pub(super) fn owned(&mut self, jid: &Jid, epoch: u64) -> Option<&mut Session> {
         self.session_mut(jid)
-            .filter(|s| s.epoch == epoch && s.owner.is_some())
+            .filter(|s| s.epoch == epoch && s.owner().is_some())
     }
 
     /// Numbers follow the clock as orders do: what the database remembers of an effect is not taken for another
@@ -399,59 +315,4 @@ impl ShardState {
 
 fn first<K: Ord + Clone>(set: &Map<K, ()>) -> Option<K> {
     set.first().map(|(key, ())| key.clone())
-}
-
-impl Session {
-    pub(super) fn new(owner: Owner, epoch: u64) -> Self {
-        Self {
-            owner: Some(owner),
-            epoch,
-            next_in: 1,
-            base: 1,
-            sent: 1,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            behind: Behind::default(),
-            sm: None,
-            presence: None,
-            carbons: false,
-            interested: false,
-            directed: BTreeSet::new(),
-            hibernation: None,
-            overdue: false,
-        }
-    }
-
-    /// The number that the next queued stanza gets.
-    pub(super) fn next_out(&self) -> u64 {
-        self.base + self.queue.len() as u64
-    }
-
-    /// Available with a priority that takes part in delivery to the bare JID.
-    pub(super) fn is_non_negative(&self) -> bool {
-        self.presence.as_ref().is_some_and(|p| p.priority >= 0)
-    }
-
-    pub(super) fn priority(&self) -> i8 {
-        self.presence.as_ref().map_or(i8::MIN, |p| p.priority)
-    }
-
-    /// Our inbound count, as the client knows it (SM-14).
-    pub(super) fn h(&self) -> u32 {
-        self.sm.as_ref().map_or(0, |sm| {
-            let counted = (self.next_in - 1).saturating_sub(sm.after);
-            sm.seed.wrapping_add(counted as u32)
-        })
-    }
-
-    /// Its address `jid`, out of its presence if that has it: then the text is in memory once.
-    pub(super) fn name<'a>(&'a self, jid: &'a Jid) -> &'a Jid {
-        let presence = self.presence.as_ref();
-        let own = presence.and_then(|p| p.packet.header.from.as_ref());
-        own.filter(|from| *from == jid).unwrap_or(jid)
-    }
-
-    pub(super) fn is_resumable(&self) -> bool {
-        self.sm.as_ref().is_some_and(|sm| sm.smid.is_some())
-    }
 }

@@ -49,7 +49,7 @@ impl ShardState {
             totals.old += user.old.len();
             totals.undelivered += user.undelivered.len();
             for session in user.sessions.values() {
-                let (stanzas, bytes) = session.load();
+                let (stanzas, bytes) = session.queue.load();
                 totals.queued += stanzas;
                 totals.queued_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
             }

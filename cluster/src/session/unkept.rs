@@ -10,20 +10,16 @@ use proto::BareJid;
 use proto::stanza::Packet;
 use proto::stanza::error::Condition;
 
-use super::state::{Session, ShardState};
-use super::ticket::{Later, Ticket};
+use super::queue::{Later, Ticket};
+use super::session::Session;
+use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
 impl ShardState {
     /// The account's archive will never hold this message.
-    pub(super) fn unkept(
-        &mut self,
-        account: &BareJid,
-        mid: Mid,
-        packet: Packet,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn unkept(&mut self, account: &BareJid, mid: Mid, packet: Packet, step: &mut Step) {
         let now = self.now;
         let Some(user) = self.users.get_mut(account) else {
             return;
@@ -35,7 +31,7 @@ impl ShardState {
         let waited = user.undelivered.len();
         user.undelivered.retain(|_, waiting| waiting.mid != mid);
         if user.undelivered.len() < waited {
-            self.bounce(&packet, Condition::InternalServerError, out);
+            self.bounce(&packet, Condition::InternalServerError, step);
         }
         self.tidy(account);
     }
@@ -44,28 +40,17 @@ impl ShardState {
 impl Session {
     /// What the archive was to hold of this message is held here.
     fn keep_whole(&mut self, mid: Mid, packet: &Packet, now: u64) {
-        for item in &mut self.queue {
-            if item.mid == Some(mid) {
-                Arc::make_mut(item).archived = false;
-            }
-        }
-        // Most sessions have nothing behind their queues, and no place for it.
-        if self.behind.later.is_empty() {
-            return;
-        }
-        let mut more = 0;
-        for later in &mut self.behind.later {
-            match later {
-                Later::Whole(item) if item.mid == Some(mid) => Arc::make_mut(item).archived = false,
-                Later::Ticket(ticket) if ticket.mid() == mid => {
-                    let item = whole(*ticket, packet, now);
-                    more += item.size();
-                    *later = Later::Whole(Arc::new(item));
+        self.queue.change(
+            |item| {
+                if item.mid == Some(mid) {
+                    Arc::make_mut(item).archived = false;
                 }
-                Later::Whole(_) | Later::Ticket(_) => {}
-            }
-        }
-        self.behind.later_bytes += more;
+            },
+            |ticket| {
+                let is_it = ticket.mid() == mid;
+                is_it.then(|| Later::Whole(Arc::new(whole(ticket, packet, now))))
+            },
+        );
     }
 }
 
@@ -141,7 +126,7 @@ mod tests {
         assert_eq!(stanzas(&refuse_rows(&mut stage)).len(), 0);
         stage.acknowledge_all(BOB);
         let session = stage.state.session(&jid(BOB)).expect("bound");
-        let numbered = session.queue.len();
+        let numbered = session.queue.stanzas().len();
         assert!(numbered > 0, "what stood for them has moved up");
         let end = Command::End {
             session: jid(BOB),
@@ -153,7 +138,13 @@ mod tests {
         assert_eq!(left, 3, "until it is known what becomes of their rows");
         refuse_rows(&mut stage);
         assert_eq!(stage.undelivered("bob@example.org"), 0);
-        let back = stage.state.session(&jid(ALICE)).expect("bound").load().0;
+        let back = stage
+            .state
+            .session(&jid(ALICE))
+            .expect("bound")
+            .queue
+            .load()
+            .0;
         assert_eq!(back, 3);
     }
 }

@@ -7,7 +7,8 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::Serialize;
 
-use super::state::{Session, ShardState};
+use super::session::Session;
+use super::state::ShardState;
 use super::{Effect, Item, Lane, Pending};
 use crate::format::Version;
 use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
@@ -88,7 +89,7 @@ impl ShardState {
     pub fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
         let sessions = self.users.values().flat_map(|u| u.sessions.values());
         sessions
-            .filter_map(|s| s.owner)
+            .filter_map(Session::owner)
             .map(|o| (o.node, o.boot))
             .collect()
     }
@@ -108,7 +109,7 @@ impl ShardState {
                 return (found, last.cloned());
             }
             let ghost = |session: &Session| {
-                session.owner.is_some_and(|owner| {
+                session.owner().is_some_and(|owner| {
                     (owner.node, owner.boot) == process && !is_here(owner.conn)
                 })
             };
@@ -198,10 +199,11 @@ impl ShardState {
     pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
         let session = self
             .session(session)
-            .filter(|s| s.epoch == epoch && s.owner.is_some())?;
-        let numbered = (session.base..).zip(&session.queue);
+            .filter(|s| s.epoch == epoch && s.owner().is_some())?;
         Some(
-            numbered
+            session
+                .queue
+                .numbered()
                 .filter(|(seq, _)| *seq >= from)
                 .map(|(seq, item)| (seq, item.clone()))
                 .collect(),
@@ -224,14 +226,17 @@ impl ShardState {
         };
         let views = user.sessions.iter().map(|(resource, s)| SessionView {
             jid: account.with_prepared_resource(resource),
-            owner: s.owner,
+            owner: s.owner(),
             epoch: s.epoch,
             resumable: s.is_resumable(),
-            queue: s.load().0,
-            queue_bytes: usize::try_from(s.load().1).unwrap_or(usize::MAX),
-            oldest: s.queue.front().map(|item| item.stamp),
+            queue: s.queue.load().0,
+            queue_bytes: usize::try_from(s.queue.load().1).unwrap_or(usize::MAX),
+            oldest: s.queue.stanzas().front().map(|item| item.stamp),
             priority: s.presence.as_ref().map(|p| p.priority),
-            hibernates_for: s.hibernation.map(|h| h.until.saturating_sub(self.time)),
+            hibernates_for: s
+                .attachment
+                .hibernation()
+                .map(|h| h.until.saturating_sub(self.time)),
         });
         views.collect()
     }

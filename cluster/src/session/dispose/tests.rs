@@ -159,7 +159,13 @@ fn sm_63_messages_of_which_only_ids_are_left_are_read_back_to_be_returned() {
     let mut told = end(&mut stage, EndReason::Expired);
     told.extend(stage.work());
     // Alice does not read, so that all but three are only counted.
-    let load = stage.state.session(&jid(ALICE)).expect("bound").load().0;
+    let load = stage
+        .state
+        .session(&jid(ALICE))
+        .expect("bound")
+        .queue
+        .load()
+        .0;
     assert_eq!((load, stanzas(&told).len()), (9, 3));
     assert_eq!(
         (stage.hidden(), stage.undelivered("bob@example.org")),
@@ -203,7 +209,7 @@ fn sm_62_a_resource_that_is_bound_again_gets_what_its_predecessor_did_not() {
         let expect: Vec<_> = (0..12).map(|mid| Mid::new(1, mid)).collect();
         assert_eq!(got, expect, "{fate:?}");
         let alice = stage.state.session(&jid(ALICE)).expect("bound");
-        assert_eq!((alice.load().0, stage.hidden()), (0, 0));
+        assert_eq!((alice.queue.load().0, stage.hidden()), (0, 0));
     }
 }
 
@@ -237,7 +243,7 @@ fn what_is_returned_in_parts_is_returned_once() {
     });
     stage.work();
     let alice = stage.state.session(&jid(ALICE)).expect("bound");
-    assert_eq!(alice.load().0, 9);
+    assert_eq!(alice.queue.load().0, 9);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{Batch, Command, ShardState};
 use crate::codec::{self, CodecError};
 use crate::format::{self, FormatError, Version, Versions};
 
+mod session;
 mod upgrade;
 mod v1;
 

@@ -99,9 +99,9 @@ fn what_goes_to_a_shard_that_takes_nothing_comes_back_before_it_is_acknowledged(
         packet: packet(Kind::Iq(IqType::Error), &session, Some(&far_session)),
         permitted: true,
     };
-    assert!(!stage.state.turns_back(&answer, &mut Vec::new()));
+    assert!(!stage.state.turns_back(&answer, &mut Step::default()));
     let home = Relay::Message(message(MessageType::Chat, &session, &near, 10));
-    assert!(!stage.state.turns_back(&home, &mut Vec::new()));
+    assert!(!stage.state.turns_back(&home, &mut Step::default()));
 }
 
 /// Bytes that wait for the other shard.

@@ -125,7 +125,7 @@ impl Shard {
         }
         let most = SETTINGS.max_hibernated_sessions as usize;
         for (account, user) in self.state().users.iter() {
-            let sleeping = user.sessions.values().filter(|s| s.hibernation.is_some());
+            let sleeping = user.sessions.values().filter(|s| s.owner().is_none());
             if sleeping.count() > most {
                 return Err(format!("{account} has more than {most} hibernated (I-12)"));
             }
@@ -194,7 +194,7 @@ impl Shard {
             Mutant::SnapshotWithoutQueue => {
                 broken::each_user(&mut state, |_, user| {
                     for session in user.sessions.values_mut() {
-                        session.queue.clear();
+                        session.queue.lose_numbered();
                     }
                 });
             }

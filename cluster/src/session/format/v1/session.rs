@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::stanza::Packet;
 use crate::id::{EffectId, Mid, NodeId, Owner, SmId};
+use crate::session::format::session::{self as row, Row};
 use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
-use crate::session::{self, behind, output, question, resources, state, ticket};
+use crate::session::{self, attachment, output, question, queue, resources};
 
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::session) struct Resources(Vec<(Box<str>, Box<Session>)>);
@@ -51,15 +52,15 @@ pub(in crate::session) struct Session {
 
 impl Upgrade<session::Session> for Session {
     fn upgrade(self) -> session::Session {
-        session::Session {
+        let row = Row {
             owner: self.owner.upgrade(),
             epoch: self.epoch.upgrade(),
             next_in: self.next_in.upgrade(),
             base: self.base.upgrade(),
             sent: self.sent.upgrade(),
             queue: self.queue.upgrade(),
-            queue_bytes: self.queue_bytes.upgrade(),
-            behind: self.behind.upgrade(),
+            _queue_bytes: self.queue_bytes,
+            behind: self.behind.0.map(|rare| Box::new((*rare).upgrade())),
             sm: self.sm.upgrade(),
             presence: self.presence.upgrade(),
             carbons: self.carbons.upgrade(),
@@ -67,7 +68,8 @@ impl Upgrade<session::Session> for Session {
             directed: self.directed.upgrade(),
             hibernation: self.hibernation.upgrade(),
             overdue: self.overdue.upgrade(),
-        }
+        };
+        row.session()
     }
 }
 
@@ -93,12 +95,12 @@ mirror_struct!(Sm => session::Sm {
     max: u32,
 });
 
-mirror_struct!(Available => state::Available {
+mirror_struct!(Available => session::session::Available {
     packet: Packet,
     priority: i8,
 });
 
-mirror_struct!(Hibernation => state::Hibernation {
+mirror_struct!(Hibernation => attachment::Hibernation {
     patient: bool,
     since: u64,
     until: u64,
@@ -108,38 +110,39 @@ mirror_struct!(Hibernation => state::Hibernation {
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::session) struct Behind(Option<Box<Rare>>);
 
-impl Upgrade<behind::Behind> for Behind {
-    fn upgrade(self) -> behind::Behind {
-        let mut now = behind::Behind::default();
-        if let Some(rare) = self.0 {
-            *now = (*rare).upgrade();
-        }
-        now
-    }
-}
-
-mirror_struct!(Rare => behind::Rare {
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::session) struct Rare {
     later: VecDeque<Later>,
     later_bytes: u64,
     fetching: Option<Fetching>,
     questions: VecDeque<Question>,
-} with {
-    read: BTreeMap::new(),
-    asked: VecDeque::new(),
-});
+}
 
-mirror_enum!(Later => ticket::Later {
+impl Upgrade<row::Behind> for Rare {
+    fn upgrade(self) -> row::Behind {
+        row::Behind {
+            later: self.later.upgrade(),
+            _later_bytes: self.later_bytes,
+            fetching: self.fetching.upgrade(),
+            questions: self.questions.upgrade(),
+            read: BTreeMap::new(),
+            asked: VecDeque::new(),
+        }
+    }
+}
+
+mirror_enum!(Later => queue::Later {
     Whole(Arc<Item>),
     Ticket(Ticket),
 });
 
-mirror_struct!(Ticket => ticket::Ticket {
+mirror_struct!(Ticket => queue::Ticket {
     high: NonZeroU64,
     low: u64,
     rest: u64,
 });
 
-mirror_struct!(Fetching => state::Fetching {
+mirror_struct!(Fetching => queue::Fetching {
     effect: EffectId,
     count: usize,
 });

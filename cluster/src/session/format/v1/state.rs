@@ -39,9 +39,6 @@ mirror_struct!(ShardState => session::ShardState {
     audit: Audit::default(),
     revision: None,
     fan: Fan::default(),
-    dissents: Vec::new(),
-    overflown: Vec::new(),
-    notices: Vec::new(),
 });
 
 mirror_struct!(User => state::User {

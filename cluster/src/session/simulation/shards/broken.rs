@@ -9,6 +9,7 @@ use super::Mutant;
 use crate::session::simulation::client::SEED;
 use crate::session::simulation::presence::is_subscriber;
 use crate::session::state::{ShardState, User};
+use crate::session::step::Step;
 use crate::session::{Among, Batch, Command, Effect, Event, Output, Relay, Resume};
 
 /// What a broken build makes of a command.
@@ -72,7 +73,7 @@ fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> 
     let sm = session.sm.as_ref()?;
     let known = sm
         .seed
-        .wrapping_add((session.base.max(sm.start) - sm.start) as u32);
+        .wrapping_add((session.queue.base().max(sm.start) - sm.start) as u32);
     let wrong = match mutant {
         Mutant::WrapOffByOne if known < SEED || resume.h >= SEED => return None,
         Mutant::WrapOffByOne | Mutant::ResendFromH => resume.h.wrapping_sub(1),
@@ -83,12 +84,12 @@ fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> 
 
 /// What a broken build does to the state before an entry is applied to it.
 pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> Vec<Output> {
-    let mut out = Vec::new();
+    let mut step = Step::default();
     match mutant {
         Mutant::EndDropsQuestions => {
             each_user(state, |_, user| {
-                for session in user.sessions.values_mut().filter(|s| s.owner.is_none()) {
-                    session.behind.questions.clear();
+                for session in user.sessions.values_mut().filter(|s| s.owner().is_none()) {
+                    session.rare.questions.clear();
                 }
             });
         }
@@ -101,8 +102,8 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         }
         Mutant::FanForgetsRest => state.fan.forget(),
         Mutant::GoneTwice => repeat_gone(state, batch),
-        Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut out),
-        Mutant::GoneApart => say_gone_apart(state, batch, &mut out),
+        Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut step),
+        Mutant::GoneApart => say_gone_apart(state, batch, &mut step),
         Mutant::CopyUncounted => {
             each_user(state, |_, user| {
                 let shared = user.shared.values_mut();
@@ -111,7 +112,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         }
         _ => {}
     }
-    out
+    step.outputs
 }
 
 fn repeat_gone(state: &mut ShardState, batch: &Batch) {
@@ -138,7 +139,7 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
     }
 }
 
-fn say_gone_apart(state: &mut ShardState, batch: &Batch, out: &mut Vec<Output>) {
+fn say_gone_apart(state: &mut ShardState, batch: &Batch, step: &mut Step) {
     let commands = batch.commands.iter();
     let done = commands.filter_map(|c| match c {
         Command::Done(done) => Some(done),
@@ -151,12 +152,12 @@ fn say_gone_apart(state: &mut ShardState, batch: &Batch, out: &mut Vec<Output>) 
         if let (Effect::Unavailable { directed, .. }, Some(Relay::Presence { packet, .. })) =
             (&*effect, completed.relays.first())
         {
-            state.spread_presence(packet, directed.clone(), out);
+            state.spread_presence(packet, directed.clone(), step);
         }
     }
 }
 
-fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, out: &mut Vec<Output>) {
+fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, step: &mut Step) {
     for command in &batch.commands {
         let Command::Lost {
             session: jid,
@@ -165,7 +166,7 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, out: &mut Vec<Outpu
         else {
             continue;
         };
-        let asleep = |s: &&crate::session::state::Session| s.epoch == *epoch && s.is_resumable();
+        let asleep = |s: &&crate::session::Session| s.epoch == *epoch && s.is_resumable();
         if state
             .session(jid)
             .filter(asleep)
@@ -186,7 +187,7 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, out: &mut Vec<Outpu
                 (0..4).filter_map(|n| BareJid::new(&format!("user{n}@example.org")).ok());
             let told = accounts.filter(|a| is_subscriber(a, &jid.bare()));
             let told = told.map(|a| Jid::from(&a)).collect();
-            state.spread_presence(&packet, told, out);
+            state.spread_presence(&packet, told, step);
         }
     }
 }

@@ -52,7 +52,7 @@ impl World {
         let idle = |s: &Shard| {
             let users = s.state().users.values();
             let mut sessions = users.flat_map(|u| u.sessions.values());
-            sessions.all(|s| s.load().0 == 0 || (away.is_some() && s.owner.is_none()))
+            sessions.all(|s| s.queue.load().0 == 0 || (away.is_some() && s.owner().is_none()))
         };
         self.proposals.is_empty()
             && self.shards.iter().all(idle)

@@ -82,7 +82,7 @@ impl World {
             .iter()
             .flat_map(|shard| shard.state().users.iter());
         for (account, user) in users {
-            let owners = user.sessions.values().filter_map(|s| s.owner);
+            let owners = user.sessions.values().filter_map(|s| s.owner());
             for owner in owners {
                 let held = self
                     .conns

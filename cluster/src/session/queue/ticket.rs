@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::{Copied, Direction, Item, Settings};
 use crate::id::Mid;
+use crate::session::{Copied, Direction, Item, Settings};
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
 const ORDER_BITS: u32 = 58;
@@ -20,15 +20,15 @@ const BODY_SHIFT: u32 = ORDER_BITS + 3;
 /// inverted, so that it is never zero and [`Later`] needs no word for telling its variants apart), and in
 /// the third word 58 bits of order, 3 of size and 3 of [`Body`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ticket {
-    pub(super) high: NonZeroU64,
-    pub(super) low: u64,
-    pub(super) rest: u64,
+pub(in crate::session) struct Ticket {
+    pub(in crate::session) high: NonZeroU64,
+    pub(in crate::session) low: u64,
+    pub(in crate::session) rest: u64,
 }
 
 /// What the stanza is that a [`Ticket`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(in crate::session) enum Body {
     /// A message of which the archive has all that is to be kept.
     Shown,
     /// One that waits for the user's next session if this one ends without it.
@@ -55,7 +55,7 @@ impl Body {
     ];
 
     /// See [`Item::keep`].
-    pub(super) fn keep(self) -> bool {
+    pub(in crate::session) fn keep(self) -> bool {
         matches!(
             self,
             Self::Kept | Self::Shared | Self::Waited | Self::Copied
@@ -63,12 +63,12 @@ impl Body {
     }
 
     /// See [`Item::shared`].
-    pub(super) fn is_shared(self) -> bool {
+    pub(in crate::session) fn is_shared(self) -> bool {
         matches!(self, Self::Shared | Self::Copied)
     }
 
     /// See [`Item::copy`].
-    pub(super) fn copy(self) -> Option<Copied> {
+    pub(in crate::session) fn copy(self) -> Option<Copied> {
         match self {
             Self::Shown | Self::Kept | Self::Shared | Self::Waited => None,
             Self::Carbon(direction) => Some(Copied::Carbon(direction)),
@@ -79,7 +79,7 @@ impl Body {
 
 impl Ticket {
     /// For the stanza with this id and place; `size` in bytes, or less if it is not known.
-    pub(super) fn new(mid: Mid, order: u64, size: u64, body: Body) -> Self {
+    pub(in crate::session) fn new(mid: Mid, order: u64, size: u64, body: Body) -> Self {
         // Quarters of magnitudes: enough to know how many fit into an entry.
         let class = (0..7).find(|class| size <= 256 << (2 * class)).unwrap_or(7);
         let body = Body::ALL
@@ -95,20 +95,20 @@ impl Ticket {
         }
     }
 
-    pub(super) fn mid(self) -> Mid {
+    pub(in crate::session) fn mid(self) -> Mid {
         Mid(u128::from(!self.high.get()) << 64 | u128::from(self.low))
     }
 
-    pub(super) fn order(self) -> u64 {
+    pub(in crate::session) fn order(self) -> u64 {
         self.rest & ((1 << ORDER_BITS) - 1)
     }
 
     /// No less than the size of the stanza, if that is within what a client may send.
-    pub(super) fn size(self) -> u64 {
+    pub(in crate::session) fn size(self) -> u64 {
         256 << (2 * ((self.rest >> SIZE_SHIFT) & 7))
     }
 
-    pub(super) fn body(self) -> Body {
+    pub(in crate::session) fn body(self) -> Body {
         let index = (self.rest >> BODY_SHIFT) as usize;
         *Body::ALL.get(index).unwrap_or(&Body::Shown)
     }
@@ -116,7 +116,7 @@ impl Ticket {
 
 impl Item {
     /// What may stand for it, if the archive shows it or is to keep it for the user.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
+    pub(in crate::session) fn ticket(&self) -> Option<Ticket> {
         let mid = self.mid?;
         let message = matches!(self.packet.header.kind, Kind::Message(_));
         let body = match (self.copy, self.keep, self.shared) {
@@ -131,14 +131,14 @@ impl Item {
     }
 
     /// Bytes that it takes, about.
-    pub(super) fn size(&self) -> u64 {
+    pub(in crate::session) fn size(&self) -> u64 {
         self.packet.size() as u64
     }
 }
 
 /// Something behind the numbered part of a session's queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Later {
+pub(in crate::session) enum Later {
     /// With its body.
     Whole(Arc<Item>),
     /// The body is to be read back.
@@ -146,14 +146,14 @@ pub(super) enum Later {
 }
 
 impl Later {
-    pub(super) fn mid(&self) -> Option<Mid> {
+    pub(in crate::session) fn mid(&self) -> Option<Mid> {
         match self {
             Self::Whole(item) => item.mid,
             Self::Ticket(ticket) => Some(ticket.mid()),
         }
     }
 
-    pub(super) fn is_shared(&self) -> bool {
+    pub(in crate::session) fn is_shared(&self) -> bool {
         match self {
             Self::Whole(item) => item.shared,
             Self::Ticket(ticket) => ticket.body().is_shared(),
@@ -161,7 +161,7 @@ impl Later {
     }
 
     /// Bytes that it takes beside its place.
-    pub(super) fn size(&self) -> u64 {
+    pub(in crate::session) fn size(&self) -> u64 {
         match self {
             Self::Whole(item) => item.size(),
             Self::Ticket(_) => 0,
@@ -171,13 +171,13 @@ impl Later {
 
 impl Settings {
     /// So much is more than a queue is to hold in full.
-    pub(super) fn is_over(&self, stanzas: usize, bytes: u64) -> bool {
+    pub(in crate::session) fn is_over(&self, stanzas: usize, bytes: u64) -> bool {
         let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
         (most != 0 && stanzas >= most) || (most_bytes != 0 && bytes >= most_bytes)
     }
 
     /// So little leaves room for what waits behind a queue.
-    pub(super) fn has_room(&self, stanzas: usize, bytes: u64) -> bool {
+    pub(in crate::session) fn has_room(&self, stanzas: usize, bytes: u64) -> bool {
         let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
         (most == 0 || stanzas <= most / 2) && (most_bytes == 0 || bytes <= most_bytes / 2)
     }

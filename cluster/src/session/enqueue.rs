@@ -20,102 +20,25 @@ use std::sync::Arc;
 
 use proto::Jid;
 use proto::stanza::error::{Condition, StanzaError, reply};
-use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{Header, IqType, Kind, MessageType, Packet};
 
-use super::state::{Fetching, Session, ShardState};
-use super::ticket::{Body, Later, Ticket};
+use super::queue::{Body, Later, Ticket, is_availability};
+use super::session::Session;
+use super::state::ShardState;
+use super::step::Step;
 use super::*;
 use crate::id::{EffectId, Mid};
 
-/// Stanzas read back at a time.
-const CHUNK: usize = 128;
-/// Their bytes, about, if it is more than one.
-const CHUNK_BYTES: u64 = 128 << 10;
-
-impl Session {
-    /// Stanzas and bytes that it holds.
-    pub(super) fn load(&self) -> (usize, u64) {
-        (
-            self.queue.len() + self.behind.later.len(),
-            self.queue_bytes + self.behind.later_bytes,
-        )
-    }
-
-    /// Something stands behind the queue that could move up, and nobody is at it.
-    pub(super) fn is_stuck(&self, settings: &Settings) -> bool {
-        self.owner.is_some()
-            && self.behind.fetching.is_none()
-            && !self.behind.later.is_empty()
-            && settings.has_room(self.queue.len(), self.queue_bytes)
-    }
-
-    /// Appends to the numbered part; if somebody owns the session the stanza leaves.
-    fn number(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
-        let seq = self.next_out();
-        self.queue_bytes += item.size();
-        self.queue.push_back(item.clone());
-        if let Some(owner) = self.owner {
-            self.sent = seq + 1;
-            out.push(Output {
-                owner,
-                session: jid.clone(),
-                epoch: self.epoch,
-                event: Event::Stanza { seq, item },
-            });
-        }
-    }
-
-    /// Takes the first numbered stanza.
-    pub(super) fn pop(&mut self) -> Option<Arc<Item>> {
-        let item = self.queue.pop_front()?;
-        self.base += 1;
-        self.queue_bytes -= item.size();
-        Some(item)
-    }
-
-    pub(super) fn postpone(&mut self, later: Later) {
-        self.behind.later_bytes += later.size();
-        self.behind.later.push_back(later);
-    }
-
-    fn advance(&mut self) -> Option<Later> {
-        let later = self.behind.later.pop_front()?;
-        self.behind.later_bytes -= later.size();
-        Some(later)
-    }
-
-    /// How many of the first `count` that stand behind the queue go up to the last one which was found.
-    fn reach(&self, found: &BTreeMap<Mid, Fetched>, count: usize) -> usize {
-        let fetched = |later: &Later| match later {
-            Later::Ticket(ticket) => found.contains_key(&ticket.mid()),
-            Later::Whole(_) => false,
-        };
-        let mut asked = self.behind.later.iter().take(count);
-        asked.rposition(fetched).map_or(0, |last| last + 1)
-    }
-
-    /// Takes away presence of this contact that nobody has seen yet and that is not on its way.
-    fn forget_presence(&mut self, from: Option<&Jid>) {
-        let busy = self.behind.fetching.as_ref().map_or(0, |f| f.count);
-        let same = |later: &Later| match later {
-            Later::Whole(item) => {
-                is_state(&item.packet) && item.packet.header.from.as_ref() == from
-            }
-            Later::Ticket(_) => false,
-        };
-        // At most one, because each that came was looked for.
-        let place = self.behind.later.iter().skip(busy).position(same);
-        let found = place.and_then(|place| self.behind.later.remove(busy + place));
-        self.behind.later_bytes -= found.map_or(0, |later| later.size());
-    }
-}
-
-/// Availability, of which the newest is all there is to know.
-fn is_state(packet: &Packet) -> bool {
-    matches!(
-        packet.header.kind,
-        Kind::Presence(PresenceType::Available | PresenceType::Unavailable)
-    )
+/// Has a stanza leave if somebody owns the session it has just been given a number in.
+fn number(session: &mut Session, jid: &Jid, item: Arc<Item>, step: &mut Step) {
+    let owner = session.owner();
+    let seq = session.queue.number(item.clone(), owner.is_some());
+    step.outputs.extend(owner.map(|owner| Output {
+        owner,
+        session: jid.clone(),
+        epoch: session.epoch,
+        event: Event::Stanza { seq, item },
+    }));
 }
 
 /// What a session may miss in need: errors, answers, presence. Subscription requests are kept elsewhere.
@@ -149,17 +72,17 @@ pub(super) fn refusal(answer: Packet) -> Packet {
 
 impl ShardState {
     /// Queues a stanza that nobody keeps: an answer, a push, presence.
-    pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, out: &mut Vec<Output>) {
+    pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, step: &mut Step) {
         let item = Item::plain(packet, self.now);
-        self.enqueue(jid, Arc::new(item), out);
-        self.notice_queued(jid, None, false);
+        self.enqueue(jid, Arc::new(item), step);
+        self.notice_queued(jid, None, false, step);
     }
 
     /// Queues the server's answer to a request of this session. If there is no room for it the client is told so,
     /// and if there is none even for that its session ends: the request counts as handled.
-    pub(super) fn answer(&mut self, jid: &Jid, answer: Packet, out: &mut Vec<Output>) {
+    pub(super) fn answer(&mut self, jid: &Jid, answer: Packet, step: &mut Step) {
         if !self.is_over(jid) {
-            return self.enqueue_plain(jid, answer, out);
+            return self.enqueue_plain(jid, answer, step);
         }
         let lacks_room = |state: &Self, packet: &Packet| {
             let bytes = Item::plain(packet.clone(), state.now).size();
@@ -170,31 +93,31 @@ impl ShardState {
             false => answer,
         };
         if !lacks_room(self, &answer) {
-            self.enqueue_plain(jid, answer, out);
-        } else if !self.overflown.contains(jid) {
-            self.overflown.push(jid.clone());
+            self.enqueue_plain(jid, answer, step);
+        } else if !step.overflown.contains(jid) {
+            step.overflown.push(jid.clone());
         }
     }
 
     /// Queues a stanza.
-    pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+    pub(super) fn enqueue(&mut self, jid: &Jid, item: Arc<Item>, step: &mut Step) {
         let settings = self.share_of(jid);
         let Some(session) = self.session_mut(jid) else {
             // It ended since it was chosen: what goes for its queue goes for this.
-            return self.dispose_item(&jid.bare(), &item, settings.on_timeout.into(), out);
+            return self.dispose_item(&jid.bare(), &item, settings.on_timeout.into(), step);
         };
-        let (stanzas, bytes) = session.load();
+        let (stanzas, bytes) = session.queue.load();
         if settings.is_over(stanzas, bytes) {
-            self.line_up_behind(jid, item, out);
-        } else if session.behind.later.is_empty() {
-            session.number(jid, item, out);
+            self.line_up_behind(jid, item, step);
+        } else if session.queue.defers() {
+            session.queue.defer(Later::Whole(item));
         } else {
-            session.postpone(Later::Whole(item));
+            number(session, jid, item, step);
         }
     }
 
     /// The queue is over its bounds (SM-34, SM-40).
-    fn line_up_behind(&mut self, jid: &Jid, item: Arc<Item>, out: &mut Vec<Output>) {
+    fn line_up_behind(&mut self, jid: &Jid, item: Arc<Item>, step: &mut Step) {
         let ticket = item.ticket();
         if ticket.is_some() && !item.archived && !item.offline {
             self.write_hidden(&jid.bare(), &item);
@@ -219,23 +142,26 @@ impl ShardState {
                 None => !copy,
             };
             if told && is_answerable(&item.packet) {
-                self.bounce(&item.packet, Condition::ResourceConstraint, out);
+                self.bounce(&item.packet, Condition::ResourceConstraint, step);
             }
             return;
         }
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        if is_state(&item.packet) {
-            session.forget_presence(item.packet.header.from.as_ref());
+        if is_availability(&item.packet) {
+            let from = item.packet.header.from.as_ref();
+            session.queue.forget_presence(from);
         }
-        session.postpone(ticket.map_or(Later::Whole(item), Later::Ticket));
-        self.note_overflow(jid);
+        session
+            .queue
+            .defer(ticket.map_or(Later::Whole(item), Later::Ticket));
+        self.note_overflow(jid, step);
     }
 
     /// The session's queue has reached its bounds.
     pub(super) fn is_over(&self, jid: &Jid) -> bool {
-        let load = self.session(jid).map(Session::load);
+        let load = self.session(jid).map(|s| s.queue.load());
         load.is_some_and(|(stanzas, bytes)| self.share_of(jid).is_over(stanzas, bytes))
     }
 
@@ -250,7 +176,7 @@ impl ShardState {
         };
         let others = user.sessions.iter();
         let others = others.filter(|(resource, _)| Some(*resource) != jid.resource());
-        let taken: u64 = others.map(|(_, session)| session.load().1).sum();
+        let taken: u64 = others.map(|(_, session)| session.queue.load().1).sum();
         let equal = most / user.sessions.len().max(1) as u64;
         let share = most.saturating_sub(taken).max(equal).max(1);
         settings.max_queue_bytes = match settings.max_queue_bytes {
@@ -266,19 +192,19 @@ impl ShardState {
         most != 0
             && self
                 .session(jid)
-                .is_some_and(|s| s.behind.later_bytes >= most)
+                .is_some_and(|s| s.queue.deferred_bytes() >= most)
     }
 
     /// With so many more bytes the session would end.
     fn is_brimful(&self, jid: &Jid, more: u64) -> bool {
         let most = self.share_of(jid).max_queue_bytes.saturating_mul(2);
-        let held = self.session(jid).map_or(0, |s| s.behind.later_bytes);
+        let held = self.session(jid).map_or(0, |s| s.queue.deferred_bytes());
         most != 0 && held.saturating_add(more) > most
     }
 
     /// A session that holds more than anything can stand for ends, after the command that is being applied:
     /// others are in the middle of it.
-    fn note_overflow(&mut self, jid: &Jid) {
+    fn note_overflow(&self, jid: &Jid, step: &mut Step) {
         let settings = self.settings;
         let Some(session) = self.session(jid) else {
             return;
@@ -286,26 +212,26 @@ impl ShardState {
         let ids = settings.max_queue_ids as usize;
         // What came before the queue was full may be as much again.
         let bytes = settings.max_queue_bytes.saturating_mul(2);
-        let over = (ids != 0 && session.load().0 > ids)
-            || (bytes != 0 && session.behind.later_bytes > bytes);
-        if over && !self.overflown.contains(jid) {
-            self.overflown.push(jid.clone());
+        let over = (ids != 0 && session.queue.load().0 > ids)
+            || (bytes != 0 && session.queue.deferred_bytes() > bytes);
+        if over && !step.overflown.contains(jid) {
+            step.overflown.push(jid.clone());
         }
     }
 
     /// Ends the sessions that [`Self::note_overflow`] found.
-    pub(super) fn end_overflown(&mut self, out: &mut Vec<Output>) {
-        while let Some(jid) = self.overflown.pop() {
-            self.end(&jid, EndReason::Overflow, out);
+    pub(super) fn end_overflown(&mut self, step: &mut Step) {
+        while let Some(jid) = step.overflown.pop() {
+            self.end(&jid, EndReason::Overflow, step);
         }
     }
 
     /// Forgets stanzas below `upto`, which the client has.
-    pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64) {
+    pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64, step: &mut Step) {
         let account = jid.bare();
         let (mut received, mut read) = (Vec::new(), Vec::new());
-        while let Some(session) = self.session_mut(jid).filter(|s| s.base < upto) {
-            let Some(item) = session.pop() else { break };
+        let freed = self.session_mut(jid).map(|s| s.queue.acknowledge(upto));
+        for item in freed.into_iter().flatten() {
             if let Some(Copied::Result(mid)) = item.copy {
                 read.push((item.order, mid));
             }
@@ -314,25 +240,25 @@ impl ShardState {
                 self.release_shared(&account, mid, true);
             }
         }
-        self.note_read(jid, read);
+        self.note_read(jid, read, step);
         self.forget_delivered(&account, Some(received));
     }
 
     /// Moves up what stands behind the queue, as far as there is room.
-    pub(super) fn refill(&mut self, jid: &Jid, out: &mut Vec<Output>) {
+    pub(super) fn refill(&mut self, jid: &Jid, step: &mut Step) {
         let settings = self.share_of(jid);
         while let Some(session) = self.session_mut(jid).filter(|s| s.is_stuck(&settings)) {
-            if let Some(Later::Ticket(_)) = session.behind.later.front() {
+            if let Some(Later::Ticket(_)) = session.queue.deferred().later.front() {
                 return self.read_back(jid);
             }
-            if let Some(Later::Whole(item)) = session.advance() {
-                session.number(jid, item, out);
+            if let Some(Later::Whole(item)) = session.queue.advance() {
+                number(session, jid, item, step);
             }
         }
     }
 
     /// Other bounds may leave more room.
-    pub(super) fn refill_all(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn refill_all(&mut self, step: &mut Step) {
         let mut stuck = Vec::new();
         for (account, user) in self.users.iter() {
             let sessions = user.sessions.iter();
@@ -340,7 +266,7 @@ impl ShardState {
             stuck.extend(sessions.map(|(r, _)| account.with_prepared_resource(r)));
         }
         for jid in stuck {
-            self.refill(&jid, out);
+            self.refill(&jid, step);
         }
     }
 
@@ -349,23 +275,13 @@ impl ShardState {
         let Some(session) = self.session(jid) else {
             return;
         };
-        let (mut mids, mut count, mut bytes) = (Vec::new(), 0, 0);
-        for later in session.behind.later.iter().take(CHUNK) {
-            if let Later::Ticket(ticket) = later {
-                bytes += ticket.size();
-                if !mids.is_empty() && bytes > CHUNK_BYTES {
-                    break;
-                }
-                mids.push(ticket.mid());
-            }
-            count += 1;
-        }
+        let (mids, count) = session.queue.next_chunk();
         let effect = self.add_effect(Effect::Fetch {
             session: jid.clone(),
             mids,
         });
         if let Some(session) = self.session_mut(jid) {
-            session.behind.fetching = Some(Fetching { effect, count });
+            session.queue.await_bodies(effect, count);
         }
     }
 
@@ -377,37 +293,36 @@ impl ShardState {
         effect: EffectId,
         messages: Vec<Fetched>,
         rest: Option<EffectId>,
-        out: &mut Vec<Output>,
+        step: &mut Step,
     ) {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let Some(fetching) = session.behind.fetching.take_if(|f| f.effect == effect) else {
+        let Some(asked) = session.queue.arrived(effect) else {
             return;
         };
         let found: BTreeMap<Mid, Fetched> = messages.into_iter().map(|m| (m.mid, m)).collect();
         let (mut gone, mut hidden) = (Vec::new(), Vec::new());
         let count = match rest {
-            None => fetching.count,
-            Some(_) => session.reach(&found, fetching.count),
+            None => asked,
+            Some(_) => session.queue.reach(&found, asked),
         };
         for _ in 0..count {
-            match session.advance() {
+            match session.queue.advance() {
                 None => break,
-                Some(Later::Whole(item)) => session.number(jid, item, out),
+                Some(Later::Whole(item)) => number(session, jid, item, step),
                 // Two tickets may be of one message: its original and a carbon.
                 Some(Later::Ticket(ticket)) => match found.get(&ticket.mid()) {
                     Some(message) => {
                         hidden.extend((!message.archived).then_some(message.mid));
-                        session.number(jid, Arc::new(read(ticket, message)), out);
+                        number(session, jid, Arc::new(read(ticket, message)), step);
                     }
                     None => gone.push(ticket),
                 },
             }
         }
         if let Some(effect) = rest {
-            let count = fetching.count - count;
-            session.behind.fetching = Some(Fetching { effect, count });
+            session.queue.await_bodies(effect, asked - count);
         }
         let account = jid.bare();
         if let Some(user) = self.users.get_mut(&account) {
@@ -416,13 +331,13 @@ impl ShardState {
         for ticket in gone.into_iter().filter(|t| t.body().is_shared()) {
             self.release_shared(&account, ticket.mid(), true);
         }
-        self.refill(jid, out);
+        self.refill(jid, step);
     }
 
     /// What waited for the account stands behind this session's queue from now on (IM-61), but for what its
     /// archive is just giving it: that waits until it has got it.
-    pub(super) fn take_undelivered(&mut self, jid: &Jid, out: &mut Vec<Output>) {
-        self.settle_read(jid);
+    pub(super) fn take_undelivered(&mut self, jid: &Jid, step: &mut Step) {
+        self.settle_read(jid, step);
         let Some(user) = self.users.get_mut(&jid.bare()) else {
             return;
         };
@@ -439,12 +354,12 @@ impl ShardState {
                 moved += 1;
                 let size = u64::from(waiting.size);
                 let ticket = Ticket::new(waiting.mid, *order, size, Body::Waited);
-                session.postpone(Later::Ticket(ticket));
+                session.queue.defer(Later::Ticket(ticket));
             }
             keep
         });
-        self.notice_marker(jid, false, moved);
-        self.refill(jid, out);
+        self.notice_marker(jid, false, moved, step);
+        self.refill(jid, step);
     }
 }
 

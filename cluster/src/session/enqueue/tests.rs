@@ -3,6 +3,8 @@
 use proto::stanza::IqType;
 
 use super::super::stage::{Stage, jid, message, packet, stanzas};
+use proto::stanza::PresenceType;
+
 use super::*;
 
 const ALICE: &str = "alice@example.org/a";
@@ -117,7 +119,7 @@ fn sm_34_bytes_are_bounded_too() {
     stage.lose(BOB);
     stage.send(chat(0..100));
     let session = stage.state.session(&jid(BOB)).expect("hibernated");
-    assert!(session.load().1 < 1300, "{}", session.load().1);
+    assert!(session.queue.load().1 < 1300, "{}", session.queue.load().1);
     let outputs = stage.resume(BOB, 0).1;
     let got = drain(&mut stage, read(&outputs), 1);
     check_all(&got, 2, 0..100);
@@ -162,7 +164,13 @@ fn sm_40_of_presence_nobody_has_seen_the_newest_is_enough() {
     }
     stage.send(chat(1..2));
     let session = stage.state.session(&jid(BOB)).expect("hibernated");
-    assert_eq!((session.queue.len(), session.behind.later.len()), (3, 3));
+    assert_eq!(
+        (
+            session.queue.stanzas().len(),
+            session.queue.deferred().later.len()
+        ),
+        (3, 3)
+    );
     let outputs = stage.resume(BOB, 0).1;
     assert_eq!(stanzas(&outputs).len(), 3);
     let outputs = stage.acknowledge(BOB, 5);
@@ -202,7 +210,12 @@ fn sm_34_carbons_are_made_again_from_the_archive() {
     let mut stage = pair(4);
     stage.resumable(OTHER, Some(-1));
     stage.act(OTHER, Action::Carbons(true));
-    let base = stage.state.session(&jid(OTHER)).expect("bound").next_out();
+    let base = stage
+        .state
+        .session(&jid(OTHER))
+        .expect("bound")
+        .queue
+        .next();
     stage.acknowledge(OTHER, base);
     stage.settings.max_queue_bytes = 3000;
     let carbons = |outputs: Vec<Output>| {
@@ -268,7 +281,15 @@ fn sm_34_a_message_that_must_not_be_stored_is_refused_when_there_is_no_room() {
         sent
     });
     stage.send(fleeting);
-    let load = |session| stage.state.session(&jid(session)).expect("bound").load().0;
+    let load = |session| {
+        stage
+            .state
+            .session(&jid(session))
+            .expect("bound")
+            .queue
+            .load()
+            .0
+    };
     let (bounced, kept) = (load(ALICE), load(BOB));
     assert_eq!(bounced + kept, 20);
     assert!(bounced > 5 && kept > 5, "{bounced} came back");
@@ -306,11 +327,7 @@ fn t_41_every_request_of_a_client_that_does_not_read_is_answered_or_its_session_
     };
     let (mut asked, mut answered) = (0, Vec::new());
     while let Some(session) = stage.state.session(&jid(BOB)) {
-        let later = session.behind.later.iter().filter_map(|later| match later {
-            Later::Whole(item) => Some(item),
-            Later::Ticket(_) => None,
-        });
-        let queued = session.queue.iter().chain(later);
+        let queued = session.queue.whole();
         let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
         let kinds = answers.map(|item| item.packet.header.kind);
         answered = kinds.collect::<Vec<_>>();
@@ -344,11 +361,7 @@ fn t_41_what_others_answer_to_a_client_that_does_not_read_reaches_it_or_its_sess
     };
     let (mut asked, mut answered) = (0, Vec::new());
     while let Some(session) = stage.state.session(&jid(BOB)) {
-        let later = session.behind.later.iter().filter_map(|later| match later {
-            Later::Whole(item) => Some(item),
-            Later::Ticket(_) => None,
-        });
-        let queued = session.queue.iter().chain(later);
+        let queued = session.queue.whole();
         let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
         answered = answers
             .map(|item| item.packet.header.kind)

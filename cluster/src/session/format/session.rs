@@ -1,0 +1,166 @@
+//! How a session is written down: in one row of fields, as version 2 of the formats has them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proto::Jid;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::id::{Mid, NodeId, Owner};
+use crate::session::Item;
+use crate::session::attachment::{Attachment, Hibernation};
+use crate::session::question::Question;
+use crate::session::queue::{Deferred, Fetching, Later, Queue};
+use crate::session::rare::{Parts, Rare};
+use crate::session::session::{Available, Session, Sm};
+
+/// What is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Row {
+    pub(super) owner: Option<Owner>,
+    pub(super) epoch: u64,
+    pub(super) next_in: u64,
+    pub(super) base: u64,
+    pub(super) sent: u64,
+    pub(super) queue: VecDeque<Arc<Item>>,
+    /// It is summed up anew.
+    pub(super) _queue_bytes: u64,
+    pub(super) behind: Option<Box<Behind>>,
+    pub(super) sm: Option<Sm>,
+    pub(super) presence: Option<Available>,
+    pub(super) carbons: bool,
+    pub(super) interested: bool,
+    pub(super) directed: BTreeSet<Jid>,
+    pub(super) hibernation: Option<Hibernation>,
+    pub(super) overdue: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Behind {
+    pub(super) later: VecDeque<Later>,
+    /// It is summed up anew.
+    pub(super) _later_bytes: u64,
+    pub(super) fetching: Option<Fetching>,
+    pub(super) questions: VecDeque<Question>,
+    pub(super) read: BTreeMap<u64, Mid>,
+    pub(super) asked: VecDeque<u64>,
+}
+
+/// What is written.
+#[derive(Serialize)]
+struct RowRef<'a> {
+    owner: Option<Owner>,
+    epoch: u64,
+    next_in: u64,
+    base: u64,
+    sent: u64,
+    queue: &'a VecDeque<Arc<Item>>,
+    queue_bytes: u64,
+    behind: Option<BehindRef<'a>>,
+    sm: &'a Option<Sm>,
+    presence: &'a Option<Available>,
+    carbons: bool,
+    interested: bool,
+    directed: &'a BTreeSet<Jid>,
+    hibernation: Option<Hibernation>,
+    overdue: bool,
+}
+
+#[derive(Serialize)]
+struct BehindRef<'a> {
+    later: &'a VecDeque<Later>,
+    later_bytes: u64,
+    fetching: &'a Option<Fetching>,
+    questions: &'a VecDeque<Question>,
+    read: &'a BTreeMap<u64, Mid>,
+    asked: &'a VecDeque<u64>,
+}
+
+impl Row {
+    pub(super) fn session(self) -> Session {
+        let behind = self.behind.map(|behind| *behind).unwrap_or_default();
+        let attachment = match (self.owner, self.hibernation) {
+            (Some(owner), _) => Attachment::Attached {
+                owner,
+                overdue: self.overdue,
+            },
+            (None, Some(hibernation)) => Attachment::Hibernated(hibernation),
+            // No build has written such a one. Its time is over.
+            (None, None) => Attachment::Hibernated(Hibernation {
+                patient: false,
+                since: 0,
+                until: 0,
+                node: NodeId(0),
+            }),
+        };
+        let deferred = Deferred::of(behind.later, behind.fetching);
+        Session {
+            attachment,
+            epoch: self.epoch,
+            next_in: self.next_in,
+            queue: Queue::of(self.base, self.sent, self.queue, deferred),
+            rare: Rare::of(Parts {
+                questions: behind.questions,
+                read: behind.read,
+                asked: behind.asked,
+            }),
+            sm: self.sm,
+            presence: self.presence,
+            carbons: self.carbons,
+            interested: self.interested,
+            directed: self.directed,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Session {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Row::deserialize(deserializer).map(Row::session)
+    }
+}
+
+impl Serialize for Session {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            attachment,
+            epoch,
+            next_in,
+            queue,
+            rare,
+            sm,
+            presence,
+            carbons,
+            interested,
+            directed,
+        } = self;
+        let overdue = matches!(attachment, Attachment::Attached { overdue: true, .. });
+        let line = queue.deferred();
+        let behind = BehindRef {
+            later: &line.later,
+            later_bytes: line.bytes,
+            fetching: &line.fetching,
+            questions: &rare.questions,
+            read: &rare.read,
+            asked: &rare.asked,
+        };
+        let nothing = Deferred::default() == *line && Rare::default() == *rare;
+        let row = RowRef {
+            owner: attachment.owner(),
+            epoch: *epoch,
+            next_in: *next_in,
+            base: queue.base(),
+            sent: queue.sent(),
+            queue: queue.stanzas(),
+            queue_bytes: queue.bytes(),
+            behind: (!nothing).then_some(behind),
+            sm,
+            presence,
+            carbons: *carbons,
+            interested: *interested,
+            directed,
+            hibernation: attachment.hibernation(),
+            overdue,
+        };
+        row.serialize(serializer)
+    }
+}
