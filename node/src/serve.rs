@@ -27,7 +27,6 @@ use crate::listen::refusal::Refusals;
 use crate::listen::tls::{Certificates, TlsError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::services::Quota;
 use crate::session::depart::Departures;
 use crate::session::journal::{self, Journal};
 use crate::session::vigil::Vigil;
@@ -204,7 +203,6 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         presences: presences.clone(),
         archive: config.archive.clone(),
         push: config.push.clone(),
-        quota: Quota::default(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),

@@ -11,7 +11,6 @@ use proto::{BareJid, Jid};
 use super::refusal::failure;
 use crate::auth::Accounts;
 use crate::config::{Archive, Push};
-use crate::services::Quota;
 use crate::storage::Storage;
 use crate::trace::Trail;
 
@@ -29,8 +28,6 @@ pub struct Edge {
     pub archive: Archive,
     /// What services learn that wake users' devices.
     pub push: Push,
-    /// How full archives are.
-    pub quota: Quota,
     /// What became of messages.
     pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use cluster::session::Action;
 use futures_util::future::BoxFuture;
+use proto::stanza::Stanza;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element};
 
 use super::edge::Edge;
 use super::scope::{Features, Scope};
+use super::sender::Sender;
+use super::turn::Turn;
 
 /// A request's verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +144,33 @@ impl Answer for Element {
 impl Answer for Reply {
     fn into_reply(self) -> Reply {
         self
+    }
+}
+
+/// Hears what is answered to the iqs that the server itself sends in an account's name. A function that takes the
+/// same is one, too.
+pub trait AnswerHook: Send + Sync + 'static {
+    /// An iq without a question has come for `account`. What follows from it?
+    fn answered<'a>(
+        &'a self,
+        sender: Sender<'a>,
+        account: &'a BareJid,
+        answer: &'a Stanza,
+    ) -> Turn<'a, Vec<Action>>;
+}
+
+impl<F> AnswerHook for F
+where
+    F: Send + Sync + 'static,
+    F: for<'a> Fn(Sender<'a>, &'a BareJid, &'a Stanza) -> Turn<'a, Vec<Action>>,
+{
+    fn answered<'a>(
+        &'a self,
+        sender: Sender<'a>,
+        account: &'a BareJid,
+        answer: &'a Stanza,
+    ) -> Turn<'a, Vec<Action>> {
+        self(sender, account, answer)
     }
 }
 

@@ -15,19 +15,25 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
+mod content;
 mod edge;
 mod iq;
+mod message;
 mod refusal;
 mod registry;
 mod scope;
 mod sender;
 mod session;
+mod turn;
 
+pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};
-pub use iq::{Answer, Empty, Payload, Reply, Request, Verb};
+pub use iq::{Answer, AnswerHook, Empty, Payload, Reply, Request, Verb};
+pub use message::{Classify, Message, MessageHook, Phase};
 pub use refusal::refuse;
 pub(crate) use refusal::{fail, failure};
 pub use registry::{Clash, Registry, Service, Setup, Xep};
 pub use scope::{Features, Scope};
 pub use sender::{Sender, Target};
 pub use session::{Heard, SessionHook};
+pub use turn::{Turn, at_once, later};

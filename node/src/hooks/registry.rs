@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cluster::session::Traits;
 use proto::Element;
 use proto::stanza::error::StanzaError;
 
-use super::iq::{self, Answer, Payload, Request};
+use super::content::Content;
+use super::iq::{self, Answer, AnswerHook, Payload, Request};
+use super::message::{Classify, MessageHook, Phase};
 use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
 
@@ -44,6 +47,10 @@ impl Service {
 pub struct Registry {
     handlers: HashMap<iq::Key, iq::Entry>,
     features: Arc<Features>,
+    answers: Vec<Box<dyn AnswerHook>>,
+    forged: Vec<fn(&Element) -> bool>,
+    classifies: Vec<Classify>,
+    messages: Vec<(Phase, Box<dyn MessageHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
     clash: Option<Clash>,
 }
@@ -73,6 +80,8 @@ impl Registry {
             });
         }
         registry.features = Arc::new(features);
+        // Those of one phase keep the order of their services.
+        registry.messages.sort_by_key(|(phase, _)| *phase);
         match registry.clash {
             Some(clash) => Err(clash),
             None => Ok(registry),
@@ -99,6 +108,30 @@ impl Registry {
         found.map(|(_, entry)| entry.clone())
     }
 
+    /// Who hears what is answered to an account's iqs.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = &dyn AnswerHook> {
+        self.answers.iter().map(|hook| &**hook)
+    }
+
+    /// A service says that no client may say this.
+    pub(crate) fn is_forged(&self, child: &Element) -> bool {
+        self.forged.iter().any(|is_forged| is_forged(child))
+    }
+
+    /// What services say that a message may be used for.
+    pub(crate) fn traits(&self, content: Content) -> Traits {
+        let mut traits = Traits::default();
+        for classify in &self.classifies {
+            classify(content, &mut traits);
+        }
+        traits
+    }
+
+    /// Who has a turn with a message, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &dyn MessageHook> {
+        self.messages.iter().map(|(_, hook)| &**hook)
+    }
+
     /// Tells every service that wants to know what happened to a session.
     pub fn heard(&self, heard: &Heard<'_>) {
         for hook in &self.sessions {
@@ -120,6 +153,26 @@ impl Setup<'_> {
         for scope in scopes {
             self.features.announce(*scope, feature);
         }
+    }
+
+    /// Has children of messages and presence taken out that only the server may say.
+    pub fn forged(&mut self, is_forged: fn(&Element) -> bool) {
+        self.registry.forged.push(is_forged);
+    }
+
+    /// Says what messages may be used for besides delivery.
+    pub fn classify(&mut self, classify: Classify) {
+        self.registry.classifies.push(classify);
+    }
+
+    /// Has a turn with each message.
+    pub fn message(&mut self, phase: Phase, hook: impl MessageHook) {
+        self.registry.messages.push((phase, Box::new(hook)));
+    }
+
+    /// Hears what is answered to the iqs of accounts.
+    pub fn iq_answer(&mut self, hook: impl AnswerHook) {
+        self.registry.answers.push(Box::new(hook));
     }
 
     /// Hears of what happens to sessions.

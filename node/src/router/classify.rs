@@ -1,32 +1,25 @@
-//! What a message may be used for besides delivery, found in one pass over its children.
+//! What a message may be used for besides delivery, and what is taken out of it before.
 //!
-//! Pure. The tables are those of `proto::rules::im`: what an archive keeps (IM-85), what waits for an absent user
-//! (IM-60), what other sessions get a copy of (IM-75), and how hints change that (IM-52). The pass before
-//! it, [`strip`], takes out what only a server may say (IM-51, IM-84, T-47, T-48).
+//! What an archive keeps (IM-85), what waits for an absent user (IM-60), what other sessions get a copy of (IM-75), and
+//! how hints change that (IM-52) is for services to say. What only a server may say is taken out first (IM-51, IM-84,
+//! T-47, T-48).
 
 use cluster::session::Traits;
-use proto::stanza::{Kind, MessageType, Stanza};
+use proto::stanza::{Kind, Stanza};
 use proto::{Element, Jid, ns};
 
-/// OpenPGP for XMPP, whose payload carries the text in place of a body (XEP-0373).
-const OPENPGP: &str = "urn:xmpp:openpgp:0";
-/// The older use of OpenPGP (XEP-0027).
-const OPENPGP_LEGACY: &str = "jabber:x:encrypted";
-/// Replies, attachments and fallbacks: small messages that refer to others.
-const REFERRING: [&str; 3] = [
-    "urn:xmpp:reply:0",
-    "urn:xmpp:message-attaching:1",
-    "urn:xmpp:fallback:0",
-];
+use crate::hooks::{Content, Registry};
 
 /// Removes what claims to come from a server of ours, from however many children, at any position.
 ///
 /// `ours` tells whether a domain is served here.
-pub fn strip(stanza: &mut Stanza, ours: impl Fn(&str) -> bool) {
-    stanza.payload.retain(|child| !is_forged(child, &ours));
+pub fn strip(services: &Registry, stanza: &mut Stanza, ours: impl Fn(&str) -> bool) {
+    stanza
+        .payload
+        .retain(|child| !is_forged(child, &ours) && !services.is_forged(child));
 }
 
-/// A child that only we may make: a stanza-id or delay in our name, a carbon, a result of an archive.
+/// A child that only we may make: a stanza-id or a delay in our name.
 fn is_forged(child: &Element, ours: &impl Fn(&str) -> bool) -> bool {
     let claims = |attr: &str| {
         child
@@ -37,140 +30,27 @@ fn is_forged(child: &Element, ours: &impl Fn(&str) -> bool) -> bool {
         // One without `by` names nobody, so that a reader might take it for ours.
         ns::SID => child.local() == "stanza-id" && claims("by").unwrap_or(true),
         ns::DELAY => claims("from").unwrap_or(false),
-        ns::CARBONS => matches!(child.local(), "received" | "sent"),
-        ns::MAM => child.local() == "result",
         _ => false,
     }
 }
 
-/// What the children of a message say about it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Content {
-    body: bool,
-    encrypted: bool,
-    invitation: bool,
-    call: bool,
-    signal: bool,
-    chat_state: bool,
-    refers: bool,
-    wrapper: bool,
-    other: bool,
-    private: bool,
-    no_copy: bool,
-    no_store: bool,
-    no_permanent_store: bool,
-    store: bool,
-}
-
-impl Content {
-    fn of(stanza: &Stanza) -> Self {
-        let mut content = Self::default();
-        for child in &stanza.payload {
-            content.see(child);
-        }
-        content
-    }
-
-    fn see(&mut self, child: &Element) {
-        match (child.ns(), child.local()) {
-            (ns::CLIENT, "body") => self.body = true,
-            (ns::CLIENT, "thread") | (ns::SID, _) => {}
-            (ns::OMEMO | ns::OMEMO_2, "encrypted") | (ns::EME, "encryption") => {
-                self.encrypted = true
-            }
-            (OPENPGP, "openpgp") | (OPENPGP_LEGACY, "x") => self.encrypted = true,
-            (ns::CONFERENCE, "x") => self.invitation = true,
-            (ns::MUC_USER, "x") => {
-                self.invitation |= child.child("invite", ns::MUC_USER).is_some();
-                self.other = true;
-            }
-            (ns::JINGLE_MESSAGE, _) => self.call = true,
-            (ns::RECEIPTS | ns::MARKERS, name) => match name {
-                // A wish for an answer, which travels with a body and says nothing alone.
-                "request" | "markable" => {}
-                _ => self.signal = true,
-            },
-            (ns::CHATSTATES, _) => self.chat_state = true,
-            (ns::REACTIONS | ns::RETRACT | ns::CORRECT, _) => self.refers = true,
-            (ns::PUBSUB_EVENT, "event") | (ns::FORWARD, "forwarded") => self.wrapper = true,
-            (ns::CARBONS, "private") => self.private = true,
-            (ns::HINTS, hint) => self.hint(hint),
-            (other, _) if REFERRING.contains(&other) => self.refers = true,
-            _ => self.other = true,
-        }
-    }
-
-    /// Unknown hints are passed on and mean nothing here (IM-56).
-    fn hint(&mut self, hint: &str) {
-        match hint {
-            "no-copy" => self.no_copy = true,
-            "no-store" => self.no_store = true,
-            "no-permanent-store" => self.no_permanent_store = true,
-            "store" => self.store = true,
-            _ => {}
-        }
-    }
-
-    fn text(self) -> bool {
-        self.body || self.encrypted
-    }
-
-    /// Of lasting interest (IM-85).
-    fn memorable(self) -> bool {
-        self.text() || self.store || self.signal || self.refers || self.invitation || self.call
-    }
-
-    /// A message that says something but that somebody is typing.
-    fn says_anything(self) -> bool {
-        self.memorable() || self.other
-    }
-
-    /// An event or a forwarded message without text of its own.
-    fn only_wraps(self) -> bool {
-        self.wrapper && !self.text()
-    }
-}
-
 /// The traits of a message; of anything else, none.
-pub fn traits(stanza: &Stanza) -> Traits {
-    let Kind::Message(kind) = stanza.header.kind else {
-        return Traits::default();
-    };
-    let content = Content::of(stanza);
-    match kind {
-        MessageType::Normal | MessageType::Chat => conversation(kind, content),
-        // It may answer a message of which there were copies (IM-80). Hints are ignored (IM-53).
-        MessageType::Error => Traits {
-            carbon: !content.private,
-            ..Traits::default()
-        },
-        MessageType::Groupchat | MessageType::Headline => Traits::default(),
-    }
-}
-
-fn conversation(kind: MessageType, content: Content) -> Traits {
-    if content.only_wraps() {
-        return Traits::default();
-    }
-    let lasting = content.memorable() && !content.no_store && !content.no_permanent_store;
-    let shared = kind == MessageType::Chat
-        || content.text()
-        || content.signal
-        || content.chat_state
-        || content.invitation
-        || content.call;
-    Traits {
-        archive_sent: lasting,
-        archive_received: lasting,
-        offline: content.says_anything() && !content.no_store,
-        carbon: shared && !content.private && !content.no_copy,
-        important: (content.text() || content.call || content.invitation) && !content.no_store,
+pub fn traits(services: &Registry, stanza: &Stanza) -> Traits {
+    match stanza.header.kind {
+        Kind::Message(kind) => services.traits(Content::of(kind, stanza)),
+        Kind::Presence(_) | Kind::Iq(_) => Traits::default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services;
+    use proto::stanza::MessageType;
+
+    fn services() -> Registry {
+        Registry::new(services::ALL).unwrap()
+    }
 
     fn message(kind: MessageType, children: &str) -> Stanza {
         let mut stanza = Stanza::new(Kind::Message(kind));
@@ -183,7 +63,7 @@ mod tests {
     /// `expect`: a = archive, o = offline, c = carbons, i = important.
     #[track_caller]
     fn check(kind: MessageType, children: &str, expect: &str) {
-        let traits = traits(&message(kind, children));
+        let traits = traits(&services(), &message(kind, children));
         assert_eq!(traits.archive_sent, traits.archive_received);
         let flags = [
             (traits.archive_received, 'a'),
@@ -387,7 +267,7 @@ mod tests {
     #[track_caller]
     fn check_strip(children: &str, kept: usize) {
         let mut stanza = message(MessageType::Chat, children);
-        strip(&mut stanza, |domain| domain == "example.org");
+        strip(&services(), &mut stanza, |domain| domain == "example.org");
         assert_eq!(stanza.payload.len(), kept, "{children}");
     }
 

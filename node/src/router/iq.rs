@@ -9,7 +9,6 @@ use super::contact;
 use super::context::SessionContext;
 use super::dispatch::dispatch;
 use crate::hooks::{Scope, Target, fail, failure};
-use crate::services::push;
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -19,8 +18,8 @@ pub(super) async fn resolve(
     match ctx.sender().target(stanza.header.to.as_ref()) {
         Target::Remote if request => fail(Condition::RemoteServerNotFound),
         Target::Session(session) => relay(ctx, request, session, stanza).await,
-        Target::Own if !request => Ok(push::answered(ctx, &ctx.account, &stanza).await),
-        Target::Account(account) if !request => Ok(push::answered(ctx, &account, &stanza).await),
+        Target::Own if !request => Ok(answered(ctx, &ctx.account, &stanza).await),
+        Target::Account(account) if !request => Ok(answered(ctx, &account, &stanza).await),
         // The answer to a roster push, or to nothing.
         _ if !request => Ok(Vec::new()),
         Target::Own => Ok(dispatch(ctx, Scope::Account, ctx.account.clone(), stanza).await),
@@ -28,6 +27,15 @@ pub(super) async fn resolve(
         Target::Account(account) => of_contact(ctx, account, stanza).await,
         Target::Remote => Ok(Vec::new()),
     }
+}
+
+/// Services hear of what may be meant for them.
+async fn answered(ctx: &SessionContext, account: &BareJid, answer: &Stanza) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for hook in ctx.services.answers() {
+        actions.extend(hook.answered(ctx.sender(), account, answer).await);
+    }
+    actions
 }
 
 /// A stranger cannot tell an account that does not exist from one that does not answer (ST-81).

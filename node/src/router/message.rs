@@ -1,23 +1,21 @@
 //! Messages (IM-B). Whether and to which sessions a message is delivered is the shard's decision; here it
 //! gets its archive id and its traits, and loses what only a server may say.
 
-use cluster::session::{Action, Message, Relay};
-use proto::BareJid;
+use cluster::session::{Action, Relay};
 use proto::stanza::MessageType;
 use proto::stanza::Stanza;
 use proto::stanza::error::{Condition, StanzaError};
 
 use super::classify;
 use super::context::SessionContext;
-use crate::hooks::{Target, fail};
-use crate::services::push;
+use crate::hooks::{Message, Target, fail};
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
     kind: MessageType,
     mut stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
-    classify::strip(&mut stanza, |domain| ctx.edge.serves(domain));
+    classify::strip(&ctx.services, &mut stanza, |domain| ctx.edge.serves(domain));
     let account = match ctx.sender().target(stanza.header.to.as_ref()) {
         Target::Remote if kind == MessageType::Error => return Ok(Vec::new()),
         Target::Remote => return fail(Condition::RemoteServerNotFound),
@@ -42,36 +40,22 @@ pub(super) async fn resolve(
             }
         };
     }
-    let traits = classify::traits(&stanza);
-    if traits.archive_sent || traits.archive_received {
-        check_quota(ctx, &account, &stanza).await?;
-    }
-    let mut actions = push::revoked(ctx, &account, &stanza).await;
-    let message = Message {
-        packet: stanza.pack(),
-        mid: ctx.edge.mid(),
-        traits,
+    let mut message = Message {
+        traits: classify::traits(&ctx.services, &stanza),
+        before: Vec::new(),
+        account,
+        stanza,
     };
-    actions.push(Action::Send(Relay::Message(message)));
+    for hook in ctx.services.messages() {
+        hook.message(ctx.sender(), &mut message).await?;
+    }
+    let mut actions = message.before;
+    actions.push(Action::Send(Relay::Message(cluster::session::Message {
+        packet: message.stanza.pack(),
+        mid: ctx.edge.mid(),
+        traits: message.traits,
+    })));
     Ok(actions)
-}
-
-/// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).
-async fn check_quota(
-    ctx: &SessionContext,
-    account: &BareJid,
-    stanza: &Stanza,
-) -> Result<(), StanzaError> {
-    let quota = &ctx.edge.quota;
-    let to = stanza.header.to.clone();
-    let to = to.unwrap_or_else(|| account.clone().into());
-    if !quota.has_room(&ctx.edge, &ctx.account, &to).await {
-        return fail(Condition::ResourceConstraint);
-    }
-    if *account != ctx.account && !quota.has_room(&ctx.edge, account, &ctx.session).await {
-        return fail(Condition::ServiceUnavailable);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) async fn resolve(
     kind: PresenceType,
     mut stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
-    classify::strip(&mut stanza, |domain| ctx.edge.serves(domain));
+    classify::strip(&ctx.services, &mut stanza, |domain| ctx.edge.serves(domain));
     if let Some(request) = Request::of(kind) {
         return match stanza.header.to.clone() {
             Some(to) => subscribe::resolve(ctx, request, to, stanza).await,

@@ -15,7 +15,7 @@ use super::{SessionContext, resolve};
 use crate::auth::Accounts;
 use crate::config::{Archive, Push, Quotas};
 use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
-use crate::services::{self, Quota, effects};
+use crate::services::{self, effects};
 use crate::storage::{AccountKeys, Storage};
 
 /// The time at which everything happens.
@@ -43,13 +43,27 @@ impl Presences for AllOn {
     }
 }
 
+/// An edge with all services.
+pub(crate) struct Node {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) services: Arc<Registry>,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Edge;
+
+    fn deref(&self) -> &Edge {
+        &self.edge
+    }
+}
+
 /// An edge with [`ACCOUNTS`] and nothing else.
-pub(crate) async fn edge() -> Arc<Edge> {
+pub(crate) async fn edge() -> Node {
     edge_with(&Quotas::default()).await
 }
 
 /// The same for accounts of these quotas.
-pub(crate) async fn edge_with(quotas: &Quotas) -> Arc<Edge> {
+pub(crate) async fn edge_with(quotas: &Quotas) -> Node {
     let storage = Storage::in_memory().await.unwrap().with_quotas(quotas);
     let keys = AccountKeys {
         sha1: None,
@@ -61,7 +75,7 @@ pub(crate) async fn edge_with(quotas: &Quotas) -> Arc<Edge> {
             .await
             .unwrap();
     }
-    Arc::new(Edge {
+    let edge = Arc::new(Edge {
         trail: crate::trace::Trail::new(1, || 0),
         domains: vec!["example.org".to_owned()],
         accounts: Accounts::new(storage.clone(), || NOW),
@@ -69,11 +83,14 @@ pub(crate) async fn edge_with(quotas: &Quotas) -> Arc<Edge> {
         presences: Arc::new(AllOn),
         archive: Archive::default(),
         push: Push::default(),
-        quota: Quota::default(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
-    })
+    });
+    Node {
+        edge,
+        services: Arc::new(Registry::new(services::ALL).unwrap()),
+    }
 }
 
 pub(crate) fn bare(jid: &str) -> BareJid {
@@ -81,11 +98,11 @@ pub(crate) fn bare(jid: &str) -> BareJid {
 }
 
 /// A session that has not sent presence yet.
-pub(crate) fn session(edge: &Arc<Edge>, jid: &str) -> SessionContext {
+pub(crate) fn session(node: &Node, jid: &str) -> SessionContext {
     let session = Jid::new(jid).unwrap();
     SessionContext {
-        edge: edge.clone(),
-        services: Arc::new(Registry::new(services::ALL).unwrap()),
+        edge: node.edge.clone(),
+        services: node.services.clone(),
         account: session.bare(),
         session,
         available: false,

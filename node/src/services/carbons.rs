@@ -1,12 +1,13 @@
 //! XEP-0280: Message Carbons. Here they are switched on and off; copies are made where messages are
 //! delivered, in the account's shard (IM-76). Repeats are fine (IM-74).
 
-use cluster::session::Action;
-use proto::ns;
+use cluster::session::{Action, Traits};
+use proto::stanza::MessageType;
 use proto::stanza::error::StanzaError;
+use proto::{Element, ns};
 
 use crate::empty_payload;
-use crate::hooks::{Reply, Request, Scope, Service, Setup, Xep};
+use crate::hooks::{Content, Reply, Request, Scope, Service, Setup, Xep};
 
 /// The service.
 pub const SERVICE: Service = Service::new("carbons", &[Xep(280, "1.0.1")], register);
@@ -20,6 +21,31 @@ fn register(setup: &mut Setup<'_>) {
     // Clients look for the feature at the server.
     setup.feature(&[Scope::Host, Scope::Account], ns::CARBONS);
     setup.feature(&[Scope::Host, Scope::Account], RULES);
+    setup.forged(is_forged);
+    setup.classify(classify);
+}
+
+/// A copy is made by the server only (T-47).
+fn is_forged(child: &Element) -> bool {
+    child.ns() == ns::CARBONS && matches!(child.local(), "received" | "sent")
+}
+
+/// Of what there are copies.
+fn classify(content: Content, traits: &mut Traits) {
+    traits.carbon = match content.kind {
+        MessageType::Normal | MessageType::Chat => {
+            let shared = content.kind == MessageType::Chat
+                || content.text()
+                || content.signal
+                || content.chat_state
+                || content.invitation
+                || content.call;
+            content.converses() && shared && !content.private && !content.no_copy
+        }
+        // It may answer a message of which there were copies (IM-80). Hints are ignored (IM-53).
+        MessageType::Error => !content.private,
+        MessageType::Groupchat | MessageType::Headline => false,
+    };
 }
 
 async fn enable(_: Request<Enable>) -> Result<Reply, StanzaError> {

@@ -18,8 +18,6 @@ const EVERYWHERE: [Scope; 3] = [Scope::Host, Scope::Account, Scope::Contact];
 fn register(setup: &mut Setup<'_>) {
     setup.iq_get(&EVERYWHERE, info);
     setup.iq_get(&EVERYWHERE, items);
-    // Messages wait for those who are away; that is the shard's doing (XEP-0160).
-    setup.feature(&[Scope::Host], ns::OFFLINE);
 }
 
 async fn info(request: Request<Info>) -> Result<Element, StanzaError> {

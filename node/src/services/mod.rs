@@ -12,6 +12,7 @@ mod disco;
 mod events;
 mod last;
 mod mam;
+mod offline;
 mod ping;
 mod private;
 pub mod push;
@@ -20,7 +21,7 @@ mod time;
 mod vcard;
 mod version;
 
-pub use mam::{Quota, retention};
+pub use mam::retention;
 
 use crate::hooks::Service;
 
@@ -31,6 +32,7 @@ pub const ALL: &[Service] = &[
     events::SERVICE,
     last::SERVICE,
     mam::SERVICE,
+    offline::SERVICE,
     ping::SERVICE,
     private::SERVICE,
     push::SERVICE,

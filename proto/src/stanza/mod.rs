@@ -20,9 +20,10 @@ pub use error::{Condition, ErrorType, StanzaError};
 pub use parse::ParseError;
 
 /// The type of a `<message/>` (RFC 6121 §5.2.2). An absent or unknown one is [`MessageType::Normal`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MessageType {
     /// A single message outside of a conversation.
+    #[default]
     Normal,
     /// Part of a one-to-one conversation.
     Chat,

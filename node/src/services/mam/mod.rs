@@ -11,19 +11,18 @@ mod query;
 mod quota;
 mod retention;
 
-pub use quota::Quota;
 pub use retention::run as retention;
 
-use cluster::session::{Action, ArchiveRow, Effect};
+use cluster::session::{Action, ArchiveRow, Effect, Traits};
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
 use self::query::Query;
+use self::quota::Quota;
 use crate::empty_payload;
-use crate::hooks::{Reply, Request, Scope, Service, Setup, Xep};
-use crate::hooks::{fail, failure};
+use crate::hooks::{Content, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::{Page, Place, StorageError};
 
 /// The service.
@@ -40,6 +39,19 @@ fn register(setup: &mut Setup<'_>) {
     for feature in [ns::MAM_EXTENDED, ns::SID, "urn:xmpp:mam:2#groupchat-field"] {
         setup.feature(&OWN, feature);
     }
+    setup.forged(|child| child.is("result", ns::MAM));
+    setup.classify(classify);
+    setup.message(Phase::Limit, Quota::default());
+}
+
+/// What is of lasting interest is kept (IM-85), unless its sender says otherwise (IM-52).
+fn classify(content: Content, traits: &mut Traits) {
+    let lasting = content.converses()
+        && content.memorable()
+        && !content.no_store
+        && !content.no_permanent_store;
+    traits.archive_sent = lasting;
+    traits.archive_received = lasting;
 }
 
 async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
@@ -157,13 +169,11 @@ mod tests {
 
     use super::*;
     use crate::config::KeepByDefault;
-    use crate::hooks::Edge;
     use crate::router::SessionContext;
-    use crate::router::testing::{bare, edge, says, session};
-    use std::sync::Arc;
+    use crate::router::testing::{Node, bare, edge, says, session};
 
     /// Messages from bob, numbers 1 to `count`.
-    async fn archive(count: u128) -> (Arc<Edge>, SessionContext) {
+    async fn archive(count: u128) -> (Node, SessionContext) {
         let edge = edge().await;
         for n in 1..=count {
             let with: proto::Jid = "bob@example.org/x".parse().unwrap();

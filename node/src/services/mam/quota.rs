@@ -9,9 +9,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Jid};
 
-use crate::hooks::Edge;
+use crate::hooks::{Edge, Message, MessageHook, Sender, Turn, at_once, fail, later};
 
 /// For how long a number is remembered, in milliseconds.
 const FRESH: u64 = 5_000;
@@ -31,26 +32,90 @@ struct Size {
     at: u64,
 }
 
-impl Quota {
-    /// Whether the account's archive takes one more message exchanged with `with`. Counts it if so.
-    pub async fn has_room(&self, edge: &Edge, account: &BareJid, with: &Jid) -> bool {
-        let most = edge.archive.quota_messages;
-        if most == 0 {
-            return true;
+impl MessageHook for Quota {
+    /// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).
+    fn message<'a>(
+        &'a self,
+        sender: Sender<'a>,
+        message: &'a mut Message,
+    ) -> Turn<'a, Result<(), StanzaError>> {
+        let traits = message.traits;
+        let most = sender.edge.archive.quota_messages;
+        if most == 0 || !(traits.archive_sent || traits.archive_received) {
+            return at_once(Ok(()));
         }
-        let now = (edge.now)();
-        if let Some(room) = self.remembered(account, most, now) {
+        // In most cases all is remembered, and nothing needs to be waited for.
+        let own = self.remembered(sender.edge, sender.account);
+        if own != Some(true) {
+            return later(self.check(sender, message, own));
+        }
+        if message.account == *sender.account {
+            return at_once(Ok(()));
+        }
+        match self.remembered(sender.edge, &message.account) {
+            Some(true) => at_once(Ok(())),
+            other => later(self.check_other(sender, message, other)),
+        }
+    }
+}
+
+impl Quota {
+    async fn check(
+        &self,
+        sender: Sender<'_>,
+        message: &Message,
+        own: Option<bool>,
+    ) -> Result<(), StanzaError> {
+        let account = Jid::from(&message.account);
+        let to = message.stanza.header.to.as_ref().unwrap_or(&account);
+        if !self.has_room(sender.edge, sender.account, to, own).await {
+            return fail(Condition::ResourceConstraint);
+        }
+        if message.account == *sender.account {
+            return Ok(());
+        }
+        let other = self.remembered(sender.edge, &message.account);
+        self.check_other(sender, message, other).await
+    }
+
+    async fn check_other(
+        &self,
+        sender: Sender<'_>,
+        message: &Message,
+        other: Option<bool>,
+    ) -> Result<(), StanzaError> {
+        let (edge, account) = (sender.edge, &message.account);
+        match self.has_room(edge, account, sender.session, other).await {
+            true => Ok(()),
+            false => fail(Condition::ServiceUnavailable),
+        }
+    }
+
+    /// Whether the account's archive takes one more message exchanged with `with`. Counts it if so, unless it
+    /// is remembered and hence counted already.
+    async fn has_room(
+        &self,
+        edge: &Edge,
+        account: &BareJid,
+        with: &Jid,
+        remembered: Option<bool>,
+    ) -> bool {
+        if let Some(room) = remembered {
             return room || !self.keeps(edge, account, with).await;
         }
+        let most = edge.archive.quota_messages;
         let Ok(messages) = edge.storage.archive_size(account, most).await else {
             return true;
         };
-        self.remember(account, Size { messages, at: now });
-        let room = self.remembered(account, most, now);
+        let at = (edge.now)();
+        self.remember(account, Size { messages, at });
+        let room = self.remembered(edge, account);
         room.unwrap_or(true) || !self.keeps(edge, account, with).await
     }
 
-    fn remembered(&self, account: &BareJid, most: u64, now: u64) -> Option<bool> {
+    /// Whether there is room for one more, which is counted then; nothing if that is not known.
+    fn remembered(&self, edge: &Edge, account: &BareJid) -> Option<bool> {
+        let (most, now) = (edge.archive.quota_messages, (edge.now)());
         let mut sizes = self.sizes();
         let fresh = |size: &&mut Size| now.abs_diff(size.at) < FRESH;
         let size = sizes.get_mut(account).filter(fresh)?;
@@ -84,19 +149,18 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use super::*;
     use crate::config::KeepByDefault;
-    use crate::router::testing::{bare, edge, says, session};
+    use crate::router::testing::{Node, bare, edge, says, session};
     use crate::storage::Preferences;
 
-    async fn small(most: u64) -> Arc<Edge> {
-        let edge = edge().await;
-        let mut edge = Arc::into_inner(edge).unwrap();
+    async fn small(most: u64) -> Node {
+        let mut node = edge().await;
+        let edge = Arc::get_mut(&mut node.edge).unwrap();
         edge.archive.quota_messages = most;
-        Arc::new(edge)
+        node
     }
 
-    async fn say(edge: &Arc<Edge>, xml: &str) -> String {
+    async fn say(edge: &Node, xml: &str) -> String {
         let alice = session(edge, "alice@example.org/desk");
         says(&alice, xml).await.concat()
     }

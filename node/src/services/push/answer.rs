@@ -6,40 +6,56 @@ use proto::stanza::{IqType, Kind, Stanza};
 use proto::{BareJid, Element, ns};
 
 use super::publish::id;
-use crate::router::SessionContext;
+use crate::hooks::{Message, Sender, Turn, at_once, later};
 use crate::storage::{Registration, StorageError};
 
 /// An iq without a question has come for an account. If it is a service's word that a node of the
 /// account's is gone for good, the registration goes too.
-pub async fn answered(ctx: &SessionContext, account: &BareJid, stanza: &Stanza) -> Vec<Action> {
+pub fn answered<'a>(
+    sender: Sender<'a>,
+    account: &'a BareJid,
+    stanza: &'a Stanza,
+) -> Turn<'a, Vec<Action>> {
     if stanza.header.kind != Kind::Iq(IqType::Error) {
-        return Vec::new();
+        return at_once(Vec::new());
     }
     let error = stanza.child("error", ns::CLIENT).map(StanzaError::parse);
     if !error.is_some_and(|error| is_final(error.condition)) {
-        return Vec::new();
+        return at_once(Vec::new());
     }
     let named = stanza.header.id.as_deref().unwrap_or_default();
-    withdraw(ctx, account, |registration| id(registration) == named).await
+    later(withdraw(sender, account, move |registration| {
+        id(registration) == named
+    }))
 }
 
 /// A message has come for an account. If it is a service's word that the account has nothing to do with a
 /// node any more, the registration goes.
-pub async fn revoked(ctx: &SessionContext, account: &BareJid, stanza: &Stanza) -> Vec<Action> {
-    let Some(pubsub) = stanza.child("pubsub", ns::PUBSUB) else {
-        return Vec::new();
+pub fn revoked<'a>(
+    sender: Sender<'a>,
+    message: &'a mut Message,
+) -> Turn<'a, Result<(), StanzaError>> {
+    let Some(node) = revoked_node(&message.stanza, &message.account) else {
+        return at_once(Ok(()));
     };
+    later(async move {
+        let meant = |registration: &Registration| registration.node == node;
+        let actions = withdraw(sender, &message.account, meant).await;
+        message.before.extend(actions);
+        Ok(())
+    })
+}
+
+/// The node that the account has no part in any more, if that is what a message says.
+fn revoked_node(stanza: &Stanza, account: &BareJid) -> Option<String> {
+    let pubsub = stanza.child("pubsub", ns::PUBSUB)?;
     let none = |e: &Element| {
         e.is("affiliation", ns::PUBSUB)
             && e.attr("affiliation") == Some("none")
             && e.attr("jid").is_none_or(|jid| jid == account.as_str())
     };
-    match pubsub.attr("node") {
-        Some(node) if pubsub.elements().any(none) => {
-            withdraw(ctx, account, |registration| registration.node == node).await
-        }
-        _ => Vec::new(),
-    }
+    let node = pubsub.attr("node")?;
+    pubsub.elements().any(none).then(|| node.to_owned())
 }
 
 /// It makes no sense to try again.
@@ -56,11 +72,11 @@ fn is_final(condition: Condition) -> bool {
 
 /// Ends the registration that is meant, if it is one of the service that speaks.
 async fn withdraw(
-    ctx: &SessionContext,
+    sender: Sender<'_>,
     account: &BareJid,
     meant: impl Fn(&Registration) -> bool,
 ) -> Vec<Action> {
-    match try_withdraw(ctx, account, meant).await {
+    match try_withdraw(sender, account, meant).await {
         Ok(actions) => actions,
         Err(error) => {
             // It will say so again at the next push.
@@ -71,15 +87,15 @@ async fn withdraw(
 }
 
 async fn try_withdraw(
-    ctx: &SessionContext,
+    sender: Sender<'_>,
     account: &BareJid,
     meant: impl Fn(&Registration) -> bool,
 ) -> Result<Vec<Action>, StorageError> {
-    let storage = &ctx.edge.storage;
+    let storage = &sender.edge.storage;
     let mut registrations = storage.push_registrations(account).await?;
     let found = registrations.iter().position(|registration| {
         let service = &registration.service;
-        let speaks = [&ctx.session, &ctx.session.bare().into()].contains(&service);
+        let speaks = service == sender.session || *service == sender.session.bare().into();
         speaks && meant(registration)
     });
     let Some(found) = found.map(|found| registrations.remove(found)) else {
@@ -98,13 +114,10 @@ async fn try_withdraw(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::hooks::Edge;
-    use crate::router::testing::{bare, edge, says, session};
+    use crate::router::testing::{Node, bare, edge, says, session};
 
-    async fn enabled() -> (Arc<Edge>, String) {
+    async fn enabled() -> (Node, String) {
         let edge = edge().await;
         let alice = session(&edge, "alice@example.org/desk");
         let enable = "<iq type='set' id='1'><enable xmlns='urn:xmpp:push:0' jid='bob@example.org/push' node='n'/></iq>";

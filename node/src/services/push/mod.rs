@@ -12,15 +12,15 @@
 mod answer;
 mod publish;
 
-pub use answer::{answered, revoked};
 pub use publish::publish;
 
-use cluster::session::{Action, Relay};
+use cluster::session::{Action, Relay, Traits};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
-use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup, Xep};
-use crate::hooks::{fail, failure};
+use crate::hooks::{
+    Content, Payload, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
+};
 use crate::storage::Registration;
 
 /// The service.
@@ -32,6 +32,16 @@ const MAX_BYTES: usize = 4096;
 fn register(setup: &mut Setup<'_>) {
     setup.iq_set(&[Scope::Account], enable);
     setup.iq_set(&[Scope::Account], disable);
+    setup.iq_answer(answer::answered);
+    setup.message(Phase::Follow, answer::revoked);
+    setup.classify(classify);
+}
+
+/// Of what is important a service learns at once (IM-105).
+fn classify(content: Content, traits: &mut Traits) {
+    traits.important = content.converses()
+        && (content.text() || content.call || content.invitation)
+        && !content.no_store;
 }
 
 async fn enable(request: Request<Enable>) -> Result<Reply, StanzaError> {

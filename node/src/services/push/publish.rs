@@ -118,9 +118,8 @@ mod tests {
     use proto::stanza::MessageType;
 
     async fn pushed(push: config::Push, options: &str) -> Vec<String> {
-        let mut edge = Arc::into_inner(edge().await).unwrap();
-        edge.push = push;
-        let edge = Arc::new(edge);
+        let mut edge = edge().await;
+        Arc::get_mut(&mut edge.edge).unwrap().push = push;
         let alice = session(&edge, "alice@example.org/desk");
         for service in ["push@example.org/app", "push@elsewhere.example"] {
             let enable = format!(
