@@ -15,6 +15,7 @@ pub mod claim;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod connection;
 pub mod disk;
 pub mod fail;
 pub mod format;

@@ -1,9 +1,8 @@
 //! The actor of a bound session: the one that acts for it on the node of its connection.
 //!
 //! Its truth is the replicated state: it proposes what the client did and writes what the shard put out,
-//! in the shard's order. What it keeps itself are positions in that order. The pure parts are next door:
-//! [`count`](super::count), [`inbox`](super::inbox), [`outbox`](super::outbox), [`pulse`](super::pulse);
-//! the jobs under way are in `work`, what is written in `output`.
+//! in the shard's order. What it keeps itself are positions in that order. Its pure parts are in
+//! [`cluster::connection`]; the jobs under way are in `work`, what is written in `output`.
 //!
 //! # Invariants
 //!
@@ -17,6 +16,10 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
 use cluster::Mid;
+use cluster::connection::count::{Incoming, Outgoing};
+use cluster::connection::inbox::{Inbox, Work};
+use cluster::connection::liveness::{Beat, Liveness};
+use cluster::connection::outbox::Outbox;
 use cluster::session::{Acknowledge, Command, EndReason, Event, Output};
 use futures_util::stream;
 use proto::stanza::{Kind, Stanza};
@@ -26,16 +29,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::admission::Held;
-use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::Mail;
-use super::inbox::{Inbox, Work};
 use super::journal;
-use super::outbox::Outbox;
-use super::pulse::{Beat, Pulse, Times, millis};
 use super::pump::{FromPump, Order};
 use super::rate::Answers;
 use super::resume::Entered;
+use super::times::{millis, times};
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
@@ -106,7 +106,7 @@ pub struct SessionActor {
     pub(super) orders: UnboundedSender<Order>,
     pub(super) outbox: Outbox,
     pub(super) late: u64,
-    pub(super) pulse: Pulse,
+    pub(super) liveness: Liveness,
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) started: Instant,
     /// The ping that is not answered yet, and what it would acknowledge.
@@ -132,7 +132,7 @@ impl SessionActor {
         let counts = opening.outgoing.counts();
         let (times, answers) = {
             let config = config.borrow();
-            let times = Times::of(&config.c2s, &config.sm, counts);
+            let times = times(&config, counts);
             (times, Answers::new(&config.limits, clock::instant()))
         };
         let account = opening.session.bare();
@@ -164,7 +164,7 @@ impl SessionActor {
             orders,
             outbox: opening.outbox,
             late: opening.late,
-            pulse: Pulse::new(times),
+            liveness: Liveness::new(times),
             config,
             started: clock::instant(),
             ping: None,
@@ -198,7 +198,7 @@ impl SessionActor {
             Input::Ack(h) => self.acknowledged(h, ctx),
             Input::Csi(active) => {
                 self.inactive = !active;
-                self.pulse.set_inactive(self.inactive);
+                self.liveness.set_inactive(self.inactive);
                 self.inbox.push(Work::Nothing);
             }
             Input::Closed => self.inbox.push(Work::Closed),
@@ -253,11 +253,11 @@ impl SessionActor {
     /// The client has everything below `upto`. A lost word costs nothing: the next one repeats it.
     fn tell(&mut self, upto: Option<u64>) {
         let (stanzas, bytes) = self.outgoing.in_flight();
-        if let Some(asked) = self.pulse.asking_since() {
+        if let Some(asked) = self.liveness.asking_since() {
             let delay = Duration::from_millis(self.now().saturating_sub(asked));
             self.app.metrics.ack_delay.observe(delay.as_secs_f64());
         }
-        self.pulse.answered(self.now(), stanzas, bytes);
+        self.liveness.answered(self.now(), stanzas, bytes);
         if upto.is_some() {
             self.trace_acknowledged();
             let acknowledge = Command::Acknowledge(self.acknowledge());
@@ -374,13 +374,13 @@ impl SessionActor {
         if self.config.has_changed().unwrap_or(false) {
             self.set_times();
         }
-        if self.pulse.next(now) == Beat::Ask {
+        if self.liveness.next(now) == Beat::Ask {
             self.ask(now);
         }
-        if self.pulse.next(now) == Beat::Late && !self.held.is() {
+        if self.liveness.next(now) == Beat::Late && !self.held.is() {
             self.late();
         }
-        let next = match self.pulse.next(now) {
+        let next = match self.liveness.next(now) {
             Beat::At(at) => at,
             // It may have answered: it is not read.
             Beat::Late | Beat::Dead if self.held.is() => now + HELD_PAUSE,
@@ -399,9 +399,9 @@ impl SessionActor {
     /// The operator's times, as they are now and as they are for this client.
     pub(super) fn set_times(&mut self) {
         let config = self.config.borrow_and_update();
-        let times = Times::of(&config.c2s, &config.sm, self.outgoing.counts());
+        let times = times(&config, self.outgoing.counts());
         drop(config);
-        self.pulse.set_times(times);
+        self.liveness.set_times(times);
     }
 
     fn arm(&mut self, at: u64, now: u64, ctx: &mut Context<Self>) {
@@ -435,7 +435,7 @@ impl Actor for SessionActor {
                 received.map(|count| (count > 0).then_some(many))
             }));
         }
-        self.pulse.heard(0);
+        self.liveness.heard(0);
         self.settle(ctx);
     }
 }
@@ -475,7 +475,7 @@ impl Handler<FromPump> for SessionActor {
         }
         match message {
             FromPump::Inputs(inputs) => {
-                self.pulse.heard(self.now());
+                self.liveness.heard(self.now());
                 for input in inputs {
                     self.input(input, ctx);
                 }

@@ -7,22 +7,18 @@
 
 pub mod actor;
 mod admission;
-pub mod count;
 pub mod depart;
 pub mod directory;
-pub mod inbox;
 pub mod journal;
 pub mod negotiate;
-pub mod outbox;
 mod output;
-pub mod pulse;
 pub mod pump;
 pub mod rate;
 mod ration;
 pub mod resume;
 pub mod sweep;
+mod times;
 pub mod vigil;
 mod work;
-pub mod write;
 
 pub use directory::{Directory, Mail};

@@ -1,15 +1,15 @@
 //! What a session's actor writes: outputs in their order, questions and answers about counts.
 
 use actix::Context;
+use cluster::connection::outbox::{Entry, Pushed};
+use cluster::connection::write;
 use cluster::session::{Command, Detached, EndReason, Event, Notice, Occasion, Output};
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 use proto::stream::Condition;
 
 use super::actor::{Phase, SessionActor};
-use super::outbox::{Entry, Pushed};
 use super::pump::Order;
-use super::write;
 use crate::clock;
 use crate::hooks::Heard;
 use crate::metrics::Direction;
@@ -69,12 +69,12 @@ impl SessionActor {
             write::ping(&self.session, &id, &mut self.buffer);
             self.ping = Some((id, self.outgoing.written()));
         }
-        self.pulse.asked(now);
+        self.liveness.asked(now);
     }
 
     /// The client has not answered for long: services may want to know.
     pub(super) fn late(&mut self) {
-        self.pulse.said_late();
+        self.liveness.said_late();
         if self.inactive {
             let (session, epoch) = (self.session.clone(), self.epoch);
             let overdue = Command::Overdue { session, epoch };
@@ -132,7 +132,7 @@ impl SessionActor {
                     let max = id.as_ref().map(|_| max);
                     SmElement::Enabled(Enabled { id, max }).write(&mut self.buffer);
                     self.outgoing.enable(seed);
-                    self.pulse.answered(self.now(), 0, 0);
+                    self.liveness.answered(self.now(), 0, 0);
                     self.set_times();
                     (stanzas, bytes, self.ping) = (0, 0, None);
                     self.enabled(seed, ctx);
@@ -157,7 +157,7 @@ impl SessionActor {
         }
         if stanzas > 0 {
             self.app.metrics.stanzas(Direction::Out, stanzas);
-            self.pulse.wrote(self.now(), stanzas, bytes);
+            self.liveness.wrote(self.now(), stanzas, bytes);
         }
     }
 

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::connection::count::{Incoming, Outgoing};
+use cluster::connection::outbox::Outbox;
 use cluster::session::{
     Bind, Command, Event, Outcome, Output, Resume, Resumed, SessionView, ShardState,
 };
@@ -19,12 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::actor::Opening;
-use super::count::{Incoming, Outgoing};
 use super::depart::{self, Farewell};
 use super::directory::{Mail, Mailbox};
 use super::journal;
 use super::negotiate::Negotiation;
-use super::outbox::Outbox;
 use crate::app::App;
 use crate::clock;
 use crate::metrics::ResumeResult;

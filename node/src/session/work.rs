@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use cluster::connection::inbox::{Job, Work};
 use cluster::session::{Action, Command, Enable, EndReason, Inbound, Outcome, Relay, ShardState};
 use cluster::{Mid, ProposeError, SmId, bound, codec};
 use proto::Jid;
@@ -13,7 +14,6 @@ use proto::stanza::{Header, Kind, PresenceType};
 use super::actor::{Phase, SessionActor};
 use super::admission::admit;
 use super::depart::depart;
-use super::inbox::{Job, Work};
 use super::pump::Order;
 use crate::clock;
 use crate::hooks::refuse;
@@ -103,7 +103,7 @@ impl SessionActor {
                 .map(|(outcome, context, left, answered), act, ctx| {
                     act.rest(answered, ctx);
                     // What it sends while it is held is read only from now on.
-                    act.pulse.heard(act.now());
+                    act.liveness.heard(act.now());
                     act.context = context;
                     act.inbox.put_back(left.into_iter());
                     act.handled(outcome, ctx);

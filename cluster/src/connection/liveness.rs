@@ -3,15 +3,11 @@
 //! [`proto::sm::Pace`] watches what is in flight; this adds silence: a client that says nothing for long
 //! is asked too, whether it owes an answer or not.
 
-use std::time::Duration;
-
 use proto::sm::{Next, Pace, Terms};
-
-use crate::config::{C2s, Sm};
 
 /// A client without stream management is pinged once more stanzas than this are in flight: a ping is a
 /// stanza of its own, and its answer another.
-const UNCOUNTED: usize = 4;
+pub const UNCOUNTED: usize = 4;
 
 /// What the connection should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,20 +38,6 @@ pub struct Times {
 }
 
 impl Times {
-    /// The times of a configuration, for a client that counts or one that does not.
-    pub fn of(c2s: &C2s, sm: &Sm, counts: bool) -> Self {
-        Self {
-            idle: millis(c2s.idle_timeout),
-            patience: millis(c2s.ping_timeout),
-            delay: millis(sm.max_ack_delay),
-            timeout: millis(sm.ack_timeout),
-            unacked: match counts {
-                true => usize::try_from(sm.max_unacked_stanzas).unwrap_or(usize::MAX),
-                false => UNCOUNTED,
-            },
-        }
-    }
-
     fn terms(&self) -> Terms {
         Terms {
             unacked: self.unacked,
@@ -66,7 +48,7 @@ impl Times {
 
 /// The state of one connection; all times in milliseconds from any fixed point.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub struct Liveness {
     pace: Pace,
     times: Times,
     heard: u64,
@@ -75,7 +57,7 @@ pub struct Pulse {
     late: Option<u64>,
 }
 
-impl Pulse {
+impl Liveness {
     /// Nothing has happened yet.
     pub fn new(times: Times) -> Self {
         Self {
@@ -174,11 +156,6 @@ impl Pulse {
     }
 }
 
-/// Whole milliseconds.
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,48 +170,48 @@ mod tests {
 
     #[test]
     fn st_22_a_silent_client_is_asked_and_then_given_up() {
-        let mut pulse = Pulse::new(TIMES);
-        pulse.heard(1_000);
-        assert_eq!(pulse.next(2_000), Beat::At(301_000));
-        assert_eq!(pulse.next(301_000), Beat::Ask);
-        pulse.asked(301_000);
-        pulse.said_late();
-        assert_eq!(pulse.next(301_000), Beat::At(331_000));
-        assert_eq!(pulse.next(331_000), Beat::Dead);
+        let mut liveness = Liveness::new(TIMES);
+        liveness.heard(1_000);
+        assert_eq!(liveness.next(2_000), Beat::At(301_000));
+        assert_eq!(liveness.next(301_000), Beat::Ask);
+        liveness.asked(301_000);
+        liveness.said_late();
+        assert_eq!(liveness.next(301_000), Beat::At(331_000));
+        assert_eq!(liveness.next(331_000), Beat::Dead);
     }
 
     #[test]
     fn any_byte_is_a_sign_of_life() {
-        let mut pulse = Pulse::new(TIMES);
-        pulse.asked(300_000);
-        pulse.heard(310_000);
-        pulse.answered(310_000, 0, 0);
-        assert_eq!(pulse.next(330_000), Beat::At(610_000));
+        let mut liveness = Liveness::new(TIMES);
+        liveness.asked(300_000);
+        liveness.heard(310_000);
+        liveness.answered(310_000, 0, 0);
+        assert_eq!(liveness.next(330_000), Beat::At(610_000));
     }
 
     #[test]
     fn an_answer_is_late_once_and_then_the_client_is_dead() {
-        let mut pulse = Pulse::new(TIMES);
-        pulse.heard(0);
-        pulse.wrote(0, 5, 100);
-        assert_eq!(pulse.next(0), Beat::Ask);
-        pulse.asked(0);
-        assert_eq!(pulse.next(1), Beat::At(20_000));
-        assert_eq!(pulse.next(20_000), Beat::Late);
-        pulse.said_late();
-        assert_eq!(pulse.next(31_000), Beat::At(60_000));
-        assert_eq!(pulse.next(60_000), Beat::Dead);
+        let mut liveness = Liveness::new(TIMES);
+        liveness.heard(0);
+        liveness.wrote(0, 5, 100);
+        assert_eq!(liveness.next(0), Beat::Ask);
+        liveness.asked(0);
+        assert_eq!(liveness.next(1), Beat::At(20_000));
+        assert_eq!(liveness.next(20_000), Beat::Late);
+        liveness.said_late();
+        assert_eq!(liveness.next(31_000), Beat::At(60_000));
+        assert_eq!(liveness.next(60_000), Beat::Dead);
     }
 
     #[test]
     fn the_next_question_may_be_late_again() {
-        let mut pulse = Pulse::new(TIMES);
-        pulse.wrote(0, 1, 1);
-        pulse.asked(0);
-        pulse.said_late();
-        pulse.answered(30_000, 0, 0);
-        pulse.wrote(40_000, 1, 1);
-        pulse.asked(40_000);
-        assert_eq!(pulse.next(60_000), Beat::Late);
+        let mut liveness = Liveness::new(TIMES);
+        liveness.wrote(0, 1, 1);
+        liveness.asked(0);
+        liveness.said_late();
+        liveness.answered(30_000, 0, 0);
+        liveness.wrote(40_000, 1, 1);
+        liveness.asked(40_000);
+        assert_eq!(liveness.next(60_000), Beat::Late);
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cluster::SmId;
-use cluster::session::Item;
+use crate::SmId;
+use crate::session::Item;
 
 /// Something to write.
 #[derive(Clone, Debug)]

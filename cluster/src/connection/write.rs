@@ -1,6 +1,6 @@
 //! From a queue's item to bytes: the stanza with what the server adds for this one client.
 
-use cluster::session::Item;
+use crate::session::Item;
 use proto::payload::{delay, stanza_id};
 use proto::stanza::{Kind, Packet};
 use proto::{BareJid, Element, Jid, ns};
@@ -54,13 +54,13 @@ pub fn ping(to: &Jid, id: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use cluster::Mid;
-    use cluster::session::{Copied, Direction};
+    use crate::Mid;
+    use crate::session::{Copied, Direction};
     use proto::stanza::{IqType, MessageType, Stanza};
 
     use super::*;
 
-    pub(in crate::session) fn item(packet: Packet) -> Item {
+    pub(in crate::connection) fn item(packet: Packet) -> Item {
         Item {
             packet,
             stamp: 1_000_000_000_123,
