@@ -6,8 +6,9 @@ use proto::stanza::error::Condition;
 use proto::stanza::{IqType, Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
+use super::account::Waiting;
 use super::dispose::has_body;
-use super::state::{ShardState, Shared, Waiting};
+use super::state::ShardState;
 use super::step::Step;
 use super::*;
 use crate::id::Mid;
@@ -187,18 +188,14 @@ impl ShardState {
 
     /// So many sessions hold a message.
     pub(super) fn share(&mut self, account: &BareJid, mid: Mid, holders: usize) {
-        let held = Shared {
-            holders: holders as u32,
-            acknowledged: false,
-        };
-        let user = self.users.or_default(account.clone());
-        user.shared.insert(mid, held);
+        let known = self.users.or_default(account.clone());
+        known.shared.hold(mid, holders);
     }
 
     /// Nobody is there: the message waits, and the marker stands before it at the latest (IM-60).
     fn store_offline(&mut self, account: &BareJid, message: &Message, step: &mut Step) {
         let limit = self.settings.max_undelivered as usize;
-        let count = self.users.get(account).map_or(0, |u| u.undelivered.len());
+        let count = self.users.get(account).map_or(0, |u| u.waits());
         if limit != 0 && count >= limit {
             self.bounce(&message.packet, Condition::ServiceUnavailable, step);
             return;

@@ -4,9 +4,11 @@ use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
+use super::account::Waiting;
+use super::old::Old;
 use super::queue::{Body, Later, Ticket};
 use super::session::Session;
-use super::state::{Old, ShardState, Waiting};
+use super::state::ShardState;
 use super::step::Step;
 use super::*;
 use crate::id::Mid;
@@ -60,8 +62,8 @@ impl ShardState {
         let until = self.time + self.settings.old_session_ttl;
         let h = session.h();
         self.change_old(account, |old| match reason {
-            EndReason::Expired | EndReason::Limit => old.push_back(Old { smid, h, until }),
-            _ => old.push_front(Old { smid, h, until }),
+            EndReason::Expired | EndReason::Limit => old.add(Old { smid, h, until }),
+            _ => old.add_first(Old { smid, h, until }),
         });
     }
 
@@ -179,7 +181,7 @@ impl ShardState {
         let user = self.users.or_default(account.clone());
         let waiting = Waiting {
             mid,
-            hidden: user.hidden.contains(&mid),
+            hidden: user.is_hidden(mid),
             size: u32::try_from(size).unwrap_or(u32::MAX),
         };
         user.wait(order, waiting);
@@ -192,19 +194,8 @@ impl ShardState {
         mid: Mid,
         acknowledged: bool,
     ) -> bool {
-        let Some(user) = self.users.get_mut(account) else {
-            return true;
-        };
-        let Some(shared) = user.shared.get_mut(&mid) else {
-            return !acknowledged;
-        };
-        shared.holders = shared.holders.saturating_sub(1);
-        shared.acknowledged |= acknowledged;
-        let (last, nobody) = (shared.holders == 0, !shared.acknowledged);
-        if last {
-            user.shared.remove(&mid);
-        }
-        last && nobody
+        let known = self.users.get_mut(account);
+        known.is_none_or(|known| known.shared.release(mid, acknowledged))
     }
 
     /// Tells the sender, once, that a stanza did not arrive. Never answers errors (SM-65).

@@ -326,7 +326,9 @@ impl ShardState {
         }
         let account = jid.bare();
         if let Some(user) = self.users.get_mut(&account) {
-            user.hidden.extend(hidden);
+            for mid in hidden {
+                user.hide(mid);
+            }
         }
         for ticket in gone.into_iter().filter(|t| t.body().is_shared()) {
             self.release_shared(&account, ticket.mid(), true);
@@ -341,23 +343,19 @@ impl ShardState {
         let Some(user) = self.users.get_mut(&jid.bare()) else {
             return;
         };
-        let user = &mut **user;
-        let session = jid.resource().and_then(|r| user.sessions.get_mut(r));
-        let Some(session) = session.filter(|_| !user.undelivered.is_empty()) else {
+        let session = jid.resource().and_then(|r| user.sessions.get(r));
+        let Some(session) = session.filter(|_| user.waits() > 0) else {
             return;
         };
         let given = session.results();
-        let mut moved = 0;
-        user.undelivered.retain(|order, waiting| {
-            let keep = given.contains(&waiting.mid);
-            if !keep {
-                moved += 1;
-                let size = u64::from(waiting.size);
-                let ticket = Ticket::new(waiting.mid, *order, size, Body::Waited);
+        let taken = user.take_waiting(&given);
+        let moved = taken.len();
+        if let Some(session) = jid.resource().and_then(|r| user.sessions.get_mut(r)) {
+            for (order, waiting) in taken {
+                let ticket = Ticket::new(waiting.mid, order, waiting.size.into(), Body::Waited);
                 session.queue.defer(Later::Ticket(ticket));
             }
-            keep
-        });
+        }
         self.notice_marker(jid, false, moved, step);
         self.refill(jid, step);
     }

@@ -4,12 +4,11 @@
 //! the shard learns of it afterwards, as [`Relay::Hidden`]. Until the message has been delivered, or is
 //! given up, a hidden row keeps it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::BareJid;
 
-use super::state::{ShardState, User, Waiting};
+use super::state::ShardState;
 use super::*;
 use crate::id::Mid;
 
@@ -18,9 +17,6 @@ impl ShardState {
     pub(super) fn hidden(&mut self, account: &BareJid, mids: &[Mid]) {
         let user = self.users.or_default(account.clone());
         let hidden = |mid: &Mid| mids.contains(mid);
-        for waiting in user.undelivered.values_mut() {
-            waiting.hidden |= hidden(&waiting.mid);
-        }
         for session in user.sessions.values_mut() {
             // Of a ticket more will be known when it is read back, or put aside.
             session.queue.change(
@@ -32,7 +28,7 @@ impl ShardState {
                 |_| None,
             );
         }
-        user.hidden.extend(mids.iter().copied());
+        user.hide_all(mids);
         self.forget_delivered(account, Some(mids.to_vec()));
         self.tidy(account);
     }
@@ -41,7 +37,7 @@ impl ShardState {
     pub(super) fn write_hidden(&mut self, account: &BareJid, item: &Item) {
         let Some(mid) = item.mid else { return };
         let user = self.users.or_default(account.clone());
-        if !user.hidden.insert(mid) {
+        if !user.hide(mid) {
             return;
         }
         let from = item.packet.header.from.clone();
@@ -62,44 +58,13 @@ impl ShardState {
         let Some(user) = self.users.get_mut(account) else {
             return;
         };
-        let mut free: BTreeSet<Mid> = match gone {
-            Some(gone) => gone
-                .into_iter()
-                .filter(|m| user.hidden.contains(m))
-                .collect(),
-            None => user.hidden.clone(),
-        };
-        if free.is_empty() {
-            return;
-        }
-        user.each_held(|mid| {
-            free.remove(&mid);
-        });
-        user.hidden.retain(|mid| !free.contains(mid));
+        let free = user.take_free(gone);
         if !free.is_empty() {
             self.add_effect(Effect::Forget {
                 account: account.clone(),
                 mids: free.into_iter().collect(),
             });
         }
-    }
-}
-
-impl User {
-    /// A message waits for the account's next session.
-    pub(super) fn wait(&mut self, order: u64, waiting: Waiting) {
-        if waiting.hidden {
-            self.hidden.insert(waiting.mid);
-        }
-        self.undelivered.insert(order, waiting);
-    }
-
-    /// Tells of every message that somebody holds or that waits for somebody.
-    pub(super) fn each_held(&self, mut tell: impl FnMut(Mid)) {
-        for session in self.sessions.values() {
-            session.queue.mids().for_each(&mut tell);
-        }
-        self.undelivered.values().for_each(|w| tell(w.mid));
     }
 }
 

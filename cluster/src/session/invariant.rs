@@ -35,7 +35,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
         if revised && user.old.len() > max_old as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
         }
-        if let Some(at) = user.next_forget() {
+        if let Some(at) = user.old.next_forget() {
             remembered += 1;
             if !state.forgets.contains_key(&(at, account.clone())) {
                 return Some(format!("{account} is never forgotten (I-12)"));
@@ -45,9 +45,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
         if revised && hibernated.count() > max_hibernated as usize {
             return Some(format!("{account} has too many hibernated sessions (I-12)"));
         }
-        let counted: BTreeMap<Mid, u32> =
-            user.shared.iter().map(|(m, s)| (*m, s.holders)).collect();
-        if counted != holders {
+        if user.shared.holders() != holders {
             return Some(format!("{account} miscounts who holds shared messages"));
         }
     }

@@ -16,6 +16,7 @@
 //!                    over: unavailable told once, queue disposed of, h kept as an old session
 //! ```
 
+mod account;
 mod action;
 mod attachment;
 pub mod audit;
@@ -36,6 +37,7 @@ mod inherit;
 pub mod invariant;
 mod lifecycle;
 pub mod notice;
+mod old;
 pub(crate) mod outbox;
 pub mod output;
 mod pending;
@@ -55,6 +57,7 @@ mod revision;
     reason = "the folder is the core of all sessions, this is one of them"
 )]
 mod session;
+mod shared;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

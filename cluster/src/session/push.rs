@@ -10,11 +10,14 @@
 //!                           push_hibernation_time      (a push)                sm.max
 //! ```
 
+use std::collections::BTreeMap;
+
 use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::attachment::{Attachment, Hibernation};
+use super::resources::Resources;
 use super::session::Session;
 use super::state::ShardState;
 use super::*;
@@ -36,6 +39,55 @@ pub(super) struct Pushing {
     pub(super) copies: bool,
 }
 
+/// An account's clients that can be woken, by resource, connected or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Clients(BTreeMap<Box<str>, Pushing>);
+
+impl From<BTreeMap<Box<str>, Pushing>> for Clients {
+    fn from(clients: BTreeMap<Box<str>, Pushing>) -> Self {
+        Self(clients)
+    }
+}
+
+impl Clients {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn can_wake(&self, resource: &str) -> bool {
+        self.0.contains_key(resource)
+    }
+
+    fn get_mut(&mut self, resource: &str) -> Option<&mut Pushing> {
+        self.0.get_mut(resource)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &Pushing)> {
+        self.0
+            .iter()
+            .map(|(resource, client)| (&**resource, client))
+    }
+
+    /// Remembers one more client, in the place of another if there are too many.
+    fn add(&mut self, resource: &str, sessions: &Resources) {
+        if self.0.len() >= CLIENTS && !self.can_wake(resource) {
+            // A hint that is out of date may be among them, and one without a session is likely to be it. If it
+            // is not, its client is woken again once it registers anew.
+            let mut clients = self.0.keys();
+            let one = clients.find(|r| sessions.get(r).is_none());
+            let one = one.or_else(|| self.0.keys().next());
+            if let Some(one) = one.cloned() {
+                self.0.remove(&one);
+            }
+        }
+        self.0.entry(resource.into()).or_default();
+    }
+
+    fn forget(&mut self, resource: &str) {
+        self.0.remove(resource);
+    }
+}
+
 impl ShardState {
     /// A client has registered a service that wakes it, or taken the last one back.
     pub(super) fn set_push(&mut self, jid: &Jid, on: bool) {
@@ -45,26 +97,15 @@ impl ShardState {
         if !on {
             return self.no_push(&account, resource);
         }
-        let user = self.users.or_default(account);
-        if user.push.len() >= CLIENTS && !user.push.contains_key(resource) {
-            // A hint that is out of date may be among them, and one without a session is likely to be it. If it
-            // is not, its client is woken again once it registers anew.
-            let sessions = &user.sessions;
-            let mut clients = user.push.keys();
-            let one = clients.find(|r| sessions.get(r).is_none());
-            let one = one.or_else(|| user.push.keys().next());
-            if let Some(one) = one.cloned() {
-                user.push.remove(&one);
-            }
-        }
-        user.push.entry(resource.into()).or_default();
+        let known = &mut **self.users.or_default(account);
+        known.push.add(resource, &known.sessions);
     }
 
     /// Nothing is registered that would wake the client: a session that waited for that waits no longer
     /// than any other.
     pub(super) fn no_push(&mut self, account: &BareJid, resource: &str) {
         if let Some(user) = self.users.get_mut(account) {
-            user.push.remove(resource);
+            user.push.forget(resource);
         }
         self.end_patience(&account.with_prepared_resource(resource));
         self.tidy(account);
@@ -86,7 +127,7 @@ impl ShardState {
     pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (u64, bool) {
         let most = self.settings.push_hibernation_time;
         let user = self.users.get(&jid.bare()).zip(jid.resource());
-        let has_push = user.is_some_and(|(user, r)| user.push.contains_key(r));
+        let has_push = user.is_some_and(|(user, r)| user.push.can_wake(r));
         match has_push && most > ordinary {
             true => (self.time + most - ordinary, true),
             false => (self.time + ordinary, false),
@@ -125,11 +166,9 @@ impl ShardState {
             (Some(s), Some(got)) => is_away(s) && got.iter().any(|jid| jid.resource() == Some(r)),
             (None, Some(_)) => named == Some(r) || (pushing.copies && message.traits.carbon),
         };
-        let away = user
-            .push
-            .iter()
-            .filter(|(r, pushing)| concerned(r, pushing));
-        let away: Vec<Box<str>> = away.map(|(r, _)| r.clone()).collect();
+        let clients = user.push.iter();
+        let away = clients.filter(|(r, pushing)| concerned(r, pushing));
+        let away: Vec<Box<str>> = away.map(|(r, _)| r.into()).collect();
         for resource in away {
             self.wake(account, &resource, Some(message));
         }
@@ -435,9 +474,9 @@ mod tests {
             stage.lose(&session);
         }
         let user = stage.state.users.get(&jid(BOB).bare()).expect("bound");
-        assert_eq!(user.push.len(), CLIENTS);
-        assert!(user.push.contains_key("b"), "the one that is here stays");
-        assert!(user.push.contains_key("73"), "and the newest");
+        assert_eq!(user.push.iter().count(), CLIENTS);
+        assert!(user.push.can_wake("b"), "the one that is here stays");
+        assert!(user.push.can_wake("73"), "and the newest");
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! elsewhere says or does not say, after each entry no account is above its limits (I-12). The oldest goes
 //! first, in full, as if its time were over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
 use super::cow::Map;
-use super::state::{Old, ShardState, User};
+use super::old::OldSessions;
+use super::state::ShardState;
 use super::step::Step;
 use super::{EndReason, Outcome, Settings};
 use crate::id::SmId;
@@ -120,20 +122,15 @@ impl ShardState {
 
     /// The one way to change what is remembered of an account's ended sessions, so that none is above the limit
     /// and `forgets` names each account once, by when the first of them is to be forgotten.
-    pub(super) fn change_old(
-        &mut self,
-        account: &BareJid,
-        change: impl FnOnce(&mut VecDeque<Old>),
-    ) {
+    pub(super) fn change_old(&mut self, account: &BareJid, change: impl FnOnce(&mut OldSessions)) {
         let limit = self.limits_of(account).1 as usize;
         let Some(user) = self.users.get_mut(account) else {
             return;
         };
-        let before = user.next_forget();
+        let before = user.old.next_forget();
         change(&mut user.old);
-        let beyond = user.old.len().saturating_sub(limit);
-        user.old.drain(..beyond);
-        let after = user.next_forget();
+        user.old.limit(limit);
+        let after = user.old.next_forget();
         if before == after {
             return;
         }
@@ -149,7 +146,7 @@ impl ShardState {
     pub(super) fn index_old(&mut self) {
         self.forgets = Map::default();
         for (account, user) in self.users.iter() {
-            if let Some(at) = user.next_forget() {
+            if let Some(at) = user.old.next_forget() {
                 self.forgets.insert((at, account.clone()), ());
             }
         }
@@ -195,14 +192,14 @@ impl ShardState {
 
     /// The account as limits see it.
     pub fn quota(&self, account: &BareJid) -> Quota {
-        static NOBODY: std::sync::LazyLock<User> = std::sync::LazyLock::new(User::default);
+        static NOBODY: std::sync::LazyLock<Account> = std::sync::LazyLock::new(Account::default);
         self.quota_of(
             account,
             self.users.get(account).map_or(&*NOBODY, |user| user),
         )
     }
 
-    fn quota_of(&self, account: &BareJid, user: &User) -> Quota {
+    fn quota_of(&self, account: &BareJid, user: &Account) -> Quota {
         let since = |since: u64| self.now.saturating_sub(self.time.saturating_sub(since));
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping

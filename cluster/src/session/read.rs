@@ -11,9 +11,10 @@ use std::sync::Arc;
 use proto::Jid;
 use proto::stanza::Packet;
 
+use super::account::Account;
 use super::queue::{Body, Later, Ticket};
 use super::session::Session;
-use super::state::{ShardState, Shared, User};
+use super::state::ShardState;
 use super::step::Step;
 use super::*;
 use crate::id::Mid;
@@ -73,29 +74,22 @@ impl ShardState {
     }
 }
 
-impl User {
+impl Account {
     /// Returns how many of the messages waited.
     fn have_read(&mut self, read: &[(u64, Mid)]) -> usize {
         let (mut waited, mut rest) = (0, BTreeSet::new());
         for (order, mid) in read {
-            if self.undelivered.get(order).is_some_and(|w| w.mid == *mid) {
-                self.undelivered.remove(order);
+            if self.no_longer_waits(*order, *mid) {
                 waited += 1;
-            } else if let Some(shared) = self.shared.get_mut(mid) {
-                shared.acknowledged = true;
-            } else {
+            } else if !self.shared.acknowledge(*mid) {
                 rest.insert(*mid);
             }
         }
         // One session may hold it alone, and is not alone with it any more.
-        let known = Shared {
-            holders: 1,
-            acknowledged: true,
-        };
         for session in self.sessions.values_mut() {
-            let found = session.share(&rest);
-            self.shared
-                .extend(found.into_iter().map(|mid| (mid, known)));
+            for mid in session.share(&rest) {
+                self.shared.hold_acknowledged(mid);
+            }
         }
         waited
     }

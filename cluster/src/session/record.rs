@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
 use super::audit::Audit;
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::fan::Fan;
@@ -16,7 +17,7 @@ use super::farewell::Untold;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::revision::Revision;
-use super::state::{ShardState, User};
+use super::state::ShardState;
 use super::{Effect, Override, Relay, Settings};
 use crate::format::Version;
 use crate::id::{EffectId, ShardId};
@@ -30,7 +31,7 @@ pub struct Record(Part);
 enum Part {
     /// The first.
     Head(Box<Head>),
-    Account(BareJid, CopyOnWrite<User>),
+    Account(BareJid, CopyOnWrite<Account>),
     Effect(EffectId, Arc<Effect>),
     /// What waits for another shard, and the number of its first item. The items follow.
     Outbox(ShardId, u64),
@@ -155,7 +156,7 @@ impl ShardState {
                         self.deadlines.insert((sleep.until, name), ());
                     }
                 }
-                if let Some(at) = user.next_forget() {
+                if let Some(at) = user.old.next_forget() {
                     self.forgets.insert((at, account.clone()), ());
                 }
                 self.users.insert(account, user);

@@ -60,10 +60,7 @@ impl ShardState {
 
     pub(super) fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
         let user = self.users.get(account)?;
-        user.old
-            .iter()
-            .find(|old| old.smid == *smid && old.until > self.time)
-            .map(|old| old.h)
+        user.old.h(smid, self.time)
     }
 
     /// The session changes hands: the old owner hears of it, the new one gets what is unacknowledged.

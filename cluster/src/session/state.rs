@@ -1,23 +1,22 @@
 //! The state of one shard, and the one way in: [`ShardState::apply`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
 use super::audit::Audit;
 use super::cow::{CopyOnWrite, Map};
 use super::fan::Fan;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
-use super::push::Pushing;
-use super::resources::Resources;
 use super::revision::Revision;
 use super::step::Step;
 use super::*;
 use crate::format::Version;
-use crate::id::{EffectId, Mid, ShardId, SmId};
+use crate::id::{EffectId, ShardId};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
 /// or a leap of a clock costs a session no more of its hibernation.
@@ -37,7 +36,7 @@ pub struct ShardState {
     /// The last leader's clock.
     pub(super) now: u64,
     pub(super) settings: Settings,
-    pub(super) users: Map<BareJid, CopyOnWrite<User>>,
+    pub(super) users: Map<BareJid, CopyOnWrite<Account>>,
     /// When hibernated sessions end.
     pub(super) deadlines: Map<(u64, Jid), ()>,
     /// When accounts have the first of their old sessions to forget; each account once.
@@ -62,62 +61,6 @@ pub struct ShardState {
     pub(super) revision: Option<Revision>,
     /// Presence that is still to be shown to accounts of this shard.
     pub(super) fan: Fan,
-}
-
-/// What the shard knows of one account. Exists only while there is something to know.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct User {
-    pub(super) sessions: Resources,
-    /// Sessions that are over, oldest first.
-    pub(super) old: VecDeque<Old>,
-    /// Messages not yet delivered to anyone, by their order. The first is the marker.
-    pub(super) undelivered: BTreeMap<u64, Waiting>,
-    /// Messages that several sessions hold.
-    pub(super) shared: BTreeMap<Mid, Shared>,
-    /// Clients that can be woken, by resource, connected or not.
-    pub(super) push: BTreeMap<Box<str>, Pushing>,
-    /// Messages that are out of the archive's sight and whose rows are to go once they are delivered.
-    pub(super) hidden: BTreeSet<Mid>,
-}
-
-impl User {
-    pub(super) fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-            && self.old.is_empty()
-            && self.undelivered.is_empty()
-            && self.shared.is_empty()
-            && self.hidden.is_empty()
-            && self.push.is_empty()
-    }
-
-    /// When the first of its old sessions is forgotten.
-    pub(super) fn next_forget(&self) -> Option<u64> {
-        self.old.iter().map(|old| old.until).min()
-    }
-}
-
-/// An ended session: only its inbound count is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Old {
-    pub(super) smid: SmId,
-    pub(super) h: u32,
-    pub(super) until: u64,
-}
-
-/// A message in the archive (or hidden beside it) that nobody has got.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Waiting {
-    pub(super) mid: Mid,
-    pub(super) hidden: bool,
-    /// Of the stanza, in bytes.
-    pub(super) size: u32,
-}
-
-/// How many sessions hold a message, and whether one of them has acknowledged it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Shared {
-    pub(super) holders: u32,
-    pub(super) acknowledged: bool,
 }
 
 impl ShardState {
@@ -239,7 +182,7 @@ impl ShardState {
             }
             self.forgets.remove(&(until, account.clone()));
             let time = self.time;
-            self.change_old(&account, |old| old.retain(|old| old.until > time));
+            self.change_old(&account, |old| old.forget_until(time));
             self.tidy(&account);
         }
     }

@@ -47,7 +47,7 @@ impl ShardState {
         for user in self.users.values() {
             totals.sessions += user.sessions.len();
             totals.old += user.old.len();
-            totals.undelivered += user.undelivered.len();
+            totals.undelivered += user.waits();
             for session in user.sessions.values() {
                 let (stanzas, bytes) = session.queue.load();
                 totals.queued += stanzas;

@@ -24,13 +24,10 @@ impl ShardState {
         let Some(user) = self.users.get_mut(account) else {
             return;
         };
-        user.hidden.remove(&mid);
         for session in user.sessions.values_mut() {
             session.keep_whole(mid, &packet, now);
         }
-        let waited = user.undelivered.len();
-        user.undelivered.retain(|_, waiting| waiting.mid != mid);
-        if user.undelivered.len() < waited {
+        if user.lose(mid) {
             self.bounce(&packet, Condition::InternalServerError, step);
         }
         self.tidy(account);

@@ -271,6 +271,6 @@ impl ShardState {
 
     /// Messages that wait for the account.
     pub fn undelivered(&self, account: &BareJid) -> usize {
-        self.users.get(account).map_or(0, |u| u.undelivered.len())
+        self.users.get(account).map_or(0, |u| u.waits())
     }
 }

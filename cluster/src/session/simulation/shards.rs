@@ -199,7 +199,7 @@ impl Shard {
                 });
             }
             Mutant::SnapshotWithoutOld => {
-                broken::each_user(&mut state, |_, user| user.old.clear());
+                broken::each_user(&mut state, |_, user| user.old.all_mut().clear());
             }
             _ => {}
         }

@@ -11,10 +11,11 @@ use super::session::Resources;
 use super::settings::Settings;
 use crate::format::Version;
 use crate::id::{EffectId, Mid, ShardId, SmId};
+use crate::session::account::{self, Account};
 use crate::session::audit::Audit;
 use crate::session::fan::Fan;
 use crate::session::format::upgrade::{Upgrade, mirror_struct};
-use crate::session::{self, outbox, push, state};
+use crate::session::{self, old, outbox, push, shared};
 
 mirror_struct!(ShardState => session::ShardState {
     id: ShardId,
@@ -41,28 +42,44 @@ mirror_struct!(ShardState => session::ShardState {
     fan: Fan::default(),
 });
 
-mirror_struct!(User => state::User {
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(in crate::session) struct User {
     sessions: Resources,
     old: VecDeque<Old>,
     undelivered: BTreeMap<u64, Waiting>,
     shared: BTreeMap<Mid, Shared>,
     push: BTreeMap<Box<str>, Pushing>,
     hidden: BTreeSet<Mid>,
-});
+}
 
-mirror_struct!(Old => state::Old {
+impl Upgrade<Account> for User {
+    fn upgrade(self) -> Account {
+        let old: VecDeque<old::Old> = self.old.upgrade();
+        let shared: BTreeMap<Mid, shared::Shared> = self.shared.upgrade();
+        let push: BTreeMap<Box<str>, push::Pushing> = self.push.upgrade();
+        let known = (self.sessions.upgrade(), old.into(), push.into());
+        Account::of(
+            known,
+            self.undelivered.upgrade(),
+            shared.into(),
+            self.hidden.upgrade(),
+        )
+    }
+}
+
+mirror_struct!(Old => old::Old {
     smid: SmId,
     h: u32,
     until: u64,
 });
 
-mirror_struct!(Waiting => state::Waiting {
+mirror_struct!(Waiting => account::Waiting {
     mid: Mid,
     hidden: bool,
     size: u32,
 });
 
-mirror_struct!(Shared => state::Shared {
+mirror_struct!(Shared => shared::Shared {
     holders: u32,
     acknowledged: bool,
 });

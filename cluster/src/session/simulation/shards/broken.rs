@@ -6,9 +6,10 @@ use proto::stanza::{Header, Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::Mutant;
+use crate::session::account::Account;
 use crate::session::simulation::client::SEED;
 use crate::session::simulation::presence::is_subscriber;
-use crate::session::state::{ShardState, User};
+use crate::session::state::ShardState;
 use crate::session::step::Step;
 use crate::session::{Among, Batch, Command, Effect, Event, Output, Relay, Resume};
 
@@ -95,7 +96,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         }
         Mutant::ForgetsPile => {
             for (account, user) in state.users.iter() {
-                for old in &user.old {
+                for old in user.old.iter() {
                     state.forgets.insert((old.until, account.clone()), ());
                 }
             }
@@ -106,7 +107,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         Mutant::GoneApart => say_gone_apart(state, batch, &mut step),
         Mutant::CopyUncounted => {
             each_user(state, |_, user| {
-                let shared = user.shared.values_mut();
+                let shared = user.shared.all_mut();
                 shared.for_each(|shared| shared.acknowledged = false);
             });
         }
@@ -199,13 +200,13 @@ pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
             return;
         };
         if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
-            user.undelivered.clone_from(&known.undelivered);
+            user.wait_as(known);
         }
     });
 }
 
 /// Does something to every account; one of which nothing is left is forgotten.
-pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &mut User)) {
+pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &mut Account)) {
     let accounts: Vec<BareJid> = state
         .users
         .iter()
@@ -222,7 +223,7 @@ pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &m
 /// Ended sessions are remembered a little longer than elsewhere, which nobody will notice for a day.
 pub(super) fn remember_longer(state: &mut ShardState) {
     each_user(state, |_, user| {
-        user.old.iter_mut().for_each(|old| old.until |= 1)
+        user.old.all_mut().iter_mut().for_each(|old| old.until |= 1)
     });
 }
 

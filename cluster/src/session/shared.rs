@@ -1,0 +1,87 @@
+//! Messages that several sessions of an account hold: whoever acknowledges one has it for all of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Mid;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct SharedMessages(BTreeMap<Mid, Shared>);
+
+/// How many sessions hold a message, and whether one of them has acknowledged it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Shared {
+    pub(super) holders: u32,
+    pub(super) acknowledged: bool,
+}
+
+impl From<BTreeMap<Mid, Shared>> for SharedMessages {
+    fn from(shared: BTreeMap<Mid, Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl SharedMessages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// So many sessions hold a message from now on, and none has acknowledged it.
+    pub(super) fn hold(&mut self, mid: Mid, holders: usize) {
+        let holders = u32::try_from(holders).unwrap_or(u32::MAX);
+        let acknowledged = false;
+        self.0.insert(
+            mid,
+            Shared {
+                holders,
+                acknowledged,
+            },
+        );
+    }
+
+    /// One session holds the message alone, and has it acknowledged by another way.
+    pub(super) fn hold_acknowledged(&mut self, mid: Mid) {
+        let known = Shared {
+            holders: 1,
+            acknowledged: true,
+        };
+        self.0.insert(mid, known);
+    }
+
+    /// Somebody has the message; returns whether several held it.
+    pub(super) fn acknowledge(&mut self, mid: Mid) -> bool {
+        let Some(shared) = self.0.get_mut(&mid) else {
+            return false;
+        };
+        shared.acknowledged = true;
+        true
+    }
+
+    /// One holder lets go of the message. True if it was the last and none has acknowledged. One that nobody shares
+    /// is let go of by the one that holds it.
+    pub(super) fn release(&mut self, mid: Mid, acknowledged: bool) -> bool {
+        let Some(shared) = self.0.get_mut(&mid) else {
+            return !acknowledged;
+        };
+        shared.holders = shared.holders.saturating_sub(1);
+        shared.acknowledged |= acknowledged;
+        let (last, nobody) = (shared.holders == 0, !shared.acknowledged);
+        if last {
+            self.0.remove(&mid);
+        }
+        last && nobody
+    }
+
+    /// How many sessions hold each.
+    pub(super) fn holders(&self) -> BTreeMap<Mid, u32> {
+        self.0.iter().map(|(mid, s)| (*mid, s.holders)).collect()
+    }
+
+    /// For broken builds.
+    #[cfg(test)]
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Shared> {
+        self.0.values_mut()
+    }
+}
