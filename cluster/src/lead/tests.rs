@@ -230,8 +230,9 @@ async fn effects_that_fail_are_repeated_in_order_and_by_the_next_leader() {
         let ids = performed.iter().take(3).map(|pending| pending.id.0);
         ids.collect::<Vec<u64>>()
     });
-    let begin = ids[0][0];
-    assert_eq!(ids[1], [begin, begin + 1, begin + 2]);
+    // Numbers follow the clock, which may have moved between two messages.
+    assert_eq!((ids[0][0], ids[1].len()), (ids[1][0], 3));
+    assert!(ids[1].is_sorted_by(|one, next| one < next), "{ids:?}");
     assert_eq!(second.host.failures.load(Ordering::SeqCst), 0);
 }
 

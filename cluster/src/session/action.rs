@@ -185,7 +185,7 @@ impl ShardState {
                     mid: message.mid,
                     order,
                     with: to.clone(),
-                    stamp: self.now,
+                    stamp: self.clock.now(),
                     hidden: false,
                     packet: message.packet.clone(),
                 };
@@ -197,7 +197,7 @@ impl ShardState {
                     archived,
                     order,
                     copy: Some(Copied::Carbon(Direction::Sent)),
-                    ..Item::plain(message.packet.clone(), self.now)
+                    ..Item::plain(message.packet.clone(), self.clock.now())
                 });
                 for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
                     self.enqueue(&other, copy.clone(), step);

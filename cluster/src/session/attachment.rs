@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::ShardTime;
 use crate::id::{NodeId, Owner};
 
 /// See the module.
@@ -22,8 +23,8 @@ pub(super) enum Attachment {
 pub(super) struct Hibernation {
     /// Its client can be woken and has not been: it is at `until`, and the session sleeps on.
     pub(super) patient: bool,
-    pub(super) since: u64,
-    pub(super) until: u64,
+    pub(super) since: ShardTime,
+    pub(super) until: ShardTime,
     /// Where its connection was.
     pub(super) node: NodeId,
 }

@@ -143,16 +143,16 @@ impl ShardState {
         }
         let mut hashing = Hashing::new(self.audit.hash);
         for number in [
-            self.now,
-            self.time,
+            self.clock.now(),
+            self.clock.time().millis(),
             self.users.len() as u64,
             self.deadlines.len() as u64,
             self.pending.len() as u64,
             self.backlog,
-            self.next_effect,
-            self.next_order,
-            self.next_epoch,
-        ] {
+        ]
+        .into_iter()
+        .chain(self.numbers.all())
+        {
             hashing.number(number);
         }
         hashing.value(&applied.outcomes);

@@ -156,7 +156,7 @@ impl ShardState {
         // Whoever acknowledges it, or a copy of it, has it for all of them.
         let mut item = Item {
             packet: message.packet.clone(),
-            stamp: self.now,
+            stamp: self.clock.now(),
             mid: Some(message.mid),
             archived: traits.archive_received,
             offline: false,
@@ -222,7 +222,7 @@ impl ShardState {
             mid: message.mid,
             order,
             with: with.unwrap_or_else(|| account.into()),
-            stamp: self.now,
+            stamp: self.clock.now(),
             hidden: !message.traits.archive_received,
             packet: message.packet.clone(),
         };

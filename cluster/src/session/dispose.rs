@@ -59,7 +59,7 @@ impl ShardState {
         let Some(smid) = smid.filter(|_| reason != EndReason::Closed) else {
             return;
         };
-        let until = self.time + self.settings.old_session_ttl;
+        let until = self.clock.time().after(self.settings.old_session_ttl);
         let h = session.h();
         self.change_old(account, |old| match reason {
             EndReason::Expired | EndReason::Limit => old.add(Old { smid, h, until }),

@@ -73,7 +73,7 @@ pub(super) fn refusal(answer: Packet) -> Packet {
 impl ShardState {
     /// Queues a stanza that nobody keeps: an answer, a push, presence.
     pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, step: &mut Step) {
-        let item = Item::plain(packet, self.now);
+        let item = Item::plain(packet, self.clock.now());
         self.enqueue(jid, Arc::new(item), step);
         self.notice_queued(jid, None, false, step);
     }
@@ -85,7 +85,7 @@ impl ShardState {
             return self.enqueue_plain(jid, answer, step);
         }
         let lacks_room = |state: &Self, packet: &Packet| {
-            let bytes = Item::plain(packet.clone(), state.now).size();
+            let bytes = Item::plain(packet.clone(), state.clock.now()).size();
             state.is_brimful(jid, bytes)
         };
         let answer = match lacks_room(self, &answer) {

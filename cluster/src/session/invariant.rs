@@ -37,7 +37,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
         }
         if let Some(at) = user.old.next_forget() {
             remembered += 1;
-            if !state.forgets.contains_key(&(at, account.clone())) {
+            if !state.forgets.is_set(at, account.clone()) {
                 return Some(format!("{account} is never forgotten (I-12)"));
             }
         }
@@ -91,6 +91,6 @@ fn moving(mut settings: Settings) -> Settings {
 
 fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {
     let sleep = session.attachment.hibernation()?;
-    let ends = state.deadlines.contains_key(&(sleep.until, jid.clone()));
+    let ends = state.deadlines.is_set(sleep.until, jid.clone());
     (!ends).then_some("it hibernates without a deadline")
 }

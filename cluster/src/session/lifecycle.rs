@@ -143,7 +143,7 @@ impl ShardState {
 
     /// The connection is gone: the session hibernates if it may be resumed, else it is over.
     fn drop_owner(&mut self, jid: &Jid, step: &mut Step) {
-        let (epoch, since) = (self.take_epoch(), self.time);
+        let (epoch, since) = (self.take_epoch(), self.clock.time());
         let Some(session) = self.session_mut(jid) else {
             return;
         };
@@ -169,7 +169,7 @@ impl ShardState {
             });
         }
         let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
-        self.deadlines.insert((until, name), ());
+        self.deadlines.set(until, name);
         self.notice_sleep(jid, step);
         self.wake_for_queue(jid);
         self.enforce_limit(&jid.bare(), step);

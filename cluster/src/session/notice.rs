@@ -76,7 +76,7 @@ impl ShardState {
         step.notices.push(Notice {
             session: session.clone(),
             smid,
-            at: self.now,
+            at: self.clock.now(),
             what,
         });
     }
@@ -108,7 +108,7 @@ impl ShardState {
         }) else {
             return;
         };
-        let until = self.now + max * 1000;
+        let until = self.clock.now() + max * 1000;
         self.notice(session, smid, Occasion::HibernationStart { until }, step);
     }
 

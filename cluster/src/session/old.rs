@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::ShardTime;
 use crate::id::SmId;
 
 /// Oldest first: those that go first when there are too many.
@@ -16,7 +17,7 @@ pub(super) struct Old {
     pub(super) smid: SmId,
     pub(super) h: u32,
     /// When it is forgotten, on the shard's scale.
-    pub(super) until: u64,
+    pub(super) until: ShardTime,
 }
 
 impl From<VecDeque<Old>> for OldSessions {
@@ -39,12 +40,12 @@ impl OldSessions {
     }
 
     /// When the first of them is forgotten.
-    pub(super) fn next_forget(&self) -> Option<u64> {
+    pub(super) fn next_forget(&self) -> Option<ShardTime> {
         self.iter().map(|old| old.until).min()
     }
 
     /// The inbound count that is known under this identifier at `time`.
-    pub(super) fn h(&self, smid: &SmId, time: u64) -> Option<u32> {
+    pub(super) fn h(&self, smid: &SmId, time: ShardTime) -> Option<u32> {
         let mut known = self.iter();
         let known = known.find(|old| old.smid == *smid && old.until > time);
         known.map(|old| old.h)
@@ -61,7 +62,7 @@ impl OldSessions {
     }
 
     /// Forgets those whose time is over.
-    pub(super) fn forget_until(&mut self, time: u64) {
+    pub(super) fn forget_until(&mut self, time: ShardTime) {
         self.0.retain(|old| old.until > time);
     }
 

@@ -17,6 +17,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::attachment::{Attachment, Hibernation};
+use super::clock::ShardTime;
 use super::resources::Resources;
 use super::session::Session;
 use super::state::ShardState;
@@ -34,7 +35,7 @@ pub(super) struct Pushing {
     /// Important messages since the client was last connected.
     pub(super) count: u32,
     /// When it was last woken since then, on the shard's scale.
-    pub(super) last: Option<u64>,
+    pub(super) last: Option<ShardTime>,
     /// Its last session is over, and wanted copies of what goes to others.
     pub(super) copies: bool,
 }
@@ -124,13 +125,13 @@ impl ShardState {
 
     /// Until when a session sleeps that has just lost its connection, and whether it is patient: then that
     /// is when it is to be woken, and it goes on sleeping after that.
-    pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (u64, bool) {
+    pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (ShardTime, bool) {
         let most = self.settings.push_hibernation_time;
         let user = self.users.get(&jid.bare()).zip(jid.resource());
         let has_push = user.is_some_and(|(user, r)| user.push.can_wake(r));
         match has_push && most > ordinary {
-            true => (self.time + most - ordinary, true),
-            false => (self.time + ordinary, false),
+            true => (self.clock.time().after(most - ordinary), true),
+            false => (self.clock.time().after(ordinary), false),
         }
     }
 
@@ -217,13 +218,13 @@ impl ShardState {
     }
 
     fn wake(&mut self, account: &BareJid, resource: &str, message: Option<&Message>) {
-        let time = self.time;
+        let time = self.clock.time();
         let user = self.users.get_mut(account);
         let Some(pushing) = user.and_then(|u| u.push.get_mut(resource)) else {
             return;
         };
         pushing.count = pushing.count.saturating_add(u32::from(message.is_some()));
-        if pushing.last.is_some_and(|last| time < last + PAUSE) {
+        if pushing.last.is_some_and(|last| time < last.after(PAUSE)) {
             return;
         }
         pushing.last = Some(time);
@@ -239,7 +240,7 @@ impl ShardState {
 
     /// From now on the session sleeps as long as any other.
     fn end_patience(&mut self, jid: &Jid) {
-        let time = self.time;
+        let time = self.clock.time();
         let Some(session) = self.session_mut(jid) else {
             return;
         };
@@ -251,14 +252,14 @@ impl ShardState {
         else {
             return;
         };
-        let until = time + ordinary;
+        let until = time.after(ordinary);
         session.attachment = Attachment::Hibernated(Hibernation {
             until,
             patient: false,
             ..sleep
         });
-        self.deadlines.remove(&(sleep.until, jid.clone()));
-        self.deadlines.insert((until, jid.clone()), ());
+        self.deadlines.cancel(sleep.until, jid.clone());
+        self.deadlines.set(until, jid.clone());
     }
 }
 

@@ -10,10 +10,10 @@ use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
-use super::cow::Map;
 use super::old::OldSessions;
 use super::state::ShardState;
 use super::step::Step;
+use super::timers::Timers;
 use super::{EndReason, Outcome, Settings};
 use crate::id::SmId;
 
@@ -135,19 +135,19 @@ impl ShardState {
             return;
         }
         if let Some(at) = before {
-            self.forgets.remove(&(at, account.clone()));
+            self.forgets.cancel(at, account.clone());
         }
         if let Some(at) = after {
-            self.forgets.insert((at, account.clone()), ());
+            self.forgets.set(at, account.clone());
         }
     }
 
     /// Names each account that has old sessions, by when the first of them is to be forgotten.
     pub(super) fn index_old(&mut self) {
-        self.forgets = Map::default();
+        self.forgets = Timers::default();
         for (account, user) in self.users.iter() {
             if let Some(at) = user.old.next_forget() {
-                self.forgets.insert((at, account.clone()), ());
+                self.forgets.set(at, account.clone());
             }
         }
     }
@@ -164,7 +164,7 @@ impl ShardState {
         if known.limits == limits {
             return Outcome::Done;
         }
-        self.last_limits = self.now.max(self.last_limits + 1);
+        self.last_limits = self.clock.now().max(self.last_limits + 1);
         let version = self.last_limits;
         self.limits
             .insert(account.clone(), Override { limits, version });
@@ -200,24 +200,20 @@ impl ShardState {
     }
 
     fn quota_of(&self, account: &BareJid, user: &Account) -> Quota {
-        let since = |since: u64| self.now.saturating_sub(self.time.saturating_sub(since));
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping
             .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, Box::from(r))))
             .collect();
         sleeping.sort();
         let old = user.old.iter();
-        let old = old.map(|old| {
-            let left = old.until.saturating_sub(self.time);
-            (self.now + left, old.smid.clone())
-        });
+        let old = old.map(|old| (self.clock.date_until(old.until), old.smid.clone()));
         let (max_hibernated, max_old) = self.limits_of(account);
         Quota {
             account: account.clone(),
             live: user.sessions.len() - sleeping.len(),
             hibernated: sleeping
                 .into_iter()
-                .map(|(at, _, resource)| (since(at), resource))
+                .map(|(at, _, resource)| (self.clock.date_of(at), resource))
                 .collect(),
             old: old.collect(),
             set: self.override_of(account),

@@ -35,7 +35,7 @@ impl ShardState {
         let item = Item {
             order,
             copy: Some(Copied::Result(mid)),
-            ..Item::plain(packet, self.now)
+            ..Item::plain(packet, self.clock.now())
         };
         self.enqueue(jid, Arc::new(item), step);
         self.notice_queued(jid, None, false, step);

@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::audit::Audit;
+use super::clock::Clock;
 use super::cow::{CopyOnWrite, Map, Queue};
 use super::fan::Fan;
 use super::farewell::Untold;
+use super::numbers::Numbers;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::revision::Revision;
 use super::state::ShardState;
+use super::timers::Timers;
 use super::{Effect, Override, Relay, Settings};
 use crate::format::Version;
 use crate::id::{EffectId, ShardId};
@@ -48,13 +51,10 @@ enum Part {
 struct Head {
     id: ShardId,
     shards: u16,
-    time: u64,
-    now: u64,
+    clock: Clock,
     settings: Settings,
     cursors: BTreeMap<ShardId, u64>,
-    next_effect: u64,
-    next_order: u64,
-    next_epoch: u64,
+    numbers: Numbers,
     last_limits: u64,
     format: Version,
     audit: Audit,
@@ -73,8 +73,7 @@ impl ShardState {
         let Self {
             id,
             shards,
-            time,
-            now,
+            clock,
             settings,
             users,
             deadlines: _,
@@ -83,9 +82,7 @@ impl ShardState {
             cursors,
             pending,
             backlog: _,
-            next_effect,
-            next_order,
-            next_epoch,
+            numbers,
             limits,
             last_limits,
             format,
@@ -96,13 +93,10 @@ impl ShardState {
         let head = Part::Head(Box::new(Head {
             id: *id,
             shards: *shards,
-            time: *time,
-            now: *now,
+            clock: *clock,
             settings: *settings,
             cursors: cursors.clone(),
-            next_effect: *next_effect,
-            next_order: *next_order,
-            next_epoch: *next_epoch,
+            numbers: *numbers,
             last_limits: *last_limits,
             format: *format,
             audit: audit.clone(),
@@ -153,11 +147,11 @@ impl ShardState {
                     if let Some(sleep) = session.attachment.hibernation() {
                         let jid = account.with_prepared_resource(resource);
                         let name = session.name(&jid).clone();
-                        self.deadlines.insert((sleep.until, name), ());
+                        self.deadlines.set(sleep.until, name);
                     }
                 }
                 if let Some(at) = user.old.next_forget() {
-                    self.forgets.insert((at, account.clone()), ());
+                    self.forgets.set(at, account.clone());
                 }
                 self.users.insert(account, user);
             }
@@ -204,19 +198,16 @@ impl Head {
         ShardState {
             id: self.id,
             shards: self.shards,
-            time: self.time,
-            now: self.now,
+            clock: self.clock,
             settings: self.settings,
             users: Map::default(),
-            deadlines: Map::default(),
-            forgets: Map::default(),
+            deadlines: Timers::default(),
+            forgets: Timers::default(),
             outboxes: BTreeMap::new(),
             cursors: self.cursors,
             pending: PendingEffects::default(),
             backlog: 0,
-            next_effect: self.next_effect,
-            next_order: self.next_order,
-            next_epoch: self.next_epoch,
+            numbers: self.numbers,
             limits: Map::default(),
             last_limits: self.last_limits,
             format: self.format,

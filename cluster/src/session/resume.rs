@@ -60,7 +60,7 @@ impl ShardState {
 
     pub(super) fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
         let user = self.users.get(account)?;
-        user.old.h(smid, self.time)
+        user.old.h(smid, self.clock.time())
     }
 
     /// The session changes hands: the old owner hears of it, the new one gets what is unacknowledged.
@@ -102,7 +102,7 @@ impl ShardState {
         }
         self.note_here(jid);
         if let Some(slept) = slept {
-            self.deadlines.remove(&(slept.until, jid.clone()));
+            self.deadlines.cancel(slept.until, jid.clone());
         }
         let before = slept.map(|slept| slept.node);
         self.notice_wake(jid, &resume.smid, (before, resume.owner.node), step);

@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::audit::Audit;
+use super::clock::Clock;
 use super::cow::{CopyOnWrite, Map};
 use super::fan::Fan;
+use super::numbers::Numbers;
 use super::outbox::Outbox;
 use super::pending::PendingEffects;
 use super::revision::Revision;
 use super::step::Step;
+use super::timers::Timers;
 use super::*;
 use crate::format::Version;
 use crate::id::{EffectId, ShardId};
-
-/// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
-/// or a leap of a clock costs a session no more of its hibernation.
-pub const MAX_STEP: u64 = 5_000;
 
 /// Sessions that an entry ends or gives up at most, because their time is over or their node is gone. The
 /// next entries do the rest, so that no other waits for a mass of them. In tests each entry leaves a rest.
@@ -31,25 +30,20 @@ pub(super) const SLICE: usize = if cfg!(test) { 1 } else { 500 };
 pub struct ShardState {
     pub(super) id: ShardId,
     pub(super) shards: u16,
-    /// Milliseconds that have passed for this shard. Deadlines are points on this scale.
-    pub(super) time: u64,
-    /// The last leader's clock.
-    pub(super) now: u64,
+    pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) users: Map<BareJid, CopyOnWrite<Account>>,
     /// When hibernated sessions end.
-    pub(super) deadlines: Map<(u64, Jid), ()>,
+    pub(super) deadlines: Timers<Jid>,
     /// When accounts have the first of their old sessions to forget; each account once.
-    pub(super) forgets: Map<(u64, BareJid), ()>,
+    pub(super) forgets: Timers<BareJid>,
     pub(super) outboxes: BTreeMap<ShardId, Outbox>,
     /// The next item expected from each shard.
     pub(super) cursors: BTreeMap<ShardId, u64>,
     pub(super) pending: PendingEffects,
     /// Bytes of `pending` and `outboxes`, about.
     pub(super) backlog: u64,
-    pub(super) next_effect: u64,
-    pub(super) next_order: u64,
-    pub(super) next_epoch: u64,
+    pub(super) numbers: Numbers,
     /// What operators have set for single accounts.
     pub(super) limits: Map<BareJid, Override>,
     /// The version of the last change to them.
@@ -69,19 +63,16 @@ impl ShardState {
         Self {
             id,
             shards,
-            time: 0,
-            now: 0,
+            clock: Clock::default(),
             settings: Settings::default(),
             users: Map::default(),
-            deadlines: Map::default(),
-            forgets: Map::default(),
+            deadlines: Timers::default(),
+            forgets: Timers::default(),
             outboxes: BTreeMap::new(),
             cursors: BTreeMap::new(),
             pending: PendingEffects::default(),
             backlog: 0,
-            next_effect: 1,
-            next_order: 1,
-            next_epoch: 1,
+            numbers: Numbers::new(),
             limits: Map::default(),
             last_limits: 0,
             format: Version::V1,
@@ -94,10 +85,7 @@ impl ShardState {
     /// Applies one entry. Deterministic: equal states and entries give equal states and results.
     pub fn apply(&mut self, batch: Batch) -> Applied {
         let mut step = Step::default();
-        if self.now != 0 {
-            self.time += batch.now.saturating_sub(self.now).min(MAX_STEP);
-        }
-        self.now = batch.now;
+        self.clock.advance(batch.now);
         self.fan.begin();
         self.fan_on(&mut step);
         self.expire(&mut step);
@@ -160,28 +148,22 @@ impl ShardState {
     /// Ends what is over by the shard's time, a slice of it. While the first deadline has passed the leader
     /// proposes the next entry at once.
     fn expire(&mut self, step: &mut Step) {
+        let time = self.clock.time();
         for _ in 0..SLICE {
-            let Some((until, jid)) = first(&self.deadlines) else {
+            let Some((until, jid)) = self.deadlines.due(time) else {
                 break;
             };
-            if until > self.time {
-                break;
-            }
             if self.wake_patient(&jid) {
                 continue;
             }
-            self.deadlines.remove(&(until, jid.clone()));
+            self.deadlines.cancel(until, jid.clone());
             self.end(&jid, EndReason::Expired, step);
         }
         for _ in 0..SLICE {
-            let Some((until, account)) = first(&self.forgets) else {
+            let Some((until, account)) = self.forgets.due(time) else {
                 break;
             };
-            if until > self.time {
-                break;
-            }
-            self.forgets.remove(&(until, account.clone()));
-            let time = self.time;
+            self.forgets.cancel(until, account.clone());
             self.change_old(&account, |old| old.forget_until(time));
             self.tidy(&account);
         }
@@ -202,7 +184,7 @@ impl ShardState {
         let user = self.users.get_mut(&jid.bare())?;
         let session = user.sessions.remove(jid.resource()?)?;
         if let Some(sleep) = session.attachment.hibernation() {
-            self.deadlines.remove(&(sleep.until, jid.clone()));
+            self.deadlines.cancel(sleep.until, jid.clone());
         }
         Some(session)
     }
@@ -213,11 +195,8 @@ impl ShardState {
             .filter(|s| s.epoch == epoch && s.owner().is_some())
     }
 
-    /// Numbers follow the clock as orders do: what the database remembers of an effect is not taken for another
-    /// one's when a shard begins anew.
     pub(super) fn add_effect(&mut self, effect: Effect) -> EffectId {
-        let id = EffectId(self.next_effect.max(self.now << 16));
-        self.next_effect = id.0 + 1;
+        let id = self.numbers.effect(self.clock.now());
         self.put_effect(id, Arc::new(effect));
         id
     }
@@ -234,18 +213,12 @@ impl ShardState {
         Some(effect)
     }
 
-    /// Orders follow the clock as far as they may, so that a shard which begins anew over an old database
-    /// puts its rows behind those that are there.
     pub(super) fn take_order(&mut self) -> u64 {
-        let order = self.next_order.max(self.now << 16);
-        self.next_order = order + 1;
-        order
+        self.numbers.order(self.clock.now())
     }
 
     pub(super) fn take_epoch(&mut self) -> u64 {
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
-        epoch
+        self.numbers.epoch()
     }
 
     /// Forgets an account of which nothing is left.
@@ -254,8 +227,4 @@ impl ShardState {
             self.users.remove(account);
         }
     }
-}
-
-fn first<K: Ord + Clone>(set: &Map<K, ()>) -> Option<K> {
-    set.first().map(|(key, ())| key.clone())
 }

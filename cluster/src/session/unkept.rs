@@ -20,7 +20,7 @@ use crate::id::Mid;
 impl ShardState {
     /// The account's archive will never hold this message.
     pub(super) fn unkept(&mut self, account: &BareJid, mid: Mid, packet: Packet, step: &mut Step) {
-        let now = self.now;
+        let now = self.clock.now();
         let Some(user) = self.users.get_mut(account) else {
             return;
         };

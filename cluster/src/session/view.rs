@@ -75,9 +75,8 @@ impl ShardState {
         if self.is_busy() {
             return Some(0);
         }
-        self.deadlines
-            .first()
-            .map(|((until, _), ())| until.saturating_sub(self.time))
+        let next = self.deadlines.next();
+        next.map(|until| until.since(self.clock.time()))
     }
 
     /// Some session hibernates.
@@ -236,7 +235,7 @@ impl ShardState {
             hibernates_for: s
                 .attachment
                 .hibernation()
-                .map(|h| h.until.saturating_sub(self.time)),
+                .map(|h| h.until.since(self.clock.time())),
         });
         views.collect()
     }

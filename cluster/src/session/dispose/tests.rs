@@ -2,8 +2,8 @@
 
 use proto::stanza::{IqType, PresenceType};
 
+use super::super::clock::MAX_STEP;
 use super::super::stage::{Stage, jid, message, packet, stanzas};
-use super::super::state::MAX_STEP;
 use super::*;
 
 const ALICE: &str = "alice@example.org/a";

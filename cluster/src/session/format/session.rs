@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::id::{Mid, NodeId, Owner};
 use crate::session::Item;
 use crate::session::attachment::{Attachment, Hibernation};
+use crate::session::clock::ShardTime;
 use crate::session::question::Question;
 use crate::session::queue::{Deferred, Fetching, Later, Queue};
 use crate::session::rare::{Parts, Rare};
@@ -88,8 +89,8 @@ impl Row {
             // No build has written such a one. Its time is over.
             (None, None) => Attachment::Hibernated(Hibernation {
                 patient: false,
-                since: 0,
-                until: 0,
+                since: ShardTime::default(),
+                until: ShardTime::default(),
                 node: NodeId(0),
             }),
         };

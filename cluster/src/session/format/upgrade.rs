@@ -9,6 +9,7 @@ use proto::{BareJid, Jid};
 
 use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 use crate::session::Effect;
+use crate::session::clock::ShardTime;
 use crate::session::cow::{CopyOnWrite, Map, Queue};
 use crate::session::pending::PendingEffects;
 
@@ -103,13 +104,9 @@ impl<A: Upgrade<Effect> + Clone> Upgrade<PendingEffects> for BTreeMap<EffectId, 
     }
 }
 
-impl<J: Upgrade<K>, K: Ord + Clone> Upgrade<Map<K, ()>> for BTreeSet<J> {
-    fn upgrade(self) -> Map<K, ()> {
-        let mut set = Map::default();
-        for key in self {
-            set.insert(key.upgrade(), ());
-        }
-        set
+impl Upgrade<ShardTime> for u64 {
+    fn upgrade(self) -> ShardTime {
+        ShardTime::at(self)
     }
 }
 

@@ -13,11 +13,15 @@ use crate::format::Version;
 use crate::id::{EffectId, Mid, ShardId, SmId};
 use crate::session::account::{self, Account};
 use crate::session::audit::Audit;
+use crate::session::clock::{Clock, ShardTime};
 use crate::session::fan::Fan;
 use crate::session::format::upgrade::{Upgrade, mirror_struct};
+use crate::session::numbers::Numbers;
+use crate::session::timers::Timers;
 use crate::session::{self, old, outbox, push, shared};
 
-mirror_struct!(ShardState => session::ShardState {
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(in crate::session) struct ShardState {
     id: ShardId,
     shards: u16,
     time: u64,
@@ -35,12 +39,40 @@ mirror_struct!(ShardState => session::ShardState {
     next_epoch: u64,
     limits: BTreeMap<BareJid, Override>,
     last_limits: u64,
-} with {
-    format: Version::V1,
-    audit: Audit::default(),
-    revision: None,
-    fan: Fan::default(),
-});
+}
+
+impl Upgrade<session::ShardState> for ShardState {
+    fn upgrade(self) -> session::ShardState {
+        session::ShardState {
+            id: self.id,
+            shards: self.shards,
+            clock: Clock::new(ShardTime::at(self.time), self.now),
+            settings: self.settings.upgrade(),
+            users: self.users.upgrade(),
+            deadlines: timers(self.deadlines),
+            forgets: timers(self.forgets),
+            outboxes: self.outboxes.upgrade(),
+            cursors: self.cursors,
+            pending: self.pending.upgrade(),
+            backlog: self.backlog,
+            numbers: Numbers::of(self.next_effect, self.next_order, self.next_epoch),
+            limits: self.limits.upgrade(),
+            last_limits: self.last_limits,
+            format: Version::V1,
+            audit: Audit::default(),
+            revision: None,
+            fan: Fan::default(),
+        }
+    }
+}
+
+fn timers<K: Ord + Clone>(all: BTreeSet<(u64, K)>) -> Timers<K> {
+    let mut timers = Timers::default();
+    for (at, key) in all {
+        timers.set(ShardTime::at(at), key);
+    }
+    timers
+}
 
 #[derive(Clone, Debug, serde::Deserialize)]
 pub(in crate::session) struct User {

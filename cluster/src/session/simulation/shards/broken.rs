@@ -97,7 +97,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         Mutant::ForgetsPile => {
             for (account, user) in state.users.iter() {
                 for old in user.old.iter() {
-                    state.forgets.insert((old.until, account.clone()), ());
+                    state.forgets.set(old.until, account.clone());
                 }
             }
         }
@@ -223,7 +223,10 @@ pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &m
 /// Ended sessions are remembered a little longer than elsewhere, which nobody will notice for a day.
 pub(super) fn remember_longer(state: &mut ShardState) {
     each_user(state, |_, user| {
-        user.old.all_mut().iter_mut().for_each(|old| old.until |= 1)
+        user.old
+            .all_mut()
+            .iter_mut()
+            .for_each(|old| old.until = old.until.odd())
     });
 }
 
