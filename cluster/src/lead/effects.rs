@@ -159,6 +159,7 @@ fn is_lazy(lane: Lane) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::completed;
     use super::*;
     use proto::BareJid;
 
@@ -173,15 +174,6 @@ mod tests {
                 mids: Vec::new(),
             }),
         }
-    }
-
-    fn completed(ids: &[u64]) -> Vec<Completed> {
-        let done = |id: &u64| Completed {
-            id: EffectId(*id),
-            relays: Vec::new(),
-            messages: Vec::new(),
-        };
-        ids.iter().map(done).collect()
     }
 
     /// Records `done` of the effects 1 to 4; returns those handed out next when 5 has come.

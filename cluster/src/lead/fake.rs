@@ -21,6 +21,7 @@ use super::{
 use crate::cluster::Host;
 use crate::config::LOST_AFTER;
 use crate::format::Version;
+use crate::id::EffectId;
 use crate::session::{
     Batch, Completed, Event, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
@@ -31,6 +32,16 @@ pub(super) fn clock() -> u64 {
         .duration_since(UNIX_EPOCH)
         .expect("after 1970")
         .as_millis() as u64
+}
+
+/// That these effects are done, and nothing follows from them.
+pub(super) fn completed(ids: &[u64]) -> Vec<Completed> {
+    let done = |id: &u64| Completed {
+        id: EffectId(*id),
+        relays: Vec::new(),
+        messages: Vec::new(),
+    };
+    ids.iter().map(done).collect()
 }
 
 /// What all nodes share of a shard.

@@ -196,17 +196,9 @@ mod tests {
 
     use proto::stanza::{Header, IqType, MessageType, PresenceType};
 
+    use super::super::fake::completed;
     use super::*;
     use crate::session::Among;
-
-    fn completed(ids: &[u64]) -> Vec<Completed> {
-        let done = |id: &u64| Completed {
-            id: EffectId(*id),
-            relays: Vec::new(),
-            messages: Vec::new(),
-        };
-        ids.iter().map(done).collect()
-    }
 
     fn fetched(n: u128, bytes: usize) -> Fetched {
         let kind = Kind::Message(MessageType::Chat);

@@ -315,24 +315,19 @@ fn t_41_what_nobody_asked_for_ends_no_session() {
     assert!(matches!(stage.resume(BOB, 0).0, Outcome::Resumed { .. }));
 }
 
-#[test]
-fn t_41_every_request_of_a_client_that_does_not_read_is_answered_or_its_session_ends() {
+/// Bob, who reads nothing, asks again and again until his session ends. `ask` makes the request with this number and
+/// its answer, which has to be in his queue then; the last answers say that there is no room.
+fn ask_until_the_end(ask: impl Fn(&mut Stage, usize)) {
     let mut stage = pair(2);
     stage.settings.max_queue_bytes = 4000;
-    let answer = |id: usize| {
-        let mut answer = packet(Kind::Iq(IqType::Result), "bob@example.org", Some(BOB));
-        answer.header.id = Some(id.to_string().into());
-        answer.payload = vec![b'x'; 1000].into();
-        answer
-    };
     let (mut asked, mut answered) = (0, Vec::new());
     while let Some(session) = stage.state.session(&jid(BOB)) {
-        let queued = session.queue.whole();
-        let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
-        let kinds = answers.map(|item| item.packet.header.kind);
-        answered = kinds.collect::<Vec<_>>();
+        let kinds = session.queue.whole().map(|item| item.packet.header.kind);
+        answered = kinds
+            .filter(|kind| matches!(kind, Kind::Iq(_)))
+            .collect::<Vec<_>>();
         assert_eq!(answered.len(), asked, "each has an answer");
-        stage.act(BOB, Action::Reply(answer(asked)));
+        ask(&mut stage, asked);
         asked += 1;
     }
     let refused = Kind::Iq(IqType::Error);
@@ -340,43 +335,41 @@ fn t_41_every_request_of_a_client_that_does_not_read_is_answered_or_its_session_
         answered.contains(&refused) && answered[0] != refused,
         "{answered:?}"
     );
+}
+
+/// An IQ with this number that holds so much.
+fn iq(kind: IqType, from: &str, to: &str, id: usize, bytes: usize) -> Packet {
+    let mut packet = packet(Kind::Iq(kind), from, Some(to));
+    packet.header.id = Some(id.to_string().into());
+    packet.payload = vec![b'x'; bytes].into();
+    packet
+}
+
+#[test]
+fn t_41_every_request_of_a_client_that_does_not_read_is_answered_or_its_session_ends() {
+    ask_until_the_end(|stage, id| {
+        let answer = iq(IqType::Result, "bob@example.org", BOB, id, 1000);
+        stage.act(BOB, Action::Reply(answer));
+    });
+}
+
+#[test]
+fn t_41_what_others_answer_to_a_client_that_does_not_read_reaches_it_or_its_session_ends() {
+    let send = |packet| {
+        let permitted = true;
+        Action::Send(Relay::Iq { packet, permitted })
+    };
+    ask_until_the_end(|stage, id| {
+        stage.act(BOB, send(iq(IqType::Get, BOB, ALICE, id, 10)));
+        stage.act(ALICE, send(iq(IqType::Result, ALICE, BOB, id, 3000)));
+        stage.acknowledge_all(ALICE);
+    });
 }
 
 /// What bob's sessions hold in full, together.
 fn held(stage: &Stage) -> usize {
     let sessions = stage.state.sessions(&jid(BOB).bare());
     sessions.iter().map(|session| session.queue_bytes).sum()
-}
-
-#[test]
-fn t_41_what_others_answer_to_a_client_that_does_not_read_reaches_it_or_its_session_ends() {
-    let mut stage = pair(2);
-    stage.settings.max_queue_bytes = 4000;
-    let iq = |kind, from, to, id: usize, bytes| {
-        let mut packet = packet(Kind::Iq(kind), from, Some(to));
-        packet.header.id = Some(id.to_string().into());
-        packet.payload = vec![b'x'; bytes].into();
-        let permitted = true;
-        Action::Send(Relay::Iq { packet, permitted })
-    };
-    let (mut asked, mut answered) = (0, Vec::new());
-    while let Some(session) = stage.state.session(&jid(BOB)) {
-        let queued = session.queue.whole();
-        let answers = queued.filter(|item| matches!(item.packet.header.kind, Kind::Iq(_)));
-        answered = answers
-            .map(|item| item.packet.header.kind)
-            .collect::<Vec<_>>();
-        assert_eq!(answered.len(), asked, "each has an answer");
-        stage.act(BOB, iq(IqType::Get, BOB, ALICE, asked, 10));
-        stage.act(ALICE, iq(IqType::Result, ALICE, BOB, asked, 3000));
-        stage.acknowledge_all(ALICE);
-        asked += 1;
-    }
-    let refused = Kind::Iq(IqType::Error);
-    assert!(
-        answered.contains(&refused) && answered[0] != refused,
-        "{answered:?}"
-    );
 }
 
 #[test]
