@@ -112,36 +112,36 @@ mod tests {
         assert_eq!(stage.undelivered("bob@example.org"), 0);
     }
 
+    /// Bob's session ends when he has acknowledged what he was sent, or none of it.
     #[test]
     fn a_session_gets_what_it_was_to_get_and_what_it_does_not_take_comes_back() {
-        let mut stage = Stage::new();
-        stage.settings.max_queue_stanzas = 2;
-        stage.bind(ALICE, None);
-        stage.resumable(BOB, Some(0));
-        stage.acknowledge_all(BOB);
-        say(&mut stage, 5);
-        assert_eq!(stanzas(&refuse_rows(&mut stage)).len(), 0);
-        stage.acknowledge_all(BOB);
-        let session = stage.state.session(&jid(BOB)).expect("bound");
-        let numbered = session.queue.stanzas().len();
-        assert!(numbered > 0, "what stood for them has moved up");
-        let end = Command::End {
-            session: jid(BOB),
-            epoch: None,
-            reason: EndReason::Admin,
-        };
-        stage.apply(end);
-        let left = stage.undelivered("bob@example.org");
-        assert_eq!(left, 3, "until it is known what becomes of their rows");
-        refuse_rows(&mut stage);
-        assert_eq!(stage.undelivered("bob@example.org"), 0);
-        let back = stage
-            .state
-            .session(&jid(ALICE))
-            .expect("bound")
-            .queue
-            .load()
-            .0;
-        assert_eq!(back, 3);
+        for (acknowledges, expect) in [(true, 3), (false, 5)] {
+            let mut stage = Stage::new();
+            stage.settings.max_queue_stanzas = 2;
+            stage.bind(ALICE, None);
+            stage.resumable(BOB, Some(0));
+            stage.acknowledge_all(BOB);
+            say(&mut stage, 5);
+            assert_eq!(stanzas(&refuse_rows(&mut stage)).len(), 0);
+            if acknowledges {
+                stage.acknowledge_all(BOB);
+            }
+            let session = stage.state.session(&jid(BOB)).expect("bound");
+            let numbered = session.queue.stanzas().len();
+            assert!(numbered > 0, "what stood for them has moved up");
+            let end = Command::End {
+                session: jid(BOB),
+                epoch: None,
+                reason: EndReason::Admin,
+            };
+            stage.apply(end);
+            let left = stage.undelivered("bob@example.org");
+            assert_eq!(left, expect, "until it is known what becomes of their rows");
+            refuse_rows(&mut stage);
+            assert_eq!(stage.undelivered("bob@example.org"), 0);
+            let alice = stage.state.session(&jid(ALICE)).expect("bound");
+            let back = alice.queue.load().0;
+            assert_eq!(back, expect);
+        }
     }
 }

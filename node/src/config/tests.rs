@@ -184,6 +184,37 @@ fn what_the_start_would_stumble_over_is_refused_before_it() {
     let cluster = "domain = 'localhost'\n[cluster]\nnode_id = 1\nsecret_file = 's'\nlisten = '127.0.0.1:7400'\n\
                    advertise = '127.0.0.1:7409'\npeers = ['1@127.0.0.1:7400', '2@127.0.0.1:7401']";
     refused(cluster, &[], &[], &["cluster.advertise", "127.0.0.1:7409"]);
+    for (text, key, part) in [
+        (
+            "domain = 'a.example'\ndomains = ['b.example']",
+            "domain",
+            "not both",
+        ),
+        (
+            "[c2s]\nlisten = []\nlisten_tls = []",
+            "c2s.listen",
+            "at least one address",
+        ),
+        (
+            "[c2s]\nproxy_protocol = true",
+            "c2s.proxy_protocol",
+            "trusted_proxies",
+        ),
+        (
+            "[auth]\nmechanisms = []",
+            "auth.mechanisms",
+            "at least one mechanism",
+        ),
+        (
+            "[tls]\ncertificate = 'c.pem'",
+            "tls.certificate",
+            "belong together",
+        ),
+        ("[tls]\nkey = 'k.pem'", "tls.certificate", "belong together"),
+        ("[sm]\nhibernation_time = '0s'", "sm.hibernation_time", "1"),
+    ] {
+        refused(text, &[], &[], &[key, part]);
+    }
 }
 
 #[test]

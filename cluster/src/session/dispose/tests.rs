@@ -304,6 +304,9 @@ fn remembered(stage: &mut Stage, names: &[&str]) -> Vec<bool> {
 fn i_12_only_sessions_whose_time_was_over_take_a_place_among_the_old() {
     let mut stage = Stage::new();
     stage.settings.max_old_sessions = 3;
+    // Not even if nobody else wants it.
+    end_each(&mut stage, &["closed at once"], EndReason::Closed);
+    assert_eq!(remembered(&mut stage, &["closed at once"]), [false]);
     end_each(&mut stage, &["1", "2"], EndReason::Expired);
     end_each(&mut stage, &["sent away"], EndReason::Admin);
     assert_eq!(remembered(&mut stage, &["1", "2", "sent away"]), [true; 3]);
