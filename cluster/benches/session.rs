@@ -7,6 +7,11 @@
 //! Memory is the growth of the resident set, so it holds what the allocator adds; the budget is 1 KiB for a
 //! hibernated session with an empty queue and 16 KiB for one that is 500 archived messages over its bounds.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures how long things take"
+)]
+
 use std::time::Instant;
 
 use bytes::Bytes;

@@ -8,6 +8,11 @@
 //! 100,000 hibernated sessions have 1 GB of queues. `apply` has entries to do all the time; the budget is 50 ms
 //! for one of them, whatever happens beside it. It needs 6 GB of memory and 4 GB of disk.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures how long things take"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cluster::id::{BootId, ConnId, Mid, NodeId, Owner, ShardId, SmId};
 use cluster::raft::Fatal;
-use cluster::raft::machine::{Machine, Sink};
+use cluster::raft::machine::{Machine, Observer};
 use cluster::raft::snapshot::incoming::{Collected, Incoming, Part};
 use cluster::raft::snapshot::{SnapshotData, Turn};
 use cluster::raft::types::{Entry, Proposal, Snapshot, TC};
@@ -38,7 +43,7 @@ const NOW: u64 = 1_700_000_000_000;
 
 struct Deaf;
 
-impl Sink for Deaf {
+impl Observer for Deaf {
     fn outputs(&self, _: ShardId, _: Vec<Output>) {}
     fn notices(&self, _: ShardId, _: Vec<Notice>) {}
     fn applied(&self, _: ShardId, _: u64) {}

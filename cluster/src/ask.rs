@@ -1,4 +1,4 @@
-//! What one node's host asks the others': what only they have seen.
+//! Questions that the host of one node asks the hosts of the others, about what only they have seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use futures_util::future::{BoxFuture, join_all, ready};
 use crate::cluster::Host;
 use crate::link::{Handler, Kind, Links, Request};
 
-/// How long another node may take.
+/// A node that has not answered after this time is left out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hands questions to the host.
+/// Hands questions of other nodes to this node's host.
 pub(crate) struct Inquiries(pub(crate) Arc<dyn Host>);
 
 impl Handler for Inquiries {

@@ -1,4 +1,4 @@
-//! From a data directory to running groups: a cluster is born, or joined, or gone on with.
+//! The start of a node's groups: it founds a cluster, joins one, or goes on with the one that its data directory names.
 //!
 //! The lowest seat creates the cluster if and only if *all* seats answer that they belong to none and
 //! have nothing on their disks. First every seat writes down that it belongs to the new cluster, then each
@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all, ready};
@@ -19,26 +19,27 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 use tokio::time;
 
+use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::identity::{ClusterId, Identity, IdentityError};
 use crate::link::{Handler, Kind, LinkStartError, Links, Request, To};
 use crate::raft::Fatal;
 use crate::raft::failover::{Failover, SETTLED};
-use crate::raft::groups::{Group, Groups, GroupsError, seat};
+use crate::raft::groups::{Groups, GroupsError, ShardReplica, seat};
 use crate::raft::log::{Log, LogError, Options};
-use crate::raft::machine::Sink;
+use crate::raft::machine::Observer;
 use crate::raft::membership;
 use crate::raft::types::{RaftId, Seat};
 use crate::room::{self, Shortage};
 use crate::{NodeId, codec};
 
-/// Between attempts to find a cluster or to finish creating one.
+/// The pause between attempts to find a cluster or to finish creating one.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long a peer may take to answer; it may have to write to its disk.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often others are reminded that this node should not lead.
 const REMIND: Duration = Duration::from_secs(1);
-/// A seat that has not taken part in the birth by then is left to join later.
+/// A seat that does not take part in founding the cluster within this time has to join it later.
 const LATE: Duration = Duration::from_secs(5);
 
 /// The node cannot start.
@@ -64,7 +65,7 @@ pub enum StartError {
     Reading(#[from] JoinError),
 }
 
-/// A node's part in the groups: all that is below the sessions.
+/// Everything of this node that replicates: identity, log, links and groups.
 pub struct Replication {
     /// Who this node is.
     pub identity: Identity,
@@ -74,22 +75,22 @@ pub struct Replication {
     pub links: Option<Links>,
     /// The groups.
     pub groups: Groups,
-    /// What this node lacks to take on more.
+    /// What this node lacks at the moment (disk space, file descriptors) to take entries, if anything.
     pub shortage: watch::Receiver<Option<Shortage>>,
     failover: Option<Failover>,
     tasks: Vec<AbortHandle>,
 }
 
 impl Replication {
-    /// Starts on the current runtime. The groups have leaders soon after; nothing here waits for it.
+    /// Starts everything on the current runtime. It does not wait until the groups have leaders.
     ///
     /// `listener` is used instead of the configured address if there is one; connections with other nodes
-    /// run on the runtime `links`; `sink` hears of applied entries.
+    /// run on the runtime `links`; `observer` hears of applied entries.
     pub async fn start(
         config: &Config,
         listener: Option<TcpListener>,
         links: &Handle,
-        sink: impl FnOnce(&Identity) -> Arc<dyn Sink>,
+        observer: impl FnOnce(&Identity) -> Arc<dyn Observer>,
     ) -> Result<Self, StartError> {
         config.check()?;
         let fatal = Fatal::abort();
@@ -111,8 +112,9 @@ impl Replication {
             (false, Some(listener)) => Some(Links::start_on(listener, config, &identity, links)?),
             (false, None) => Some(Links::start(config, &identity, links)?),
         };
-        let sink = sink(&identity);
-        let groups = Groups::start(config, &identity, &log, links.as_ref(), sink, fatal).await?;
+        let observer = observer(&identity);
+        let groups =
+            Groups::start(config, &identity, &log, links.as_ref(), observer, fatal).await?;
         let (said, shortage) = watch::channel(None);
         let watching = tokio::spawn(room::watch(
             config.data_dir.clone(),
@@ -136,11 +138,11 @@ impl Replication {
         Ok(replication)
     }
 
-    /// A cluster of one is born at once, and goes on at once.
+    /// Founds a cluster of one node, or goes on with it. There is nobody to wait for.
     async fn start_alone(&self, config: &Config) -> Result<(), StartError> {
         let founders = BTreeMap::from([(config.seat, self.identity.node())]);
         if self.identity.cluster().is_none() {
-            self.identity.found(ClusterId(rand::random()), &founders)?;
+            self.identity.found(ClusterId(clock::random()), &founders)?;
         }
         for group in self.groups.all() {
             if group.is_empty() {
@@ -173,14 +175,14 @@ impl Replication {
             .push(tokio::spawn(async move { birth.run().await }).abort_handle());
     }
 
-    /// Hands over every leadership and takes none any more: the node is about to stop.
+    /// Hands every leadership over and takes none from now on, because the node is about to stop.
     pub async fn drain(&self) {
         if let Some(failover) = &self.failover {
             failover.drain().await;
         }
     }
 
-    /// Stops. Leaderships that were not handed over are lost to the others as in a crash.
+    /// Stops everything. For leaderships that were not handed over this is like a crash: the others have to elect.
     pub async fn shutdown(&self) {
         for task in &self.tasks {
             task.abort();
@@ -195,7 +197,7 @@ impl Replication {
     }
 }
 
-/// Has other nodes lead for as long as this one lacks something.
+/// Has other nodes lead for as long as this one lacks disk space or file descriptors.
 async fn spare_the_short(failover: Failover, mut shortage: watch::Receiver<Option<Shortage>>) {
     loop {
         let short = shortage.wait_for(Option::is_some).await.is_ok();
@@ -210,7 +212,7 @@ async fn spare_the_short(failover: Failover, mut shortage: watch::Receiver<Optio
     }
 }
 
-/// How a node stands to the cluster.
+/// What a node answers when it is asked whether it belongs to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Standing {
     cluster: Option<ClusterId>,
@@ -219,12 +221,12 @@ struct Standing {
     empty: bool,
 }
 
-/// Told to every founder, twice.
+/// The request to found a cluster. Every founder gets it twice: first to write it down, then to start its groups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Founding {
     cluster: ClusterId,
     founders: BTreeMap<u64, NodeId>,
-    /// All have written it down: start the groups.
+    /// All founders have written it down, so each may start its groups.
     start: bool,
 }
 
@@ -283,7 +285,7 @@ impl Birth {
         }
     }
 
-    /// Joins a cluster if anybody knows one; founds one if nobody does.
+    /// Joins the cluster that any other seat belongs to. If none does, this node may found one.
     async fn seek(&self) -> Result<(), StartError> {
         let seats = self.links.seats();
         let ask = |seat| async move {
@@ -316,7 +318,7 @@ impl Birth {
                 .map(|(seat, standing)| (seat, standing.node))
                 .collect();
             founders.insert(self.config.seat, identity.node());
-            let cluster = ClusterId(rand::random());
+            let cluster = ClusterId(clock::random());
             tracing::info!(
                 "founding cluster {:016x} as node {}",
                 cluster.0,
@@ -327,10 +329,10 @@ impl Birth {
         Ok(())
     }
 
-    /// Until every group runs: all write the cluster down, then each starts its share. A founder that
-    /// is lost meanwhile must not leave its share unborn, so in the end this node starts what is left.
+    /// Goes on until every group runs: all founders write the cluster down, then each starts its share of the groups.
+    /// If a founder is lost meanwhile, this node starts the groups of its share in the end.
     async fn deliver(&self, mut founding: Founding) {
-        let begun = Instant::now();
+        let begun = clock::instant();
         while self.groups.all().iter().any(|group| group.is_empty()) {
             founding.start = false;
             let told = self.tell(&founding).await;
@@ -349,7 +351,7 @@ impl Birth {
         }
     }
 
-    /// How many others have agreed.
+    /// Sends the request to all other founders and returns how many have agreed.
     async fn tell(&self, founding: &Founding) -> usize {
         let payload = Bytes::from(codec::encode(founding));
         let tell = |node| {
@@ -368,7 +370,7 @@ impl Birth {
             .count()
     }
 
-    /// Whether this node is one of the founders, and has done its part.
+    /// Does this node's part of founding the cluster. Returns whether it is one of the founders and has done it.
     async fn take_part(&self, founding: Founding) -> bool {
         if founding.founders.get(&self.config.seat) != Some(&self.identity.node()) {
             return false;
@@ -394,13 +396,13 @@ impl Birth {
 
 /// Gives a group its first voters; this node then campaigns. All founders would do it with the same
 /// voters, so that doing it twice does no harm.
-async fn initialize(group: &Group, config: &Config, founders: &BTreeMap<u64, NodeId>) {
+async fn initialize(group: &ShardReplica, config: &Config, founders: &BTreeMap<u64, NodeId>) {
     let members: BTreeMap<RaftId, Seat> = founders
         .iter()
         .map(|(number, node)| (node.0, seat(config, *number)))
         .collect();
     if let Err(error) = group.raft.initialize(members).await {
-        // A peer was faster.
+        // Another founder has initialised the group already.
         tracing::debug!("shard {}: {error}", group.shard);
     }
 }

@@ -1,44 +1,44 @@
-//! How many bytes may travel together. Each bound holds for bytes as they are encoded, and is kept where they are made.
+//! Bounds on the bytes of commands, entries and frames. Each counts encoded bytes, and is checked where those are made.
 //!
 //! A client's stanza becomes a command, commands become an entry, entries travel to the other replicas in frames:
 //! each of these has a bound that the next one can carry, so that nothing which was accepted can ever be stuck.
 
 use proto::limit::WRITTEN_BYTES;
 
-/// A command of more bytes is large, and lets small ones pass.
+/// The most bytes of a small command. Larger ones let small ones pass.
 pub const SMALL: usize = 16 << 10;
-/// A command that a batch has room for beside others; a larger one makes an entry alone.
+/// The most bytes of commands that share an entry. A command with more makes an entry by itself.
 pub const BATCH: usize = 64 << 10;
-/// A command. A stanza as it is written leaves room in it for addresses and wrappers.
+/// The most bytes of a command: more than the largest stanza has, so that there is room for addresses and wrappers.
 pub const COMMAND: usize = 512 << 10;
-/// An entry of a shard's log.
+/// The most bytes of an entry of a shard's log.
 pub const ENTRY: usize = 1 << 20;
-/// A frame between nodes; what is larger travels in pieces.
+/// The most bytes of a frame between nodes. A larger request or reply travels in pieces.
 pub const FRAME: usize = 1 << 20;
-/// What one node tells another at a time, in however many pieces.
+/// The most bytes of one request or reply between nodes, in all of its pieces together.
 pub const MESSAGE: usize = 16 << 20;
-/// Commands of one shard that wait on a node. Whoever has more to propose waits until there is room.
+/// The most bytes of commands that wait on one node for one shard. Whoever proposes more has to wait for room.
 pub const WAITING: usize = 32 << 20;
 
-// Each fits into the next.
+// What fits into one of these fits into the next.
 const _: () = assert!(SMALL < BATCH);
 const _: () = assert!(BATCH < COMMAND && WRITTEN_BYTES + (32 << 10) <= COMMAND);
 const _: () = assert!(COMMAND + (1 << 10) <= ENTRY && BATCH + (1 << 10) <= ENTRY);
 const _: () = assert!(FRAME < MESSAGE && 2 * ENTRY < MESSAGE && COMMAND < WAITING);
 
-/// More bytes than may travel together. To try it again changes nothing.
+/// Something has more bytes than its bound allows. To repeat it would change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{bytes} bytes of {what} are more than the {most} that may travel together")]
 pub struct TooLarge {
-    /// Of what.
+    /// What has too many bytes, for people.
     pub what: &'static str,
-    /// How many there are.
+    /// How many bytes it has.
     pub bytes: usize,
-    /// How many may be.
+    /// How many bytes it may have.
     pub most: usize,
 }
 
-/// Whether so many bytes are within their bound.
+/// Refuses `bytes` beyond `most`; `what` names them in the error.
 pub fn check(what: &'static str, bytes: usize, most: usize) -> Result<(), TooLarge> {
     match bytes <= most {
         true => Ok(()),

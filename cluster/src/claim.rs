@@ -1,7 +1,8 @@
-//! The data directory: whether it is fit to hold secrets, and which process has it.
+//! Checks whether the data directory is fit to hold secrets, and claims it for one process.
 //!
-//! A start claims the directory before anything else, so that a second process in it fails at that and not at
-//! whatever else the two would share. `holdfast check` asks the same code and claims nothing.
+//! A start claims the directory before anything else. So a second process with the same directory fails with a clear
+//! error, and not at whatever port or file the two would share next. `holdfast check` runs the same checks without
+//! claiming.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +13,7 @@ use crate::disk::{self, DIRECTORY, OTHERS};
 
 /// The file that says which process has the data directory.
 const CLAIM: &str = "lock";
-/// The right of anybody at all to make and remove files.
+/// The mode bit that lets every user make and remove files.
 const ANYBODY_WRITES: u32 = 0o002;
 
 /// A directory is not fit to hold secrets.
@@ -21,21 +22,21 @@ pub enum DirError {
     /// It cannot be made, or not even looked at.
     #[error("cannot use the data directory {}: {source}", dir.display())]
     Io {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Anybody may put files there.
     #[error("anybody may write in the data directory {}: choose one that is this server's alone", dir.display())]
     Shared {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
     },
     /// Others may look into it, and this process cannot change that.
     #[error("the data directory {} is open to others (mode {mode:o}) and not ours to close: give it mode 700 and to the user of this process, or choose one below it", dir.display())]
     Foreign {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
         /// Its mode.
         mode: u32,
@@ -43,7 +44,7 @@ pub enum DirError {
     /// It is open to others, and what is in it is not of this server.
     #[error("the data directory {} is open to others (mode {mode:o}) and holds {entry:?}, which is not of this server: choose one that is this server's alone", dir.display())]
     Strange {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
         /// Its mode.
         mode: u32,
@@ -53,14 +54,14 @@ pub enum DirError {
     /// Another process has claimed it.
     #[error("the data directory {} is in use by {}", dir.display(), by(*process))]
     InUse {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
         /// Whose it is, if that can be read.
         process: Option<u32>,
     },
 }
 
-/// Another process, as people are told of it.
+/// Names another process in an error for people.
 fn by(process: Option<u32>) -> String {
     process.map_or_else(
         || String::from("another process"),
@@ -68,25 +69,25 @@ fn by(process: Option<u32>) -> String {
     )
 }
 
-/// What an operator should know of a directory that can become ours.
+/// A warning about a directory that can be used nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DirNotice {
-    /// Others may look into it so far.
+pub enum DirWarning {
+    /// Other users may read it until the start closes it to them.
     #[error("{} is open to others (mode {mode:o}); the start closes it to them (mode 700)", dir.display())]
     Open {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// It is somebody else's, who reads what is in it.
+    /// It belongs to another user, who can read what is in it.
     #[error("{} belongs to user {owner} and this process runs as user {user}: run it as its owner, who could not read what it makes there", dir.display())]
     Owner {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
         /// Whose it is.
         owner: u32,
-        /// Who we are.
+        /// The user of this process.
         user: u32,
     },
 }
@@ -98,8 +99,8 @@ pub struct Claim {
     _lock: File,
 }
 
-/// Makes the data directory or takes it over as it is: one that others may look into is closed to them, one
-/// where they may put things, or that another process has, is refused.
+/// Makes the data directory, or takes an existing one over. If other users may read it, it is closed to them. If they
+/// may write to it, or if another process has it, it is refused.
 pub fn claim_dir(path: &Path) -> Result<Claim, DirError> {
     let failed = |source| DirError::Io {
         dir: path.to_owned(),
@@ -112,7 +113,7 @@ pub fn claim_dir(path: &Path) -> Result<Claim, DirError> {
     made.map_err(failed)?;
     for notice in check_dir(path)? {
         tracing::warn!("{notice}");
-        if let DirNotice::Open { mode, .. } = notice {
+        if let DirWarning::Open { mode, .. } = notice {
             fs::set_permissions(path, Permissions::from_mode(DIRECTORY))
                 .map_err(|_| foreign(path, mode))?;
         }
@@ -126,15 +127,16 @@ pub fn claim_dir(path: &Path) -> Result<Claim, DirError> {
         Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut lock)),
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    // Only for people: the lock says who has the directory, and a full disk must not keep a node from starting.
+    // The process id is written for people only, so an error is ignored: the lock itself says that the directory is
+    // taken, and a full disk must not keep a node from starting.
     let _ = lock.set_len(0);
     let _ = writeln!(lock, "{}", std::process::id());
     Ok(Claim { _lock: lock })
 }
 
-/// Whether a directory, if it is there, can become ours, and what else is to be said of it. Changes nothing: the
-/// system is asked to set the mode that the directory has, which it allows to those who may change it.
-pub fn check_dir(path: &Path) -> Result<Vec<DirNotice>, DirError> {
+/// Checks whether the directory can be used, if it exists, and returns what an operator should know of it. Nothing is
+/// changed: to find out whether the mode could be set, the mode that it already has is set once more.
+pub fn check_dir(path: &Path) -> Result<Vec<DirWarning>, DirError> {
     let dir = path.to_owned();
     let found = match fs::metadata(path) {
         Ok(found) => found,
@@ -157,21 +159,21 @@ pub fn check_dir(path: &Path) -> Result<Vec<DirNotice>, DirError> {
             return Err(DirError::Strange { dir, mode, entry });
         }
         let dir = dir.clone();
-        notices.push(DirNotice::Open { dir, mode });
+        notices.push(DirWarning::Open { dir, mode });
     }
     if owner != user {
-        notices.push(DirNotice::Owner { dir, owner, user });
+        notices.push(DirWarning::Owner { dir, owner, user });
     }
     Ok(notices)
 }
 
-/// The name of something in a directory that no node has ever claimed. Closing `/var` to others would be the end of
-/// more than this server.
+/// If no node has ever claimed the directory, returns the name of something that is in it. Such a directory must not be
+/// closed to others: with `/var` that would break the whole machine.
 fn stranger(path: &Path) -> io::Result<Option<String>> {
     if path.join(CLAIM).exists() {
         return Ok(None);
     }
-    // File systems begin with one of these.
+    // New file systems contain one of these directories.
     let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
     let mut others = names.filter(|name| !matches!(name, Ok(name) if name == "lost+found"));
     let other = others.next().transpose()?;
@@ -185,7 +187,7 @@ pub fn check_claim(path: &Path) -> Result<(), DirError> {
     };
     match lock.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Err(in_use(path, &mut lock)),
-        // Whoever starts next will see why.
+        // An error other than a held lock is found, and reported, by the next start.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
@@ -253,7 +255,7 @@ mod tests {
         assert_eq!(check_dir(dir.path()).expect("ours"), []);
         assert_eq!(check_dir(&dir.path().join("absent")).expect("ours"), []);
         set(0o2770).expect("sets");
-        let open = DirNotice::Open {
+        let open = DirWarning::Open {
             dir: dir.path().to_owned(),
             mode: 0o2770,
         };

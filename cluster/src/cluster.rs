@@ -1,15 +1,15 @@
-//! All that node sees.
+//! The interface of this crate: [`Cluster`] for the server to call, [`Host`] for the server to implement.
 //!
-//! A [`Cluster`] is this node's part of it: replicas of all shards, queues of proposals to them, and the
-//! duties of those that it leads. It runs on a runtime of its own, so that neither a long parse nor a
-//! slow client delays an election, and its connections on another, so that no entry, however much it does,
-//! delays a sign of life; its methods may be called from any other.
+//! A [`Cluster`] is this node's part of the cluster: a replica of every shard, the way of proposals to each of them,
+//! and the tasks of a leader for those that it leads. It has two runtimes of its own, and its methods may be called
+//! from any other. The first keeps long parsing and slow clients from delaying an election. The second is for
+//! connections between nodes, so that even a large entry does not delay a heartbeat.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
@@ -22,14 +22,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::ask;
 use crate::bootstrap::Replication;
+use crate::clock;
 use crate::config::Config;
 use crate::id::Owner;
-use crate::lead::admission::Admission;
-use crate::lead::group::{LinkCourier, RaftGroup};
-use crate::lead::loss::Peers;
-use crate::lead::{Courier, DEADLINE, Group, NotLeader, Question, Queue, Response, wait_applied};
-use crate::limit::{LimitCounts, Tally};
+use crate::lead::mirror::{LimitCounters, LimitCounts};
 use crate::link::Links;
+use crate::peers::Peers;
+use crate::propose::admission::Admission;
+use crate::propose::group::{LinkTransport, RaftGroup};
+use crate::propose::{
+    DEADLINE, Group, NotLeader, Proposer, Response, ShardRequest, Transport, wait_applied,
+};
 use crate::room::Shortage;
 use crate::session::{
     Action, Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
@@ -39,24 +42,24 @@ use crate::start::{self, Parts};
 use crate::status::{self, NodeStatus, NotReady, Status};
 use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
-pub use crate::lead::admission::Permit;
-pub use crate::lead::{ProposeError, Unavailable};
+pub use crate::propose::admission::Permit;
+pub use crate::propose::{ProposeError, Unavailable};
 pub use crate::start::StartError;
 
-/// What node provides. Called from the cluster's own runtime; must not block.
+/// What the server provides. These methods are called on the cluster's own runtime and must not block.
 pub trait Host: Send + Sync + 'static {
-    /// For connections of this process, in the order of their entries.
+    /// Takes outputs for connections of this process, in the order of the entries that caused them.
     fn outputs(&self, outputs: Vec<Output>);
-    /// What happened to sessions of a shard, in the order of its entries; `leads` if this node leads it. Every
-    /// node with a replica hears of it, after a restart once more.
+    /// Hears what happened to sessions of a shard, in the order of its entries; `leads` says whether this node leads
+    /// the shard. It is called on every node with a replica, and again after a restart for entries that are replayed.
     fn notices(&self, shard: ShardId, leads: bool, notices: &[Notice]);
-    /// A snapshot took the place of entries: what local connections missed is to be read from the state
-    /// ([`Cluster::missed`]).
+    /// Hears that a snapshot has replaced entries, whose outputs will never come. What local connections have missed
+    /// has to be read from the state ([`Cluster::missed`]).
     fn resync(&self, shard: ShardId);
-    /// This node leads the shard: carry out effects, in order. Returns those that are done; the rest is
-    /// asked for again later. May be dropped when this node no longer leads.
+    /// Carries out effects in their order, on the node that leads the shard. Returns those that are done; the others
+    /// are passed again later. The future is dropped when this node no longer leads.
     fn perform(&self, shard: ShardId, effects: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>>;
-    /// Another node's host asks ([`Cluster::ask_others`]).
+    /// Answers the host of another node ([`Cluster::ask_others`]).
     fn answer(&self, question: Bytes) -> Bytes;
 }
 
@@ -69,23 +72,24 @@ struct Inner {
     me: (NodeId, BootId),
     replication: Replication,
     shards: Arc<[Arc<RaftGroup>]>,
-    queues: Arc<[Queue]>,
+    proposers: Arc<[Proposer]>,
     admission: Admission<RaftGroup>,
     settings: watch::Sender<Settings>,
     peers: watch::Receiver<Peers>,
-    /// Every shard has heard of this process, and its replica here is up to date.
+    /// Every shard has learned that earlier runs of this process are gone, and its replica here has caught up.
     taken_part: Arc<AtomicBool>,
-    tally: Arc<Tally>,
+    counters: Arc<LimitCounters>,
     draining: AtomicBool,
-    /// Ended by [`Cluster::shutdown`], from whichever clone.
+    /// The tasks of this node. [`Cluster::shutdown`] ends them, whichever clone it is called on.
     tasks: Mutex<JoinSet<()>>,
-    /// The last to go: the tasks run on it.
+    /// The tasks run on it, so it is dropped after them.
     runtime: OwnRuntime,
-    /// What connections with other nodes run on. Nothing that takes its time does.
+    /// The runtime of connections with other nodes. Nothing slow may run on it.
     _links: OwnRuntime,
 }
 
-/// A runtime may not be dropped where tasks run, which is where the last clone may be.
+/// A runtime that is shut down in the background: the last clone may be dropped inside a task, where dropping a runtime
+/// panics.
 struct OwnRuntime(Option<Runtime>);
 
 impl Drop for OwnRuntime {
@@ -121,7 +125,7 @@ impl Cluster {
         let connections = links.handle().ok_or(StartError::Interrupted)?.clone();
         let start = {
             let config = config.clone();
-            async move { start::start(&config, listener, &connections, host, wall_clock).await }
+            async move { start::start(&config, listener, &connections, host, clock::wall).await }
         };
         let parts: Parts = handle
             .spawn(start)
@@ -133,11 +137,11 @@ impl Cluster {
             replication: parts.replication,
             admission: Admission::new(parts.shards.clone()),
             shards: parts.shards,
-            queues: parts.queues,
+            proposers: parts.proposers,
             settings: parts.settings,
             peers: parts.peers,
             taken_part: parts.taken_part,
-            tally: parts.tally,
+            counters: parts.counters,
             draining: AtomicBool::new(false),
             tasks: Mutex::new(parts.tasks),
             runtime,
@@ -145,7 +149,7 @@ impl Cluster {
         })))
     }
 
-    /// This node.
+    /// The id of this node.
     pub fn node(&self) -> NodeId {
         self.0.me.0
     }
@@ -173,16 +177,16 @@ impl Cluster {
         account: &BareJid,
         command: Command,
     ) -> Result<Outcome, ProposeError> {
-        match self.queue(account) {
-            Some(queue) => queue.propose(command).await,
+        match self.proposer(account) {
+            Some(proposer) => proposer.propose(command).await,
             None => Err(Unavailable.into()),
         }
     }
 
-    /// Waits until these stanzas of the account may be proposed: what follows from them has to wait for the
-    /// database and for other shards, and there has to be room for it. The permit is to be kept until they are
-    /// committed. Says also to which shards' accounts nothing may be sent that is to be archived, because the
-    /// database has been away for long and nothing more can wait for it: those messages are to be refused.
+    /// Waits until these stanzas of the account may be proposed. What follows from them queues up for the database and
+    /// for other shards, and there has to be room for it; the permit holds that room and is to be kept until the
+    /// stanzas are committed. The set names shards whose database has been away for so long that nothing more can wait
+    /// for it: the caller has to refuse messages to their accounts if they are to be archived.
     pub async fn admit(
         &self,
         account: &BareJid,
@@ -194,20 +198,20 @@ impl Cluster {
             .await
     }
 
-    /// Hands over a command that may wait for company, a quarter of a second at most, and that does no
-    /// harm if it is lost: acknowledgements.
+    /// Proposes a command that may wait for others for up to a quarter of a second, and that may be lost without harm.
+    /// Acknowledgements are such commands.
     pub fn propose_lazily(&self, account: &BareJid, command: Command) {
-        if let Some(queue) = self.queue(account) {
-            queue.propose_lazily(command);
+        if let Some(proposer) = self.proposer(account) {
+            proposer.propose_lazily(command);
         }
     }
 
-    /// Looks at the account's shard on this node, which may be behind. Must be quick: entries wait.
+    /// Reads the account's shard on this node, which may be behind. `look` must be quick: entries wait for it.
     pub fn read<R>(&self, account: &BareJid, look: impl FnOnce(&ShardState) -> R) -> R {
         self.group(account).read(look)
     }
 
-    /// Looks at all shards on this node, one after another.
+    /// Reads all shards on this node, one after another.
     pub fn read_all<R>(&self, mut look: impl FnMut(ShardId, &ShardState) -> R) -> Vec<R> {
         let shards = self.0.shards.iter();
         shards
@@ -215,16 +219,16 @@ impl Cluster {
             .collect()
     }
 
-    /// Looks at the account's shard on this node once it contains all that was committed before the call.
+    /// Reads the account's shard on this node, once it contains all that was committed before the call.
     pub async fn read_latest<R>(
         &self,
         account: &BareJid,
         look: impl FnOnce(&ShardState) -> R + Send,
     ) -> Result<R, Unavailable> {
         let group = self.group(account).clone();
-        let courier = LinkCourier(self.0.replication.links.clone());
+        let transport = LinkTransport(self.0.replication.links.clone());
         let latest = async {
-            while catch_up(&*group, &courier).await.is_err() {
+            while catch_up(&*group, &transport).await.is_err() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -241,8 +245,8 @@ impl Cluster {
         }
     }
 
-    /// Sessions of some accounts behind `after` that a shard says connections of this process act for, though
-    /// it does not have them, with their epochs; and where the next look begins.
+    /// Finds sessions, with their epochs, whose owner according to the shard is a connection of this process that does
+    /// not exist. It goes through some accounts behind `after`; the second value is where the next call has to begin.
     pub fn ghosts(
         &self,
         shard: ShardId,
@@ -273,27 +277,27 @@ impl Cluster {
         let cut = |group: &Arc<RaftGroup>| {
             let shard = group.shard();
             let leader = group.leadership().borrow().leader;
-            let voters: Vec<NodeId> = group.replicas().voters().into_values().collect();
+            let voters: Vec<NodeId> = group.replica().voters().into_values().collect();
             let reached = status::reach(shard, leader, &voters, self.0.me.0, &peers);
             Some((shard, reached.err()?))
         };
         self.0.shards.iter().filter_map(cut).collect()
     }
 
-    /// What the owner of a session with this epoch is to write, from number `from` on; none if it no
-    /// longer acts for the session.
+    /// The stanzas that the owner of a session with this epoch has to write, from number `from` on; `None` if it no
+    /// longer owns the session.
     pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
         self.read(&session.bare(), |state| state.missed(session, epoch, from))
     }
 
-    /// Entries that this node proposes from now on carry these.
+    /// Changes the settings that this node has its shards follow where it leads them.
     pub fn set_settings(&self, settings: Settings) {
         self.0.settings.send_replace(settings);
     }
 
-    /// What this node, where it leads, has found out about limits.
+    /// How this node, as a leader, has decided about limits, and whether Redis answers.
     pub fn limit_counts(&self) -> LimitCounts {
-        self.0.tally.counts()
+        self.0.counters.counts()
     }
 
     /// The cluster as this node knows it.
@@ -362,12 +366,12 @@ impl Cluster {
             .try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
     }
 
-    /// What this node lacks to take on more, if anything.
+    /// What this node lacks at the moment to take entries, if anything.
     pub fn shortage(&self) -> Option<Shortage> {
         *self.0.replication.shortage.borrow()
     }
 
-    /// What the log of this node takes up on disk.
+    /// How many bytes the log of this node has on disk.
     pub fn log_bytes(&self) -> u64 {
         self.0.replication.log.usage().bytes
     }
@@ -380,7 +384,7 @@ impl Cluster {
             .await;
     }
 
-    /// Ends all that runs here. What was promised is on disk.
+    /// Stops everything that runs here. What was promised to anybody is on disk.
     pub async fn shutdown(&self) {
         // The tasks first: what they have proposed may still be answered.
         let mut tasks = std::mem::take(&mut *self.tasks());
@@ -390,10 +394,10 @@ impl Cluster {
             .await;
     }
 
-    /// Runs something where the groups run.
+    /// Runs a future on the runtime of the groups.
     async fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(handle) = self.0.runtime.handle() {
-            // It fails only if the runtime is gone, and then all is stopped.
+            // It fails only if the runtime is gone, and then everything has stopped already.
             let _ = handle.spawn(work).await;
         }
     }
@@ -402,11 +406,11 @@ impl Cluster {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue(&self, account: &BareJid) -> Option<&Queue> {
-        self.0.queues.get(usize::from(self.shard_of(account).0))
+    fn proposer(&self, account: &BareJid) -> Option<&Proposer> {
+        self.0.proposers.get(usize::from(self.shard_of(account).0))
     }
 
-    /// There is one for each number below `shards`, which a shard's number always is.
+    /// The index is in range: there is a group for each number below `shards`, and `shard_of` returns no other.
     fn group(&self, account: &BareJid) -> &Arc<RaftGroup> {
         &self.0.shards[usize::from(self.shard_of(account).0)]
     }
@@ -428,17 +432,17 @@ impl OwnRuntime {
     }
 }
 
-/// Waits until the state contains all that is committed now, by the word of the leader.
-pub(crate) async fn catch_up<G: Group, C: Courier>(
+/// Asks the leader how far the log is committed, and waits until this replica has applied it.
+pub(crate) async fn catch_up<G: Group, C: Transport>(
     group: &G,
-    courier: &C,
+    transport: &C,
 ) -> Result<(), NotLeader> {
     let leadership = *group.leadership().borrow();
     let index = match leadership.leader {
         _ if leadership.mine => group.read_index().await?,
         Some(leader) => {
-            let asked = courier
-                .call(leader, group.shard(), Question::ReadIndex, Bytes::new())
+            let asked = transport
+                .call(leader, group.shard(), ShardRequest::ReadIndex, Bytes::new())
                 .await;
             match codec::decode(&asked.map_err(|_| NotLeader)?) {
                 Ok(Response::Index(index)) => index,
@@ -448,12 +452,4 @@ pub(crate) async fn catch_up<G: Group, C: Courier>(
         None => return Err(NotLeader),
     };
     wait_applied(group, index).await
-}
-
-/// Milliseconds since 1970. A clock before that stands still, which shards survive.
-fn wall_clock() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

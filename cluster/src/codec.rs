@@ -1,8 +1,7 @@
-//! Values to bytes and back, for log, wire and snapshots.
+//! Encodes values to bytes and decodes them, for log, wire and snapshots.
 //!
-//! The only module that names the codec's crate, so that a successor has one place to go in. The format
-//! is compact and says nothing about itself: who reads must know the type, and versions are told apart
-//! by what stands before the value ([`crate::format`]).
+//! No other module names the codec's crate, so that it can be replaced in one place. The format is compact and does not
+//! describe itself: a reader has to know the type, and the version is written before the value ([`crate::format`]).
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use std::io::{self, Read, Write};
@@ -11,7 +10,7 @@ use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// No value is larger; a length that claims more is refused before memory is taken for it.
+/// The most bytes of a value. A length that claims more is refused before memory is allocated for it.
 pub const LIMIT: usize = 1 << 30;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<LIMIT>> =
@@ -72,7 +71,7 @@ pub fn size<T: Serialize + ?Sized>(value: &T) -> usize {
     count.0
 }
 
-/// Takes bytes and keeps their number.
+/// A writer that only counts.
 struct Count(usize);
 
 impl std::io::Write for Count {

@@ -1,4 +1,4 @@
-//! What a node is told about its cluster. Where the values come from is the business of whoever starts it.
+//! What a node has to know about its cluster. Whoever starts the node decides where the values come from.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::format::Versions;
-use crate::limit::Address;
+use crate::lead::mirror::Address;
 use crate::session::Settings;
 
-/// The fewest bytes of a shared secret that are not a guess away.
+/// The fewest bytes of a shared secret; a shorter one could be guessed.
 pub const MIN_SECRET: usize = 16;
-/// A node that is silent for so long may be gone for good, or as good as that.
+/// By default, a node that was silent for so long counts as gone, and its sessions hibernate.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// The most shards; more cost more and gain nothing.
 pub const MAX_SHARDS: u16 = 12;
@@ -26,7 +26,7 @@ pub struct Config {
     pub seat: u64,
     /// Where other nodes are listened for.
     pub listen: SocketAddr,
-    /// How others reach this node: host and port.
+    /// Host and port at which other nodes reach this one.
     pub advertise: String,
     /// All seats, this one among them. Empty: a cluster of one node, without a network.
     pub peers: Vec<Peer>,
@@ -34,20 +34,21 @@ pub struct Config {
     pub auth: LinkAuth,
     /// How many groups the accounts are divided among; fixed when the cluster is born.
     pub shards: u16,
-    /// Bounds that sessions are held to.
+    /// Bounds on what sessions may take.
     pub settings: Settings,
-    /// Wait for the disk before anything is acknowledged.
+    /// Whether to wait for the disk before anything is acknowledged.
     pub fsync: bool,
     /// The size of one file of the log; it is filled with zeros when it is made.
     pub log_segment_bytes: u64,
     /// Nodes of clusters with other names are refused.
     pub cluster_name: String,
-    /// The versions of the formats that this node speaks with others; as built, except in tests.
+    /// The versions of the formats that this node speaks with others. Only tests set others than those that were built
+    /// in.
     pub formats: Versions,
-    /// Where hibernated sessions are counted for others to see; none: the shards alone know.
+    /// The Redis that shows hibernated sessions to other programs; without one only the shards know them.
     pub redis: Option<Address>,
-    /// A node that is silent for so long has lost its clients' sessions, which hibernate then. That it leads
-    /// nothing any more takes half a second.
+    /// When a node was silent for so long, the sessions of its clients hibernate. It loses its leaderships much
+    /// earlier, after half a second.
     pub lost_after: Duration,
 }
 

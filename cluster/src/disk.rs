@@ -1,5 +1,5 @@
-//! What all files of a node have in common: they are their owner's alone, and the disk below them may be full (how
-//! full it may get is said in `room`).
+//! Opens files and directories that only their owner may read, and deals with a full disk. How full a node lets its
+//! disk get is decided in `room`.
 //!
 //! Modes are set when a file is made and again whenever it is opened, so that neither the umask nor what an
 //! older version left behind makes a difference (T-33, T-80).
@@ -22,7 +22,7 @@ pub(crate) const OTHERS: u32 = 0o077;
 /// How long to wait for room before the next attempt.
 pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 
-/// Makes a directory for our files, with those above it, and takes it from anybody else.
+/// Makes a directory and its parents, and closes it to other users.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -31,13 +31,13 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     tighten(path, DIRECTORY)
 }
 
-/// Makes a file for writing, empty, in place of one that may be there.
+/// Creates an empty file for writing; one of that name is emptied.
 pub fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     open(options.write(true).create(true).truncate(true), path)
 }
 
-/// Opens a file of ours in one way or another.
+/// Opens a file with these options, and closes it to other users.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = options.mode(FILE).open(path)?;
     if file.metadata()?.permissions().mode() & OTHERS != 0 {
@@ -46,7 +46,7 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes a file from anybody but its owner, if it is there.
+/// Closes a file to other users, if it exists.
 pub fn private_file(path: &Path) -> io::Result<()> {
     match tighten(path, FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -61,12 +61,12 @@ fn tighten(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the names in a directory are on disk.
+/// Syncs a directory, so that the names in it are on disk.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether the same may succeed later: there is no room, or too many files are open.
+/// Whether the same call may succeed later, because the disk is full or too many files are open.
 pub fn passes(error: &io::Error) -> bool {
     let full = matches!(
         error.kind(),
@@ -81,8 +81,8 @@ pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(code, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
-/// Tries again for as long as there is no room, which may be for ever. Blocks. That the node is short of it is told
-/// once for all that waits (`room`).
+/// Repeats `attempt` for as long as the disk is full, which may be for ever. Blocks. It logs nothing: `room` reports
+/// the shortage once, for everything that waits for it.
 pub(crate) fn until_there_is_room<T>(
     what: &Path,
     mut attempt: impl FnMut() -> io::Result<T>,

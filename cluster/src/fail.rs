@@ -1,8 +1,8 @@
 //! Points at which a test may end the process, as `kill -9` would.
 //!
-//! Only in builds with debug assertions, and only if `HF_FAIL_POINT` names a file: the first process that
-//! reaches the point which that file names takes the file away and is gone. What a test must hit between
-//! two steps it could not hit by timing.
+//! A test writes the name of a point into a file and starts nodes with `HF_FAIL_POINT` set to that file's path. The
+//! first process that reaches the point removes the file and kills itself. So a test can end a node exactly between two
+//! steps, which it could not do by timing. Release builds have no such points: `debug_assertions` are off there.
 
 /// Ends the process if a test wants it to end here.
 pub fn point(name: &str) {

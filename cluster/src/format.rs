@@ -1,14 +1,13 @@
 //! Versions of what is written to disks and sent to other nodes.
 //!
-//! The codec's bytes say nothing about themselves, so whatever holds them names a version: each entry, each
-//! piece of a snapshot, each frame and each greeting. A build reads its own version and the one before, on
-//! disk and from others; what it writes is the newest that every member reads ([`Versions::common`]), so
-//! that nodes of two neighbouring versions work together while an upgrade is under way.
+//! Encoded values do not describe themselves, so whatever contains them names a version: each entry, each piece of a
+//! snapshot, each frame and each greeting. A build reads its own version and the one before, on disk and from others;
+//! what it writes is the newest that every member reads ([`Versions::common`]), so that nodes of two neighbouring
+//! versions work together while an upgrade is under way.
 //!
-//! What makes a new version is anything that another build would read or *apply* in another way: a new
-//! variant or field, and also a change of what an existing command does. [`Command::since`] says which
-//! version brought a command; a member that proposes one before all can apply it is told so
-//! ([`Outcome::NotYet`]).
+//! A new version is needed for anything that another build would read or *apply* differently: a new variant or field,
+//! but also a change of what an existing command does. [`Command::since`] says which version introduced a command. If a
+//! command is proposed before all members can apply it, it is refused ([`Outcome::NotYet`]).
 //!
 //! | version | differs from the one before |
 //! |---|---|
@@ -31,8 +30,8 @@ use crate::codec::CodecError;
 #[cfg(test)]
 mod golden;
 
-/// The first byte of what names its version. No value of version 1 begins with it: the codec uses it for no
-/// number.
+/// The first byte of everything that names its version. No value of version 1 begins with it, as the codec never begins
+/// a number with this byte.
 const MARK: u8 = 0xff;
 
 /// A version of the formats: 1 to 127, one for all of them.
@@ -44,7 +43,7 @@ pub struct Version(pub u8);
 impl Version {
     /// What was written before anything named its version.
     pub const V1: Self = Self(1);
-    /// The first that is named.
+    /// The first version that is named in what is written.
     pub const V2: Self = Self(2);
     /// What this build writes if all members read it.
     pub const CURRENT: Self = Self::V2;
@@ -102,7 +101,7 @@ pub enum FormatError {
     /// Another build wrote it.
     #[error("it has format {0}, and this build reads {reads}", reads = Versions::STORED)]
     Version(Version),
-    /// It is not what its version says.
+    /// Its bytes are not those of such a value in its version.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -113,12 +112,13 @@ impl From<FormatError> for std::io::Error {
     }
 }
 
-/// What is to stand before the bytes of a value.
+/// The two bytes that name the version before a value.
 pub fn head(version: Version) -> [u8; 2] {
     [MARK, version.0]
 }
 
-/// The version that the bytes name, and the value's own bytes: of version 1, all of them.
+/// Splits bytes into the version that they name and the bytes of the value. Bytes of version 1 name none, so all of
+/// them belong to the value.
 pub fn split(bytes: &[u8]) -> (Version, &[u8]) {
     match bytes {
         [MARK, version, value @ ..] => (Version(*version), value),

@@ -1,11 +1,12 @@
-//! The names of things, one type each.
+//! Identifiers, each of a type of its own, so that none can be passed for another.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An incarnation: names one disk for ever, never an ordinal or an address.
+/// The id of a node, which names one data directory for ever. It is no ordinal and no address: an emptied disk gets a
+/// new one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

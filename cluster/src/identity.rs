@@ -1,4 +1,4 @@
-//! Who this disk is: an incarnation, made once and never reused.
+//! The identity of a data directory: a node id that is made once and never reused.
 //!
 //! A node id names the data directory, not the seat or the machine. What a Raft voter has promised is on
 //! its disk, so an emptied disk must come back under another name (T-69), and one that was replaced must
@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::disk;
 use crate::{BootId, NodeId};
 
 const FILE: &str = "identity";
 const HEAD: &str = "holdfast-identity 1";
-/// What to do with a data directory that cannot be gone on with. What is beside these three is kept: a database
-/// and certificates may be.
+/// The advice to operators for a data directory that cannot be used any more. Only these three go: a database or
+/// certificates may lie beside them.
 pub const ANEW: &str = "move identity, log and snapshots, and nothing else, out of it: \
      a node of a cluster then joins anew and loses nothing that the others have (never bring back an older copy of \
      them: what it has voted for since would be undone); a single node keeps accounts and archives, and loses what \
@@ -46,45 +47,45 @@ pub struct Incarnation {
     pub retired: BTreeSet<NodeId>,
 }
 
-/// Why a node does not know who it is. It must not go on.
+/// Why a node cannot know its identity. It must not start.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The operating system refused.
     #[error("{}: {source}", file.display())]
     Io {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not what was written.
     #[error("{} is damaged at line {line}; {ANEW}", file.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Where.
+        /// The number of the line.
         line: usize,
     },
     /// The volume of another seat.
     #[error("{} belongs to seat {found}, but this node is configured as seat {configured}", file.display())]
     OtherSeat {
-        /// Which file.
+        /// The file.
         file: PathBuf,
         /// Whose disk it is.
         found: u64,
         /// Who asked.
         configured: u64,
     },
-    /// There is a log, and nothing says whose.
+    /// There is a log, but no identity that says whose it is.
     #[error("{} is missing although there is a log beside it; {ANEW}", file.display())]
     LogWithoutIdentity {
-        /// Which file.
+        /// The file.
         file: PathBuf,
     },
     /// This node has voted, and its votes are gone.
     #[error("the log of node {node} is gone from {}; {ANEW}", dir.display())]
     LogMissing {
-        /// Who.
+        /// The node.
         node: NodeId,
         /// Where it should be.
         dir: PathBuf,
@@ -104,7 +105,7 @@ pub enum IdentityError {
 pub struct Identity {
     file: PathBuf,
     boot: BootId,
-    // Several tasks learn things worth remembering, rarely; each holds the lock for one small write.
+    // A lock, since several tasks change the identity now and then; each holds it for one small write.
     kept: Arc<Mutex<Incarnation>>,
 }
 
@@ -120,24 +121,25 @@ impl Identity {
             disk::private_dir(dir).map_err(io)?;
         }
         disk::private_file(&file).map_err(io)?;
-        // The last one may have been renamed and not synced: what the cache shows does not count yet.
+        // An earlier process may have renamed the file without syncing the directory, so that the name is only in the
+        // cache.
         disk::sync_dir(dir).map_err(io)?;
         let incarnation = match read(dir, seat, log_is_new)? {
             Some(known) => known,
             None => {
-                let fresh = Incarnation::new(NodeId(rand::random()), seat);
+                let fresh = Incarnation::new(NodeId(clock::random()), seat);
                 write(&file, &fresh).map_err(io)?;
                 fresh
             }
         };
         Ok(Self {
             file,
-            boot: BootId(rand::random()),
+            boot: BootId(clock::random()),
             kept: Arc::new(Mutex::new(incarnation)),
         })
     }
 
-    /// Judges the identity in `dir` as [`open`](Self::open) would, and changes nothing. Blocks.
+    /// Checks the identity in `dir` as [`open`](Self::open) does, without changing anything. Blocks.
     pub fn verify(dir: &Path, seat: u64, log_is_new: bool) -> Result<(), IdentityError> {
         read(dir, seat, log_is_new).map(drop)
     }
@@ -162,7 +164,7 @@ impl Identity {
         self.lock().cluster
     }
 
-    /// All that the file says.
+    /// Everything that the file says.
     pub fn incarnation(&self) -> Incarnation {
         self.lock().clone()
     }
@@ -172,7 +174,7 @@ impl Identity {
         self.lock().retired.contains(&node)
     }
 
-    /// Belongs to `cluster` from now on. Blocks.
+    /// Makes the node a member of `cluster`. Blocks.
     pub fn join(&self, cluster: ClusterId) -> Result<(), IdentityError> {
         match self.cluster() {
             Some(ours) if ours == cluster => Ok(()),
@@ -184,7 +186,7 @@ impl Identity {
         }
     }
 
-    /// Belongs to a cluster that is born with these voters. Blocks.
+    /// Makes the node a member of a new cluster with these first voters. Blocks.
     pub fn found(
         &self,
         cluster: ClusterId,
@@ -202,12 +204,12 @@ impl Identity {
         }
     }
 
-    /// A group has voted or taken entries: the log must not be lost from here on. Blocks.
+    /// Remembers that a group has voted or taken entries: without its log this node may not start from here on. Blocks.
     pub fn set_voted(&self) -> Result<(), IdentityError> {
         self.change(|kept| kept.voted = true)
     }
 
-    /// An incarnation was replaced. Blocks.
+    /// Remembers that an incarnation was replaced. Blocks.
     pub fn retire(&self, node: NodeId) -> Result<(), IdentityError> {
         self.change(|kept| {
             kept.retired.insert(node);
@@ -228,7 +230,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Poison does no harm: the value is replaced as a whole, after it was written.
+    /// A poisoned lock does no harm: the value is only ever replaced as a whole, after it was written.
     fn lock(&self) -> MutexGuard<'_, Incarnation> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,7 +278,7 @@ fn read(dir: &Path, seat: u64, log_is_new: bool) -> Result<Option<Incarnation>, 
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(IdentityError::LogWithoutIdentity { file });
         }
-        // Not even text.
+        // The file is not even text.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(1),
         Err(source) => return Err(IdentityError::Io { file, source }),
     };
@@ -335,7 +337,7 @@ fn hex(text: &str) -> Option<u64> {
     plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// Beside the final name, synced, renamed, and the rename synced.
+/// Writes the file beside its final name, syncs it, renames it and syncs the directory.
 fn write(path: &Path, incarnation: &Incarnation) -> io::Result<()> {
     let fresh = path.with_extension("tmp");
     let mut file = disk::create(&fresh)?;

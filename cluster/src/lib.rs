@@ -3,16 +3,26 @@
 //! Bare JIDs are hashed to slots and slots belong to shards; each shard is one Raft group whose state
 //! machine is [`session::ShardState`]. That machine is pure: time and ids arrive inside commands, and
 //! what follows from a command comes back as values. Around it stand the log on disk and the replication
-//! (`raft`), the connections between nodes (`link`) and the duties of a leader (`lead`), of which one shares counts with Redis (`limit`).
+//! (`raft`), the connections between nodes (`link`), the way of proposals into it (`propose`) and the duties of a
+//! leader (`lead`), of which one keeps a copy of some counts in Redis.
 //!
 //! [`architecture`] follows a stanza, a resume and the end of a session through all crates.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests measure how long things take"
+    )
+)]
+
 pub mod architecture;
 mod ask;
-pub mod bootstrap;
+mod bootstrap;
 pub mod bound;
 pub mod claim;
-pub mod cluster;
+mod clock;
+mod cluster;
 pub mod codec;
 pub mod config;
 pub mod connection;
@@ -20,10 +30,11 @@ pub mod disk;
 pub mod fail;
 pub mod format;
 pub mod id;
-pub mod identity;
-pub mod lead;
-pub mod limit;
+mod identity;
+mod lead;
 pub mod link;
+mod peers;
+mod propose;
 pub mod raft;
 pub mod room;
 pub mod rules;
@@ -35,3 +46,4 @@ pub mod status;
 pub use cluster::{Cluster, Host, Permit, ProposeError, StartError, Unavailable};
 pub use config::Config;
 pub use id::{BootId, ConnId, EffectId, Mid, NodeId, ShardId, SmId};
+pub use lead::mirror;

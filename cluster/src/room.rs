@@ -1,18 +1,18 @@
-//! What of its file system a node takes up, so that it never fills it by itself (T-75).
+//! Divides the file system between log, snapshots and a reserve, so that a node never fills it by itself (T-75).
 //!
-//! The log grows with every entry and goes only behind snapshots, and these need room before the log gives any
-//! back. So the log gets a [`Budget`] that leaves them theirs.
+//! The log grows with every entry and shrinks only when a snapshot replaces old entries, and a snapshot needs room
+//! before any of the log can go. So the log gets a [`Budget`] that leaves room for snapshots.
 //!
 //! # Bounds
 //!
-//! A part of the disk is kept in reserve for what is neither log nor snapshot. Snapshots are written one after
-//! another, so as much as the largest one has is kept free for the next. Of what is left the log gets a third: a
-//! snapshot grows by what the log brought since the last one, once or twice, as a message may be kept for each
-//! of its two sides. From half of that on snapshots are taken early; beyond all of it no entry is taken until a
-//! part of the log is gone. Where that would be too little for the log to work with, or where the next snapshot
-//! finds no room, the node is short of disk: others lead and serve its clients. The log then gets two of its files
-//! for what makes the state smaller, as the news that effects are done, and nothing when half of the reserve is
-//! gone, which is somebody else's doing.
+//! A part of the disk is kept in reserve for what is neither log nor snapshot. Snapshots are written one after another,
+//! so as much as the largest one has is kept free for the next. Of what is left the log gets a third: a snapshot grows
+//! by what the log brought since the last one, once or twice, as a message may be kept for each of its two sides. From
+//! half of that on snapshots are taken early; beyond all of it no entry is taken until a part of the log is gone. Where
+//! that would be too little for the log to work with, or where the next snapshot finds no room, the node is short of
+//! disk: others lead and serve its clients. The log then gets room for two more of its files, for entries that make the
+//! state smaller, such as reports that effects are done. When half of the reserve is gone too, which only other
+//! programs can bring about, it gets nothing.
 
 use std::fs;
 use std::io;
@@ -25,25 +25,25 @@ use tokio::sync::watch;
 use crate::raft::groups::Groups;
 use crate::raft::log::{Log, Options, Pressure, segment_bytes};
 
-/// So much of a file system is kept free, at most.
+/// The most that is kept free of a file system, in bytes.
 const RESERVE: u64 = 1 << 30;
-/// And this part of it.
+/// The part of a file system that is kept free: one in so many.
 const RESERVE_PART: u64 = 20;
-/// The log gets one part in so many of what is left.
+/// The part of what is left that the log gets: one in so many.
 const SHARE: u64 = 3;
-/// The log cannot do with fewer segments: one to write to, one ahead, and one that each of two groups holds.
+/// The fewest segments that the log can work with: one to write to, the next one, and two old ones that groups may
+/// still need.
 const FEWEST: u64 = 4;
-/// The log takes up so many segments, if there is room, before older ones have to go.
+/// How many segments the log may have, if there is room, before old ones have to go.
 const USUAL: u64 = 16;
-/// The log is in memory too: it takes up to so many times what is usual, whatever room there is.
+/// The log may take this many times what is usual, however large the disk is, because its entries are in memory too.
 const MOST: u64 = 4;
-/// How often the room is looked at.
+/// How often the file system is asked for its room.
 const CHECK: Duration = Duration::from_millis(250);
-/// A log that may not grow for so many looks, and from which nothing goes, waits for a snapshot in vain.
+/// When the log has been full for so many checks and nothing of it went, it waits for a snapshot in vain.
 const STUCK: u32 = 8;
 
-/// What the disk or the system does not give at the moment. Nothing is lost, and nothing is acknowledged
-/// that would need it.
+/// What the disk or the system lacks at the moment. Nothing is lost, and nothing that would need it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Shortage {
     /// What is left does not suffice for the reserve, the log and its snapshots.
@@ -59,7 +59,7 @@ pub enum Shortage {
         "the log has taken its share of the disk, and no snapshot is completed that would shorten it"
     )]
     Snapshot,
-    /// Nothing is left at all.
+    /// The disk is completely full.
     #[error("the disk is full, the log waits for room")]
     Full,
     /// Too many files are open.
@@ -70,14 +70,14 @@ pub enum Shortage {
 /// What the log may take up, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Beyond this its older parts are to go, for which snapshots are taken.
+    /// Beyond this, snapshots are taken so that its older parts can go.
     pub soft: u64,
-    /// Beyond this no entry is taken.
+    /// Beyond this, no entry is taken.
     pub hard: u64,
 }
 
 impl Budget {
-    /// As long as the room is not known.
+    /// The budget as long as the room of the file system is not known.
     pub(crate) fn unknown(segment: u64) -> Self {
         Self {
             soft: segment.saturating_mul(USUAL),
@@ -85,7 +85,7 @@ impl Budget {
         }
     }
 
-    /// As long as there is too little room: what can go is to go.
+    /// The budget while there is too little room.
     fn short(segment: u64, is_anything_left: bool) -> Self {
         Self {
             soft: segment,
@@ -97,13 +97,13 @@ impl Budget {
 /// How much room a file system has, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// In all.
+    /// The size of the file system.
     pub total: u64,
-    /// For us.
+    /// The bytes that this process may still write.
     pub free: u64,
 }
 
-/// What a node has there, in bytes.
+/// What this node has on the file system, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     /// In the log.
@@ -134,8 +134,8 @@ impl Room {
         RESERVE.min(self.total / RESERVE_PART)
     }
 
-    /// What the log may take up, and what is lacking. Once there was too little it takes a little more to be well
-    /// again. Pure.
+    /// Decides what the log may take up, and whether room is lacking. Once it was, it takes a little more room to count
+    /// as enough again, so that the answer does not flicker. Pure.
     fn budget(&self, held: Held, was_short: bool) -> (Budget, Option<Shortage>) {
         let kept = self.reserve() + held.largest;
         let fewest = SHARE * FEWEST * held.segment;
@@ -148,7 +148,7 @@ impl Room {
             };
             (left < enough).then_some(Shortage::Reserve { left, needed })
         };
-        // What is free now is for the next snapshot, and what the log has as well once that is written.
+        // The next snapshot can use what is free now. Once it is written, the room of the log is there as well.
         let short = lacks(free, kept).or_else(|| lacks(free + held.log, kept + fewest));
         if short.is_some() {
             let is_anything_left = self.free > self.reserve() / 2;
@@ -161,7 +161,7 @@ impl Room {
     }
 }
 
-/// What a node that started in `dir`, which need not be there yet, would lack.
+/// What a node that starts in `dir` would lack; the directory need not exist yet.
 pub fn foretell(dir: &Path) -> io::Result<Option<Shortage>> {
     let there = dir.ancestors().find(|path| path.exists());
     let there = there.filter(|path| !path.as_os_str().is_empty());
@@ -183,7 +183,7 @@ pub fn foretell(dir: &Path) -> io::Result<Option<Shortage>> {
     Ok(room.budget(held, false).1)
 }
 
-/// Gives the log its budget and tells what is lacking below `dir`, for as long as anybody listens.
+/// Gives the log its budget again and again, and reports what is lacking below `dir`, for as long as anybody listens.
 pub(crate) async fn watch(
     dir: PathBuf,
     log: Log,
@@ -238,7 +238,7 @@ fn bytes_of(dir: &Path, asked: impl Fn(&Path) -> bool) -> io::Result<Vec<u64>> {
     let mut sizes = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        // One that has just got another name, or is gone, does not count.
+        // A file that has just been renamed or removed is not counted.
         if asked(Path::new(&entry.file_name()))
             && let Ok(known) = entry.metadata()
         {
@@ -248,7 +248,7 @@ fn bytes_of(dir: &Path, asked: impl Fn(&Path) -> bool) -> io::Result<Vec<u64>> {
     Ok(sizes)
 }
 
-/// For how many looks the log has neither grown nor become shorter although it must.
+/// Counts the checks in which the log was full and nothing of it went.
 #[derive(Debug, Default)]
 struct Standstill {
     looks: u32,
@@ -266,7 +266,7 @@ impl Standstill {
     }
 }
 
-/// One line when something begins to lack, and one when nothing does.
+/// Logs one line when something begins to lack, and one when nothing lacks any more.
 fn tell(said: &watch::Sender<Option<Shortage>>, now: Option<Shortage>) {
     let before = said.send_replace(now);
     match (before, now) {

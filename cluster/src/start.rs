@@ -1,4 +1,4 @@
-//! Puts a node's part of the cluster together.
+//! Starts all parts of a node: replication, proposing, and the tasks of a leader.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,17 +17,18 @@ use crate::bootstrap::{self, Replication};
 use crate::cluster::{Host, catch_up};
 use crate::config::Config;
 use crate::identity::Identity;
-use crate::lead::batch::Batcher;
-use crate::lead::duty::Duty;
-use crate::lead::group::{self, Desk, LinkCourier, RaftGroup};
-use crate::lead::junction::Junction;
-use crate::lead::limits::Ledger;
-use crate::lead::loss::{Peers, Watch};
-use crate::lead::{Group, Queue, compare, stall};
-use crate::limit::Tally;
-use crate::link::Kind;
-use crate::raft::groups::Group as Replicas;
-use crate::raft::machine::Sink;
+use crate::lead::loss::PeerWatch;
+use crate::lead::mirror::LimitCounters;
+use crate::lead::mirror::task::Mirror;
+use crate::lead::tasks::LeaderTasks;
+use crate::link::{Kind, Links};
+use crate::peers::{self, Peers};
+use crate::propose::batch::Batcher;
+use crate::propose::group::{self, LinkTransport, RaftGroup, RequestHandler};
+use crate::propose::subscribers::Subscribers;
+use crate::propose::{Group, Proposer, compare, stall};
+use crate::raft::groups::ShardReplica;
+use crate::raft::machine::Observer;
 use crate::session::{Command, Settings};
 use crate::{BootId, NodeId};
 
@@ -37,7 +38,7 @@ pub enum StartError {
     /// The configuration, the disk or the network does not allow it.
     #[error(transparent)]
     Replication(#[from] bootstrap::StartError),
-    /// No threads.
+    /// The system gives no threads.
     #[error("the cluster's threads cannot be started: {0}")]
     Runtime(io::Error),
     /// The start was cut short: the process is about to end.
@@ -50,11 +51,11 @@ pub struct Parts {
     pub(crate) me: (NodeId, BootId),
     pub(crate) replication: Replication,
     pub(crate) shards: Arc<[Arc<RaftGroup>]>,
-    pub(crate) queues: Arc<[Queue]>,
+    pub(crate) proposers: Arc<[Proposer]>,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) peers: watch::Receiver<Peers>,
     pub(crate) taken_part: Arc<AtomicBool>,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) counters: Arc<LimitCounters>,
     pub(crate) tasks: JoinSet<()>,
 }
 
@@ -67,122 +68,137 @@ pub async fn start(
     host: Arc<dyn Host>,
     clock: fn() -> u64,
 ) -> Result<Parts, StartError> {
-    let mut junction = None;
-    let sink = |identity: &Identity| {
+    let mut subscribers = None;
+    let observer = |identity: &Identity| {
         let me = (identity.node(), identity.boot());
-        let made = Arc::new(Junction::new(me, host.clone(), config.shards));
-        junction = Some(made.clone());
-        made as Arc<dyn Sink>
+        let made = Arc::new(Subscribers::new(me, host.clone(), config.shards));
+        subscribers = Some(made.clone());
+        made as Arc<dyn Observer>
     };
-    let replication = Replication::start(config, listener, links, sink).await?;
-    let junction = junction.ok_or(StartError::Interrupted)?;
+    let replication = Replication::start(config, listener, links, observer).await?;
+    let subscribers = subscribers.ok_or(StartError::Interrupted)?;
     let me = (replication.identity.node(), replication.identity.boot());
-    let shards = shards(&replication, &junction);
+    let shards = shards(&replication, &subscribers);
     let links = replication.links.clone();
 
     let mut tasks = JoinSet::new();
     let (peers_in, peers) = watch::channel(Peers::default());
     let settings = watch::Sender::new(config.settings);
-    let (formats_in, formats) = group::formats(links.as_ref());
-    let ledger = Ledger {
+    let (formats_in, formats) = peers::formats(links.as_ref());
+    let mirror = Mirror {
         address: config.redis.clone(),
-        tally: Arc::default(),
+        counters: Arc::default(),
     };
-    let (queues, inboxes): (Vec<_>, Vec<_>) = shards.iter().map(|_| Queue::new()).unzip();
-    let queues: Arc<[Queue]> = queues.into();
-    let courier = Arc::new(LinkCourier(links.clone()));
-    let watch = Watch::new(me, &peers, config.lost_after);
-    watch_shards(&mut tasks, (me.0, &peers), &shards, &queues);
+    let (proposers, inboxes): (Vec<_>, Vec<_>) = shards.iter().map(|_| Proposer::new()).unzip();
+    let proposers: Arc<[Proposer]> = proposers.into();
+    let transport = Arc::new(LinkTransport(links.clone()));
+    let watch = PeerWatch::new(me, &peers, config.lost_after);
+    watch_shards(&mut tasks, (me.0, &peers), &shards, &proposers);
     for (group, inbox) in shards.iter().zip(inboxes) {
         let formats = formats.clone();
-        tasks.spawn(Batcher::new(group.clone(), courier.clone(), formats, clock, inbox).run());
-        let (group, queues, host) = (group.clone(), queues.clone(), host.clone());
+        tasks.spawn(Batcher::new(group.clone(), transport.clone(), formats, clock, inbox).run());
+        let (group, proposers, host) = (group.clone(), proposers.clone(), host.clone());
         let (watch, settings) = (watch.clone(), settings.subscribe());
-        tasks.spawn(Duty::new(group, queues, host, watch, ledger.clone(), settings).run());
+        let leader = LeaderTasks::new(group, proposers, host, watch, mirror.clone(), settings);
+        tasks.spawn(leader.run());
     }
     if let Some(links) = &links {
-        let (groups, queues) = (shards.clone(), queues.clone());
-        let desk = Desk { groups, queues };
-        links.serve(&group::KINDS, Arc::new(desk));
-        links.serve(&[Kind::Ask], Arc::new(Inquiries(host.clone())));
-        tasks.spawn(group::watch_peers(links.clone(), peers_in));
-        tasks.spawn(group::watch_formats(links.clone(), formats_in));
+        serve(links, shards.clone(), proposers.clone(), host);
+        tasks.spawn(peers::watch_peers(links.clone(), peers_in));
+        tasks.spawn(peers::watch_formats(links.clone(), formats_in));
     }
-    let news = announce(me, shards.clone(), queues.clone(), courier);
     let taken_part = Arc::new(AtomicBool::new(false));
-    let told = taken_part.clone();
-    tasks.spawn(async move {
-        news.await;
-        told.store(true, Ordering::Relaxed);
-    });
+    let (all, queues, told) = (shards.clone(), proposers.clone(), taken_part.clone());
+    tasks.spawn(announce(me, all, queues, transport, told));
     Ok(Parts {
         me,
         replication,
         shards,
-        queues,
+        proposers,
         settings,
         peers,
         taken_part,
-        tally: ledger.tally,
+        counters: mirror.counters,
         tasks,
     })
 }
 
-/// Has it said when a shard stands still, and what its hash is.
+/// Answers what other nodes ask about shards, and what their hosts ask.
+fn serve(
+    links: &Links,
+    groups: Arc<[Arc<RaftGroup>]>,
+    proposers: Arc<[Proposer]>,
+    host: Arc<dyn Host>,
+) {
+    let handler = RequestHandler { groups, proposers };
+    links.serve(&group::KINDS, Arc::new(handler));
+    links.serve(&[Kind::Ask], Arc::new(Inquiries(host)));
+}
+
+/// Starts the tasks that each replica has whether it leads or not: they report a shard that stands still, and propose
+/// its hash.
 fn watch_shards(
     tasks: &mut JoinSet<()>,
     (me, peers): (NodeId, &watch::Receiver<Peers>),
     shards: &[Arc<RaftGroup>],
-    queues: &[Queue],
+    proposers: &[Proposer],
 ) {
-    for (group, queue) in shards.iter().zip(queues) {
-        tasks.spawn(stall::run(group.clone(), queue.clone(), me, peers.clone()));
-        tasks.spawn(compare::run(group.clone(), queue.clone(), me));
+    for (group, proposer) in shards.iter().zip(proposers) {
+        tasks.spawn(stall::run(
+            group.clone(),
+            proposer.clone(),
+            me,
+            peers.clone(),
+        ));
+        tasks.spawn(compare::run(group.clone(), proposer.clone(), me));
     }
 }
 
-fn shards(replication: &Replication, junction: &Junction) -> Arc<[Arc<RaftGroup>]> {
+fn shards(replication: &Replication, subscribers: &Subscribers) -> Arc<[Arc<RaftGroup>]> {
     let groups = &replication.groups;
-    let room = group::Room {
+    let room = group::LogRoom {
         shortage: replication.shortage.clone(),
         pressure: replication.log.pressure(),
     };
-    let shard = |group: &Arc<Replicas>| {
+    let shard = |group: &Arc<ShardReplica>| {
         let leadership = groups.watch_leader(group.shard)?;
         Some(Arc::new(RaftGroup::new(
             group.clone(),
             leadership,
             room.clone(),
-            junction,
+            subscribers,
         )))
     };
     groups.all().iter().filter_map(shard).collect()
 }
 
-/// Tells every shard that connections of earlier runs of this process are gone, and catches up with it.
+/// Tells every shard that connections of earlier runs of this process are gone, and waits until its replica here has
+/// caught up.
 async fn announce(
     me: (NodeId, BootId),
     shards: Arc<[Arc<RaftGroup>]>,
-    queues: Arc<[Queue]>,
-    courier: Arc<LinkCourier>,
+    proposers: Arc<[Proposer]>,
+    transport: Arc<LinkTransport>,
+    taken_part: Arc<AtomicBool>,
 ) {
     let (node, alive) = (me.0, Some(me.1));
     let earlier = |owners: &BTreeSet<(NodeId, BootId)>| {
         let mut ours = owners.iter().filter(|owner| owner.0 == node);
         ours.any(|owner| Some(owner.1) != alive)
     };
-    for (group, queue) in shards.iter().zip(queues.iter()) {
+    for (group, proposer) in shards.iter().zip(proposers.iter()) {
         loop {
-            // It is small, and nothing else ends the attempts.
-            drop(queue.insist(Command::NodeLost { node, alive }, false).await);
-            while let Err(error) = catch_up(&**group, &*courier).await {
+            // The only error would be that the command is too large, and this one is small.
+            drop(proposer.insist(Command::NodeLost { node, alive }).await);
+            while let Err(error) = catch_up(&**group, &*transport).await {
                 tracing::debug!(shard = %group.shard(), %error, "not yet caught up");
                 sleep(Duration::from_millis(20)).await;
             }
-            // An entry gives up so many and no more.
+            // One entry gives up a bounded number of sessions, so there may be more.
             if !earlier(&group.read(|state| state.owners())) {
                 break;
             }
         }
     }
+    taken_part.store(true, Ordering::Relaxed);
 }

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lead::Group;
-use crate::lead::group::RaftGroup;
-use crate::lead::loss::Peers;
-use crate::lead::stall::Stalled;
+use crate::peers::Peers;
+use crate::propose::Group;
+use crate::propose::group::RaftGroup;
+pub use crate::propose::stall::{Cause, Stalled};
 use crate::raft::groups::Leadership;
 use crate::room::Shortage;
 use crate::{NodeId, ShardId};
 
-/// Entries that a node may be behind and still count as up to date.
+/// How many entries a replica may be behind and still count as up to date.
 const LAG: u64 = 256;
 
 /// The cluster as one node knows it.
@@ -27,13 +27,13 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its number in the configuration.
     pub seat: u64,
-    /// Who fills it, as far as known.
+    /// The node that fills it, as far as it is known.
     pub node: Option<NodeId>,
-    /// Where.
+    /// The address.
     pub address: String,
-    /// It is this node, or connected with it.
+    /// Whether it is this node, or connected with it.
     pub up: bool,
-    /// It is this node.
+    /// Whether it is this node.
     pub me: bool,
 }
 
@@ -60,45 +60,45 @@ pub struct ShardStatus {
     pub hibernated: usize,
     /// Effects that wait to be carried out.
     pub pending: usize,
-    /// It commits nothing, although something waits.
+    /// Set while it commits nothing although something waits.
     pub stalled: Option<Stalled>,
 }
 
 /// Why clients should not be sent to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// It has not yet taken part.
+    /// It has not taken part in the cluster yet.
     #[error("the node is starting")]
     Starting,
-    /// It hands over what it does.
+    /// It hands its leaderships over, because it is about to stop.
     #[error("the node is about to stop")]
     Draining,
-    /// It lacks room or files.
+    /// It lacks disk space or file descriptors.
     #[error("{0}")]
     Short(#[from] Shortage),
-    /// Nobody leads.
+    /// A shard has no leader that can be reached.
     #[error("shard {0} has no leader")]
     NoLeader(ShardId),
-    /// This side of the network can decide nothing.
+    /// Too few voters can be reached to commit anything.
     #[error("fewer than half of the voters of shard {0} can be reached")]
     NoQuorum(ShardId),
-    /// Nothing is committed.
+    /// A shard commits nothing.
     #[error("{0}")]
     Stalled(Stalled),
-    /// Its state is old.
+    /// The replica of a shard has not applied what is committed.
     #[error("shard {shard} is {entries} entries behind")]
     Behind {
-        /// Which.
+        /// The shard.
         shard: ShardId,
-        /// By how much.
+        /// How many entries are missing.
         entries: u64,
     },
 }
 
 /// A shard's part of the [`Status`].
 pub fn shard(group: &RaftGroup) -> ShardStatus {
-    let metrics = group.replicas().metrics();
-    let Leadership { leader, term, .. } = group.replicas().leadership();
+    let metrics = group.replica().metrics();
+    let Leadership { leader, term, .. } = group.replica().leadership();
     let ((sessions, hibernated), pending) =
         group.read(|state| (state.counts(), state.pending_count()));
     ShardStatus {
@@ -108,7 +108,7 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
         last_log: metrics.last_log_index.unwrap_or(0),
         committed: metrics.cluster_committed.map_or(0, |id| id.index),
         applied: group.applied_index(),
-        voters: group.replicas().voters().into_values().collect(),
+        voters: group.replica().voters().into_values().collect(),
         sessions,
         hibernated,
         pending,
@@ -135,7 +135,7 @@ pub fn reach(
     }
 }
 
-/// Whether the shard can be worked with from this node. Pure.
+/// Whether clients can be served from this node, as far as this shard is concerned. Pure.
 pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotReady> {
     reach(shard.shard, shard.leader, &shard.voters, me, peers)?;
     if let Some(stalled) = shard.stalled {
@@ -154,7 +154,6 @@ pub fn check(shard: &ShardStatus, me: NodeId, peers: &Peers) -> Result<(), NotRe
 mod tests {
     use super::*;
     use crate::BootId;
-    use crate::lead::stall::Cause;
 
     /// Three voters, led by `leader`; this is node 1, and `up` are connected.
     #[track_caller]

@@ -1,5 +1,10 @@
 //! Whole nodes, with real logs and links, in one process.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures how long things take"
+)]
+
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the parts of a running node share.
+//! The state that the parts of a running node share.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,41 +32,41 @@ const LATEST: Duration = Duration::from_secs(2);
 
 /// Handles that every part of a node may use. What a part owns alone is not here.
 pub struct App {
-    /// What the operator decided, at the start.
+    /// The configuration, as of the start.
     pub config: Config,
-    /// What is in force of it now.
+    /// The configuration that is in force now.
     pub live: Live,
     /// The replicated state.
     pub cluster: Cluster,
     /// What resolves stanzas: database, accounts.
     pub edge: Arc<Edge>,
-    /// What services have attached.
+    /// The handlers that services have registered.
     pub services: Arc<Registry>,
     /// The connections of this process.
     pub directory: Arc<Directory>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Our certificate.
+    /// The server's certificate.
     pub certificates: Certificates,
-    /// What client streams offer.
+    /// The settings of client streams.
     pub stream_settings: Arc<proto::stream::Settings>,
-    /// Whether this process has stood still.
+    /// Detects that this process was paused.
     pub vigil: Arc<Vigil>,
-    /// Places for connections without a session.
+    /// Bounds the connections without a session.
     pub gate: Arc<Gate>,
-    /// Connections that are not let in.
+    /// Refuses connections.
     pub refusals: Refusals,
-    /// What the log says about clients that may be strangers.
+    /// Logs what unknown clients do, within a bound.
     pub journal: Journal,
     /// Failed logins and resumptions, of all nodes.
     pub failures: Arc<Failures>,
-    /// Resources taken from another session.
+    /// Limits how often sessions take a resource from each other.
     pub takeovers: Throttle,
-    /// Passwords that may be checked at a time.
+    /// Bounds how many passwords are checked at a time.
     pub hashing: Semaphore,
-    /// Last commands of connections that are not committed yet.
+    /// The last commands of closed connections that are not committed yet.
     pub departures: Departures,
-    /// The node is leaving: it takes no new connections.
+    /// Whether the node is stopping and takes no new connections.
     pub draining: AtomicBool,
 }
 
@@ -90,7 +90,7 @@ impl App {
         Ok(self.cluster.ready()?)
     }
 
-    /// What a client is told that this node cannot serve: why, if the operator can do something about it.
+    /// The stream error for a client that this node cannot serve. It says why if an operator can do something about it.
     pub fn trouble(&self) -> StreamError {
         match self.cluster.shortage() {
             Some(shortage) => {
@@ -100,7 +100,7 @@ impl App {
         }
     }
 
-    /// The metrics page, with what is counted only when asked for.
+    /// The metrics page. Some values are computed only when it is asked for.
     pub fn metrics_text(&self) -> String {
         let totals = self.cluster.read_all(|_, shard| shard.totals());
         let totals = totals.into_iter().fold(Totals::default(), Totals::and);
@@ -114,7 +114,7 @@ impl App {
         self.metrics.text()
     }
 
-    /// A file of this node.
+    /// The path of a file in the data directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.config.data_dir().join(name)
     }
@@ -129,7 +129,7 @@ pub struct LocalPresences {
 impl LocalPresences {
     /// The cluster has started.
     pub fn attach(&self, cluster: Cluster) {
-        // It starts once per process; a second one would be another node's.
+        // A process has one cluster, so this can be set once only.
         drop(self.cluster.set(cluster));
     }
 
@@ -148,7 +148,7 @@ impl Presences for LocalPresences {
         presences.into_iter().map(|(session, _)| session).collect()
     }
 
-    /// What was committed before the question is in the answer, whichever node it was committed from.
+    /// The answer includes everything that was committed before the call, by any node.
     fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail> {
         Box::pin(async move {
             let Some(cluster) = self.cluster.get() else {

@@ -1,5 +1,10 @@
 //! The one place that reads the clock and draws random numbers; everything that decides gets them as
-//! arguments.
+//! arguments. The linter sees to it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place that may look at the world"
+)]
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +23,27 @@ pub fn text(millis: u64) -> Option<String> {
 /// A point on a scale that only rises, for deadlines within this process.
 pub fn instant() -> Instant {
     Instant::now()
+}
+
+/// The same for tasks: the runtime's timers go by it.
+pub fn timer() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// Random bytes from a generator that the operating system seeds.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    rand::random()
+}
+
+/// Random bytes in hexadecimal digits, for secrets that people may have to copy.
+pub fn hex<const N: usize>() -> String {
+    let digits = bytes::<N>();
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A random number below `end`, which must not be 0.
+pub fn below(end: usize) -> usize {
+    rand::random_range(0..end)
 }
 
 /// 128 bits from a generator that the operating system seeds.

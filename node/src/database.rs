@@ -1,8 +1,8 @@
-//! The database as it comes and goes.
+//! Watches whether the database is there.
 //!
-//! A node without its database stays ready: chat goes on, and whoever it knows logs in. So nothing else would tell
-//! an operator. While the node runs it looks by itself, on every node and whether anybody asks for something or
-//! not, and says when the database has gone and when it is back (F-29).
+//! A node without its database stays ready: chat goes on, and users that it knows can log in. So without this module an
+//! operator would not notice. Every node checks its database regularly, and logs when it is gone and when it is back
+//! (F-29).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::app::App;
 use crate::config::Config;
 use crate::storage::{Storage, StorageError, Upgrade};
 
-/// How often a database is tried that did not answer at the start.
+/// How often a database that did not answer at the start is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many looks in a row must fail: a server that restarts is away for a moment.
+/// How many checks in a row must fail before the database counts as gone: a server that restarts is away only for a
+/// moment.
 const LOST: u32 = 2;
 
 /// The database, or one that is waited for while the node runs.
@@ -27,7 +28,7 @@ pub async fn open(config: &Config) -> Result<Storage, StorageError> {
     Ok(storage.with_quotas(&config.quotas))
 }
 
-/// Waits for a database that did not answer at the start. Accounts that nobody knows by heart wait too.
+/// Waits for a database that did not answer at the start. Until then nobody can log in whose account is not remembered.
 async fn wait(upgrade: Upgrade) {
     let error = upgrade.error();
     tracing::error!(%error, "the node starts without its database: logins and archives wait for it");
@@ -37,7 +38,7 @@ async fn wait(upgrade: Upgrade) {
         let Err(error) = upgrade.attempt().await else {
             return tracing::info!("the database answers");
         };
-        // What stays the same is said once (T-74).
+        // The same error is logged once (T-74).
         if error.to_string() != said {
             said = error.to_string();
             tracing::error!(%error, "the database still cannot be used");
@@ -45,7 +46,7 @@ async fn wait(upgrade: Upgrade) {
     }
 }
 
-/// Looks after the database for as long as the node runs.
+/// Checks the database for as long as the node runs.
 pub async fn watch(app: Arc<App>) {
     let mut looks = Looks::default();
     loop {
@@ -67,7 +68,7 @@ pub async fn watch(app: Arc<App>) {
     }
 }
 
-/// What was found lately. Pure.
+/// Judges the results of the last checks. Pure.
 #[derive(Debug, Default)]
 struct Looks {
     failed: u32,
@@ -84,7 +85,7 @@ impl Looks {
     fn add(&mut self, found: &Result<(), StorageError>) -> Option<News> {
         match found {
             Ok(()) => (std::mem::take(&mut self.failed) >= LOST).then_some(News::Back),
-            // It is still waited for, which has been said.
+            // The database is still waited for, which was logged before.
             Err(StorageError::NotYet) => None,
             Err(_) => {
                 self.failed = self.failed.saturating_add(1);

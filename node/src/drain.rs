@@ -1,23 +1,24 @@
-//! The stop: a node leaves without its clients' sessions noticing more than a resume.
+//! Stops a node so that its clients only have to resume their sessions elsewhere.
 //!
-//! Not ready, no new connections, leaderships handed over, then connections closed without
-//! `</stream:stream>`, a few at a time, so that clients resume on the other nodes and do not all come at
-//! once.
+//! The node says that it is not ready, takes no new connections and hands its leaderships over. Then it closes
+//! connections without `</stream:stream>`, so that clients resume on other nodes; a few at a time, so that they do not
+//! all come at once.
 
 use std::time::Duration;
 
 use cluster::ConnId;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::app::App;
+use crate::clock;
 
-/// The closing of connections is spread over so long.
+/// Over which time the closing of connections is spread.
 const SPREAD: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
-/// Sessions may take so long to be given up.
+/// How long giving up the sessions may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Everything but the last word, after which the process may end.
+/// Does all of this, after which the process may end.
 pub async fn drain(app: &App) {
     tracing::info!(connections = app.directory.len(), "draining");
     app.cluster.drain().await;
@@ -26,8 +27,8 @@ pub async fn drain(app: &App) {
         app.directory.dismiss(conn);
     })
     .await;
-    let deadline = Instant::now() + PATIENCE;
-    while !settled(app) && Instant::now() < deadline {
+    let deadline = clock::timer() + PATIENCE;
+    while !settled(app) && clock::timer() < deadline {
         sleep(STEP).await;
     }
     app.cluster.shutdown().await;

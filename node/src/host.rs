@@ -1,4 +1,4 @@
-//! What the cluster asks of this node: outputs to connections, effects to the database.
+//! Does what the cluster asks of this node: passes outputs to connections, and carries out effects in the database.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::services::effects;
 use crate::session::Directory;
 
-/// See [`Host`]. Called from the cluster's own threads; never waits there.
+/// Implements [`Host`]. It is called on the cluster's own threads, so it never blocks.
 pub struct NodeHost {
     /// The connections of this process.
     pub directory: Arc<Directory>,

@@ -1,4 +1,4 @@
-//! What the hosts of nodes ask each other: things that only the node where they happened knows.
+//! Questions that nodes ask each other, about things that only the node knows where they happened.
 
 use std::net::IpAddr;
 
@@ -19,11 +19,11 @@ pub enum Inquiry {
     Of(Vec<String>),
     /// The clients behind these connections, of those that are the node's own.
     Clients(Vec<Owner>),
-    /// What failed at the node that says so; there is nothing to answer.
+    /// Tells what has failed at the asking node. There is nothing to answer.
     Failed(Told),
 }
 
-/// The client behind a connection.
+/// The client at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientOf {
     /// The connection.
@@ -54,7 +54,7 @@ pub fn clients(
     known.collect()
 }
 
-/// What this node knows, and what it hears from others.
+/// What this node needs to answer questions.
 pub struct Known<'a> {
     /// What became of messages.
     pub trail: &'a Trail,
@@ -65,7 +65,7 @@ pub struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Answers another node, or nothing if it makes no sense.
+    /// Answers another node. The answer is empty if the question cannot be read.
     pub fn answer(&self, question: &[u8], own: impl Fn(ConnId) -> Option<Owner>) -> Vec<u8> {
         let answer = match serde_json::from_slice(question) {
             Ok(Inquiry::Called(id)) => {

@@ -2,40 +2,48 @@
 //!
 //! # The life of a stanza
 //!
-//! A socket is let in ([`listen`]) and led to a bound or resumed session ([`session`]). From then on its
-//! pump turns bytes into stanzas; the session's actor has each of them resolved to actions ([`router`],
-//! with the [`services`] attached through [`hooks`]) and proposes those to the account's shard. Once they
-//! are committed, whatever follows comes back as outputs ([`host`]), which the actors of the receiving
-//! sessions write, in the shard's order. What belongs into the database ([`storage`]) is done by the
+//! A socket is let in (`listen`) and led to a bound or resumed session (`session`). From then on its
+//! pump turns bytes into stanzas; the session's actor has each of them resolved to actions (`router`,
+//! with the `services` attached through `hooks`) and proposes those to the account's shard. Once they
+//! are committed, whatever follows comes back as outputs (`host`), which the actors of the receiving
+//! sessions write, in the shard's order. What belongs into the database (`storage`) is done by the
 //! node that leads the shard.
 //!
 //! Nothing is acknowledged that was not committed, and no byte of a stanza leaves before the commit that
 //! numbered it.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests measure how long things take and make names up"
+    )
+)]
+
 pub mod admin;
-pub mod app;
-pub mod auth;
-pub mod clock;
+mod app;
+mod auth;
+mod clock;
 pub mod config;
-pub mod database;
+mod database;
 pub mod demo;
-pub mod drain;
+mod drain;
 pub mod hooks;
-pub mod host;
+mod host;
 mod inquiry;
-pub mod listen;
-pub mod live;
-pub mod metrics;
-pub mod outage;
-pub mod preflight;
-pub mod readiness;
+mod listen;
+mod live;
+mod metrics;
+mod outage;
+mod preflight;
+mod readiness;
 pub mod router;
 pub mod rules;
 pub mod secrecy;
-pub mod serve;
+mod serve;
 pub mod services;
 pub mod session;
 pub mod storage;
-pub mod telemetry;
-pub mod trace;
+mod telemetry;
+mod trace;
 mod view;

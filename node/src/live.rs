@@ -1,4 +1,4 @@
-//! The configuration in force: what may change while the node runs.
+//! The configuration that is in force, parts of which may change while the node runs.
 //!
 //! At SIGHUP the configuration is read anew. Stream management, timeouts of connections and
 //! limits of sessions and stanzas take effect at once, for sessions that exist too; whatever else has

@@ -1,6 +1,6 @@
 //! Holdfast, the XMPP server that does not lose your session.
 
-/// Memory that a flood took is given back after it.
+/// This allocator returns memory to the system after a flood; the default one may not.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

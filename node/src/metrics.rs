@@ -1,8 +1,8 @@
-//! What is counted, in Prometheus' text format. No label carries a JID (T-64).
+//! The metrics, in Prometheus' text format. No label contains a JID (T-64).
 
 use std::sync::atomic::Ordering;
 
-use cluster::limit::LimitCounts;
+use cluster::mirror::LimitCounts;
 use cluster::session::Totals;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -68,9 +68,8 @@ pub struct LoginLabels {
     pub result: LoginResult,
 }
 
-/// What happens to sessions; counted by the node that leads their shard.
+/// An event of a session, counted by the node that leads its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(missing_docs, reason = "each says what happened")]
 pub enum SessionEvent {
     HibernationStart,
     ResumedHere,
@@ -97,7 +96,7 @@ pub struct SessionEventLabels {
     pub event: SessionEvent,
 }
 
-/// Who decided about a session that fell asleep.
+/// Who decided that a session may hibernate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "they are the values of the label")]
 pub enum DecidedBy {
@@ -110,7 +109,7 @@ pub enum DecidedBy {
 /// Labels of [`Metrics::limit_decisions`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DecisionLabels {
-    /// Who.
+    /// The underlying error.
     pub source: DecidedBy,
 }
 
@@ -313,7 +312,7 @@ impl Metrics {
         r.register("replica_dissents", dissents, self.dissents.clone());
     }
 
-    /// Takes what the shards hold.
+    /// Sets the values that are summed up over all shards.
     pub fn set_totals(&self, totals: Totals) {
         let set = |gauge: &Gauge, count: usize| {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -329,7 +328,7 @@ impl Metrics {
             .set(i64::try_from(dissents).unwrap_or(i64::MAX));
     }
 
-    /// Takes what the log needs, and whether it has it.
+    /// Sets the size of the log, and whether it lacks room.
     pub fn set_disk(&self, log_bytes: u64, short: bool) {
         self.log_bytes
             .set(i64::try_from(log_bytes).unwrap_or(i64::MAX));

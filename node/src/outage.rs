@@ -1,5 +1,4 @@
-//! A node that reaches no majority, or that can take no entries for want of room: its clients are better off
-//! elsewhere.
+//! Sends clients away from a node that reaches no majority, or that cannot take entries because it lacks room.
 //!
 //! Nothing can be committed from such a node, or nothing reaches it that was committed elsewhere, and a client that
 //! has nothing to say does not notice. So after five seconds the node's listeners close, which turns clients and
@@ -7,7 +6,7 @@
 //! which are resumed elsewhere. When all is well again the listeners open. A node that is alone does the same:
 //! who tries again and again is told the truth, and one who is connected would not be.
 //!
-//! Time is counted in looks, not by a clock: a process that stood still has missed nothing meanwhile.
+//! Time is counted in checks and not by a clock, because a paused process has missed nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,9 +22,9 @@ use crate::drain::paced;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
-/// Looks after which a loss is worth a line: leaders move in less.
+/// After so many checks a loss is logged. Leaders move in less time.
 const LOST: u32 = 4;
-/// Looks after which clients are sent away; and again after as many, for those that came in between.
+/// After so many checks clients are sent away, and again after as many more, for those that came in between.
 const AWAY: u32 = 20;
 
 /// Runs for as long as the node does. `open` says whether it listens.
@@ -72,11 +71,11 @@ pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
     }
 }
 
-/// How long shards have been out of reach. Pure.
+/// Counts for how many checks shards were out of reach. Pure.
 #[derive(Debug, Default)]
 struct Outage {
     looks: BTreeMap<ShardId, u32>,
-    /// All was well once: before that the cluster is only starting.
+    /// Whether all was well once. Before that the cluster is only starting.
     begun: bool,
     said: bool,
 }
@@ -108,7 +107,7 @@ impl Outage {
         let longest = self.looks.values().copied().max().unwrap_or_default();
         let patience = if self.begun { LOST } else { AWAY };
         let news = match cut.first() {
-            // A shortage is told of by who measures it, and so is its end.
+            // A shortage, and its end, are logged where it is measured.
             Some((_, NotReady::Short(_))) => None,
             Some((_, why)) if longest >= patience && !self.said => {
                 self.said = true;

@@ -1,8 +1,7 @@
-//! What a node needs before it takes part: one judgement for the start, which goes on with it, and for
-//! `holdfast check`, which foretells it.
+//! Checks what a node needs before it takes part. The start and `holdfast check` share this code, so that they agree.
 
 use cluster::config::{LinkAuth, Peer};
-use cluster::limit::Address;
+use cluster::mirror::Address;
 
 use crate::config::Config;
 use crate::listen::tls::{Certificates, TlsError};

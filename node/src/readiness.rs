@@ -1,5 +1,5 @@
-//! Says in the log when a node stops being ready, why, and when it is ready again: what balancers are told by
-//! `/readyz` concerns people too.
+//! Logs when a node stops being ready and why, and when it is ready again. Balancers learn it from `/readyz`, people
+//! from the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::app::{App, Unready};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
-/// So many looks in a row must differ from what was said: leaders move in less.
+/// How many checks in a row must differ from what was logged last. Leaders move in less time.
 const HELD: u32 = 4;
 
 /// Runs from the moment when the node was ready first, until it is stopped.
@@ -31,7 +31,7 @@ pub async fn watch(app: Arc<App>) {
     }
 }
 
-/// What was said last, and for how long it has been otherwise. Pure.
+/// Remembers what was logged last, and for how many checks it was different. Pure.
 #[derive(Debug, Default)]
 struct Spell {
     is_unready: bool,
@@ -39,7 +39,7 @@ struct Spell {
 }
 
 impl Spell {
-    /// Takes what was found. Whether the node is ready, if that is news.
+    /// Takes the result of a check. Returns it if it has to be logged.
     fn look(&mut self, is_ready: bool) -> Option<bool> {
         if is_ready != self.is_unready {
             self.otherwise = 0;

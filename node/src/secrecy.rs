@@ -1,4 +1,4 @@
-//! What keeps a process's secrets to its user: what it writes and what it leaves when it dies.
+//! Keeps the secrets of this process from other users, in its files and in its memory.
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, umask};
 /// without.
 pub fn keep() {
     umask(Mode::from_bits_truncate(0o077));
-    // It can only be refused to raise a limit.
+    // This cannot fail: only raising a limit may be refused.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     // A core that is piped to a program is not limited, and a debugger needs no core.
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The life of a node's process: from a configuration to the last connection.
+//! Runs a node, from loading its configuration to closing its last connection.
 
 use std::io::{self, Write as _};
 use std::net::TcpListener;
@@ -37,11 +37,11 @@ use crate::{clock, database, drain, outage, preflight, readiness, services, tele
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
-/// How often the certificate's files are looked at.
+/// How often the certificate's files are checked for changes.
 const CERTIFICATE: Duration = Duration::from_secs(30);
-/// How long a port may be taken: the process before this one may not be quite gone.
+/// How long to wait for a port that is taken: the former process may not be completely gone.
 const PORT: Duration = Duration::from_secs(5);
-/// How often it is tried meanwhile, and how often a node asks itself whether it is ready.
+/// How often the port is tried meanwhile, and how often a starting node checks whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Why a node does not run.
@@ -113,7 +113,7 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
 
 async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
-    // Before the ports: of two processes for one directory the second is told just that.
+    // The directory is claimed before the ports, so that a second process in it gets the right error.
     let _claim = claim::claim_dir(config.data_dir())?;
     let opened = tokio::select! {
         opened = open(config) => opened?,
@@ -149,7 +149,7 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
         () = stops.next() => {}
     }
     app.draining.store(true, Ordering::Relaxed);
-    // Receivers live in the accept loops; without any there is nothing to stop.
+    // If there is no receiver, there is no accept loop to stop.
     let _ = stop.send(true);
     tokio::select! {
         () = drain::drain(&app) => Ok(()),
@@ -341,7 +341,7 @@ impl Addresses {
             }
             tokio::time::sleep(POLL).await;
         }
-        // Nobody may be listening, which does not matter to the node.
+        // Standard output may be closed, which does not matter.
         drop(writeln!(
             io::stdout(),
             "ready c2s={c2s} c2s_tls={tls} admin={}",
@@ -392,7 +392,7 @@ async fn share_failures(app: Arc<App>) {
     app.failures.share(&app.cluster).await;
 }
 
-/// A configuration that is refused changes nothing.
+/// Reads the configuration again. If it is refused nothing changes.
 fn reconfigure(app: &App, reload: &Reload) {
     match reload() {
         Ok(fresh) => {
@@ -408,7 +408,7 @@ fn reconfigure(app: &App, reload: &Reload) {
     }
 }
 
-/// As many sockets as the system lets us have.
+/// Raises the limit of file descriptors as far as the system allows.
 fn raise_descriptors() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-//! Logs: text for people or one JSON object per line for programs.
+//! Sets up the log: text for people, or one JSON object per line for programs.
 //!
 //! Bodies, credentials and SM-IDs are never logged (T-73).
 
@@ -13,27 +13,27 @@ pub fn install(log: &Log) {
         EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Told to standard error, which is what cannot be written then: that would end the process.
+        // Internal errors would go to standard error, and if that is closed the process would end.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Json => builder.json().finish().try_init(),
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),
     };
-    // Only a test that starts several nodes in one process gets here with an error.
+    // This fails only in a test that starts several nodes in one process.
     drop(installed);
 }
 
 /// The modules whose level a bare level sets.
 const OURS: [&str; 3] = ["node", "cluster", "proto"];
 
-/// What the filter of the log is made of.
+/// The directives of the log's filter.
 ///
-/// A bare level is ours alone: libraries tell warnings at the most, so that `debug` shows what this server
-/// does. Whoever names modules decides for all. One library is held to errors, unless it is asked for by
-/// name: it warns of every heartbeat to a peer that is down, which our own log says once (T-74). And one part of it
-/// says nothing: whoever asks a group that has been stopped is an error there, and a node that stops stops its groups.
-/// Why a group has stopped by itself is told elsewhere.
+/// A bare level applies to our own crates only; libraries log at most warnings, so that `debug` shows what this server
+/// does. If modules are named, the directives are taken as they are. openraft is held to errors unless it is named,
+/// because it warns of every heartbeat to a peer that is down, which our own log reports once (T-74). One part of it is
+/// silenced: there, every call to a stopped group is an error, and a node that stops has stopped its groups. Why a
+/// group has stopped by itself is logged elsewhere.
 fn directives(level: &str) -> String {
     let named = level.contains(['=', ',']);
     let libraries = matches!(level, "info" | "debug" | "trace");

@@ -1,6 +1,6 @@
-//! The fate of messages, by their ids: what this process saw of each (`holdfast trace`).
+//! Remembers the steps of messages that this process saw, for `holdfast trace`.
 //!
-//! The last steps are kept in memory, a fixed number of them. No address is kept, and no text.
+//! A fixed number of the last steps is kept in memory. Neither addresses nor texts are kept.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,10 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cluster::Mid;
 use serde::{Deserialize, Serialize};
 
-/// So many steps are kept: 48 bytes each.
+/// How many steps are kept, of 48 bytes each.
 const STEPS: usize = 1 << 16;
 
-/// What became of a message.
+/// A step of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
@@ -28,12 +28,12 @@ pub enum Step {
     Acknowledged,
 }
 
-/// A step as it is told.
+/// A step, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mark {
     /// When, in milliseconds since 1970 by the clock of that node.
     pub at_ms: u64,
-    /// What.
+    /// The step.
     pub step: Step,
     /// The seat of the node that saw it.
     pub node: u64,
@@ -44,7 +44,7 @@ pub struct Mark {
 struct Kept {
     mid: Mid,
     at: u64,
-    /// Of the sender's own id, where it was seen.
+    /// A digest of the id that the sender gave it, if this process saw that; else 0.
     id: u64,
     step: Step,
 }
@@ -53,7 +53,7 @@ struct Kept {
 pub struct Trail {
     seat: u64,
     now: fn() -> u64,
-    // Held for one push, or for one look through it when an operator asks.
+    // A lock that is held only to add a step, or to search when an operator asks.
     kept: Mutex<VecDeque<Kept>>,
 }
 
@@ -67,12 +67,12 @@ impl Trail {
         }
     }
 
-    /// A message has taken a step.
+    /// Records a step of a message.
     pub fn mark(&self, mid: Mid, step: Step) {
         self.push(mid, step, 0);
     }
 
-    /// A message was accepted that its sender calls `id`.
+    /// Records that a message was accepted to which its sender gave `id`.
     pub fn accepted(&self, mid: Mid, id: Option<&str>) {
         self.push(mid, Step::Accepted, id.map_or(0, digest));
     }
@@ -86,7 +86,7 @@ impl Trail {
         kept.push_back(Kept { mid, at, id, step });
     }
 
-    /// What was seen of a message, by its archive id (the `stanza-id`).
+    /// The steps of messages, by their archive ids (`stanza-id`).
     pub fn of(&self, mids: &[Mid]) -> Vec<Mark> {
         let kept = self.kept();
         let of = kept.iter().filter(|kept| mids.contains(&kept.mid));
@@ -99,7 +99,7 @@ impl Trail {
         .collect()
     }
 
-    /// The archive ids of messages accepted here that their senders called so.
+    /// The archive ids of messages that were accepted here with this id of their senders.
     pub fn called(&self, id: &str) -> Vec<Mid> {
         let wanted = digest(id);
         let kept = self.kept();
@@ -112,7 +112,7 @@ impl Trail {
     }
 }
 
-/// Never 0, which stands for none. The same in all processes of one build.
+/// A digest of a sender's id. It is never 0, which stands for none, and it is the same in all processes of one build.
 fn digest(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What operators see of this node, and may order: the admin interface's side of [`App`].
+//! Implements the admin interface for this node.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -125,15 +125,16 @@ impl Node for App {
     }
 }
 
-/// Whether there is such an account. Limits may be taken back from one that is gone, and from nobody else.
+/// Whether limits may be set for this account: it exists, or it still has limits, which may be removed after the
+/// account is gone.
 async fn may_have_limits(cluster: &Cluster, edge: &Edge, account: &BareJid) -> bool {
     let set = cluster.read(account, |shard| shard.override_of(account).version > 0);
     set || edge.accounts.exists(account).await.unwrap_or(true)
 }
 
-/// What all nodes saw of the message with this archive id, or of those that their senders called so.
+/// The steps that all nodes saw of the message with this archive id, or of those with this id of their senders.
 async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
-    // A sender's own id may look like one of ours.
+    // A sender may choose an id that looks like an archive id, so both are searched.
     let told: Vec<String> = ask(cluster, &Inquiry::Called(id.clone())).await;
     let told = told.iter().filter_map(|id| id.parse().ok());
     let called = edge.trail.called(&id).into_iter().chain(told);
@@ -145,7 +146,7 @@ async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
     marks
 }
 
-/// The answers of all other nodes, in one.
+/// Asks all other nodes, and joins their answers.
 async fn ask<T: DeserializeOwned>(cluster: &Cluster, inquiry: &Inquiry) -> Vec<T> {
     let question = serde_json::to_vec(inquiry).unwrap_or_default();
     let answers = cluster.ask_others(&question.into()).await;

@@ -1,4 +1,4 @@
-//! What must hold for any input: one property per parser, for fuzz targets and property tests alike.
+//! Properties that must hold for any input, one per parser; fuzz targets and property tests share them.
 //!
 //! Each function panics if its property does not hold. None is called outside of tests.
 
@@ -28,7 +28,7 @@ pub fn tokens(input: &[u8], size: usize, limits: Limits) -> (Vec<Token>, Option<
     (tokens, None)
 }
 
-/// However the input is cut, the same comes out; and what was read is read again from what we write.
+/// The same tokens come out however the input is cut, and what was read is read again from what we write.
 pub fn reader(input: &[u8]) {
     let whole = tokens(input, input.len(), Limits::before_auth());
     let size = input.first().map_or(2, |byte| usize::from(*byte % 32) + 2);

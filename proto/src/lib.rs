@@ -1,7 +1,7 @@
-//! What bytes mean: XMPP as pure code.
+//! The XMPP protocol as pure code: it decides what bytes mean.
 //!
-//! Input and time go in, output comes out. Nothing here opens a socket, reads a clock, draws a random
-//! number or logs; whoever drives it does. Every bound is named in [`limit`], every namespace in [`ns`].
+//! Input and time go in, and output comes out. Nothing here opens a socket, reads a clock, draws a random number or
+//! logs; the caller does. Every bound is named in [`limit`], every namespace in [`ns`].
 
 pub mod fuzzing;
 pub mod jid;

@@ -9,9 +9,9 @@
 use std::error::Error;
 use std::time::Instant;
 
-use cluster::lead::limits::BATCH;
-use cluster::limit::script::{Decision, What};
-use cluster::limit::store::Store;
+use cluster::mirror::script::{Decision, What};
+use cluster::mirror::store::Store;
+use cluster::mirror::task::BATCH;
 use cluster::session::{Override, Settings};
 use proto::BareJid;
 use tests::redis::Redis;

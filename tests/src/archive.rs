@@ -1,4 +1,4 @@
-//! A client's way to its archive (XEP-0313).
+//! Queries the archive as a client (XEP-0313).
 
 use proto::{Element, ns};
 

@@ -1,4 +1,4 @@
-//! A small file system, which fills up.
+//! A small file system for tests of a full disk.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 pub struct Small(PathBuf);
 
 impl Small {
-    /// Only root can do that; without it there is nothing to test.
+    /// Mounts one. Only root can do that; other users get `None`, and the test is skipped.
     pub fn mount(at: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(at).expect("a place");
         let options = format!("size={size},mode=700");
@@ -37,7 +37,7 @@ impl Small {
         found.fragment_size() * found.blocks_available()
     }
 
-    /// Somebody else takes all that is left.
+    /// Fills the file system up, as another program would.
     pub fn fill_up(&self) {
         let mut options = File::options();
         let filler = options.create(true).append(true).open(self.filler());
@@ -47,7 +47,7 @@ impl Small {
         }
     }
 
-    /// And gives it back.
+    /// Gives the room back.
     pub fn make_room(&self) {
         fs::remove_file(self.filler()).expect("it was filled up");
     }

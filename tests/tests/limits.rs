@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cluster::limit::script::Keys;
+use cluster::mirror::script::Keys;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use node::admin::request::{Method, request};

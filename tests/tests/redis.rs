@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use cluster::limit::script::{Decision, Keys, What};
-use cluster::limit::store::Store;
+use cluster::mirror::script::{Decision, Keys, What};
+use cluster::mirror::store::Store;
 use cluster::session::{Override, Settings};
 use proto::BareJid;
 use tests::process::command;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -47,9 +48,9 @@ impl Node {
             .expect("starts");
         let begun = Instant::now();
         loop {
-            let sink = |_: &Identity| Arc::new(Deaf) as Arc<dyn Sink>;
+            let observer = |_: &Identity| Arc::new(Deaf) as Arc<dyn Observer>;
             let links = runtime.handle().clone();
-            match runtime.block_on(Replication::start(config, None, &links, sink)) {
+            match runtime.block_on(Replication::start(config, None, &links, observer)) {
                 Ok(replication) => {
                     return Self {
                         replication,
@@ -71,7 +72,7 @@ impl Node {
         self.replication.identity.node()
     }
 
-    fn groups(&self) -> &[Arc<Group>] {
+    fn groups(&self) -> &[Arc<ShardReplica>] {
         self.replication.groups.all()
     }
 
@@ -293,7 +294,7 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
     let new = trio.node(0).id();
     assert_ne!(new, old);
     trio.until("the new disk votes and the old one does not", |trio| {
-        let replaced = |group: &Arc<Group>| {
+        let replaced = |group: &Arc<ShardReplica>| {
             let metrics = group.metrics();
             let membership = metrics.committed_membership_config.membership().clone();
             let nodes: Vec<u64> = membership.nodes().map(|(node, _)| *node).collect();

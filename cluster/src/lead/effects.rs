@@ -1,8 +1,9 @@
-//! Has pending effects carried out: each lane by itself, in the order of the effects' numbers.
+//! Has the host carry out pending effects, in the order of their numbers within each lane.
 //!
-//! One chunk of a lane is with the host at a time. What it could not do is asked for again, with pauses, and
-//! what comes later in the lane waits, so that nothing overtakes. That an effect is done becomes true with
-//! [`Command::Done`](crate::session::Command::Done); a leader that dies before leaves it to the next.
+//! The host has one chunk of a lane at a time. What it could not do is passed to it again after a pause, and whatever
+//! comes later in the lane waits, so that nothing overtakes. An effect is done when
+//! [`Command::Done`](crate::session::Command::Done) is committed; if the leader dies before that, the next leader
+//! carries the effect out again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,22 +12,22 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::outcome::commands;
-use super::{Group, MAX_COMMANDS, Queue};
 use crate::cluster::Host;
+use crate::propose::{Group, MAX_COMMANDS, Proposer};
 use crate::session::{Completed, Lane, Pending, ShardState};
 use crate::{EffectId, fail};
 
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
-/// Reports of completion under way at a time, of one lane.
+/// How many reports of completion one lane may have under way.
 const REPORTS: usize = 64;
-/// Rows that are written at a time: a transaction costs about the same whatever it writes.
+/// The most rows in a chunk: a transaction costs about the same whatever it writes.
 const MAX_ROWS: usize = 1024;
-/// Bytes of the effects of a chunk, about, if it is more than one.
+/// The most bytes of effects in a chunk, roughly. A chunk has at least one effect.
 const CHUNK_BYTES: u64 = 2 << 20;
 
 /// Runs one lane for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lane: Lane) {
+pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, host: Arc<dyn Host>, lane: Lane) {
     let shard = group.shard();
     let mut applied = group.applied();
     let mut progress = Progress::default();
@@ -47,7 +48,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
         }
         fail::point("effects-begun");
         let asked = first.into_iter().chain(chunk.iter().cloned()).collect();
-        // In a task of its own: if it panics, this one goes on.
+        // The host runs in a task of its own, so that this one goes on if it panics.
         let performing = tokio::spawn(host.perform(shard, asked));
         let performing = AbortOnDrop(performing);
         let done = performing.join().await.unwrap_or_else(|error| {
@@ -58,15 +59,20 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
         let (done, all) = progress.record(&chunk, done);
         let stuck = done.is_empty();
         for command in commands(&chunk, done) {
-            let queue = queue.clone();
+            let proposer = proposer.clone();
             reports.spawn(async move {
-                if let Err(over) = queue.insist(command, is_lazy(lane)).await {
-                    // Nothing makes such a one; it would be done again by whoever leads next.
+                let carried = match is_lazy(lane) {
+                    true => proposer.insist_lazily(command).await,
+                    false => proposer.insist(command).await,
+                };
+                if let Err(over) = carried {
+                    // `outcome` makes no command that is too large. If it did, the effect would stay pending, and
+                    // the next leader would carry it out again.
                     tracing::error!(%shard, %over, "what follows from an effect cannot be carried");
                 }
             });
         }
-        // A host that does a part of it will do the rest.
+        // A host that has done a part will do the rest, so there is no need for longer pauses.
         if !stuck {
             pause = SHORTEST;
         }
@@ -77,7 +83,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, host: Arc<dyn Host>, lan
     }
 }
 
-/// Ends what the host does when this node no longer leads.
+/// Aborts what the host is doing when this node no longer leads.
 struct AbortOnDrop(tokio::task::JoinHandle<Vec<Completed>>);
 
 impl AbortOnDrop {
@@ -92,14 +98,14 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Which effects of a lane need not be handed out any more. Pure.
+/// Remembers which effects of a lane are done, so that they are not passed to the host again. Pure.
 #[derive(Debug, Default)]
 struct Progress {
-    /// All of the lane up to here are done.
+    /// All effects of the lane up to this one are done.
     upto: EffectId,
-    /// So are these behind it.
+    /// Effects behind `upto` that are done as well.
     ahead: BTreeSet<EffectId>,
-    /// Those behind `upto` that were looked at last, in order.
+    /// The effects behind `upto` that were found last, in order.
     seen: Vec<EffectId>,
 }
 
@@ -128,7 +134,7 @@ impl Progress {
         found
     }
 
-    /// Notes what became of a chunk; returns what is done, and whether that is all of it.
+    /// Records what the host has done of a chunk. Returns that, and whether it is the whole chunk.
     fn record(&mut self, chunk: &[Pending], done: Vec<Completed>) -> (Vec<Completed>, bool) {
         let asked: BTreeSet<EffectId> = chunk.iter().map(|effect| effect.id).collect();
         let done: Vec<Completed> = done
@@ -148,8 +154,8 @@ impl Progress {
     }
 }
 
-/// Whether word of what is done may wait: of rows that are written it can, of what a client or a contact is
-/// to get it cannot.
+/// Whether the report that an effect is done may wait for company. For written rows it may. Otherwise a client or a
+/// contact is waiting for what follows from the effect.
 fn is_lazy(lane: Lane) -> bool {
     match lane {
         Lane::Rows | Lane::Forgets => true,

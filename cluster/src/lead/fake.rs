@@ -11,23 +11,25 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use super::batch::{self, Batcher};
-use super::duty::Duty;
-use super::limits::Ledger;
-use super::loss::{Peers, Watch};
-use super::{
-    Courier, EncodedEntry, Group, Leadership, News, NotLeader, Question, Queue, Unreached,
-};
+use super::loss::PeerWatch;
+use super::mirror::task::Mirror;
+use super::tasks::LeaderTasks;
 use crate::cluster::Host;
 use crate::config::LOST_AFTER;
 use crate::format::Version;
 use crate::id::EffectId;
+use crate::peers::Peers;
+use crate::propose::batch::{self, Batcher};
+use crate::propose::{
+    EncodedEntry, Group, Leadership, NotLeader, Notices, Proposer, ShardRequest, Transport,
+    Unreached,
+};
 use crate::session::{
     Batch, Completed, Event, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
 use crate::{BootId, NodeId, ShardId};
 
-pub(super) fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970")
@@ -50,42 +52,42 @@ struct Shard {
     index: AtomicU64,
     leader: watch::Sender<(Option<NodeId>, u64)>,
     applied: watch::Sender<()>,
-    news: broadcast::Sender<News>,
+    notices: broadcast::Sender<Notices>,
 }
 
 /// All shards and nodes.
-pub(super) struct World {
+pub(crate) struct World {
     shards: Vec<Shard>,
     nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
     /// Of so many answers one gets lost; 0 = none.
-    pub(super) lossy: AtomicU32,
+    pub(crate) lossy: AtomicU32,
     answers: AtomicU32,
     /// Where nodes that are started from now on count hibernated sessions.
-    pub(super) ledger: Mutex<Ledger>,
+    pub(crate) mirror: Mutex<Mirror>,
 }
 
 /// A node as tests see it.
-pub(super) struct Node {
-    pub(super) queues: Arc<[Queue]>,
-    pub(super) groups: Vec<Arc<FakeGroup>>,
-    pub(super) host: Arc<FakeHost>,
-    pub(super) peers: watch::Sender<Peers>,
-    pub(super) settings: watch::Sender<Settings>,
-    pub(super) formats: watch::Sender<Version>,
-    pub(super) tasks: Mutex<JoinSet<()>>,
+pub(crate) struct Node {
+    pub(crate) proposers: Arc<[Proposer]>,
+    pub(crate) groups: Vec<Arc<FakeGroup>>,
+    pub(crate) host: Arc<FakeHost>,
+    pub(crate) peers: watch::Sender<Peers>,
+    pub(crate) settings: watch::Sender<Settings>,
+    pub(crate) formats: watch::Sender<Version>,
+    pub(crate) tasks: Mutex<JoinSet<()>>,
 }
 
 /// Notes what it is told, and performs what it is asked for, after failing a few times.
 #[derive(Default)]
-pub(super) struct FakeHost {
-    pub(super) outputs: Mutex<Vec<Output>>,
-    pub(super) failures: AtomicU32,
-    pub(super) performed: Mutex<Vec<Pending>>,
+pub(crate) struct FakeHost {
+    pub(crate) outputs: Mutex<Vec<Output>>,
+    pub(crate) failures: AtomicU32,
+    pub(crate) performed: Mutex<Vec<Pending>>,
 }
 
 impl FakeHost {
     /// The payloads that were delivered, in order, each number once.
-    pub(super) fn delivered(&self) -> Vec<String> {
+    pub(crate) fn delivered(&self) -> Vec<String> {
         let mut next = 1;
         let mut delivered = Vec::new();
         for output in self.outputs.lock().expect("whole").iter() {
@@ -131,7 +133,7 @@ impl Host for FakeHost {
     }
 }
 
-pub(super) struct FakeGroup {
+pub(crate) struct FakeGroup {
     world: Arc<World>,
     shard: ShardId,
     me: NodeId,
@@ -139,31 +141,31 @@ pub(super) struct FakeGroup {
 }
 
 impl World {
-    pub(super) fn new(shards: u16) -> Arc<Self> {
+    pub(crate) fn new(shards: u16) -> Arc<Self> {
         let shard = |id| Shard {
             state: Mutex::new(ShardState::new(ShardId(id), shards)),
             index: AtomicU64::new(0),
             leader: watch::Sender::new((None, 0)),
             applied: watch::Sender::new(()),
-            news: broadcast::Sender::new(1024),
+            notices: broadcast::Sender::new(1024),
         };
         Arc::new(Self {
             shards: (0..shards).map(shard).collect(),
             nodes: Mutex::default(),
             lossy: AtomicU32::new(0),
             answers: AtomicU32::new(0),
-            ledger: Mutex::default(),
+            mirror: Mutex::default(),
         })
     }
 
-    pub(super) fn appoint(&self, shard: u16, leader: Option<u64>) {
+    pub(crate) fn appoint(&self, shard: u16, leader: Option<u64>) {
         let change = |(node, term): &mut (Option<NodeId>, u64)| {
             (*node, *term) = (leader.map(NodeId), *term + 1)
         };
         self.shards[usize::from(shard)].leader.send_modify(change);
     }
 
-    pub(super) fn state(&self, shard: ShardId) -> MutexGuard<'_, ShardState> {
+    pub(crate) fn state(&self, shard: ShardId) -> MutexGuard<'_, ShardState> {
         self.shards[usize::from(shard.0)]
             .state
             .lock()
@@ -203,7 +205,7 @@ impl World {
     }
 
     /// A node with all its tasks.
-    pub(super) fn node(self: &Arc<Self>, id: u64) -> Arc<Node> {
+    pub(crate) fn node(self: &Arc<Self>, id: u64) -> Arc<Node> {
         let me = NodeId(id);
         let host = Arc::new(FakeHost::default());
         let mut tasks = JoinSet::new();
@@ -211,29 +213,29 @@ impl World {
         let groups: Vec<_> = shards
             .map(|shard| self.group(shard, me, &mut tasks))
             .collect();
-        let (queues, inboxes): (Vec<_>, Vec<_>) = groups.iter().map(|_| Queue::new()).unzip();
-        let queues: Arc<[Queue]> = queues.into();
+        let (proposers, inboxes): (Vec<_>, Vec<_>) = groups.iter().map(|_| Proposer::new()).unzip();
+        let proposers: Arc<[Proposer]> = proposers.into();
         let peers = watch::Sender::new(Peers::default());
         let settings = watch::Sender::new(Settings::default());
         let formats = watch::Sender::new(Version::CURRENT);
         for (group, inbox) in groups.iter().zip(inboxes) {
-            let courier = Arc::new(FakeCourier(self.clone()));
+            let transport = Arc::new(FakeTransport(self.clone()));
             tasks.spawn(
-                Batcher::new(group.clone(), courier, formats.subscribe(), clock, inbox).run(),
+                Batcher::new(group.clone(), transport, formats.subscribe(), clock, inbox).run(),
             );
-            let watch = Watch::new((me, BootId(1)), &peers.subscribe(), LOST_AFTER);
-            let duty = Duty::new(
+            let watch = PeerWatch::new((me, BootId(1)), &peers.subscribe(), LOST_AFTER);
+            let duty = LeaderTasks::new(
                 group.clone(),
-                queues.clone(),
+                proposers.clone(),
                 host.clone(),
                 watch,
-                self.ledger.lock().expect("whole").clone(),
+                self.mirror.lock().expect("whole").clone(),
                 settings.subscribe(),
             );
             tasks.spawn(duty.run());
         }
         let node = Arc::new(Node {
-            queues,
+            proposers,
             groups,
             host,
             peers,
@@ -246,7 +248,7 @@ impl World {
     }
 
     /// The node is gone, and whatever it was about to do.
-    pub(super) fn kill(&self, id: u64) {
+    pub(crate) fn kill(&self, id: u64) {
         let node = self
             .nodes
             .lock()
@@ -285,7 +287,7 @@ impl Group for FakeGroup {
             node.host.outputs(own.cloned().collect());
         }
         drop(state);
-        drop(shard.news.send(applied.notices.into()));
+        drop(shard.notices.send(applied.notices.into()));
         shard.index.fetch_add(1, Ordering::SeqCst);
         shard.applied.send_replace(());
         if self.world.loses() {
@@ -318,21 +320,21 @@ impl Group for FakeGroup {
             .subscribe()
     }
 
-    fn news(&self) -> broadcast::Receiver<News> {
+    fn notices(&self) -> broadcast::Receiver<Notices> {
         self.world.shards[usize::from(self.shard.0)]
-            .news
+            .notices
             .subscribe()
     }
 }
 
-struct FakeCourier(Arc<World>);
+struct FakeTransport(Arc<World>);
 
-impl Courier for FakeCourier {
+impl Transport for FakeTransport {
     async fn call(
         &self,
         to: NodeId,
         shard: ShardId,
-        question: Question,
+        asked: ShardRequest,
         payload: Bytes,
     ) -> Result<Bytes, Unreached> {
         let node = self
@@ -344,7 +346,7 @@ impl Courier for FakeCourier {
             .cloned()
             .ok_or(Unreached)?;
         let at = usize::from(shard.0);
-        let answer = batch::answer(&*node.groups[at], &node.queues[at], question, &payload).await;
+        let answer = batch::answer(&*node.groups[at], &node.proposers[at], asked, &payload).await;
         if self.0.loses() {
             Err(Unreached)
         } else {

@@ -1,13 +1,13 @@
 //! Tells a shard of processes that are gone, so that their sessions hibernate.
 //!
-//! That a node leads nothing any more is cheap and harmless, and half a second of silence is enough for it.
-//! Giving its sessions up cuts every client that it has, so it takes more: that the process is known to be
-//! gone, because its address refuses connections or another run fills its place, or a long silence.
-//! Whoever resumes a session meanwhile takes it over all the same.
+//! To take its leaderships from a node is cheap and harmless, so half a second of silence is enough for that. To give
+//! its sessions up cuts off all of its clients, so that takes more: the process is known to be gone, because its
+//! address refuses connections or another run fills its place, or it was silent for long. A client that resumes its
+//! session meanwhile takes it over all the same.
 //!
-//! A leader that stood still for a while finds all others silent when it wakes, although it was itself that
-//! was. So a silence that it cannot have heard does not count, and only a leader that a majority confirms may say
-//! who is gone; no other node says it for it.
+//! A leader that was paused finds all others silent when it wakes up, although the silence was its own. So the time in
+//! which it was paused does not count as silence, and it may say who is gone only after a majority has confirmed that
+//! it still leads. No other node says it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,44 +16,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Group, Queue};
+use crate::clock;
+use crate::peers::Peers;
+use crate::propose::{Group, Proposer};
 use crate::session::Command;
 use crate::{BootId, NodeId};
 
-/// How soon a leader that was not confirmed asks again.
+/// The pause before a leader that was not confirmed asks again.
 const SOON: Duration = Duration::from_millis(50);
 /// How often owners are compared with processes while anything is unsettled.
 const OFTEN: Duration = Duration::from_secs(2);
-/// For so long after a change, proposals of a process that is gone may still be committed.
+/// After a change, proposals of a process that is gone may still be committed for so long.
 const UNSETTLED: Duration = Duration::from_secs(15);
-/// Who looks so much later than it meant to has stood still.
+/// A task that wakes up so much later than planned was paused.
 const OVERSLEPT: Duration = Duration::from_millis(500);
 
-/// The processes that this node is connected with, or was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peers {
-    /// Who is there.
-    pub up: BTreeMap<NodeId, BootId>,
-    /// How many there would be if all were.
-    pub expected: usize,
-    /// Who was there and is not.
-    pub away: BTreeMap<NodeId, Away>,
-}
-
-/// A process that is not connected any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Away {
-    /// Which run of its node.
-    pub boot: BootId,
-    /// Since when it is silent.
-    pub since: Instant,
-    /// It is known to be gone.
-    pub gone: bool,
-}
-
-/// What is needed to tell who is gone.
+/// What is needed to decide which processes are gone.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub struct PeerWatch {
     /// This process.
     pub me: (NodeId, BootId),
     /// The others.
@@ -62,8 +42,8 @@ pub struct Watch {
     pub lost_after: Duration,
 }
 
-impl Watch {
-    /// For this process, which looks at the others.
+impl PeerWatch {
+    /// Watches the others on behalf of this process, `me`.
     pub fn new(me: (NodeId, BootId), peers: &watch::Receiver<Peers>, lost_after: Duration) -> Self {
         let peers = peers.clone();
         Self {
@@ -75,37 +55,37 @@ impl Watch {
 }
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut watch: Watch) {
-    let mut changed = Instant::now();
+pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, mut watch: PeerWatch) {
+    let mut changed = clock::timer();
     let mut silence = Silence::new(changed);
     let look = |silence: &mut Silence, peers: &Peers| {
         let owners = group.read(|state| state.owners());
-        silence.judge(&owners, watch.me, peers, watch.lost_after, Instant::now())
+        silence.judge(&owners, watch.me, peers, watch.lost_after, clock::timer())
     };
     loop {
         let now = watch.peers.borrow_and_update().clone();
         let (gone, due) = look(&mut silence, &now);
         if !gone.is_empty() {
             let confirmed = group.read_index().await.is_ok();
-            // It may have been heard of again meanwhile.
+            // The process may have come back meanwhile.
             let (gone, _) = look(&mut silence, &watch.peers.borrow().clone());
             let mut said = confirmed;
             for command in gone.into_iter().filter(|_| confirmed) {
                 if let Command::NodeLost { node, .. } = &command {
                     tracing::info!(shard = %group.shard(), %node, "sessions of a process that is gone");
                 }
-                said &= queue.propose_as_leader(command).await;
+                said &= proposer.propose_as_leader(command).await;
             }
             if !said {
                 tokio::time::sleep(SOON).await;
             }
-            // An entry gives up so many sessions and no more, so there may be others.
+            // One entry gives up a bounded number of sessions, so there may be more.
             continue;
         }
         let settled = changed.elapsed() > UNSETTLED && now.up.len() >= now.expected;
         tokio::select! {
             event = watch.peers.changed() => match event {
-                Ok(()) => changed = Instant::now(),
+                Ok(()) => changed = clock::timer(),
                 Err(_) => return,
             },
             () = tokio::time::sleep(due.min(OFTEN)), if !settled => {}
@@ -113,13 +93,13 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut watch: Watch) {
     }
 }
 
-/// Since when owners are silent. Pure.
+/// Decides since when owners of sessions are silent. Pure.
 #[derive(Debug)]
 struct Silence {
-    /// Those that this node was never connected with.
+    /// When each owner that this node was never connected with was first found.
     unknown: BTreeMap<(NodeId, BootId), Instant>,
     looked: Instant,
-    /// Before that this process stood still, and heard nobody.
+    /// When this process last woke up from a pause. Before that it could hear nobody.
     awake: Instant,
 }
 
@@ -132,7 +112,8 @@ impl Silence {
         }
     }
 
-    /// Which owners are gone, and how long the next one may be silent yet.
+    /// Returns commands for the owners that are gone, and how long the next one may stay silent before it counts as
+    /// gone.
     fn judge(
         &mut self,
         owners: &BTreeSet<(NodeId, BootId)>,
@@ -183,6 +164,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::Away;
 
     const ME: (NodeId, BootId) = (NodeId(1), BootId(10));
     const LOST_AFTER: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
-//! What has been carried out, as commands: each within its bound, whatever follows from it.
+//! Turns carried out effects into commands that are no larger than a command may be, however much follows from an
+//! effect.
 //!
-//! What is too much for one command goes in parts, if the effect can go on behind them. What cannot be cut has its
-//! outcome at once: to try it again would change nothing.
+//! If too much follows from an effect for one command, it goes in parts, and the rest of the effect stays pending. What
+//! cannot be split is shortened at once, since to carry the effect out again would not make it smaller.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +16,12 @@ use serde::Serialize;
 use crate::session::{Command, Completed, Effect, Fetched, Message, Pending, Relay, Traits};
 use crate::{EffectId, Mid, bound, codec};
 
-/// Of a completion: room is left for what is around it in a command, with the effect that does the rest.
+/// The most bytes of a completion. It leaves room in the command for what surrounds it, such as the effect for the
+/// rest.
 const MOST: usize = bound::COMMAND - (16 << 10);
 const _: () = assert!(WRITTEN_BYTES + (8 << 10) <= MOST);
 
-/// Completions as commands that fit into an entry.
+/// Turns completions into commands that fit into an entry.
 pub(super) fn commands(chunk: &[Pending], done: Vec<Completed>) -> Vec<Command> {
     let effects: BTreeMap<EffectId, &Effect> = chunk.iter().map(|p| (p.id, &*p.effect)).collect();
     let (mut commands, mut whole) = (Vec::new(), Vec::new());
@@ -35,7 +37,7 @@ pub(super) fn commands(chunk: &[Pending], done: Vec<Completed>) -> Vec<Command> 
     commands
 }
 
-/// What goes into one entry of what follows from an effect, and the effect that is left to be done.
+/// Splits a completion into the part that fits into one entry and the effect that does the rest, if there is a rest.
 fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Option<Effect>) {
     if codec::size(&completed) <= bound::BATCH {
         return (completed, None);
@@ -48,7 +50,7 @@ fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Optio
             })
         }
         Some(Effect::Return { account, mids }) => {
-            // Its sender is told about a message, and does not get it.
+            // The sender of a returned message is told of it, and does not get its content.
             for message in &mut completed.messages {
                 message.packet.payload = Bytes::new();
             }
@@ -57,7 +59,7 @@ fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Optio
                 Effect::Return { account, mids }
             })
         }
-        // The shard itself knows to whom of the others it was directed.
+        // Directed presence is known to the shard itself, so the rest needs no list of it.
         Some(Effect::Unavailable { packet, among, .. }) => {
             last(&mut completed.relays).map(|after| Effect::Unavailable {
                 packet: packet.clone(),
@@ -71,7 +73,7 @@ fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Optio
     (completed, rest)
 }
 
-/// Takes out the messages that do not fit; returns which they are, if there are any.
+/// Removes the messages that do not fit, and returns their ids if there are any.
 fn behind(mids: &[Mid], messages: &mut Vec<Fetched>) -> Option<Vec<Mid>> {
     let fits = room(messages.iter());
     let first = messages.drain(fits..).next()?;
@@ -79,7 +81,7 @@ fn behind(mids: &[Mid], messages: &mut Vec<Fetched>) -> Option<Vec<Mid>> {
     Some(mids[place..].to_vec())
 }
 
-/// Takes out those addressees who do not fit; returns the last one who is left, if that is not all.
+/// Removes the addressees that do not fit. If any were removed, returns the last one that is left.
 fn last(relays: &mut [Relay]) -> Option<BareJid> {
     let [Relay::Presence { to, .. }] = relays else {
         return None;
@@ -89,7 +91,7 @@ fn last(relays: &mut [Relay]) -> Option<BareJid> {
     to.last().map(Jid::bare).filter(|_| more)
 }
 
-/// How many of these make a full entry: at least one.
+/// How many of these fill an entry; at least one.
 fn room<T: Serialize>(all: impl Iterator<Item = T>) -> usize {
     let mut bytes = 0;
     let fits = all.take_while(|one| {
@@ -99,7 +101,7 @@ fn room<T: Serialize>(all: impl Iterator<Item = T>) -> usize {
     fits.count().max(1)
 }
 
-/// Completions as they fit into entries.
+/// Groups completions so that each group fits into an entry.
 fn split(done: Vec<Completed>) -> Vec<Vec<Completed>> {
     let mut parts: Vec<Vec<Completed>> = Vec::new();
     let mut bytes = 0;
@@ -117,8 +119,8 @@ fn split(done: Vec<Completed>) -> Vec<Vec<Completed>> {
     parts
 }
 
-/// Makes of what is too large to be carried what is left of it: a message or a request comes back to whoever sent it,
-/// a notice and presence go without what they say, and what is a copy of something else does not go.
+/// Shortens a completion until it can be carried: a message or a request is returned to its sender with an error,
+/// notices and presence lose their content, and copies of something else are dropped.
 fn shorten(completed: &mut Completed) {
     while codec::size(completed) > MOST {
         let messages = completed.messages.iter().map(codec::size).enumerate();
@@ -143,13 +145,13 @@ fn shorten(completed: &mut Completed) {
                     completed.relays.insert(place, less);
                 }
             }
-            // An empty one is never too large.
+            // An empty completion is never too large.
             (_, None) => return,
         }
     }
 }
 
-/// What is left of it, if anything is; in any case less than before.
+/// Shortens a relay, or drops it. The result is always smaller.
 fn shortened(mut relay: Relay) -> Option<Relay> {
     match &mut relay {
         Relay::Message(Message { packet, .. }) | Relay::Iq { packet, .. } => returned(packet),
@@ -161,7 +163,7 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
             packet.payload = Bytes::new();
             shorter.then_some(relay)
         }
-        // A client asks for its roster when it begins.
+        // Clients ask for the whole roster when they log in.
         Relay::Push { .. } => None,
         Relay::Probe { .. }
         | Relay::Hidden { .. }
@@ -170,7 +172,7 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
     }
 }
 
-/// Tells its sender that there was no room for it.
+/// Makes the error that tells a stanza's sender that there was no room for it.
 fn returned(packet: &Packet) -> Option<Relay> {
     let error = reply(
         &packet.header,

@@ -1,18 +1,18 @@
-//! Takes what a shard has for another one to it, in order.
+//! Delivers the items in a shard's outbox to the other shard, in order.
 //!
-//! The receiver's cursor skips what it has, so that starting over after any failure does no harm. What it
-//! has confirmed is trimmed lazily: a trim that is lost costs memory, not truth.
+//! The receiver's cursor skips what it has already, so that it does no harm to start over after a failure. Confirmed
+//! items are trimmed lazily: if a trim is lost, they only take up memory until the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Group, MAX_COMMANDS, ProposeError, Queue};
 use crate::ShardId;
 use crate::bound;
+use crate::propose::{Group, MAX_COMMANDS, ProposeError, Proposer};
 use crate::session::{Command, Outcome};
 
-/// Runs for as long as this node leads. `queue` is the receiver's, `own` the sender's.
-pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue) {
+/// Runs for as long as this node leads. `proposer` is the receiver's, `own` the sender's.
+pub async fn run<G: Group>(group: Arc<G>, to: ShardId, proposer: Proposer, own: Proposer) {
     let from = group.shard();
     let mut applied = group.applied();
     let mut next = group.read(|state| state.outbox_range(to).0);
@@ -25,7 +25,10 @@ pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue)
             }
             continue;
         }
-        match queue.propose(Command::Relay { from, first, items }).await {
+        match proposer
+            .propose(Command::Relay { from, first, items })
+            .await
+        {
             Ok(Outcome::Relayed { cursor }) => {
                 next = cursor;
                 own.propose_lazily(Command::Trim { to, upto: cursor });
@@ -33,7 +36,8 @@ pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue)
             Ok(Outcome::Gap { expected }) => {
                 let kept = group.read(|state| state.outbox_range(to).0);
                 if expected < kept {
-                    // Only a restored old state can do this. To go on is all that is left.
+                    // This happens only if the receiver was restored from an old backup. The items are gone, so all
+                    // that is left is to go on.
                     tracing::error!(%from, %to, expected, kept, "items between shards are lost");
                 }
                 next = expected;
@@ -43,10 +47,10 @@ pub async fn run<G: Group>(group: Arc<G>, to: ShardId, queue: Queue, own: Queue)
                 tracing::error!(%from, %to, ?other, "a relay had no such outcome");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            // It was tried for seconds already.
+            // The proposer has tried for seconds already.
             Err(ProposeError::Unavailable(_)) => {}
             Err(ProposeError::TooLarge(over)) => {
-                // Nothing that a shard takes in makes such an item.
+                // A shard accepts nothing from which such an item could follow.
                 tracing::error!(%from, %to, first, %over, "an item between shards cannot be carried");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

@@ -1,21 +1,26 @@
 //! Has the shard follow its leader's configuration.
 //!
-//! Settings are part of the state, because replicas with other files must apply entries in the same way. They
-//! change by a command, when a node with others begins to lead or its configuration is read anew.
+//! Settings are part of the state, because replicas whose configurations differ must still apply entries in the same
+//! way. They are changed by a command, when a node with different settings becomes leader or reads its configuration
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Group, Queue};
+use crate::propose::{Group, Proposer};
 use crate::session::{Command, Settings};
 
-/// After a proposal that came to nothing.
+/// The pause after a proposal that was not carried out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut settings: watch::Receiver<Settings>) {
+pub async fn run<G: Group>(
+    group: Arc<G>,
+    proposer: Proposer,
+    mut settings: watch::Receiver<Settings>,
+) {
     loop {
         let own = *settings.borrow_and_update();
         if group.read(|state| *state.settings() == own) {
@@ -24,7 +29,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue, mut settings: watch::Rec
             }
             continue;
         }
-        queue.propose_as_leader(Command::Settings(own)).await;
+        proposer.propose_as_leader(Command::Settings(own)).await;
         if group.read(|state| *state.settings() != own) {
             tokio::time::sleep(PAUSE).await;
         }

@@ -11,9 +11,10 @@ use proto::{BareJid, Jid};
 use tokio::time::Instant;
 
 use super::fake::{Node, World};
-use super::{Queue, loss};
 use crate::format::Version;
 use crate::id::Owner;
+use crate::peers::{Away, Peers};
+use crate::propose::Proposer;
 use crate::session::*;
 use crate::shard::map::shard_of;
 use crate::{BootId, ConnId, Mid, NodeId, ShardId, SmId};
@@ -51,19 +52,19 @@ fn packet(kind: Kind, from: &Jid, to: Option<&BareJid>, text: &str) -> Packet {
     }
 }
 
-fn queue<'a>(node: &'a Node, account: &BareJid) -> &'a Queue {
-    &node.queues[usize::from(shard_of(account, node.queues.len() as u16).0)]
+fn proposer<'a>(node: &'a Node, account: &BareJid) -> &'a Proposer {
+    &node.proposers[usize::from(shard_of(account, node.proposers.len() as u16).0)]
 }
 
 /// A session that may be resumed, with presence.
-pub(super) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, u64) {
+pub(crate) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, u64) {
     let session = account.with_resource("r").expect("valid");
-    let queue = queue(node, account);
+    let proposer = proposer(node, account);
     let bind = Bind {
         session: session.clone(),
         owner: owner(id),
     };
-    let Ok(Outcome::Bound { epoch }) = queue.propose(Command::Bind(bind)).await else {
+    let Ok(Outcome::Bound { epoch }) = proposer.propose(Command::Bind(bind)).await else {
         panic!("not bound")
     };
     let smid = Some(SmId(session.as_str().into()));
@@ -76,7 +77,7 @@ pub(super) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) ->
         seed: 0,
     };
     assert_eq!(
-        queue.propose(Command::Enable(enable)).await,
+        proposer.propose(Command::Enable(enable)).await,
         Ok(Outcome::Done)
     );
     let update = PresenceUpdate {
@@ -94,7 +95,7 @@ pub(super) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) ->
         stanzas,
     };
     assert_eq!(
-        queue.propose(Command::Inbound(inbound)).await,
+        proposer.propose(Command::Inbound(inbound)).await,
         Ok(Outcome::Handled { next: 2 })
     );
     (session, epoch)
@@ -124,7 +125,7 @@ async fn send(node: &Node, (session, epoch): (Jid, u64), to: &BareJid, count: u6
             first: n + 2,
             stanzas,
         };
-        let outcome = queue(node, &session.bare())
+        let outcome = proposer(node, &session.bare())
             .propose(Command::Inbound(inbound))
             .await;
         assert_eq!(outcome, Ok(Outcome::Handled { next: n + 3 }));
@@ -252,7 +253,7 @@ async fn a_proposal_waits_for_a_leader_and_lazy_ones_for_company() {
     send(&other, (session.clone(), epoch), &account, 1).await;
     let queue_length = || world.state(ShardId(0)).sessions(&account)[0].queue;
     assert!(queue_length() > 0);
-    other.queues[0].propose_lazily(Command::Acknowledge(Acknowledge {
+    other.proposers[0].propose_lazily(Command::Acknowledge(Acknowledge {
         session,
         epoch,
         upto: 9,
@@ -269,7 +270,7 @@ async fn hibernation_ends_by_itself_in_a_silent_shard() {
     let account = accounts(1).remove(0);
     let (session, epoch) = log_in(&node, 1, &account, 1).await;
     let lost = Command::Lost { session, epoch };
-    assert_eq!(node.queues[0].propose(lost).await, Ok(Outcome::Done));
+    assert_eq!(node.proposers[0].propose(lost).await, Ok(Outcome::Done));
     assert_eq!(world.state(ShardId(0)).counts(), (1, 1));
     until("it has expired", || {
         world.state(ShardId(0)).counts() == (0, 0)
@@ -281,7 +282,7 @@ async fn hibernation_ends_by_itself_in_a_silent_shard() {
 async fn the_sessions_of_a_lost_process_hibernate() {
     let world = World::new(1);
     let (leader, _other) = (world.node(1), world.node(2));
-    let peers = |boot: Option<u64>| loss::Peers {
+    let peers = |boot: Option<u64>| Peers {
         up: boot
             .map(|boot| (NodeId(2), BootId(boot)))
             .into_iter()
@@ -289,7 +290,7 @@ async fn the_sessions_of_a_lost_process_hibernate() {
         expected: 1,
         away: BTreeMap::from([(
             NodeId(2),
-            loss::Away {
+            Away {
                 boot: BootId(1),
                 since: Instant::now(),
                 gone: boot.is_none(),
@@ -317,17 +318,17 @@ async fn a_command_that_some_member_cannot_apply_is_refused_until_all_can() {
     world.appoint(0, Some(1));
     let settings = Command::Settings(Settings::default());
     let since = settings.since();
-    let refused = node.queues[0].propose(settings.clone()).await;
+    let refused = node.proposers[0].propose(settings.clone()).await;
     assert_eq!(refused, Ok(Outcome::NotYet { since }));
     assert_eq!(world.state(ShardId(0)).format(), Version::V1);
     node.formats.send_replace(Version::V2);
     assert_eq!(
-        node.queues[0].propose(settings.clone()).await,
+        node.proposers[0].propose(settings.clone()).await,
         Ok(Outcome::Done)
     );
     // A node that has just started and has not met all others yet finds it in the shard that they can.
     node.formats.send_replace(Version::V1);
-    assert_eq!(node.queues[0].propose(settings).await, Ok(Outcome::Done));
+    assert_eq!(node.proposers[0].propose(settings).await, Ok(Outcome::Done));
 }
 
 #[tokio::test]

@@ -1,20 +1,21 @@
 //! Lets time pass for a shard in which nothing happens.
 //!
-//! A shard's time moves with its entries. The leader makes an empty one when the next deadline is due, and
-//! every few seconds before: an entry moves it by five seconds at most.
+//! The time of a shard moves only with its entries. So the leader proposes an empty entry when the next deadline is
+//! due. While there is a deadline it also does so every few seconds, because one entry moves the time by five seconds
+//! at most.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Group, Queue};
 use crate::fail;
+use crate::propose::{Group, Proposer};
 use crate::session::Command;
 
-/// The longest silence while something hibernates.
+/// The longest time without an entry while there is a deadline.
 const OFTEN: Duration = Duration::from_secs(3);
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue) {
+pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer) {
     let mut applied = group.applied();
     loop {
         applied.borrow_and_update();
@@ -24,11 +25,11 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue) {
             }
             continue;
         };
-        // One more, as both clocks are cut to whole milliseconds.
+        // One millisecond more, since both clocks are rounded down.
         let wait = Duration::from_millis(left.saturating_add(1)).min(OFTEN);
         tokio::select! {
             changed = applied.changed() => {
-                // What is left was true when the last entry was applied, which is now.
+                // The remaining time counts from the last applied entry, so it is read again.
                 if changed.is_err() {
                     return;
                 }
@@ -37,7 +38,7 @@ pub async fn run<G: Group>(group: Arc<G>, queue: Queue) {
                 if left < wait.as_millis() as u64 {
                     fail::point("expiry-proposed");
                 }
-                let _ = queue.propose(Command::Tick).await;
+                let _ = proposer.propose(Command::Tick).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One connection while it lasts: requests out, answers in, and the other way round.
+//! One connection between two nodes: it carries requests and replies in both directions.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,15 +22,15 @@ use crate::bound;
 use crate::codec::CodecError;
 use crate::format::{Version, Versions};
 
-/// Each side says so often that it is there.
+/// How often each side sends a ping.
 const PING: Duration = Duration::from_millis(100);
-/// Five pings missed: whoever says nothing for so long leads nothing any more.
+/// A peer that was silent for so long, five pings, is down: others lead its groups.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
-/// Frames that wait to be written. Whoever wants to send more waits.
+/// How many frames may wait to be written. Senders of more have to wait.
 const QUEUE: usize = 1024;
-/// Requests of a peer that are being answered. What comes on top is refused.
+/// How many requests of a peer may be in progress. More are refused.
 const REQUESTS: usize = 4096;
-/// Bytes of large frames that wait to be written, and with them whoever has more.
+/// How many bytes of large frames may wait to be written. Senders of more have to wait.
 const LARGE: usize = 2 * bound::MESSAGE;
 const BUFFER: usize = 64 << 10;
 
@@ -56,7 +56,7 @@ pub(super) enum Lost {
     Closed,
     #[error("the peer is silent")]
     Silent,
-    /// Who accepts does not say more than that; who dials has said who it is.
+    /// The accepting side does not say why it refuses, but it knows from the greeting who called.
     #[error(
         "another process fills its seat: two nodes have the same cluster.node_id, or one has just been replaced"
     )]
@@ -68,13 +68,13 @@ pub(super) enum Lost {
 }
 
 impl Lost {
-    /// Whether the peer was given its time and said nothing.
+    /// Whether the peer had its time to answer and was silent.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Silent)
     }
 
-    /// Whether an operator has to do something about it: the peer is there, and is not whom it should be. Whoever
-    /// merely closes the connection may be anybody.
+    /// Whether an operator has to act, because a peer is there that this node refuses. A connection that was merely
+    /// closed could have been anybody's.
     pub(super) fn is_refusal_of_ours(&self) -> bool {
         match self {
             Self::Io(_) | Self::Closed | Self::Silent | Self::TurnedAway => false,
@@ -88,7 +88,7 @@ impl Lost {
         }
     }
 
-    /// The same, of a peer that was greeted.
+    /// The same error, for a peer that has sent its greeting.
     fn by_greeting(self) -> Self {
         match self {
             Self::Closed => Self::TurnedAway,
@@ -97,7 +97,7 @@ impl Lost {
         }
     }
 
-    /// Whether the peer's build is too old or too new.
+    /// Whether the peer was refused because its build is too old or too new.
     pub(super) fn is_age(&self) -> bool {
         matches!(self, Self::Hello(HelloError::Versions { .. }))
     }
@@ -108,18 +108,18 @@ impl Lost {
     }
 }
 
-/// An authenticated stream and who is at its other end.
+/// An authenticated stream, and the process at its other end.
 pub(super) struct Established {
     stream: Stream,
     bytes: BytesMut,
     pub(super) hello: Hello,
-    /// What both ends speak, and which of it this one reads.
+    /// The newest version of the formats that both ends speak.
     version: Version,
     reads: Versions,
 }
 
 impl Established {
-    /// The dialling side speaks first.
+    /// Greets as the dialling side, which speaks first.
     pub(super) async fn dialled(mut stream: Stream, ours: &Hello) -> Result<Self, Lost> {
         say(&mut stream, ours).await?;
         let mut bytes = BytesMut::with_capacity(BUFFER);
@@ -134,8 +134,8 @@ impl Established {
         })
     }
 
-    /// The accepting side listens first, and answers only if `check` agrees; except that a peer of another
-    /// age is told so, for its log has to say what is wrong as well.
+    /// Greets as the accepting side, which listens first and answers only if `check` agrees. A peer with another
+    /// version is answered all the same, so that its log can say what is wrong too.
     pub(super) async fn accepted(
         mut stream: Stream,
         ours: &Hello,
@@ -187,10 +187,10 @@ async fn hear(stream: &mut Stream, bytes: &mut BytesMut) -> Result<Hello, Lost> 
     }
 }
 
-/// The sending end of a connection, and those who wait for answers.
+/// The sending end of a connection, and the callers that wait for replies.
 pub(super) struct Connection {
     pub(super) process: Process,
-    /// What frames are written in.
+    /// The version in which frames are written.
     version: Version,
     urgent: mpsc::Sender<Frame>,
     small: mpsc::Sender<Frame>,
@@ -198,7 +198,7 @@ pub(super) struct Connection {
     /// Bytes of large frames that may still wait.
     room: Arc<Semaphore>,
     next: AtomicU64,
-    // `None` once the connection is lost. Held for one look by the reader and by whoever asks.
+    // `None` once the connection is lost. The reader and callers hold the lock only briefly.
     waiters: Mutex<Option<Waiters>>,
 }
 
@@ -234,7 +234,7 @@ impl Connection {
         )
     }
 
-    /// Asks and waits for the answer.
+    /// Sends a request and waits for the reply.
     pub(super) async fn call(
         &self,
         kind: Kind,
@@ -287,12 +287,12 @@ impl Connection {
     }
 
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, LinkError> {
-        // A message has at most [`bound::MESSAGE`] bytes, which is much less than four billion.
+        // The cast is safe: a message has at most [`bound::MESSAGE`] bytes.
         let room = self.room.clone().acquire_many_owned(bytes as u32).await;
         room.map_err(|_| LinkError::Down)
     }
 
-    /// All who wait hear of the loss, and nobody else begins to wait.
+    /// Fails all callers that wait, and every later one.
     pub(super) fn close(&self) {
         self.waiters().take();
         self.room.close();
@@ -303,7 +303,7 @@ impl Connection {
     }
 }
 
-/// Nobody waits for this answer any more, for whatever reason.
+/// Removes a caller from those that wait when its call ends, however it ends.
 struct Forget<'a> {
     connection: &'a Connection,
     id: u64,
@@ -317,7 +317,7 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Carries frames until the connection is lost. Says why.
+/// Carries frames until the connection is lost, and returns the reason.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
@@ -337,7 +337,7 @@ pub(super) async fn run(
     }
 }
 
-/// Whatever arrives is a sign of life.
+/// Reads frames. Whatever arrives is a sign of life.
 async fn read(
     shared: &Arc<Shared>,
     connection: &Arc<Connection>,
@@ -370,7 +370,7 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
     match (frame.role, frame.kind) {
         (Role::Reply, _) => finish(connection, frame.id, Some(frame.payload)),
         (Role::Refusal, _) => finish(connection, frame.id, None),
-        // Pieces have come together by now.
+        // Pieces were put together before.
         (Role::RequestPart | Role::ReplyPart, _) => {}
         (Role::Request, Kind::Ping | Kind::Hello) => {}
         (Role::Request, kind) => {
@@ -404,14 +404,15 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
                     id,
                     payload: answer.unwrap_or_default(),
                 };
-                // If the connection is gone, the one who asked knows.
+                // If the connection is gone the caller has been told.
                 let _ = connection.send(frame).await;
             });
         }
     }
 }
 
-/// An answer that is too large is a refusal for whoever asked, and here it is said why.
+/// Whether a reply is small enough to be sent. The caller gets a refusal in place of one that is too large, so the
+/// reason is logged here.
 fn is_sendable(kind: Kind, answer: &Bytes) -> bool {
     let checked = bound::check("an answer", answer.len(), bound::MESSAGE);
     if let Err(over) = checked {
@@ -426,13 +427,13 @@ fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
         .as_mut()
         .and_then(|waiters| waiters.remove(&id));
     if let Some(waiter) = waiter {
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = waiter.send(answer);
     }
 }
 
-/// What waits goes out together: what is urgent first, then what is small, then a piece of what is large. So a
-/// sign of life or an acknowledgement waits for a buffer and a piece at most, whatever else is on its way.
+/// Writes what waits in one go: urgent frames first, then small ones, then one piece of a large one. So a ping or an
+/// acknowledgement waits for one buffer and one piece at most.
 async fn write(
     mut stream: WriteHalf<Stream>,
     mut queues: Queues,

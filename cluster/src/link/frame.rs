@@ -1,4 +1,4 @@
-//! What travels between nodes: frames, each with a length, a checksum and a number.
+//! Frames, in which everything between nodes travels: each has a length, a checksum and a number.
 //!
 //! ```text
 //! u32 length of the rest │ u32 crc of the rest │ u8 version │ u8 kind │ u8 role │ u64 group │ u64 id │ payload
@@ -8,34 +8,34 @@
 //! and nothing of a frame is looked at before its checksum is right (T-68). TLS already keeps attackers
 //! out; the checksum finds our own mistakes and failing memory.
 //!
-//! The version says what the payload is written in: the newest that both ends read. It has its highest bit
-//! set, by which a frame of version 1, which had no such byte, is known.
+//! The version is that in which the payload is written, the newest that both ends read. Its highest bit is set, to tell
+//! it from a frame of version 1, which had no such byte.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::bound;
 use crate::format::Version;
 
-/// The length of the largest frame.
+/// The most bytes of a frame.
 pub const MAX_FRAME: usize = bound::FRAME;
-/// The largest payload.
+/// The most bytes of a payload.
 pub const MAX_PAYLOAD: usize = MAX_FRAME - HEAD;
-/// Bytes that the length counts besides the payload.
+/// How many bytes the length counts besides the payload.
 const HEAD: usize = 23;
 /// The same in version 1.
 const HEAD_V1: usize = 22;
-/// Set in the byte of the version, and in no kind of version 1.
+/// This bit is set in the version, and in no kind that version 1 had.
 const VERSIONED: u8 = 0x80;
-/// The length itself.
+/// How many bytes the length itself has.
 const PREFIX: usize = 4;
 
-/// What a frame is about. Numbers are never reused; a node that does not know one refuses it.
+/// What a frame is about. Numbers are never reused, and a node refuses kinds that it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// Who is speaking; the first frame in each direction.
+    /// The greeting, which is the first frame in each direction.
     Hello = 1,
-    /// A sign of life.
+    /// A sign of life, sent while there is nothing else to send.
     Ping = 2,
     /// Raft: entries, or a leader's heartbeat.
     Append = 3,
@@ -47,19 +47,19 @@ pub enum Kind {
     Transfer = 6,
     /// Raft: a piece of a snapshot.
     Snapshot = 7,
-    /// How long each group's log is.
+    /// Asks how long each group's log is.
     Tails = 8,
-    /// Whether a node belongs to a cluster already.
+    /// Asks whether a node belongs to a cluster already.
     Standing = 9,
-    /// The cluster is born.
+    /// Founds a cluster.
     Found = 10,
-    /// The sender is about to stop and wants no leadership.
+    /// Says that the sender wants no leadership, because it is about to stop.
     Draining = 11,
-    /// Commands for a shard that the receiver leads.
+    /// Carries commands for a shard that the receiver leads.
     Propose = 12,
-    /// How far a shard must be applied for a read to be current.
+    /// Asks up to which entry a shard must be applied for a read to be current.
     ReadIndex = 13,
-    /// What one host asks the others'.
+    /// Carries a question of one node's host to another's.
     Ask = 14,
 }
 
@@ -81,7 +81,7 @@ impl Kind {
         Self::Ask,
     ];
 
-    /// Whether such frames overtake others: those by which a failure is found and ended.
+    /// Whether such frames overtake others. Those do by which a failure is detected and overcome.
     pub fn is_urgent(self) -> bool {
         match self {
             Self::Hello
@@ -100,19 +100,19 @@ impl Kind {
     }
 }
 
-/// Which part of a conversation a frame is.
+/// The part that a frame plays in a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// Asks, or tells.
+    /// A request.
     Request = 0,
-    /// Answers the request with the same number.
+    /// The reply to the request with the same number.
     Reply = 1,
-    /// The request with the same number is not answered.
+    /// Refuses the request with the same number.
     Refusal = 2,
-    /// A piece of a request, of which more follows.
+    /// A piece of a request, after which more follow.
     RequestPart = 3,
-    /// A piece of an answer, of which more follows.
+    /// A piece of a reply, after which more follow.
     ReplyPart = 4,
 }
 
@@ -129,7 +129,7 @@ impl Role {
         Self::ALL.into_iter().find(|role| *role as u8 == byte)
     }
 
-    /// That of a piece which is not the last one.
+    /// The role of a piece that is not the last one.
     pub(super) fn in_part(self) -> Self {
         match self {
             Self::Request | Self::RequestPart => Self::RequestPart,
@@ -141,11 +141,11 @@ impl Role {
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What the payload is written in.
+    /// The version in which the payload is written.
     pub version: Version,
     /// What it is about.
     pub kind: Kind,
-    /// Request or answer.
+    /// Its part in the conversation.
     pub role: Role,
     /// The Raft group; 0 if it concerns none.
     pub group: u64,
@@ -155,7 +155,7 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-/// The peer does not speak our language. The connection ends.
+/// Bytes that are no frame. The connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Longer than [`MAX_FRAME`], or too short for a frame.
@@ -164,20 +164,20 @@ pub enum FrameError {
     /// The checksum does not match.
     #[error("a damaged frame")]
     Damaged,
-    /// A kind of another version.
+    /// A kind that this build does not know.
     #[error("a frame of unknown kind {0}")]
     Kind(u8),
-    /// More large ones at a time than a peer sends.
+    /// More large frames at a time than a peer may send.
     #[error("pieces of too many frames")]
     Pieces,
-    /// Neither request nor answer.
+    /// An unknown role.
     #[error("a frame of unknown role {0}")]
     Role(u8),
 }
 
-/// Takes the next frame off the front of `bytes`; `None` if it is not complete yet.
+/// Removes the next frame from the front of `bytes`; `None` if it is not complete yet.
 ///
-/// After an error the connection is of no use, as it is unknown where the next frame begins.
+/// After an error the connection is useless, since nobody knows where the next frame begins.
 pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX>() else {
         return Ok(None);
@@ -219,7 +219,7 @@ pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     }))
 }
 
-/// Appends a frame to what is about to be written. The payload has at most [`MAX_PAYLOAD`] bytes.
+/// Appends the bytes of a frame. Its payload has at most [`MAX_PAYLOAD`] bytes.
 pub fn encode(frame: &Frame, out: &mut Vec<u8>) {
     debug_assert!(frame.payload.len() <= MAX_PAYLOAD);
     let start = out.len();

@@ -1,13 +1,13 @@
-//! The first frame in each direction, once both ends have proved themselves: who is speaking, and which
-//! versions of the formats it speaks.
+//! The greeting: the first frame in each direction, sent once both ends have authenticated. It says who is speaking,
+//! and which versions of the formats it speaks.
 //!
 //! ```text
 //! u8 0xff │ u8 oldest version │ u8 newest version │ Body
 //! ```
 //!
-//! A greeting must be readable by builds of any age, for they are to tell each other that they do not fit.
-//! So what stands before the body never changes, fields of the body are only ever added at its end, and
-//! whoever reads it leaves alone what follows the fields that it knows.
+//! Builds of any age must be able to read a greeting, since it tells them that they do not fit together. So what stands
+//! before the body never changes, new fields are only added at the end of the body, and a reader ignores what follows
+//! the fields that it knows.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,36 +17,36 @@ use crate::format::{self, Version, Versions};
 use crate::identity::{ANEW, ClusterId, Identity};
 use crate::{BootId, NodeId};
 
-/// Who is speaking.
+/// A greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The versions of the formats that it reads and writes.
+    /// The versions of the formats that the sender reads and writes.
     pub speaks: Versions,
-    /// The rest.
+    /// Everything but the versions.
     pub body: Body,
 }
 
-/// What a greeting says beside the versions. Of a build of version 1 it is not looked at.
+/// What a greeting says beside the versions. It is not read if the sender has version 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
-    /// The configured name of its cluster.
+    /// The configured name of the cluster.
     pub cluster_name: String,
-    /// The cluster it belongs to, if any yet.
+    /// The cluster that the sender belongs to, if any.
     pub cluster: Option<ClusterId>,
-    /// The number of shards it is configured with.
+    /// The configured number of shards.
     pub shards: u16,
-    /// Its seat.
+    /// The seat of the sender.
     pub seat: u64,
-    /// Its disk.
+    /// The node id of the sender.
     pub node: NodeId,
-    /// Its run.
+    /// The run of the sender's process.
     pub boot: BootId,
 }
 
-/// The peer is not whom we may talk to. The connection ends.
+/// Why this node refuses a peer. The connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// Too old or too new a build.
+    /// Its build is too old or too new.
     #[error("the peer speaks formats {theirs}, this node {ours}; upgrade one version at a time")]
     Versions {
         /// What the peer speaks.
@@ -54,28 +54,28 @@ pub enum HelloError {
         /// What this node speaks.
         ours: Versions,
     },
-    /// Another name.
+    /// Its cluster has another name.
     #[error("the peer belongs to a cluster named {0}")]
     ClusterName(String),
-    /// Another cluster with the same name.
+    /// It belongs to another cluster of the same name.
     #[error("the peer belongs to cluster {:016x}", .0.0)]
     Cluster(ClusterId),
-    /// A cluster is born with one number of shards.
+    /// It is configured with another number of shards.
     #[error("the peer is configured with {0} shards")]
     Shards(u16),
-    /// Not the seat that was called, or not one that is configured.
+    /// It has not the seat that was called, or none that is configured.
     #[error("the peer has seat {0}, which is not the one expected")]
     Seat(u64),
-    /// Our own disk, copied.
+    /// It has the same node id, so its data directory is a copy.
     #[error("the peer has the same node id {0} as another node: a copied data directory")]
     Copy(NodeId),
-    /// A disk that was replaced.
+    /// Its data directory was replaced by another.
     #[error("node {0} was replaced in its seat by another; on that node, {ANEW}")]
     Retired(NodeId),
 }
 
 impl Hello {
-    /// What this node says.
+    /// The greeting of this node.
     pub fn of(identity: &Identity, speaks: Versions, cluster_name: &str, shards: u16) -> Self {
         Self {
             speaks,
@@ -90,7 +90,7 @@ impl Hello {
         }
     }
 
-    /// The payload of a greeting.
+    /// Encodes the greeting as the payload of a frame.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::from(format::head(self.speaks.oldest));
         out.push(self.speaks.newest.0);
@@ -98,7 +98,7 @@ impl Hello {
         out
     }
 
-    /// What a greeting says. One of version 1 says no more than that.
+    /// Decodes a greeting. From one of version 1, only the version is known.
     pub fn decode(payload: &[u8]) -> Result<Self, CodecError> {
         let (oldest, rest) = format::split(payload);
         let (newest, body) = match rest.split_first() {
@@ -111,7 +111,7 @@ impl Hello {
         Ok(Self { speaks, body })
     }
 
-    /// Who it is.
+    /// The process that sent it.
     pub fn process(&self) -> Process {
         Process {
             seat: self.body.seat,
@@ -127,7 +127,7 @@ impl Hello {
             .ok_or(HelloError::Versions { theirs, ours })
     }
 
-    /// Whether we may talk to the one who said `theirs` and who should have seat `seat`.
+    /// Refuses a peer that sent `theirs` if it is not the one that should be in `seat`.
     pub fn check(&self, theirs: &Self, seat: u64, retired: bool) -> Result<(), HelloError> {
         self.common(theirs)?;
         let (ours, theirs) = (&self.body, &theirs.body);

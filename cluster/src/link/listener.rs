@@ -1,4 +1,4 @@
-//! Accepts the connections that lower seats make.
+//! Accepts connections from the nodes in lower seats.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,21 +12,22 @@ use super::Shared;
 use super::connection::{Established, Lost};
 use super::hello::HelloError;
 use super::peer::HANDSHAKE;
+use crate::clock;
 
-/// Connections that have not proved themselves yet, at a time. More are closed unheard.
+/// How many connections may be unauthenticated at a time. More are closed at once.
 const STRANGERS: usize = 64;
 
-/// What was said is not said again for so long: a peer that is refused calls for ever.
+/// The same line is not logged again within this time, because a refused peer calls again and again.
 const QUIET: Duration = Duration::from_secs(60);
-/// Lines that may be written in that time, whoever calls (T-74).
+/// How many lines may be logged in that time, whoever calls (T-74).
 const LINES: usize = 32;
 
-/// What was said lately about refused peers.
+/// What was logged lately about refused peers.
 #[derive(Debug, Default)]
 struct Said(HashMap<String, Instant>);
 
 impl Said {
-    /// Whether a line is due that says this.
+    /// Whether this line may be logged now.
     fn is_due(&mut self, text: &str, now: Instant) -> bool {
         self.0
             .retain(|_, said| now.saturating_duration_since(*said) < QUIET);
@@ -46,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
         let (tcp, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely; they come back when others are closed.
+                // Most likely there are no file descriptors left; they come back when others are closed.
                 tracing::warn!("cannot accept a peer: {error}");
                 time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -65,7 +66,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
                 tracing::debug!(from = %from.ip(), "connection refused: {lost}");
                 let text = format!("peer at {} refused: {lost}", from.ip());
                 let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                if lost.is_refusal_of_ours() && said.is_due(&text, Instant::now()) {
+                if lost.is_refusal_of_ours() && said.is_due(&text, clock::timer()) {
                     tracing::warn!("{text}");
                 }
             }

@@ -1,25 +1,23 @@
-//! Node to node: one authenticated connection per pair of nodes, shared by everything they tell each other.
+//! The links between nodes: one authenticated connection per pair of nodes, which carries everything between them.
 //!
-//! The lower seat dials. Requests, answers and signs of life of both sides travel as frames; what finds
-//! and ends a failure overtakes the rest. When a connection is lost all who wait for an answer hear of it
-//! at once, and a peer that then refuses to be called, or stays silent for half a second, is down
-//! ([`PeerEvent::Down`]): others lead its groups. Its clients are another matter. A process that stands
-//! still for a second has lost nothing, so that a peer which is merely silent is [`Absence`], and one
-//! whose address refuses to be called is known to be gone.
+//! The node in the lower seat dials. Requests, replies and pings travel as frames; those by which a failure is detected
+//! and overcome overtake the others. When a connection is lost, all callers that wait for a reply fail at once. If the
+//! peer then refuses connections, or stays silent for half a second, it is down ([`PeerEvent::Down`]) and others lead
+//! its groups. That does not yet mean that its sessions are lost: a process that was paused for a second has lost
+//! nothing. So a silent peer is only absent ([`Absence`]), and only one whose address refuses connections is known to
+//! be gone.
 //!
-//! Connections run on a runtime of their own: signs of life must not wait for an entry that is applied, a
-//! snapshot or a host. Requests are answered on the runtime that the links were started from.
+//! Connections run on a runtime of their own, so that pings never wait for an entry, a snapshot or the host. Requests
+//! are answered on the runtime that the links were started from.
 //!
-//! - [`frame`]: bytes to frames; [`tls`]: who may be there; [`hello`]: who is there;
-//! - `connection`: one connection while it lasts; `pieces`: what is large; `peer`: one seat, connected or not;
-//!   `listener`.
+//! - [`frame`] is the format; [`tls`] authenticates; [`hello`] is the greeting;
+//! - `connection` carries frames; `pieces` cuts large ones; `peer` keeps one seat connected; `listener` accepts.
 //!
 //! # Invariants
 //!
-//! 1. A seat is filled by at most one process at a time, which was up before it is down; events say so in
-//!    this order.
-//! 2. Nothing is sent to a peer that has not proved itself (T-67).
-//! 3. Nothing but bytes is handled on the connections' runtime.
+//! 1. A seat is filled by at most one process at a time. Its events come in order: it is up before it is down.
+//! 2. Nothing is sent to a peer that has not authenticated (T-67).
+//! 3. Nothing but reading and writing bytes happens on the connections' runtime.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -52,48 +50,48 @@ mod peer;
 mod pieces;
 pub mod tls;
 
-/// Events that a slow listener may fall behind by.
+/// How many events a slow subscriber may be behind.
 const EVENTS: usize = 256;
 
-/// One run of the process that fills a seat.
+/// A process that fills a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// The place.
+    /// The seat that it fills.
     pub seat: u64,
-    /// The disk.
+    /// Its node id.
     pub node: NodeId,
-    /// The run.
+    /// Its run.
     pub boot: BootId,
 }
 
 /// A peer came or went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// It is connected.
+    /// The process is connected.
     Up(Process),
-    /// It is not connected any more: it is gone, stands still, or is cut off.
+    /// The process is not connected any more: it is gone, paused, or cut off.
     Down(Process),
-    /// It was down before, and now nobody listens at its address: it will not come back under this boot id.
+    /// The process was down before, and now nobody listens at its address: this run will not come back.
     Gone(Process),
 }
 
-/// A process that filled a seat, and does not now; nor does another.
+/// A process that has filled a seat which nobody fills now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absence {
-    /// Which.
+    /// The process.
     pub process: Process,
-    /// Since when nothing is heard of it.
+    /// Since when nothing was heard of it.
     pub since: Instant,
-    /// Its address refuses connections, or did once since then: the process is gone.
+    /// Whether its address has refused a connection since then, so that the process is known to be gone.
     pub gone: bool,
 }
 
-/// Whom a request is for.
+/// The receiver of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// A disk, wherever it is.
+    /// The node with this id, in whichever seat.
     Node(NodeId),
-    /// Whoever fills the seat.
+    /// The node that fills this seat.
     Seat(u64),
 }
 
@@ -103,24 +101,24 @@ impl From<NodeId> for To {
     }
 }
 
-/// What a peer asks.
+/// A request of a peer.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asks.
+    /// The sender.
     pub from: Process,
-    /// In which version of the formats, which is that of the answer too.
+    /// The version of the formats in which the request is written, and the reply has to be.
     pub version: Version,
-    /// About what.
+    /// What it is about.
     pub kind: Kind,
-    /// In which Raft group; 0 if in none.
+    /// The Raft group; 0 if it concerns none.
     pub group: u64,
-    /// The question.
+    /// The content.
     pub payload: Bytes,
 }
 
 /// Answers requests of the kinds that it was registered for ([`Links::serve`]).
 pub trait Handler: Send + Sync + 'static {
-    /// Answers, or refuses with `None`. Requests are answered side by side, each in its own task.
+    /// Returns the reply, or `None` to refuse. Each request is answered in a task of its own.
     fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>>;
 }
 
@@ -136,7 +134,7 @@ pub enum LinkError {
     /// The peer will not answer: it knows no such request or group, or is about to stop.
     #[error("the peer refuses")]
     Refused,
-    /// More than may be sent at a time.
+    /// The request is larger than may be sent.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
@@ -144,15 +142,15 @@ pub enum LinkError {
 /// The links cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkStartError {
-    /// Nobody could call us.
+    /// No address to listen on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Nobody could be authenticated.
+    /// The certificates or the secret cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -169,11 +167,11 @@ struct Shared {
     speaks: Versions,
     tls: Tls,
     peers: BTreeMap<u64, Arc<Peer>>,
-    // Written while the node is put together, read by the tasks of requests.
+    // A lock, as the tasks of requests read it; it is written only while the node starts.
     handlers: RwLock<HashMap<Kind, Arc<dyn Handler>>>,
     events: broadcast::Sender<PeerEvent>,
     tasks: Mutex<Vec<AbortHandle>>,
-    /// Where requests are answered.
+    /// The runtime on which requests are answered.
     answering: Handle,
 }
 
@@ -184,8 +182,8 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    /// Listens, and keeps calling the peers with higher seats. Connections run on `runtime`; requests are
-    /// answered on the current one.
+    /// Listens, and keeps dialling the peers in higher seats. Connections run on `runtime`; requests are answered on
+    /// the current one.
     pub fn start(
         config: &Config,
         identity: &Identity,
@@ -199,7 +197,7 @@ impl Links {
         Self::start_on(listener, config, identity, runtime)
     }
 
-    /// The same with a listener that is there already.
+    /// The same with a listener that exists already.
     pub fn start_on(
         listener: std::net::TcpListener,
         config: &Config,
@@ -207,7 +205,7 @@ impl Links {
         runtime: &Handle,
     ) -> Result<Self, LinkStartError> {
         let answering = Handle::current();
-        // What is opened here is looked after by the connections' runtime.
+        // Sockets that are opened here belong to the connections' runtime.
         let _inside = runtime.enter();
         let failed = |source| LinkStartError::Listen {
             address: config.listen,
@@ -250,7 +248,7 @@ impl Links {
         Ok(Self(shared))
     }
 
-    /// From now on `handler` answers requests of these kinds. Until then they are refused.
+    /// Has `handler` answer requests of these kinds from now on. Before that they are refused.
     pub fn serve(&self, kinds: &[Kind], handler: Arc<dyn Handler>) {
         let mut handlers = self
             .0
@@ -260,7 +258,7 @@ impl Links {
         handlers.extend(kinds.iter().map(|kind| (*kind, handler.clone())));
     }
 
-    /// Asks a peer. Fails at once if it is not connected or the connection is lost.
+    /// Sends a request and waits for the reply. Fails at once if the peer is not connected or the connection is lost.
     pub async fn call(
         &self,
         to: impl Into<To>,
@@ -289,7 +287,7 @@ impl Links {
             .collect()
     }
 
-    /// The processes that were up and are not, by seat.
+    /// The processes that were up and are not any more, by seat.
     pub fn absent(&self) -> Vec<Absence> {
         let peers = self.0.peers.values();
         peers.filter_map(|peer| peer.absence()).collect()
@@ -305,8 +303,8 @@ impl Links {
         self.0.events.subscribe()
     }
 
-    /// The newest version of the formats that all members read: of those that were met in this run. As long as
-    /// one was not, it is the oldest that this node writes.
+    /// The newest version of the formats that all members read. As long as some member was not met in this run, it is
+    /// the oldest that this node writes.
     pub fn common_format(&self) -> Version {
         let ours = self.0.speaks;
         let known = self.0.peers.values().map(|peer| peer.speaks());
@@ -320,7 +318,7 @@ impl Links {
         self.0.peers.keys().copied().collect()
     }
 
-    /// Ends all connections and stops to listen.
+    /// Ends all connections and stops listening.
     pub fn shutdown(&self) {
         for task in self
             .0
@@ -334,7 +332,7 @@ impl Links {
         for peer in self.0.peers.values() {
             peer.disconnect();
         }
-        // Handlers hold on to groups, which hold on to these links.
+        // Handlers refer to groups, and these refer to the links: the circle must be broken.
         self.0
             .handlers
             .write()

@@ -1,4 +1,4 @@
-//! One seat, connected or not.
+//! Keeps one seat connected, or finds out why it is not.
 //!
 //! ```text
 //!          connected                     the connection is lost
@@ -8,9 +8,9 @@
 //!  └── refuses to be called, or cannot be reached for 500 ms ───────────┘
 //! ```
 //!
-//! A connection that carries nothing for 500 ms, five pings, is given up, and the peer is down. While it is
-//! down it is called again and again, by both sides: whoever waits for it hears at once when it is back,
-//! and when it refuses, which says that the process is gone.
+//! A connection that carries nothing for 500 ms, five pings, is given up and the peer is down. While it is down both
+//! sides dial it again and again. So they learn at once when it is back, and also when it refuses connections, which
+//! shows that the process is gone.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,35 +23,36 @@ use tokio::time::{self, Instant};
 use super::connection::{self, Connection, Established, Lost, SILENCE};
 use super::hello::Hello;
 use super::{Absence, PeerEvent, Process, Shared};
+use crate::clock;
 use crate::config;
 use crate::format::Versions;
 
-/// Between attempts to reach a peer: at first, and at most.
+/// The first and the longest pause between attempts to reach a peer.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// A peer that is up should have called by then.
+/// A peer that is up should have dialled within this time.
 const CALL: Duration = Duration::from_secs(10);
-/// A connection that is not authenticated by then is given up.
+/// A connection that is not authenticated within this time is given up.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// What is known of a seat.
 pub(super) struct Peer {
     pub(super) seat: u64,
     pub(super) address: String,
-    /// The lower seat dials.
+    /// Whether it is for the peer to dial, because it has the lower seat.
     dialled: bool,
     incoming: mpsc::Sender<Established>,
-    // Changed by the seat's own task only; others look.
+    // A lock, as others read the state; only the seat's own task changes it.
     state: RwLock<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The process that is up, also while it is merely suspect.
+    /// The process that is up. It stays up while it is suspect.
     up: Option<Process>,
     connection: Option<Arc<Connection>>,
-    /// Which versions of the formats the last process spoke that was connected.
+    /// The versions of the formats that the last connected process spoke.
     speaks: Option<Versions>,
-    /// The process that was up last, while none is.
+    /// The last process that was up, while none is.
     absence: Option<Absence>,
 }
 
@@ -106,13 +107,13 @@ impl Peer {
         state.up = None;
     }
 
-    /// Whether a process may fill this seat now: nobody else does.
+    /// Whether a process may fill this seat, because no other does.
     pub(super) fn admits(&self, process: Process) -> bool {
         self.connection()
             .is_none_or(|connection| connection.process == process)
     }
 
-    /// Whether it is for the other side to call.
+    /// Whether it is for the peer to dial.
     pub(super) fn is_dialled(&self) -> bool {
         self.dialled
     }
@@ -139,7 +140,7 @@ impl Peer {
             .speaks = Some(speaks);
     }
 
-    /// Another process fills the seat, or none does.
+    /// Sets the process that fills the seat, or that none does.
     fn set_up(&self, up: Option<Process>, now: Instant) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut state.up, up);
@@ -154,7 +155,8 @@ impl Peer {
         };
     }
 
-    /// Nobody listens at the address: the process that is absent is gone. Returns it if that is news.
+    /// Remembers that the absent process is gone, since nobody listens at its address. Returns it if that was not known
+    /// yet.
     fn set_gone(&self) -> Option<Process> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let absence = state.absence.as_mut().filter(|absence| !absence.gone)?;
@@ -193,7 +195,7 @@ struct Task {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     incoming: mpsc::Receiver<Established>,
-    /// The last failure that the log has: a peer that is away for a day is worth a line, not thousands.
+    /// The last failure that was logged: a peer that is away for a day gets one line, not thousands.
     said: String,
 }
 
@@ -214,23 +216,23 @@ impl Task {
         if let Some(lost) = lost {
             tracing::debug!(seat = self.peer.seat, "connection lost: {lost}");
             if lost.is_silence() {
-                // It had its time to answer.
+                // It had its time to answer, so it is down at once.
                 self.change(None);
             }
         }
         next
     }
 
-    /// Another process, or none, fills the seat from now on.
+    /// Sets who fills the seat from now on, and tells subscribers.
     fn change(&mut self, now: Option<Process>) {
         let before = self.peer.process();
         if before == now {
             return;
         }
-        self.peer.set_up(now, Instant::now());
+        self.peer.set_up(now, clock::timer());
         if let Some(process) = before {
             tracing::info!(seat = process.seat, node = %process.node, "peer down");
-            // Nobody may be listening.
+            // There may be no subscriber.
             let _ = self.shared.events.send(PeerEvent::Down(process));
         }
         if let Some(process) = now {
@@ -240,7 +242,7 @@ impl Task {
         }
     }
 
-    /// The process that was there is gone.
+    /// Remembers that the process is gone, and tells subscribers.
     fn gone(&self) {
         if let Some(process) = self.peer.set_gone() {
             tracing::info!(seat = process.seat, node = %process.node, "the peer's process is gone");
@@ -248,7 +250,7 @@ impl Task {
         }
     }
 
-    /// Tries until it succeeds; `None` only when the node stops.
+    /// Connects, however often it has to try; `None` only when the node stops.
     async fn connect(&mut self) -> Option<Established> {
         if !self.peer.is_dialled() {
             return self.await_call().await;
@@ -264,12 +266,12 @@ impl Task {
                     self.say(&lost);
                 }
             }
-            time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
+            time::sleep(pause.mul_f64(clock::jitter(0.75..1.25))).await;
             pause = (pause * 2).min(longest);
         }
     }
 
-    /// It is for the peer to call. Meanwhile this side finds out whether it still can.
+    /// Waits for the peer to dial. Meanwhile it checks whether the peer's process still exists.
     async fn await_call(&mut self) -> Option<Established> {
         if self.peer.absence().is_some_and(|absence| !absence.gone) {
             let called = tokio::select! {
@@ -289,7 +291,7 @@ impl Task {
         }
     }
 
-    /// Says so if the peer is up and does not call, or calls somebody else.
+    /// Logs it if the peer is up and does not dial this node.
     async fn wonder(&mut self) {
         let attempt = TcpStream::connect(&*self.peer.address);
         if let Ok(Ok(_)) = time::timeout(CALL, attempt).await {
@@ -299,8 +301,8 @@ impl Task {
         }
     }
 
-    /// After a loss: the same peer again, or `None` once it refuses to be called. Then it is gone, which the
-    /// first attempt of those that follow says.
+    /// Tries to connect with the same process after its connection was lost; `None` once it refuses connections. It is
+    /// gone then, and the next attempt to connect reports it.
     async fn regain(&mut self) -> Option<Established> {
         if !self.peer.is_dialled() {
             let gone = refuses(&self.peer.address);
@@ -349,16 +351,16 @@ impl Task {
 }
 
 impl Shared {
-    /// What this node says of itself now.
+    /// The greeting of this node, as of now.
     pub(super) fn hello(&self) -> Hello {
         Hello::of(&self.identity, self.speaks, &self.cluster_name, self.shards)
     }
 }
 
-/// Returns once nobody listens at `address`; for the side that does not dial.
+/// Returns once nobody listens at `address`. The side that does not dial needs it to learn that a process is gone.
 ///
-/// A connection that succeeds proves little: the kernel makes it before a dying process has closed its
-/// listener, and resets it right after. A living peer waits for us to speak.
+/// A successful connection proves little: the kernel may accept it for a process that is just dying, and resets it
+/// right after. A living peer waits for us to speak.
 async fn refuses(address: &str) {
     let (mut pause, longest) = BACKOFF;
     loop {

@@ -1,4 +1,4 @@
-//! What is large travels in pieces, so that nothing has to wait until all of it is written.
+//! Cuts large frames into pieces, so that other frames need not wait until all of one is written.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,12 +8,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::frame::{self, Frame, FrameError, Role};
 use crate::bound;
 
-/// A payload of more bytes is large.
+/// The most bytes of a piece. A frame with a larger payload is large.
 pub(super) const PIECE: usize = 64 << 10;
-/// Large ones that are on their way at a time, taking turns.
+/// How many large frames may be on their way at a time. They take turns.
 const OPEN: usize = 8;
 
-/// A large frame that is being written, with its share of what may wait.
+/// A large frame that is being written, with its share of the bytes that may wait.
 pub(super) type Large = (Frame, OwnedSemaphorePermit);
 
 /// Large frames on their way out. They take turns, a piece each.
@@ -21,7 +21,7 @@ pub(super) type Large = (Frame, OwnedSemaphorePermit);
 pub(super) struct Outgoing(VecDeque<Large>);
 
 impl Outgoing {
-    /// Whether one more may begin.
+    /// Whether one more large frame may begin.
     pub(super) fn has_room(&self) -> bool {
         self.0.len() < OPEN
     }
@@ -56,12 +56,12 @@ impl Outgoing {
     }
 }
 
-/// Pieces that have arrived. The sender never leaves a large frame unfinished while the connection lasts.
+/// Puts pieces together that have arrived. A sender finishes every large frame unless the connection is lost.
 #[derive(Default)]
 pub(super) struct Incoming(HashMap<(bool, u64), BytesMut>);
 
 impl Incoming {
-    /// Takes what arrived; returns it once it is whole.
+    /// Takes a frame that has arrived. Returns it, or the one whose last piece it was.
     pub(super) fn take(&mut self, frame: Frame) -> Result<Option<Frame>, FrameError> {
         let (is_request, is_part) = match frame.role {
             Role::Request => (true, false),

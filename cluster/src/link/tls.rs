@@ -1,11 +1,10 @@
-//! Who may be on the other end of a link: TLS, and a proof in both directions.
+//! Authenticates both ends of a link, by TLS certificates or by a shared secret.
 //!
-//! With certificates, both ends present one of the cluster's authority, and the name in it must be that
-//! of a configured seat. With a shared secret, the certificates are thrown away after one run of the
-//! process and prove nothing; instead each end shows a MAC over this very connection's exporter, which
-//! somebody in the middle cannot pass on because his two connections have two exporters. The one who
-//! dialled shows his first. Until the other end has proved itself it is told nothing, not even a version
-//! (T-67).
+//! With certificates, both ends present one that the cluster's authority has signed, for the host name of a configured
+//! seat. With a shared secret, certificates are made anew by each process and prove nothing. Instead each end sends a
+//! MAC over the TLS exporter of the connection. An attacker in the middle cannot pass it on, because his two
+//! connections have different exporters. The dialling side sends its proof first. A peer that has not authenticated is
+//! told nothing, not even a version (T-67).
 
 use std::fmt;
 use std::io;
@@ -35,9 +34,9 @@ pub enum TlsError {
     /// A file cannot be read, or is no PEM.
     #[error("{}: {source}", file.display())]
     Pem {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The underlying error.
         source: rustls::pki_types::pem::Error,
     },
     /// The certificates do not fit together.
@@ -51,7 +50,7 @@ pub enum TlsError {
     Generate(#[from] rcgen::Error),
 }
 
-/// The other end is not one of us.
+/// Why the other end is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// The connection was lost, or TLS refused.
@@ -62,23 +61,23 @@ pub enum AuthError {
         "the peer does not know the cluster's secret: cluster.secret_file differs between the two nodes"
     )]
     WrongProof,
-    /// It was shown a proof and hung up: whoever knows another secret says nothing (T-67).
+    /// It was sent a proof and hung up. A node with another secret does that without saying why (T-67).
     #[error(
         "it hangs up instead of proving that it knows the cluster's secret: is cluster.secret_file the same on both nodes?"
     )]
     Unproved,
-    /// TLS gives no exporter, so nothing can be proved.
+    /// TLS gives no exporter, so there can be no proof.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The address of a seat has no host that a certificate could name.
     #[error("{0} is not an address")]
     Address(String),
-    /// Its certificate is for somebody else.
+    /// Its certificate is for another name.
     #[error("the peer's certificate is not for {0}")]
     WrongName(String),
 }
 
-/// What both ends of a link are authenticated with.
+/// The means to authenticate both ends of a link.
 #[derive(Clone)]
 pub struct Tls {
     acceptor: TlsAcceptor,
@@ -95,7 +94,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads what `auth` names. Blocks.
+    /// Reads the files that `auth` names. Blocks.
     pub fn new(auth: &LinkAuth) -> Result<Self, TlsError> {
         match auth {
             LinkAuth::Secret(secret) => Self::by_secret(secret),
@@ -155,7 +154,7 @@ impl Tls {
     }
 
     fn with(mut server: ServerConfig, mut client: ClientConfig, secret: Option<Arc<[u8]>>) -> Self {
-        // A resumed connection would skip the check of certificates that were revoked since.
+        // Tickets are off: a resumed TLS session would not check the certificates again.
         server.send_tls13_tickets = 0;
         client.resumption = rustls::client::Resumption::disabled();
         Self {
@@ -165,7 +164,7 @@ impl Tls {
         }
     }
 
-    /// The dialling side, up to and including both proofs. `address` is the seat's, as configured.
+    /// Authenticates as the dialling side. `address` is the seat's, as configured.
     pub async fn connect(
         &self,
         tcp: TcpStream,
@@ -193,8 +192,8 @@ impl Tls {
         Ok(stream)
     }
 
-    /// The accepting side, up to and including both proofs. With certificates, the name is still to be
-    /// compared ([`Tls::check_name`]), once the peer has said which seat it has.
+    /// Authenticates as the accepting side. With certificates, the name has still to be checked ([`Tls::check_name`]),
+    /// once the peer has said which seat it has.
     pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, AuthError> {
         let stream = self.acceptor.accept(tcp).await?;
         let exporter = stream
@@ -212,7 +211,7 @@ impl Tls {
         Ok(stream)
     }
 
-    /// Whether the peer's certificate is for the host of `address`. By secret there is nothing to check.
+    /// Checks that the peer's certificate is for the host of `address`. With a shared secret there is nothing to check.
     pub fn check_name(
         &self,
         stream: &TlsStream<TcpStream>,
@@ -234,7 +233,7 @@ impl Tls {
     }
 }
 
-/// How the other end shows that it wants nothing of us: it closes the connection, which TLS calls an error.
+/// Whether an error means that the other end has closed the connection.
 pub(super) fn hangs_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
@@ -252,14 +251,14 @@ fn server_name(address: &str) -> Result<ServerName<'static>, AuthError> {
 }
 
 fn mac(secret: &[u8], side: &[u8], exporter: &[u8; PROOF]) -> Hmac<Sha256> {
-    // HMAC takes keys of any length.
+    // This cannot fail: HMAC takes keys of any length.
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length will do");
     mac.update(side);
     mac.update(exporter);
     mac
 }
 
-/// Each side has its own, so that one cannot be sent back.
+/// The proof of one side. The two differ, so that a peer cannot just send ours back.
 fn proof(secret: &[u8], side: &[u8], exporter: &[u8; PROOF]) -> [u8; PROOF] {
     mac(secret, side, exporter).finalize().into_bytes().into()
 }
@@ -272,14 +271,14 @@ async fn read_proof(
 ) -> Result<(), AuthError> {
     let mut shown = [0; PROOF];
     stream.read_exact(&mut shown).await?;
-    // Compares in constant time.
+    // The comparison takes constant time.
     mac(secret, side, exporter)
         .verify_slice(&shown)
         .map_err(|_| AuthError::WrongProof)
 }
 
-/// Accepts any certificate, but not a wrong signature by it: the proof that follows is bound to the
-/// connection, which needs the handshake to be sound and the name in it to mean nothing.
+/// Accepts any certificate, but checks the signature that is made with it. The proof that follows is bound to the
+/// connection, so the handshake must be sound, but the name in the certificate means nothing.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -1,9 +1,10 @@
-//! What becomes of replicas that disagree about a shard's state; see [`crate::session::audit`].
+//! Ends a process whose replica of a shard differs from those of most voters; see [`crate::session::audit`] for how
+//! that is found.
 //!
-//! The process whose replica most voters contradict ends. To leave only the shard, or only its readiness,
-//! would not be enough: clients read from the replica on their own node, it may lead, and its next snapshot
-//! would make the error last. The others carry on, and sessions resume there. Started again, the node
-//! replays its log on its last snapshot; if that was right the error is gone, and if not it ends again.
+//! It would not be enough to leave only the shard or to be not ready: clients read from the replica on their own node,
+//! it may be the leader, and its next snapshot would make the error permanent. The others carry on, and sessions resume
+//! there. When the node is started again it replays its log on its last snapshot. If the snapshot is right the error is
+//! gone; if not, the node ends again.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +16,12 @@ use crate::{NodeId, ShardId};
 
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
-/// Hashes of other replicas that differed from those of replicas on this node, since the process began.
+/// How many hashes of other replicas have differed from those on this node since the process began.
 pub fn seen() -> u64 {
     SEEN.load(Ordering::Relaxed)
 }
 
-/// Most voters have another state than this node.
+/// The state of this node's replica differs from that of most voters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the replica of shard {shard} on this node is wrong: after {at} entries its hash is {own:016x}, and that of most \
@@ -34,7 +35,7 @@ pub struct Outvoted {
     most: u64,
 }
 
-/// Says loudly which replicas differ. An error if it is this one that is wrong.
+/// Logs which replicas differ. Returns an error if this node's replica is the wrong one.
 pub fn judge(
     shard: ShardId,
     entry: LogId,

@@ -1,11 +1,10 @@
-//! Who leads: a new leader within milliseconds of a loss, the preferred one when all is well, and none on
-//! a node that is about to stop.
+//! Chooses leaders: a new one within milliseconds of a loss, the preferred one when all is well, and none on a node
+//! that is about to stop.
 //!
-//! When a peer is down, the survivors compare their logs and each tells its own group that the lost
-//! leader hands its title to the one with the longest log. That ends the lease, for which elections would
-//! otherwise have to wait, and makes the chosen one campaign. Raft stays in charge: votes still need the
-//! longer log and a quorum, so a false alarm moves a leader and does no harm. It does make leases
-//! worthless: reads must ask a quorum.
+//! When a peer is down, the survivors compare their logs. Each tells its own group that the lost leader hands
+//! leadership to the survivor with the longest log. That ends the lease, for which an election would otherwise have to
+//! wait, and makes the chosen one campaign. Raft's rules still hold: a vote needs the longest log and a quorum, so a
+//! false alarm only moves the leader. But leases are worthless because of this, and reads have to ask a quorum.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,31 +18,31 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use tokio::time;
 
-use super::groups::{Group, Groups, Leadership, group_of};
+use super::groups::{Groups, Leadership, ShardReplica, group_of};
 use super::types::{LogId, TransferRequest};
+use crate::clock;
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};
 use crate::{NodeId, codec};
 
-/// How long a survivor waits to hear how long the others' logs are. Without the others it would not be
-/// elected anyway, and a survivor that chooses itself too early, with a shorter log, takes the term away
-/// from the one who can win it.
+/// How long a survivor waits for the others to say how long their logs are. Without the others it could not win anyway,
+/// and if it campaigns too early with a shorter log it spoils the term for the one that can win.
 const COMPARE: Duration = Duration::from_millis(200);
-/// No leader so long after the hand-off: the survivors campaign by themselves.
+/// When there is no leader so long after the hand-over, the survivors campaign by themselves.
 const RETRY: Duration = Duration::from_millis(40);
-/// How often they do; after that openraft's own timers are left to it.
+/// How often they do so, before openraft's own timers are left to it.
 const RETRIES: u32 = 6;
-/// How often groups without a leader, and with the wrong one, are looked for.
+/// How often groups without a leader, or with another than the preferred one, are looked for.
 const WATCH: Duration = Duration::from_millis(250);
-/// A node that has been up so long gets back the groups that it should lead.
+/// A node that has been up for so long gets the groups back that it should lead.
 pub const SETTLED: Duration = Duration::from_secs(30);
-/// A leader is moved only to a node that lacks at most so many entries.
+/// Leadership is moved only to a node that lacks at most so many entries.
 const NEARLY_ALL: u64 = 100;
 /// How long moving a leader may take.
 const MOVE: Duration = Duration::from_secs(1);
 
-/// Said with [`Kind::Draining`]: the node does not want to lead.
+/// The payload of [`Kind::Draining`] when the sender does not want to lead.
 const STEPS_BACK: &[u8] = b"";
-/// And that it does again.
+/// The payload when the sender wants to lead again.
 const STEPS_FORWARD: &[u8] = b"forward";
 
 /// Keeps the groups of this node led. Clones share it.
@@ -55,7 +54,7 @@ struct Inner {
     links: Links,
     settled: Duration,
     draining: AtomicBool,
-    // Changed by a few events a day.
+    // A lock that is rarely taken: it changes with a few events a day.
     peers: Mutex<Peers>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -66,11 +65,11 @@ struct Peers {
     draining: HashSet<NodeId>,
 }
 
-/// The end of each group's log on one node.
+/// The last entry of each group's log on one node.
 type Tails = BTreeMap<u64, Option<LogId>>;
 
 impl Failover {
-    /// Begins to watch; `settled` is [`SETTLED`] but for tests.
+    /// Starts; `settled` is [`SETTLED`] except in tests.
     pub fn start(groups: &Groups, links: &Links, settled: Duration) -> Self {
         let events = links.subscribe();
         let inner = Arc::new(Inner {
@@ -82,7 +81,10 @@ impl Failover {
             tasks: Mutex::default(),
         });
         for process in links.up() {
-            inner.peers().up_since.insert(process.node, Instant::now());
+            inner
+                .peers()
+                .up_since
+                .insert(process.node, clock::instant());
         }
         links.serve(
             &[Kind::Tails, Kind::Draining],
@@ -104,8 +106,8 @@ impl Failover {
         self.step_back().await;
     }
 
-    /// Has the others lead what this node leads, and asks them not to give it back. To be repeated for as long as
-    /// it is true: who has just come up has not heard of it.
+    /// Has the others lead what this node leads, and asks them not to give it back. It is to be repeated, since a node
+    /// that has just come up has not heard of it.
     pub async fn step_back(&self) {
         self.tell_others(STEPS_BACK).await;
         join_all(
@@ -181,7 +183,7 @@ async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
         match events.recv().await {
             Ok(PeerEvent::Up(process)) => {
                 let mut peers = inner.peers();
-                peers.up_since.insert(process.node, Instant::now());
+                peers.up_since.insert(process.node, clock::instant());
                 peers.draining.remove(&process.node);
             }
             Ok(PeerEvent::Down(process)) => {
@@ -190,15 +192,15 @@ async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
                 tokio::spawn(async move { inner.lost(process.node).await });
             }
             Ok(PeerEvent::Gone(_)) => {}
-            // What was missed is found by `watch`.
+            // Missed events are made up for by `watch`.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-/// Finds what no event tells of: groups that have had no leader for a while, and those led by another
-/// node than the preferred one.
+/// Finds what no event reports: groups that have had no leader for a while, and groups that are not led by the
+/// preferred node.
 async fn watch(inner: Arc<Inner>) {
     let mut leaderless = HashMap::new();
     loop {
@@ -209,7 +211,7 @@ async fn watch(inner: Arc<Inner>) {
                 leaderless.remove(&group.shard);
                 continue;
             }
-            let since = *leaderless.entry(group.shard).or_insert_with(Instant::now);
+            let since = *leaderless.entry(group.shard).or_insert_with(clock::instant);
             let voters: Vec<NodeId> = group.voters().into_values().collect();
             let Some(place) = voters
                 .iter()
@@ -217,11 +219,11 @@ async fn watch(inner: Arc<Inner>) {
             else {
                 continue;
             };
-            // One after the other, beginning with the preferred leader.
+            // The voters try one after the other, beginning with the preferred leader.
             let rank = (place + voters.len() - turn % voters.len()) % voters.len();
             if since.elapsed() >= WATCH * (1 + rank as u32) && inner.has_quorum(group) {
                 leaderless.remove(&group.shard);
-                // The group may have stopped, which others notice too.
+                // The group may have stopped, which is noticed elsewhere.
                 let _ = group.raft.trigger().elect(true).await;
             }
         }
@@ -230,7 +232,7 @@ async fn watch(inner: Arc<Inner>) {
 }
 
 impl Inner {
-    /// What every holder of this lock does is short, and leaves it whole.
+    /// A poisoned lock is usable: no holder can leave the value half changed.
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -243,7 +245,7 @@ impl Inner {
             .collect()
     }
 
-    fn has_quorum(&self, group: &Group) -> bool {
+    fn has_quorum(&self, group: &ShardReplica) -> bool {
         let voters = group.voters();
         let up = voters
             .values()
@@ -272,7 +274,7 @@ impl Inner {
         }
     }
 
-    /// How long the logs of this node and of all that answer are.
+    /// The ends of the logs of this node and of all that answer.
     async fn compare(&self) -> BTreeMap<NodeId, Tails> {
         let ask = |node| async move {
             let answer = self
@@ -289,7 +291,7 @@ impl Inner {
 
     async fn hand_off(
         &self,
-        group: &Group,
+        group: &ShardReplica,
         dead: NodeId,
         tails: &BTreeMap<NodeId, Option<LogId>>,
         turn: usize,
@@ -306,7 +308,7 @@ impl Inner {
             return;
         }
         let chosen = choose(&voters, dead, tails, turn).unwrap_or(me);
-        // A refusal means that another leader is known by now, or comes to the same as no answer.
+        // A refusal means that another leader is known by now, and an error is as good as no answer.
         let _ = group
             .raft
             .handle_transfer_leader(TransferRequest::new(vote, chosen.0, group.last()))
@@ -314,10 +316,10 @@ impl Inner {
         let mut leadership = group.watch_leader();
         let led = |now: &Leadership| now.leader.is_some_and(|leader| leader != dead);
         for attempt in 0..RETRIES {
-            // Whoever was chosen is already at it. Each attempt ends the others', so they give each
-            // other ever more time: a vote waits for the disk, which may be slow.
+            // The chosen one campaigns already. Each campaign ends the others', so the pauses grow: a vote waits for
+            // the disk, which may be slow.
             let patience = if chosen == me { RETRY * 2 } else { RETRY } * 2u32.pow(attempt);
-            let patience = patience.mul_f64(rand::random_range(1.0..2.0));
+            let patience = patience.mul_f64(clock::jitter(1.0..2.0));
             if time::timeout(patience, leadership.wait_for(led))
                 .await
                 .is_ok()
@@ -333,9 +335,9 @@ impl Inner {
         }
     }
 
-    /// Whether no voter that answers has a longer log. Only then is it worth to campaign: a campaign
-    /// that cannot be won still ends those of the same term that could be.
-    async fn has_longest(&self, group: &Group) -> bool {
+    /// Whether no voter that answers has a longer log. Only then is it worth campaigning: a campaign that cannot be won
+    /// still ends one of the same term that could.
+    async fn has_longest(&self, group: &ShardReplica) -> bool {
         let voters = group.voters();
         let tails = self.compare().await;
         let others = tails
@@ -372,7 +374,7 @@ impl Inner {
         }
     }
 
-    async fn give_away(&self, group: &Group) {
+    async fn give_away(&self, group: &ShardReplica) {
         for _ in 0..3 {
             if !group.leadership().mine {
                 return;
@@ -396,18 +398,18 @@ impl Inner {
         }
     }
 
-    async fn transfer(&self, group: &Group, to: NodeId) {
+    async fn transfer(&self, group: &ShardReplica, to: NodeId) {
         let mut leadership = group.watch_leader();
         if group.raft.trigger().transfer_leader(to.0).await.is_ok() {
             let moved = leadership.wait_for(|now| !now.mine && now.leader.is_some());
-            // If it takes longer, whoever asked asks again.
+            // If it takes longer, the next round tries again.
             let _ = time::timeout(MOVE, moved).await;
         }
     }
 }
 
 /// How many entries a follower lacks, as its leader knows.
-pub(crate) fn lag(group: &Group, node: NodeId) -> Option<u64> {
+pub(crate) fn lag(group: &ShardReplica, node: NodeId) -> Option<u64> {
     let metrics = group.metrics();
     let has = metrics.replication.as_ref()?.get(&node.0)?.as_ref()?.index;
     Some(metrics.last_log_index.unwrap_or(0).saturating_sub(has))

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 
 use super::log::{GroupLog, Log};
-use super::machine::{Machine, Replica, Sink};
-use super::network::{Factory, KINDS, Replicas};
+use super::machine::{Machine, Observer};
+use super::network::{Factory, KINDS, RaftHandler};
 use super::snapshot::{SnapshotError, Turn};
 use super::types::{GroupStopped, LogId, Metrics, Raft, Seat};
 use super::{Fatal, keep};
@@ -20,10 +20,10 @@ use crate::identity::Identity;
 use crate::link::Links;
 use crate::{NodeId, ShardId};
 
-/// Reserved for a group that will keep the cluster's own affairs.
+/// The number that is reserved for a group about the cluster itself. There is none yet.
 pub const META_GROUP: u64 = 0;
 
-/// The group of a shard.
+/// The number of a shard's group.
 pub fn group_of(shard: ShardId) -> u64 {
     u64::from(shard.0) + META_GROUP + 1
 }
@@ -33,7 +33,7 @@ pub fn group_of(shard: ShardId) -> u64 {
 pub struct Leadership {
     /// The leader.
     pub leader: Option<NodeId>,
-    /// It is this node.
+    /// Whether it is this node.
     pub mine: bool,
     /// The term.
     pub term: u64,
@@ -48,9 +48,9 @@ pub enum GroupsError {
     /// openraft refuses what it found on disk.
     #[error("shard {shard} cannot be started: {source}")]
     Group {
-        /// Which.
+        /// The shard.
         shard: ShardId,
-        /// Why.
+        /// The underlying error.
         source: GroupStopped,
     },
     /// openraft refuses its configuration.
@@ -61,8 +61,8 @@ pub enum GroupsError {
     Reading(#[from] JoinError),
 }
 
-/// One shard's group on this node.
-pub struct Group {
+/// The replica of one shard on this node: a member of the shard's Raft group.
+pub struct ShardReplica {
     /// The shard.
     pub shard: ShardId,
     /// The group, as openraft runs it.
@@ -73,18 +73,18 @@ pub struct Group {
     leadership: watch::Sender<Leadership>,
 }
 
-impl Group {
-    /// Whether nothing was ever voted on or stored: the group is not born yet, or this disk is new.
+impl ShardReplica {
+    /// Whether the replica has neither voted nor stored anything: the cluster is not founded yet, or this disk is new.
     pub fn is_empty(&self) -> bool {
         self.log.is_empty()
     }
 
-    /// Who leads, now.
+    /// Who leads at the moment.
     pub fn leadership(&self) -> Leadership {
         *self.leadership.borrow()
     }
 
-    /// The same, and its changes.
+    /// Who leads, and its changes.
     pub fn watch_leader(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }
@@ -94,8 +94,7 @@ impl Group {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// The last entry that this node has been given. It may be on its way to the disk yet; whoever asks for a vote
-    /// is compared by it.
+    /// The last entry that this node was given, by which it judges candidates. It may still be on its way to the disk.
     pub fn last(&self) -> Option<LogId> {
         self.log.last()
     }
@@ -117,19 +116,19 @@ pub struct Groups(Arc<Inner>);
 
 struct Inner {
     node: NodeId,
-    groups: Vec<Arc<Group>>,
+    groups: Vec<Arc<ShardReplica>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Groups {
-    /// Reads snapshots and starts the groups on the current runtime. They wait until they are given
-    /// members, here or by a peer.
+    /// Reads snapshots and starts the groups on the current runtime. Groups of a new cluster wait until they are given
+    /// members, by this node or by a peer.
     pub async fn start(
         config: &Config,
         identity: &Identity,
         log: &Log,
         links: Option<&Links>,
-        sink: Arc<dyn Sink>,
+        observer: Arc<dyn Observer>,
         fatal: Fatal,
     ) -> Result<Self, GroupsError> {
         let raft_config = Arc::new(raft_config(&config.cluster_name).validate()?);
@@ -137,7 +136,7 @@ impl Groups {
         let (shards, opened) = (config.shards, log.clone());
         let owner = identity.clone();
         let ends = fatal.clone();
-        let open = move || open_machines(shards, &dir, &owner, &opened, &sink, &ends);
+        let open = move || open_machines(shards, &dir, &owner, &opened, &observer, &ends);
         let machines = tokio::task::spawn_blocking(open).await??;
         let node = identity.node();
         let (mut groups, mut rafts) = (Vec::new(), BTreeMap::new());
@@ -158,7 +157,7 @@ impl Groups {
             let raft = started.map_err(|source| GroupsError::Group { shard, source })?;
             rafts.insert(id, (raft.clone(), machine.clone()));
             let leadership = watch::Sender::default();
-            groups.push(Arc::new(Group {
+            groups.push(Arc::new(ShardReplica {
                 shard,
                 raft,
                 machine,
@@ -175,7 +174,7 @@ impl Groups {
         let keep = keep::run(groups.clone(), log.clone(), turn.clone(), node);
         tasks.push(tokio::spawn(keep).abort_handle());
         if let Some(links) = links {
-            let replicas = Replicas::new(identity.clone(), log.clone(), turn, rafts);
+            let replicas = RaftHandler::new(identity.clone(), log.clone(), turn, rafts);
             links.serve(&KINDS, Arc::new(replicas));
         }
         Ok(Self(Arc::new(Inner {
@@ -191,32 +190,22 @@ impl Groups {
     }
 
     /// All groups, by shard.
-    pub fn all(&self) -> &[Arc<Group>] {
+    pub fn all(&self) -> &[Arc<ShardReplica>] {
         &self.0.groups
     }
 
     /// The group of a shard; `None` if there is no such shard.
-    pub fn group(&self, shard: ShardId) -> Option<&Arc<Group>> {
+    pub fn group(&self, shard: ShardId) -> Option<&Arc<ShardReplica>> {
         self.0.groups.get(usize::from(shard.0))
     }
 
     /// The group of a shard, as openraft runs it.
+    #[cfg(test)]
     pub fn raft(&self, shard: ShardId) -> Option<&Raft> {
         self.group(shard).map(|group| &group.raft)
     }
 
-    /// The shard's state on this node.
-    pub fn replica(&self, shard: ShardId) -> Option<Arc<Mutex<Replica>>> {
-        self.group(shard).map(|group| group.machine.replica())
-    }
-
-    /// Who leads a shard, as far as this node knows.
-    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
-        self.group(shard)
-            .and_then(|group| group.leadership().leader)
-    }
-
-    /// The same, and its changes.
+    /// Who leads, and its changes.
     pub fn watch_leader(&self, shard: ShardId) -> Option<watch::Receiver<Leadership>> {
         self.group(shard).map(|group| group.watch_leader())
     }
@@ -240,8 +229,7 @@ impl Groups {
     }
 }
 
-/// The reasons are in the project's notes on consensus; failures are found by the links, long before
-/// these timers, which are the net below.
+/// Failures are detected by the links, long before these timers expire. They are the fallback.
 fn raft_config(cluster_name: &str) -> RaftConfig {
     RaftConfig {
         cluster_name: cluster_name.to_owned(),
@@ -252,11 +240,11 @@ fn raft_config(cluster_name: &str) -> RaftConfig {
         max_payload_entries: 64,
         replication_lag_threshold: u64::MAX / 2,
         snapshot_policy: RaftSnapshotPolicy::Never,
-        // They are in memory, and as large as entries may be.
+        // Entries are in memory and may be large, so few are kept behind a snapshot.
         max_in_snapshot_log_to_keep: 64,
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
-        // The state is in memory: a leader that came back would serve what it had long ago.
+        // A restarted node must not go on as leader, since its state is only what its snapshot has.
         enable_leader_restore: Some(false),
         backoff: String::from("50ms 100ms 200ms ..1s"),
         ..RaftConfig::default()
@@ -268,21 +256,21 @@ fn open_machines(
     dir: &Path,
     identity: &Identity,
     log: &Log,
-    sink: &Arc<dyn Sink>,
+    observer: &Arc<dyn Observer>,
     fatal: &Fatal,
 ) -> Result<Vec<(ShardId, Machine)>, SnapshotError> {
     let open = |shard| {
         let owner = Some(identity.clone());
-        let machine = Machine::open((shard, shards), dir, owner, sink.clone(), fatal.clone())?;
+        let machine = Machine::open((shard, shards), dir, owner, observer.clone(), fatal.clone())?;
         machine.covers(log.group(group_of(shard)).purged())?;
         Ok((shard, machine))
     };
     (0..shards).map(|number| open(ShardId(number))).collect()
 }
 
-/// Follows who leads and who belongs to a group. Whoever stops the groups ends this first, so that a group which stops
-/// by itself, in a panic of the consensus, ends the node instead of leaving it there without one of its shards.
-async fn watch_group(group: Arc<Group>, identity: Identity, fatal: Fatal) {
+/// Follows the leader and the members of a group. This task is ended before the groups are stopped on purpose. So if it
+/// sees a group stop, consensus has panicked, and the node must end rather than run without one of its shards.
+async fn watch_group(group: Arc<ShardReplica>, identity: Identity, fatal: Fatal) {
     let mut metrics = group.raft.server_metrics();
     let mut members = BTreeSet::new();
     let mut voted = false;
@@ -328,7 +316,7 @@ async fn watch_group(group: Arc<Group>, identity: Identity, fatal: Fatal) {
     }
 }
 
-/// Writes down who was replaced, and that this node has promises to keep.
+/// Writes to the identity which nodes were replaced, and that this node has voted.
 async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
     let identity = identity.clone();
     let write = move || {
@@ -341,7 +329,8 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
     };
     match tokio::task::spawn_blocking(write).await {
         Ok(Ok(())) => {}
-        // It guards against mistakes of operators; the log itself is guarded by its own writer.
+        // An error is only logged: the identity guards against mistakes of operators, and the log's own writer guards
+        // the log.
         Ok(Err(error)) => tracing::error!("cannot write the identity: {error}"),
         Err(error) => tracing::error!("writing the identity: {error}"),
     }
@@ -372,8 +361,8 @@ mod tests {
         let identity = Identity::open(dir.path(), 1, true).expect("opens");
         let (said, mut reasons) = mpsc::unbounded_channel();
         let fatal = Fatal::new(move |why| said.send(why.to_owned()).expect("is listened to"));
-        let sink = Arc::new(Deaf);
-        let groups = Groups::start(&config, &identity, &log, None, sink, fatal).await;
+        let observer = Arc::new(Deaf);
+        let groups = Groups::start(&config, &identity, &log, None, observer, fatal).await;
         let groups = groups.expect("starts");
         // As when the consensus panics, and not as when the node stops.
         groups

@@ -1,30 +1,29 @@
-//! Has snapshots written, and the log behind them go.
+//! Has snapshots written in time, so that the log can be shortened.
 //!
-//! Each group takes its snapshot when it is worth its while ([`SnapshotPolicy`]). A log that takes up more than it
-//! should does not wait for that: whoever holds its oldest files has to let go of them, and they are as many as
-//! bring it well below its bound. One snapshot is written at a time, so that they need the room of one ([`Turn`])
-//! and do not compete for the disk.
+//! A group takes a snapshot when enough has changed ([`SnapshotPolicy`]). If the log takes up too much, it does not
+//! wait for that: the groups whose entries hold its oldest files take snapshots until it is well below its bound. One
+//! snapshot is written at a time ([`Turn`]), so that they need the room of one and do not compete for the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::groups::{Group, group_of};
+use super::groups::{ShardReplica, group_of};
 use super::log::{Log, Pin, Pressure};
 use super::snapshot::{SnapshotPolicy, Turn};
 use super::types::{GroupStopped, LogId};
 use crate::NodeId;
 
-/// How often snapshots are considered.
+/// How often the policy is asked.
 const CHECK: Duration = Duration::from_secs(1);
-/// How long one is waited for before the next group's may begin. It goes on in any case.
+/// How long to wait for a snapshot before the next group may begin its own. The first one goes on in any case.
 const WRITING: Duration = Duration::from_secs(10);
-/// How long a log that is too long is waited for to become shorter, after groups have let go of it.
+/// How long to wait for a long log to become shorter after groups have released entries.
 const FREEING: Duration = Duration::from_millis(100);
 
 /// Runs until a group stops.
-pub(super) async fn run(groups: Vec<Arc<Group>>, log: Log, turn: Turn, node: NodeId) {
+pub(super) async fn run(groups: Vec<Arc<ShardReplica>>, log: Log, turn: Turn, node: NodeId) {
     let mut pressure = log.pressure();
     loop {
         let high = pressure.wait_for(|now| *now != Pressure::Low);
@@ -40,8 +39,12 @@ pub(super) async fn run(groups: Vec<Arc<Group>>, log: Log, turn: Turn, node: Nod
     }
 }
 
-/// The snapshots that are worth their while.
-async fn take_turns(groups: &[Arc<Group>], turn: &Turn, node: NodeId) -> Result<(), GroupStopped> {
+/// Takes the snapshots that the policy asks for.
+async fn take_turns(
+    groups: &[Arc<ShardReplica>],
+    turn: &Turn,
+    node: NodeId,
+) -> Result<(), GroupStopped> {
     for group in groups {
         let policy = SnapshotPolicy::of(node, group.shard);
         let _turn = turn.lock().await;
@@ -53,8 +56,8 @@ async fn take_turns(groups: &[Arc<Group>], turn: &Turn, node: NodeId) -> Result<
     Ok(())
 }
 
-/// Those without which the oldest files of the log cannot go.
-async fn shorten(groups: &[Arc<Group>], log: &Log, turn: &Turn) -> Result<(), GroupStopped> {
+/// Takes the snapshots without which the oldest files of the log cannot go.
+async fn shorten(groups: &[Arc<ShardReplica>], log: &Log, turn: &Turn) -> Result<(), GroupStopped> {
     let usage = log.usage();
     for pin in &usage.pinned_by {
         if let Some(group) = groups.iter().find(|g| group_of(g.shard) == pin.group) {
@@ -66,13 +69,13 @@ async fn shorten(groups: &[Arc<Group>], log: &Log, turn: &Turn) -> Result<(), Gr
             sleep(FREEING / 10).await;
         }
     };
-    // If nothing could go, the next attempt finds out why.
+    // If nothing could go, the next attempt deals with it.
     drop(timeout(FREEING, changed).await);
     Ok(())
 }
 
-/// Gives up a group's entries up to a certain one, however few they are, as far as a snapshot can cover them.
-async fn let_go(group: &Group, pin: Pin, turn: &Turn) -> Result<(), GroupStopped> {
+/// Takes a snapshot of a group and releases its entries up to a certain one, however few they are.
+async fn let_go(group: &ShardReplica, pin: Pin, turn: &Turn) -> Result<(), GroupStopped> {
     let known = group.metrics();
     let covered = |id: Option<LogId>| id.map(|id| id.index);
     let can_grow = known.last_applied > known.snapshot && !group.machine.snapshot_rests();
@@ -93,7 +96,7 @@ async fn let_go(group: &Group, pin: Pin, turn: &Turn) -> Result<(), GroupStopped
 }
 
 /// Waits for a snapshot that covers more than the one before.
-async fn written(group: &Group, before: Option<LogId>) {
+async fn written(group: &ShardReplica, before: Option<LogId>) {
     let wait = group.raft.wait(Some(WRITING));
     let taken = wait.metrics(
         |now| now.snapshot > before || group.machine.snapshot_rests(),

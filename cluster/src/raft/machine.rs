@@ -1,13 +1,13 @@
-//! Applies committed entries to a shard's state and tells the node what follows.
+//! Applies committed entries to a shard's state and reports what follows to an observer.
 //!
-//! It decides nothing: [`ShardState::apply`] does. The state lives in memory; snapshots and the log
-//! bring it back after a restart.
+//! All decisions are made by [`ShardState::apply`]. The state is in memory, and a restart rebuilds it from a snapshot
+//! and the log.
 //!
 //! # Invariants
 //!
-//! 1. Entries are applied in order, each once. One that cannot be decoded stops the node: to skip it
-//!    would make this replica differ from the others for ever.
-//! 2. The sink hears of an entry's outputs before its proposer hears of the outcomes.
+//! 1. Entries are applied in order, each once. An entry that cannot be decoded stops the node: to skip it would make
+//!    this replica differ from the others for ever.
+//! 2. The observer hears of an entry's outputs before its proposer hears of the outcomes.
 
 use std::io;
 use std::path::Path;
@@ -25,62 +25,64 @@ use super::types::{
 };
 use super::{Fatal, dissent};
 use crate::ShardId;
+use crate::clock;
 use crate::format::Version;
 use crate::identity::Identity;
 use crate::session::{Applied, Batch, Notice, Output, ShardState};
 
 pub use super::snapshot::SnapshotPolicy;
 
-/// How long a snapshot waits after one that could not be made.
+/// How long to wait after a snapshot that could not be made.
 const REST: Duration = Duration::from_secs(60);
 
-/// Hears what follows from applied entries. Called from the consensus runtime; must not block.
-pub trait Sink: Send + Sync {
-    /// What owners are to be told, in order.
+/// Observes what follows from applied entries. Its methods are called on the runtime of consensus and must not block.
+pub trait Observer: Send + Sync {
+    /// Outputs for the owners of sessions, in order.
     fn outputs(&self, shard: ShardId, outputs: Vec<Output>);
-    /// What happened to sessions, in order.
+    /// Notices of what happened to sessions, in order.
     fn notices(&self, shard: ShardId, notices: Vec<Notice>);
-    /// Everything up to this index is applied.
+    /// Everything up to this index has been applied.
     fn applied(&self, shard: ShardId, index: u64);
-    /// A snapshot took the place of entries: their outputs will never come.
+    /// A snapshot has replaced entries, whose outputs will never come.
     fn installed(&self, shard: ShardId);
 }
 
-/// One shard's state on this node, and how far it is.
+/// One shard's state on this node, and how far it has applied the log.
 #[derive(Debug)]
 pub struct Replica {
     /// The state.
     pub state: ShardState,
-    /// The last entry that it contains.
+    /// The last entry that it has applied.
     pub applied: Option<LogId>,
     /// The voters and learners as of then.
     pub membership: StoredMembership,
     /// Bytes applied since the last snapshot.
     logged: u64,
-    /// When that was.
+    /// When the last snapshot was taken.
     snapshot_at: Instant,
-    /// Bytes that it has.
+    /// How many bytes the last snapshot has.
     snapshot_bytes: u64,
-    /// Before that none is taken: the last one failed.
+    /// Set after a snapshot has failed: none is taken before this time.
     rest_until: Option<Instant>,
 }
 
 impl Replica {
-    /// Until now nothing was applied to it.
+    /// A state that was loaded, to which nothing has been applied yet.
     fn new(loaded: Loaded) -> Self {
         Self {
             state: loaded.state,
             applied: loaded.meta.last_log_id,
             membership: loaded.meta.last_membership,
             logged: 0,
-            snapshot_at: Instant::now(),
+            snapshot_at: clock::instant(),
             snapshot_bytes: loaded.length,
             rest_until: None,
         }
     }
 
     fn rests(&self) -> bool {
-        self.rest_until.is_some_and(|until| Instant::now() < until)
+        self.rest_until
+            .is_some_and(|until| clock::instant() < until)
     }
 }
 
@@ -88,11 +90,11 @@ impl Replica {
 #[derive(Clone)]
 pub struct Machine {
     shard: ShardId,
-    // Shared with readers on other threads, which hold it for one look each; only `apply` and
-    // `install_snapshot` change it, and they are never called at the same time.
+    // A lock, since threads of readers share it; each holds it briefly. Only `apply` and `install_snapshot` change the
+    // state, and openraft never calls them at the same time.
     replica: Arc<Mutex<Replica>>,
     file: SnapshotFile,
-    sink: Arc<dyn Sink>,
+    observer: Arc<dyn Observer>,
     fatal: Fatal,
 }
 
@@ -102,7 +104,7 @@ impl Machine {
         (shard, shards): (ShardId, u16),
         dir: &Path,
         identity: Option<Identity>,
-        sink: Arc<dyn Sink>,
+        observer: Arc<dyn Observer>,
         fatal: Fatal,
     ) -> Result<Self, SnapshotError> {
         let file = SnapshotFile::new(dir, (shard, shards), identity)?;
@@ -115,17 +117,17 @@ impl Machine {
             shard,
             replica: Arc::new(Mutex::new(Replica::new(loaded))),
             file,
-            sink,
+            observer,
             fatal,
         })
     }
 
-    /// The state, for readers. They must let go of it at once: `apply` waits.
+    /// The state, for readers. They must release the lock quickly, as `apply` waits for it.
     pub fn replica(&self) -> Arc<Mutex<Replica>> {
         self.replica.clone()
     }
 
-    /// Refuses a log that was cut further than the state reaches: the snapshot that covers it is gone.
+    /// Refuses a log whose beginning was purged beyond this state: the snapshot that covered it must be gone.
     pub fn covers(&self, purged: Option<LogId>) -> Result<(), SnapshotError> {
         match purged <= self.lock().applied {
             true => Ok(()),
@@ -133,14 +135,14 @@ impl Machine {
         }
     }
 
-    /// Whether a snapshot is worth its while.
+    /// Whether the policy asks for a snapshot.
     pub fn snapshot_due(&self, policy: &SnapshotPolicy) -> bool {
         let replica = self.lock();
         let since = replica.snapshot_at.elapsed();
         !replica.rests() && policy.is_due(replica.logged, replica.snapshot_bytes, since)
     }
 
-    /// Whether the last one could not be made, a short while ago.
+    /// Whether the last snapshot has failed a short while ago.
     pub fn snapshot_rests(&self) -> bool {
         self.lock().rests()
     }
@@ -215,7 +217,7 @@ impl Machine {
         })
     }
 
-    /// Runs something that touches the disk where it may block.
+    /// Runs work on the disk on a thread that may block.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&SnapshotFile) -> Result<T, SnapshotError> + Send + 'static,
@@ -229,8 +231,8 @@ impl Machine {
         })
     }
 
-    /// What a snapshot that could not be made leaves behind: all as it was, log and older snapshot too. The
-    /// group goes on, which it would not do after an error.
+    /// Handles a snapshot that could not be made. Log and older snapshot stay as they are. The result is an empty
+    /// snapshot and not an error, which would stop the group.
     fn snapshot_failed(&self, logged: u64, why: &SnapshotError) -> Snapshot {
         tracing::error!(
             "shard {}: no snapshot: {why}; its log is kept, and the next attempt comes in {REST:?}",
@@ -238,7 +240,7 @@ impl Machine {
         );
         let mut replica = self.lock();
         replica.logged += logged;
-        replica.rest_until = Some(Instant::now() + REST);
+        replica.rest_until = Some(clock::instant() + REST);
         Snapshot {
             meta: SnapshotMeta::default(),
             snapshot: SnapshotData::Nothing,
@@ -246,7 +248,7 @@ impl Machine {
     }
 }
 
-/// Ends the process when `apply` panics: the state may be half changed, and other replicas are not.
+/// Ends the process if `apply` panics, because the state may be half changed and would differ from the other replicas.
 struct StopIfUnwound<'a> {
     machine: &'a Machine,
     at: LogId,
@@ -263,7 +265,7 @@ impl Drop for StopIfUnwound<'_> {
     }
 }
 
-/// The state at one moment, about to be written. It shares all that has not changed since.
+/// The state at one moment, which is about to be written. It shares with the live state what has not changed since.
 pub struct View {
     machine: Machine,
     meta: SnapshotMeta,
@@ -279,7 +281,7 @@ impl RaftSnapshotBuilder<TC> for View {
             return Err(io::Error::other("a view is written once"));
         };
         let (file, meta) = (self.machine.file.clone(), self.meta.clone());
-        // What nobody else shares any more is taken apart there, too.
+        // The view is dropped on that thread too, as freeing what is no longer shared takes time.
         let save = tokio::task::spawn_blocking(move || file.save(&meta, &state));
         let stored = match save.await.map_err(io::Error::other)? {
             Ok(stored) => stored,
@@ -309,12 +311,12 @@ impl RaftStateMachine<TC> for Machine {
         while let Some((entry, responder)) = entries.try_next().await? {
             let index = entry.log_id.index;
             let applied = self.apply_entry(entry)?;
-            self.sink.outputs(self.shard, applied.outputs);
-            self.sink.notices(self.shard, applied.notices);
+            self.observer.outputs(self.shard, applied.outputs);
+            self.observer.notices(self.shard, applied.notices);
             if let Some(responder) = responder {
                 responder.send(applied.outcomes);
             }
-            self.sink.applied(self.shard, index);
+            self.observer.applied(self.shard, index);
         }
         Ok(())
     }
@@ -322,7 +324,7 @@ impl RaftStateMachine<TC> for Machine {
     async fn get_snapshot_builder(&mut self) -> View {
         let mut replica = self.lock();
         let logged = std::mem::take(&mut replica.logged);
-        replica.snapshot_at = Instant::now();
+        replica.snapshot_at = clock::instant();
         let meta = SnapshotMeta {
             last_log_id: replica.applied,
             last_membership: replica.membership.clone(),
@@ -344,9 +346,9 @@ impl RaftStateMachine<TC> for Machine {
         let adopt = move |file: &SnapshotFile| file.adopt(adopted, snapshot);
         let new = Replica::new(self.on_disk(adopt).await?);
         let old = std::mem::replace(&mut *self.lock(), new);
-        // To take a large state apart takes long, and nobody need wait for it.
+        // Freeing a large state takes long, so it happens in the background.
         tokio::task::spawn_blocking(move || drop(old));
-        self.sink.installed(self.shard);
+        self.observer.installed(self.shard);
         Ok(())
     }
 

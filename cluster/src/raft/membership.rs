@@ -1,4 +1,4 @@
-//! Keeps the disks that are really there as the voters of each group.
+//! Keeps the voters of each group equal to the nodes that really exist.
 //!
 //! A seat whose disk was emptied comes back under a new node id. Each group's leader then adds the new
 //! incarnation as a learner, waits until it has the log, and replaces the old one in a single joint
@@ -13,27 +13,27 @@ use openraft::ChangeMembers;
 use tokio::time;
 
 use super::failover::lag;
-use super::groups::{Group, Groups, seat};
+use super::groups::{Groups, ShardReplica, seat};
 use super::types::{RaftId, Seat};
 use crate::NodeId;
 use crate::config::Config;
 use crate::link::Links;
 
-/// How often memberships are looked at.
+/// How often memberships are checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long one step may take before it is looked at anew.
+/// How long one step may take before the situation is judged again.
 const STEP: Duration = Duration::from_secs(30);
-/// A learner that lacks fewer entries may vote.
+/// A learner that lacks fewer entries than this may become a voter.
 const CAUGHT_UP: u64 = 100;
 
-/// What brings a membership closer to those who are there.
+/// A step that brings a membership closer to the nodes that exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// A node gets the log.
+    /// Add this node as a learner, so that it gets the log.
     Learn(RaftId),
-    /// These vote, and nobody else; the given ones are new.
+    /// Make exactly these the voters; the second list are those that are new.
     Replace(BTreeSet<RaftId>, Vec<RaftId>),
-    /// These neither vote nor learn any more.
+    /// Remove these from voters and learners.
     Forget(BTreeSet<RaftId>),
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// `configs` and `nodes` are the membership as it is; `present` says who is connected, by seat.
+/// Decides the next step. `configs` and `nodes` are the present membership; `present` are the connected nodes, by seat.
 fn next_step(
     configs: &[BTreeSet<RaftId>],
     nodes: &BTreeMap<RaftId, u64>,
@@ -91,7 +91,7 @@ fn next_step(
     (!left.is_empty()).then_some(Step::Forget(left))
 }
 
-/// For the groups that this node leads, one at a time, for as long as it runs.
+/// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
 pub async fn reconcile(config: Config, groups: Groups, links: Links) {
     loop {
         time::sleep(LOOK).await;
@@ -115,7 +115,7 @@ pub async fn reconcile(config: Config, groups: Groups, links: Links) {
     }
 }
 
-fn observe(group: &Group, present: &BTreeMap<u64, RaftId>) -> Option<Step> {
+fn observe(group: &ShardReplica, present: &BTreeMap<u64, RaftId>) -> Option<Step> {
     let metrics = group.metrics();
     let membership = metrics.membership_config.membership();
     let nodes = membership
@@ -126,7 +126,7 @@ fn observe(group: &Group, present: &BTreeMap<u64, RaftId>) -> Option<Step> {
 }
 
 async fn take(
-    group: &Group,
+    group: &ShardReplica,
     config: &Config,
     present: &BTreeMap<u64, RaftId>,
     step: &Step,

@@ -1,9 +1,10 @@
-//! Replication: what openraft needs from us.
+//! Replication: the parts that openraft needs, and what keeps them going.
 //!
-//! `types` names openraft's parameters; `log` keeps the entries of all groups in one write-ahead log
-//! per node; `machine` applies them to a shard's pure state; `snapshot` keeps that state on disk, so that
-//! entries may be forgotten, for which `keep` sees to it that it is written in time; `dissent` stops a replica that differs from the others;
-//! `verify` reads all of it without starting anything.
+//! `types` names openraft's parameters. `groups` starts one Raft group per shard; `network` connects it with the other
+//! members, `failover` chooses its leader, and `membership` its voters. `log` keeps the entries of all groups in one
+//! write-ahead log per node, `machine` applies them to a shard's pure state, and `snapshot` keeps that state on disk,
+//! so that entries may be forgotten; `keep` sees to it that this happens in time. `dissent` ends a process whose
+//! replica differs from the others, and `verify` reads everything without starting anything.
 //!
 //! # Invariants
 //!
@@ -16,18 +17,18 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 pub mod dissent;
-pub mod failover;
-pub mod groups;
+pub(crate) mod failover;
+pub(crate) mod groups;
 mod keep;
-pub mod log;
+pub(crate) mod log;
 pub mod machine;
-pub mod membership;
-pub mod network;
+pub(crate) mod membership;
+pub(crate) mod network;
 pub mod snapshot;
 pub mod types;
 pub mod verify;
 
-/// What happens when the node cannot go on: by default the process ends at once.
+/// What to do when the node cannot go on: by default the process ends at once.
 ///
 /// Nothing may run after a failed sync, not even destructors: a promise that is already on its way
 /// could otherwise leave the node without what it promises.
@@ -44,13 +45,13 @@ impl Fatal {
     pub fn abort() -> Self {
         Self::new(|why| {
             tracing::error!("{why}; the node stops");
-            // The log of a stopped process may be a pipe that nobody reads any more.
+            // The log may go to a pipe that nobody reads any more.
             drop(writeln!(io::stderr(), "holdfast: {why}; the node stops"));
             std::process::abort();
         })
     }
 
-    /// The node cannot go on.
+    /// Acts because the node cannot go on for this reason.
     pub fn call(&self, why: impl fmt::Display) {
         (self.0)(&why.to_string());
     }

@@ -1,7 +1,7 @@
-//! Raft's requests over the links between nodes, both ways.
+//! Carries Raft's requests over the links between nodes, in both directions.
 //!
-//! That a peer is gone is known from its link, at once; so a request gets seconds, and what openraft
-//! proposes as its deadline is not used: under load it would tear down what is merely slow.
+//! A link reports at once that a peer is gone. So a request may take seconds, and the shorter deadline that openraft
+//! suggests is ignored: under load it would abort requests that are merely slow.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,25 +24,26 @@ use super::types::{
     SnapshotResponse, StreamingError, TC, TransferRequest, TransferResponse, Vote, VoteRequest,
     VoteResponse,
 };
+use crate::clock;
 use crate::identity::Identity;
 use crate::link::{Handler, Kind, LinkError, Links, Request};
 use crate::{NodeId, codec};
 
-/// For entries: a peer whose disk is slow is not yet lost.
+/// How long appending entries may take: a peer with a slow disk is not lost yet.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For votes and transfers, after which another attempt is due.
+/// How long votes and transfers may take, before another attempt is due.
 const VOTING: Duration = Duration::from_secs(2);
-/// For installing a snapshot, once all of it has arrived, and as long again as it takes to read it.
+/// How long installing a snapshot may take once all of it has arrived, in addition to the time for reading it.
 const INSTALLING: Duration = Duration::from_secs(60);
-/// Bytes that a node reads of a snapshot in a second, at the slowest.
+/// The slowest rate at which a node reads a snapshot, in bytes per second.
 const SLOWEST: u64 = 4 << 20;
-/// How long entries wait for room in the log of a follower before they are refused. They are sent again, so a
-/// follower that lacks room falls behind and needs no more of it.
+/// How long entries wait for room in a follower's log before they are refused. They are sent again later, so a follower
+/// without room just falls behind.
 const ROOM: Duration = Duration::from_secs(2);
 /// A snapshot travels in pieces of this size, so that other frames get in between.
 const PIECE: usize = 256 << 10;
 
-/// The requests that [`Replicas`] answers.
+/// The requests that [`RaftHandler`] answers.
 pub const KINDS: [Kind; 5] = [
     Kind::Append,
     Kind::Vote,
@@ -54,13 +55,13 @@ pub const KINDS: [Kind; 5] = [
 /// Makes the clients of one group. Without links nobody is reachable.
 #[derive(Clone)]
 pub struct Factory {
-    /// The links, unless the node is by itself.
+    /// The links to other nodes; `None` if there are none.
     pub links: Option<Links>,
     /// The group.
     pub group: u64,
 }
 
-/// One group's way to one peer.
+/// Sends one group's requests to one peer.
 pub struct Client {
     factory: Factory,
     target: NodeId,
@@ -80,7 +81,7 @@ impl RaftNetworkFactory<TC> for Factory {
 /// A piece of a snapshot file. The last one says what it is a snapshot of.
 #[derive(Debug, Serialize, Deserialize)]
 struct Piece {
-    /// Pieces of different attempts do not mix.
+    /// The number of the attempt, so that pieces of different attempts do not mix.
     transfer: u64,
     offset: u64,
     data: Bytes,
@@ -112,7 +113,7 @@ impl Client {
             .call(self.target, kind, self.factory.group, payload, patience)
             .await;
         answer.map_err(|error| match error {
-            // openraft then waits before it tries again, and tries everything else meanwhile.
+            // openraft waits before it tries this peer again, and goes on with the others.
             LinkError::Down | LinkError::Refused => Unreachable::new(&error).into(),
             LinkError::Timeout => NetworkError::new(&error).into(),
             LinkError::TooLarge(over) => {
@@ -132,7 +133,7 @@ impl Client {
             let why = std::io::Error::other("this snapshot is not on disk");
             return Err(NetworkError::new(&why).into());
         };
-        let (transfer, length) = (rand::random(), stored.length());
+        let (transfer, length) = (clock::random(), stored.length());
         let mut offset = 0;
         loop {
             let file = stored.clone();
@@ -157,8 +158,8 @@ impl Client {
     }
 }
 
-/// What the receiver may take to read and install a snapshot, once all of it has arrived: the more the larger
-/// it is, so that none is too large.
+/// How long the receiver may take to read and install a snapshot once all of it has arrived. It grows with the
+/// snapshot, so that none is too large.
 fn installing(bytes: u64) -> Duration {
     INSTALLING + Duration::from_secs(bytes / SLOWEST)
 }
@@ -204,16 +205,16 @@ impl RaftNetworkV2<TC> for Client {
     }
 }
 
-/// Answers what the peers' groups ask of this node's.
-pub struct Replicas {
+/// Answers the requests of the groups on other nodes.
+pub struct RaftHandler {
     identity: Identity,
     log: Log,
     groups: BTreeMap<u64, (Raft, Machine)>,
     incoming: Incoming,
 }
 
-impl Replicas {
-    /// For these groups, by their number, all on one log. Snapshots take turns with those that are written here.
+impl RaftHandler {
+    /// Answers for these groups, by number. Received snapshots take turns with those that this node writes.
     pub fn new(
         identity: Identity,
         log: Log,
@@ -229,7 +230,7 @@ impl Replicas {
     }
 }
 
-/// The answer of a group that has stopped is a refusal.
+/// Calls the group, and encodes its answer. If the group has stopped, the request is refused.
 async fn answer<Q, R, E, F>(payload: &[u8], ask: impl FnOnce(Q) -> F) -> Option<Bytes>
 where
     Q: DeserializeOwned,
@@ -241,7 +242,7 @@ where
     Some(codec::encode(&answer).into())
 }
 
-/// Takes entries for which the log has room (T-75), and whatever else a leader says at once.
+/// Appends entries once the log has room for them (T-75). Heartbeats, which have no entries, are handled at once.
 async fn append(raft: Raft, log: Log, payload: Bytes) -> Option<Bytes> {
     let rpc: AppendRequest = codec::decode(&payload).ok()?;
     if !rpc.entries.is_empty() && !log.takes_entries(ROOM).await {
@@ -251,7 +252,7 @@ async fn append(raft: Raft, log: Log, payload: Bytes) -> Option<Bytes> {
     Some(codec::encode(&answer).into())
 }
 
-/// Adds a piece to what has come; the last one is answered when the snapshot is installed.
+/// Adds a piece to the transfer. The last piece is answered when the snapshot is installed.
 async fn collect(
     incoming: Incoming,
     (raft, machine): (Raft, Machine),
@@ -278,9 +279,9 @@ async fn collect(
     }
 }
 
-impl Handler for Replicas {
+impl Handler for RaftHandler {
     fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
-        // Whoever has no cluster yet must have said so on its disk before it votes or stores (T-69).
+        // A node must have written to its disk which cluster it belongs to, before it votes or stores (T-69).
         let raft = match self.identity.cluster() {
             Some(_) => self.groups.get(&request.group).cloned(),
             None => None,

@@ -29,7 +29,7 @@ impl Proposal {
     }
 }
 
-/// Only the size: the content is people's messages (T-73).
+/// Shows only the size, as the content is people's messages (T-73).
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
@@ -42,7 +42,7 @@ impl fmt::Debug for Proposal {
     }
 }
 
-/// Where a voter is found. Its Raft id names its disk; this names the place that the disk is in.
+/// The place of a voter. Its Raft id names its disk; this names the seat that the disk is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Seat {
     /// The seat's number in the configuration.

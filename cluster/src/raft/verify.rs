@@ -8,22 +8,22 @@ use super::snapshot::{SnapshotError, SnapshotFile};
 use crate::ShardId;
 use crate::identity::{Identity, IdentityError};
 
-/// A node with this on its disk would not start.
+/// Why a node would not start with what is on its disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// The log.
+    /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A snapshot.
+    /// A snapshot cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Who it says that it is.
+    /// The identity cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
 
 impl Unusable {
-    /// The node runs, and reads its files itself.
+    /// Whether a running node has the files, so that they cannot be read now.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Log(LogError::Locked { .. }))
     }

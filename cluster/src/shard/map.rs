@@ -1,17 +1,18 @@
-//! From a bare JID to its slot, and from a slot to its shard.
+//! Maps a bare JID to its slot, and a slot to its shard.
 
 use proto::BareJid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::id::ShardId;
 
-/// Slices of the bare JIDs; more than any cluster has shards, so that a slice can move alone.
+/// How many slots the bare JIDs are hashed to. There are more than any cluster has shards, so that one could move
+/// alone.
 pub const SLOTS: u64 = 4096;
 
 /// The shard that owns an account, in a cluster born with `shards` shards. Stable for ever.
 pub fn shard_of(account: &BareJid, shards: u16) -> ShardId {
     let slot = xxh3_64(account.as_str().as_bytes()) % SLOTS;
-    // Fits: the remainder is below a u16.
+    // The cast is safe, as the remainder is less than a u16.
     ShardId((slot % u64::from(shards.max(1))) as u16)
 }
 

@@ -1,3 +1,3 @@
-//! Which account lives where.
+//! Assigns accounts to shards.
 
 pub mod map;

@@ -1,4 +1,4 @@
-//! `holdfast check`: would this configuration work here and now?
+//! `holdfast check`: finds out whether this configuration would work here and now.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use cluster::claim;
 use cluster::config::Peer;
-use cluster::limit::Address;
-use cluster::limit::store::Store;
 use cluster::link::tls::{AuthError, Tls};
+use cluster::mirror::Address;
+use cluster::mirror::store::Store;
 use cluster::raft::verify::verify;
 use cluster::room;
 
@@ -19,10 +19,10 @@ use crate::config::{Config, StorageUrl};
 use crate::preflight;
 use crate::storage::Storage;
 
-/// How long another machine may take to answer.
+/// How long to wait for the answer of another machine.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     weight: Weight,
@@ -43,7 +43,7 @@ fn finding(weight: Weight, text: impl Into<String>) -> Finding {
     }
 }
 
-/// Looks at everything that the configuration names and tells about it on `out`; whether it would work.
+/// Checks everything that the configuration names and writes the results to `out`. Returns whether a node would work.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bool> {
     let mut findings: Vec<Finding> = config
         .check()
@@ -86,7 +86,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     Ok(works)
 }
 
-/// Whether files can be made in a directory, or in the one that it would be made in.
+/// Checks whether files can be made in a directory or, if it does not exist, in the directory above it.
 fn writable(key: &str, dir: &Path) -> Finding {
     let there = dir.ancestors().find(|path| path.exists());
     let there = there.filter(|path| !path.as_os_str().is_empty());
@@ -106,7 +106,7 @@ fn writable(key: &str, dir: &Path) -> Finding {
     }
 }
 
-/// Whether a start would take the directory, and what is in it.
+/// Checks whether a start would accept the data directory and its content.
 async fn data_dir(config: &Config) -> Vec<Finding> {
     let told = |weight, what: &dyn Display| finding(weight, format!("data_dir: {what}"));
     let mut findings: Vec<Finding> = match claim::check_dir(config.data_dir()) {
@@ -114,11 +114,11 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![told(Weight::Bad, &error)],
     };
     if let Err(error) = claim::check_claim(config.data_dir()) {
-        // A node that runs reads its files itself.
+        // A running node has the files, so they cannot be read here.
         findings.push(told(Weight::Notice, &error));
         return findings;
     }
-    // What is wrong with the cluster is told where it is looked at.
+    // Errors in the cluster's configuration are reported by `cluster`.
     let Ok(cluster::Config { seat, shards, .. }) = preflight::cluster(config) else {
         return findings;
     };
@@ -136,13 +136,13 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether a start would find room for its log. A node without it runs, and takes nothing.
+/// Checks whether there is room for the log. A node without room would start, but accept nothing.
 fn room(dir: &Path) -> Option<Finding> {
     let lacks = room::foretell(dir).ok()??;
     Some(finding(Weight::Bad, format!("data_dir: {lacks}")))
 }
 
-/// Whether a node could listen where it is to. One that runs in this directory does already.
+/// Checks whether a node could listen on its addresses. If one runs in this data directory, it listens there already.
 fn listeners(config: &Config) -> Vec<Finding> {
     let all = config.listeners();
     let runs = claim::check_claim(config.data_dir()).is_err();
@@ -157,7 +157,7 @@ fn listeners(config: &Config) -> Vec<Finding> {
     tried.collect()
 }
 
-/// A node makes the token at its first start, and refuses to start with one that is none.
+/// Checks the admin token. A missing one is made by the first start; with an unusable one a node does not start.
 fn token(file: &Path) -> Option<Finding> {
     match Token::read(file) {
         Err(error) if file.exists() => Some(finding(Weight::Bad, error.to_string())),
@@ -178,7 +178,7 @@ fn domains(config: &Config) -> Vec<Finding> {
     config.domains().iter().map(look_up).collect()
 }
 
-/// The certificate as the start would take it. Without a configured one there is nothing to foretell.
+/// Checks the configured certificate as a start would. Without one, the start makes its own.
 fn certificate(config: &Config) -> Vec<Finding> {
     let Some(file) = &config.tls.certificate else {
         return Vec::new();
@@ -246,7 +246,7 @@ async fn redis(address: &Address) -> Finding {
     }
 }
 
-/// The cluster as the start would take it, and whether the others would take us.
+/// Checks the cluster's configuration as a start would, and whether the other nodes accept this one.
 async fn cluster(config: &Config) -> Vec<Finding> {
     let checked = preflight::cluster(config).map_err(|error| error.to_string());
     let tls = checked.and_then(|cluster| {
@@ -264,7 +264,7 @@ async fn cluster(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Other nodes may well be down, which is no fault; that one of them refuses us is.
+/// Checks one peer. It may well be down, which is only worth a notice; it is an error if it refuses this node.
 async fn peer(tls: &Tls, peer: &Peer) -> Finding {
     let named = format!("node {} at {}", peer.seat, peer.address);
     let greet = async {

@@ -1,4 +1,4 @@
-//! The command line: what may be typed, and who carries it out.
+//! The command line: parses the arguments and calls what carries them out.
 //!
 //! Exit codes: 0 it worked, 1 it failed, 2 wrong usage (by clap).
 
@@ -79,8 +79,8 @@ enum Command {
 }
 
 impl Command {
-    /// What was typed about the configuration although the command reads none. A variable of the
-    /// environment is for all commands, and is no mistake.
+    /// Names an argument about the configuration that was given to a command which reads none. A variable in the
+    /// environment is meant for all commands, so it is no mistake.
     fn ignored(&self, source: &Source) -> Option<&'static str> {
         if !matches!(self, Self::Demo(_) | Self::Completions { .. }) {
             return None;
@@ -93,7 +93,7 @@ impl Command {
     }
 }
 
-/// Which running node is asked, and how.
+/// The running node to ask, and the form of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Target {
     /// The node's admin address; by default the configured one
@@ -107,14 +107,14 @@ pub struct Target {
     pub json: bool,
 }
 
-/// What may be asked about the cluster.
+/// The commands about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum ClusterCommand {
     /// Nodes, shards, leaders, lag and sessions
     Status(Target),
 }
 
-/// What may be asked about sessions.
+/// The commands about sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SessionCommand {
     /// All sessions, or those of one account
@@ -170,7 +170,7 @@ enum Failure {
     NoMajority,
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and carries it out.
 pub fn main() -> ExitCode {
     let Cli { source, command } = Cli::parse();
     if let Some(unused) = command.ignored(&source) {
@@ -181,7 +181,7 @@ pub fn main() -> ExitCode {
     }
     match run(&source, command) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed it, such as `head`.
         Err(Failure::Io(error) | Failure::User(UserError::Output(error)))
             if error.kind() == io::ErrorKind::BrokenPipe =>
         {
@@ -189,7 +189,7 @@ pub fn main() -> ExitCode {
         }
         Err(Failure::Interrupted(interrupted)) => ExitCode::from(interrupted.exit_code()),
         Err(error) => {
-            // There is nowhere left to tell that standard error is closed.
+            // If standard error is closed, there is nowhere to report it.
             drop(writeln!(io::stderr(), "holdfast: {error}"));
             ExitCode::FAILURE
         }
@@ -230,7 +230,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
         }
         Command::Trace { id, target } => ask(&load(source)?, &target, &Question::Trace(id)),
         Command::Completions { shell } => {
-            // Into memory first: the generator takes a closed pipe for a reason to panic.
+            // The script is generated into memory, because the generator panics when it writes to a closed pipe.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "holdfast", &mut script);
             Ok(io::stdout().write_all(&script)?)
@@ -238,7 +238,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs the demo and shows its result. One that was cut short ends with the code that shells expect.
+/// Runs the demo and prints its result. If a signal ended it, the exit code is the one that shells expect.
 fn demonstrate(options: &DemoOptions) -> Result<(), Failure> {
     let ending = demo::run(options)?;
     let shown = io::stdout().write_all(ending.text(options.json)?.as_bytes());
@@ -256,7 +256,7 @@ fn address(text: &str) -> Result<Jid, Failure> {
     Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()))
 }
 
-/// What a session command asks, and whom.
+/// Turns a session command into a request and the node to ask.
 fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
     Ok(match command {
         SessionCommand::List { jid, target } => {
@@ -280,7 +280,7 @@ fn ask(config: &Config, target: &Target, question: &Question) -> Result<(), Fail
 }
 
 fn load(source: &Source) -> Result<Config, ConfigError> {
-    // Variables that are not Unicode cannot be ours.
+    // Variables that are not Unicode are none of ours.
     let env = std::env::vars_os()
         .filter_map(|(key, value)| key.into_string().ok().zip(value.into_string().ok()));
     Config::load(source.config.as_deref(), &source.set, env)

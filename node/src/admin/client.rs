@@ -1,4 +1,4 @@
-//! What `holdfast cluster` and `holdfast session` ask a running node, and how they print the answer.
+//! Asks a running node on behalf of commands such as `holdfast session list`, and formats the answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,17 +14,17 @@ use super::token::{self, Token, TokenError};
 use super::trace;
 use crate::config::Config;
 
-/// Pages of sessions that are fetched; more than a person or a shell can use.
+/// The most pages of sessions that are fetched; more would be of no use to a person or a shell.
 const MAX_PAGES: usize = 1000;
 
-/// A node that is asked.
+/// A node to ask, with its token.
 #[derive(Debug)]
 pub struct Client {
     address: String,
     token: Token,
 }
 
-/// Why a command got no answer. Each says what to do about it.
+/// Why a command got no answer. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No token, so the node has not been started here.
@@ -35,18 +35,18 @@ pub enum ClientError {
     /// The URL is not one of an admin interface.
     #[error("{0:?} is not of the form http://host:port")]
     Url(String),
-    /// Nobody answers.
+    /// Nobody answers at the address.
     #[error("no answer from the admin interface at {address}: {source}; is the node running?")]
     Connect {
-        /// Where.
+        /// The address.
         address: String,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The node does not know our token.
     #[error("{0} refuses the token: it belongs to another node")]
     Unauthorized(String),
-    /// The node says no, and why.
+    /// The node refuses, with this reason.
     #[error("{0}")]
     Refused(String),
     /// Something else answers there.
@@ -55,7 +55,7 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// A node elsewhere.
+    /// Asks the node with this URL, with the token in this file.
     pub fn at(url: &str, token_file: &Path) -> Result<Self, ClientError> {
         let rest = url
             .strip_prefix("http://")
@@ -73,7 +73,7 @@ impl Client {
         })
     }
 
-    /// As the command line says: `--url` with `--token-file`, else the configuration.
+    /// Chooses the node: the one of `--url` with `--token-file`, else the configured one.
     pub fn choose(
         config: &Config,
         url: Option<&str>,
@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-/// Where a listener can be reached from this machine.
+/// The address at which a listener can be reached from this machine.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -125,7 +125,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// What may be asked.
+/// A request to a running node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// `holdfast cluster status`
@@ -144,16 +144,16 @@ pub enum Question {
     LimitsSet(Jid, Change),
 }
 
-/// What a question came to.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What to print: JSON for programs, else text for people.
+    /// The text to print: JSON for programs, else a table for people.
     pub text: String,
-    /// Whether the answer is a good one, as far as exit codes tell.
+    /// Whether the command succeeds; it decides the exit code.
     pub is_well: bool,
 }
 
-/// Asks.
+/// Sends the request and formats the answer.
 pub async fn answer(
     client: &Client,
     question: &Question,
@@ -194,7 +194,7 @@ pub async fn answer(
     Ok(Report { text, is_well })
 }
 
-/// Ends a session, or all of an account; their addresses.
+/// Ends a session, or all of an account, and returns their addresses.
 async fn end(client: &Client, jid: &Jid) -> Result<Vec<String>, ClientError> {
     let found = match jid.is_bare() {
         true => sessions(client, Some(jid)).await?,
@@ -213,7 +213,7 @@ async fn end(client: &Client, jid: &Jid) -> Result<Vec<String>, ClientError> {
     }
 }
 
-/// All sessions, a page at a time.
+/// Fetches all sessions, page by page.
 async fn sessions(client: &Client, of: Option<&Jid>) -> Result<Value, ClientError> {
     let of = of.map(|jid| format!("&jid={}", encode(jid.as_str())));
     let of = of.unwrap_or_default();

@@ -37,16 +37,16 @@ use super::token::{Token, TokenError};
 use super::trace;
 use crate::trace::Mark;
 
-/// Sessions on a page, unless fewer are asked for.
+/// The number of sessions on a page, unless fewer are asked for.
 const PAGE: usize = 1000;
-/// An answer may take so long: an order waits for a commit, and that for a leader.
+/// How long an answer may take: a change waits for a commit, which may have to wait for a leader.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// What Prometheus' text format is called.
+/// The media type of Prometheus' text format.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the interface shows of a node, and may order.
+/// What the interface shows of a node, and may have it do.
 pub trait Node: Send + Sync + 'static {
-    /// Where the token lies.
+    /// The path of the token's file.
     fn token_file(&self) -> PathBuf;
     /// Whether clients should be sent here, or why not.
     fn ready(&self) -> Result<(), String>;
@@ -68,7 +68,7 @@ pub trait Node: Send + Sync + 'static {
         &self,
         account: BareJid,
     ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>>;
-    /// What the nodes saw of a message, oldest first.
+    /// The steps of a message that the nodes saw, oldest first.
     fn trace(&self, id: String) -> BoxFuture<'static, Vec<Mark>>;
     /// Changes an account's limits. None if there is no such account.
     fn set_limits(
@@ -88,52 +88,52 @@ pub struct Unavailable;
 pub struct SessionReport {
     /// The full JID.
     pub jid: String,
-    /// Whether a connection acts for it.
+    /// Whether it has a connection.
     pub state: SessionState,
     /// The seat of the node with that connection; the node's id if it has lost its seat.
     pub node: Option<String>,
     /// Where the client is; unknown if its node does not answer.
     pub address: Option<String>,
-    /// Since when this connection acts for it, as RFC 3339 writes times.
+    /// Since when this connection has it, in RFC 3339 format.
     pub since: Option<String>,
-    /// How often it changed hands.
+    /// Its epoch, which rises with each connection that takes it over.
     pub epoch: u64,
     /// Whether it may be resumed.
     pub resumable: bool,
     /// Stanzas that the client has not acknowledged.
     pub queue: usize,
-    /// Their size.
+    /// How many bytes they have.
     pub queue_bytes: usize,
-    /// How old the first of them is.
+    /// The age of the first of them.
     pub queue_age_ms: u64,
     /// Its presence, if it is available.
     pub priority: Option<i8>,
-    /// How long it will wait for its client yet.
+    /// How long it will still wait for its client.
     pub hibernates_for_ms: Option<u64>,
 }
 
-/// Whether a connection acts for a session.
+/// Whether a session has a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionState {
-    /// One does.
+    /// It has one.
     Connected,
-    /// None does; the session waits for its client.
+    /// It has none and waits for its client.
     Hibernated,
 }
 
 /// Why there is no admin interface.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// No token.
+    /// The token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The socket.
+    /// The socket cannot be opened.
     #[error("cannot serve the admin interface: {0}")]
     Socket(#[from] io::Error),
 }
 
-/// Opens the interface; what is returned serves it until the process ends.
+/// Opens the interface. The returned future serves it until the process ends.
 pub fn open<N: Node>(
     node: Arc<N>,
     listener: TcpListener,
@@ -163,7 +163,7 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
         .with_state(node)
 }
 
-/// Why a request is not answered as it wishes.
+/// Why a request gets an error.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("this needs the token: Authorization: Bearer …, from data_dir/admin.token")]
@@ -251,7 +251,7 @@ async fn cluster<N: Node>(State(node): State<Arc<N>>) -> Json<serde_json::Value>
     Json(node.cluster())
 }
 
-/// Which sessions.
+/// The query for a page of sessions.
 #[derive(Deserialize)]
 struct Which {
     jid: Option<String>,
@@ -274,7 +274,7 @@ impl Which {
 #[derive(Serialize)]
 struct Page {
     sessions: Vec<SessionReport>,
-    /// Whether there are more behind the last one.
+    /// Whether there are more sessions behind the last one.
     more: bool,
 }
 
@@ -285,7 +285,7 @@ async fn sessions<N: Node>(
     let address = which.address()?;
     let account = address.as_ref().map(Jid::bare);
     let max = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    // One more than fits says whether there are more.
+    // One session more than fits on the page is fetched, to know whether there are more.
     let mut sessions = node.sessions(account.as_ref(), &which.after, max + 1).await;
     if let Some(full) = address.filter(|address| !address.is_bare()) {
         sessions.retain(|session| session.jid == full.as_str());

@@ -8,7 +8,7 @@ use crate::auth::derive_keys;
 use crate::config::Config;
 use crate::storage::Storage;
 
-/// Why an import failed. What was made before stays; to import the file again does no harm.
+/// Why an import failed. Accounts that were made before stay, and it does no harm to import the file again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
@@ -16,15 +16,15 @@ pub enum ImportError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Some lines could not be used; they have been named.
     #[error("{refused} of {lines} lines were refused, see above; the others are done")]
     Refused {
-        /// How many.
+        /// How many lines were refused.
         refused: usize,
-        /// Of how many.
+        /// How many lines there are.
         lines: usize,
     },
 }
@@ -64,7 +64,7 @@ pub(super) async fn run(
         match account(config, storage, line, now).await {
             Ok(true) => made += 1,
             Ok(false) => present += 1,
-            // The database is no matter of one line.
+            // An error of the database concerns not just this line.
             Err(Refused::User(UserError::Storage(error))) => return Err(error.into()),
             Err(error) => {
                 refused += 1;
@@ -84,7 +84,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Why one line was refused. Never shows the password.
+/// Why one line was refused. The message never shows the password.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
@@ -108,7 +108,7 @@ async fn account(
         .map_err(UserError::from)?)
 }
 
-/// The two fields of a line (RFC 4180).
+/// Splits a line into its two fields (RFC 4180).
 fn fields(line: &str) -> Result<[String; 2], BadLine> {
     let mut fields = Vec::new();
     let mut rest = Some(line);
@@ -126,7 +126,7 @@ fn fields(line: &str) -> Result<[String; 2], BadLine> {
     fields.try_into().map_err(|_| BadLine::Fields)
 }
 
-/// A field behind its opening quote, and what follows its comma.
+/// Reads a quoted field, without its opening quote. Returns the field and what follows its comma.
 fn unquote(text: &str) -> Result<(String, Option<&str>), BadLine> {
     let mut field = String::new();
     let mut rest = text;

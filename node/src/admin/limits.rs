@@ -5,8 +5,7 @@
 //! | `GET /api/v1/limits?jid=ACCOUNT` | counts, limits in force, and where those come from |
 //! | `PUT /api/v1/limits?jid=ACCOUNT[&hibernated=N][&old=N]` | the same once the shard has the new limits; `default` takes one back |
 //!
-//! The account's shard has the last word, and it has it also without Redis; the shard's leader hands on to
-//! Redis what was set.
+//! The account's shard decides, with or without Redis; its leader tells Redis what was set.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +25,7 @@ use super::client::Question;
 use super::http::{Node, Refusal};
 use super::request::encode;
 
-/// What may be asked about limits.
+/// The commands about limits.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum LimitsCommand {
     /// An account's sessions, its limits, and where those come from
@@ -55,7 +54,7 @@ pub enum LimitsCommand {
 }
 
 impl LimitsCommand {
-    /// Whom to ask, about which account, and what.
+    /// Turns a command into a request and the node to ask.
     pub fn question<E>(
         self,
         address: impl FnOnce(&str) -> Result<Jid, E>,
@@ -78,9 +77,9 @@ impl LimitsCommand {
 /// A limit as an operator gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// As configured.
+    /// The configured limit.
     Default,
-    /// This many.
+    /// A limit for this account.
     Number(u32),
 }
 
@@ -126,7 +125,7 @@ impl<'de> Deserialize<'de> for Setting {
     }
 }
 
-/// What is to change; the rest stays.
+/// The limits to change; an absent one stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Change {
     /// Sessions that may hibernate.
@@ -136,7 +135,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// What is set afterwards.
+    /// The limits after this change.
     pub fn applied_to(self, limits: Limits) -> Limits {
         Limits {
             hibernated: self.hibernated.map_or(limits.hibernated, Setting::limit),
@@ -144,7 +143,7 @@ impl Change {
         }
     }
 
-    /// As part of a query.
+    /// The change as part of a query.
     pub(super) fn query(self) -> String {
         let part = |name, setting: Option<Setting>| {
             setting.map_or_else(String::new, |setting| format!("&{name}={setting}"))
@@ -171,11 +170,11 @@ pub struct LimitsReport {
     pub old: usize,
     /// How many may hibernate.
     pub max_hibernated: u32,
-    /// Who says so.
+    /// Where that limit comes from.
     pub max_hibernated_from: Source,
     /// How many are remembered.
     pub max_old: u32,
-    /// Who says so.
+    /// Where that limit comes from.
     pub max_old_from: Source,
 }
 
@@ -209,7 +208,7 @@ impl From<Quota> for LimitsReport {
     }
 }
 
-/// Whose limits, and what is to become of them.
+/// The query: an account, and the change.
 #[derive(Deserialize)]
 pub(super) struct Asked {
     jid: String,
@@ -221,7 +220,7 @@ impl Asked {
     fn account(&self) -> Result<BareJid, Refusal> {
         let wrong = || Refusal::NotAnAddress(self.jid.clone());
         let jid = Jid::new(&self.jid).map_err(|_| wrong())?;
-        // A limit of one session would be none.
+        // Limits are for accounts, not for single sessions.
         let account = jid.is_bare() && jid.local().is_some();
         account.then(|| jid.bare()).ok_or_else(wrong)
     }

@@ -1,15 +1,15 @@
-//! What operators use: the command line, and the interface of a running node.
+//! The tools of operators: the command line, and the admin interface of a running node.
 
-pub mod check;
+pub(crate) mod check;
 pub mod cli;
-pub mod client;
-pub mod http;
-pub mod import;
-pub mod limits;
-pub mod report;
+pub(crate) mod client;
+pub(crate) mod http;
+pub(crate) mod import;
+pub(crate) mod limits;
+pub(crate) mod report;
 pub mod request;
 mod socket;
 mod table;
 pub mod token;
 mod trace;
-pub mod user;
+pub(crate) mod user;

@@ -9,14 +9,14 @@ use cluster::NodeId;
 use cluster::status::{NodeStatus, ShardStatus, Status};
 use serde::Serialize;
 
-/// Nodes and shards.
+/// The state of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterReport {
     /// Whether the node that was asked reaches a leader and a majority of every shard.
     pub majority: bool,
-    /// By seat.
+    /// All nodes, by seat.
     pub nodes: Vec<NodeReport>,
-    /// By number.
+    /// All shards, by number.
     pub shards: Vec<ShardReport>,
 }
 
@@ -27,7 +27,7 @@ pub struct NodeReport {
     pub seat: u64,
     /// The id of the node that fills it, as far as known.
     pub node: Option<String>,
-    /// Where.
+    /// The address.
     pub address: String,
     /// Whether it can be reached.
     pub up: bool,
@@ -52,7 +52,7 @@ pub struct ShardReport {
     pub committed: u64,
     /// The last that is applied.
     pub applied: u64,
-    /// Committed and not applied yet.
+    /// How many entries are committed and not applied yet.
     pub lag: u64,
     /// Seats that vote; a node that lost its seat is named by its id.
     pub voters: Vec<String>,
@@ -62,7 +62,7 @@ pub struct ShardReport {
     pub hibernated: usize,
     /// Effects that wait to be carried out.
     pub pending: usize,
-    /// Why it commits nothing, if it stands still.
+    /// Why it commits nothing, if it is stalled.
     pub stalled: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct ShardReport {
 pub struct Seats(BTreeMap<NodeId, u64>);
 
 impl Seats {
-    /// As far as they are known.
+    /// Remembers which node fills which seat, as far as it is known.
     pub fn of(nodes: &[NodeStatus]) -> Self {
         let known = nodes
             .iter()
@@ -154,7 +154,7 @@ fn shard(status: ShardStatus, seats: &Seats) -> ShardReport {
 mod tests {
     use super::*;
     use cluster::ShardId;
-    use cluster::lead::stall::{Cause, Stalled};
+    use cluster::status::{Cause, Stalled};
 
     #[test]
     fn nodes_are_named_by_their_seats_and_their_ids_in_full() {

@@ -1,4 +1,4 @@
-//! One HTTP request to a node's admin interface.
+//! Sends one HTTP request to a node's admin interface.
 //!
 //! HTTP/1.0, so that the answer ends where the connection does: no chunks, no keeping alive. Enough for
 //! our own interface, and no more than that.
@@ -12,14 +12,14 @@ use tokio::time::timeout;
 
 use super::token::Token;
 
-/// An answer may have so many bytes.
+/// The most bytes of an answer.
 const MAX_BYTES: u64 = 64 << 20;
-/// Connecting to a port that nobody serves any more may hang.
+/// How long connecting may take; with a dead host it would hang.
 const CONNECT: Duration = Duration::from_secs(3);
-/// The whole answer; orders wait for a commit.
+/// How long the whole answer may take; changes wait for a commit.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// What is asked for.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Reads.
@@ -49,7 +49,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Asks `address` (`host:port`). `path` is percent-encoded already.
+/// Sends a request to `address` (`host:port`). `path` is percent-encoded already.
 pub async fn request(
     address: &str,
     method: Method,
@@ -97,7 +97,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status, body })
 }
 
-/// A value for a query: all but the harmless is percent-encoded.
+/// Percent-encodes a value for a query.
 pub(super) fn encode(value: &str) -> String {
     let mut out = String::new();
     for byte in value.bytes() {

@@ -1,8 +1,8 @@
-//! Sockets of the admin interface: few at a time, none for long.
+//! Bounds the connections of the admin interface: few at a time, and none for long.
 //!
-//! Whoever connects has shown nothing yet, so what a connection costs is bounded here, below HTTP. An
-//! address that has its share gives up its oldest connection for a new one: silent sockets, however many,
-//! keep nobody from asking whether this node lives.
+//! A new connection has not authenticated, so its cost is bounded here, below HTTP. If an address has its share of
+//! connections, its oldest one is closed for the new one. So silent sockets, however many, cannot keep anybody from
+//! asking whether this node lives.
 
 use std::io;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::listen::gate::{Gate, Ticket};
 
-/// Connections at a time, from all addresses.
+/// How many connections there may be from all addresses.
 const CONNECTIONS: usize = 64;
-/// Connections at a time from one address.
+/// How many connections there may be from one address.
 const PER_ADDRESS: u32 = 16;
-/// A request's head may take so long, and so may the wait for the next one.
+/// How long a request's head may take, and how long to wait for the next request.
 const HEAD: Duration = Duration::from_secs(5);
-/// What is read of a head that has no end, in bytes.
+/// The most bytes of a request's head.
 const BUFFER: usize = 32 << 10;
-/// A connection may live so long. A scraper opens the next one.
+/// How long a connection may live. A scraper just opens the next one.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// A wait when the process is out of descriptors (T-16).
+/// The pause when the process has no file descriptors left (T-16).
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
 /// A listening socket, with places for those that connect.
@@ -72,7 +72,7 @@ async fn converse(socket: TcpStream, ticket: Ticket, service: Router) {
     let service = TowerToHyperService::new(service);
     let requests = http.serve_connection(TokioIo::new(socket), service);
     tokio::select! {
-        // However it ended: the peer knows, or is gone.
+        // It does not matter how it ended: the peer knows, or is gone.
         _ = timeout(LIFETIME, requests) => {}
         () = ticket.shed() => {}
     }

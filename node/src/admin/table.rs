@@ -1,4 +1,4 @@
-//! JSON as text for people: columns, or a line for each field.
+//! Formats JSON for people, as columns or with a line for each field.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ const FIRST: &[&str] = &[
     "seat", "shard", "id", "jid", "state", "node", "address", "up", "leader", "voters", "term",
 ];
 
-/// Each list of an object as a table under its name, everything else as a line above.
+/// Formats an object: each list as a table under its name, everything else as a line above.
 pub(super) fn sections(value: &Value) -> String {
     let Value::Object(fields) = value else {
         return format!("{value}\n");
@@ -25,7 +25,7 @@ pub(super) fn sections(value: &Value) -> String {
     format!("{lines}{tables}").trim_start().to_owned()
 }
 
-/// A list of objects as a table.
+/// Formats a list of objects as a table.
 pub(super) fn rows(value: &Value) -> String {
     let objects: Vec<_> = value
         .as_array()
@@ -65,7 +65,7 @@ pub(super) fn rows(value: &Value) -> String {
     out
 }
 
-/// A list of objects, a line for each field.
+/// Formats a list of objects with a line for each field.
 pub(super) fn records(value: &Value) -> String {
     let objects: Vec<_> = value
         .as_array()

@@ -11,11 +11,13 @@ use cluster::disk;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::clock;
+
 /// The token's file in the data directory.
 pub const FILE: &str = "admin.token";
-/// Shorter ones can be guessed.
+/// The fewest bytes of a token; a shorter one could be guessed.
 const MIN_BYTES: usize = 16;
-/// Nobody needs longer ones, and a wrong file may be of any size.
+/// The most bytes that are read, as a wrong file may be of any size.
 const MAX_BYTES: u64 = 4096;
 
 /// Why there is no token.
@@ -26,7 +28,7 @@ pub enum TokenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file cannot be made.
@@ -34,7 +36,7 @@ pub enum TokenError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file holds no token.
@@ -45,7 +47,7 @@ pub enum TokenError {
     },
 }
 
-/// What a caller of the admin interface must know.
+/// The token, which a caller of the admin interface must know.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -57,7 +59,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads the token, or makes one where there is none. One that others could read is theirs no more.
+    /// Reads the token, or makes one if there is none. A file that other users could read is closed to them.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
         disk::private_file(path).map_err(|source| TokenError::Write {
             path: path.to_owned(),
@@ -89,12 +91,9 @@ impl Token {
         Ok(Self(token.to_owned()))
     }
 
-    /// Written aside and renamed, so that a crash leaves no half token.
+    /// Makes a token. It is written to another file and renamed, so that a crash leaves no half token.
     fn make(path: &Path) -> Result<Self, TokenError> {
-        let token: String = rand::random::<[u8; 32]>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let token = clock::hex::<32>();
         let partial = path.with_extension("new");
         let write = || {
             let mut file = disk::create(&partial)?;
@@ -109,7 +108,7 @@ impl Token {
         Ok(Self(token))
     }
 
-    /// Whether it is this one. Takes as long for a near miss as for a far one.
+    /// Whether `presented` is the token. It takes as long for a near miss as for a far one.
     pub fn matches(&self, presented: &str) -> bool {
         let hash = |text: &str| Sha256::digest(text.as_bytes());
         hash(&self.0).ct_eq(&hash(presented)).into()

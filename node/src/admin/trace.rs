@@ -1,4 +1,4 @@
-//! `holdfast trace`: what the nodes saw of a message.
+//! `holdfast trace`: shows the steps of a message that the nodes saw.
 //!
 //! | request | answer |
 //! |---|---|
@@ -13,13 +13,13 @@ use super::http::{Node, Refusal};
 use super::request::encode;
 use crate::trace::Mark;
 
-/// What is asked.
+/// The query.
 #[derive(Debug, Deserialize)]
 pub(super) struct About {
     id: String,
 }
 
-/// The steps, oldest first.
+/// Returns the steps, oldest first.
 pub(super) async fn show<N: Node>(
     State(node): State<Arc<N>>,
     Query(about): Query<About>,

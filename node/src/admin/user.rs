@@ -12,9 +12,9 @@ use crate::auth::{Rejected, derive_keys};
 use crate::config::Config;
 use crate::storage::{Storage, StorageError};
 
-/// Accounts on one page of a list.
+/// How many accounts are read at a time for a list.
 const PAGE: u32 = 500;
-/// The longest password that is read; what is longer is a mistake, such as a wrong file.
+/// The most bytes of a password that are read. A longer input is a mistake, such as a wrong file.
 const LONGEST: u64 = 1024;
 
 /// What to do with accounts.
@@ -75,7 +75,7 @@ pub enum UserError {
     /// The text is no address of an account.
     #[error("{jid:?} is not an account's address such as alice@example.org: {source}")]
     Address {
-        /// The text.
+        /// The text that was given.
         jid: String,
         /// What is wrong with it.
         source: JidError,
@@ -97,7 +97,7 @@ pub enum UserError {
     /// There is no such account.
     #[error("there is no account {0}")]
     Missing(BareJid),
-    /// Nobody has said that it is meant.
+    /// The removal was not confirmed.
     #[error("{0} stays: its address was not typed; --yes removes it without a question")]
     NotConfirmed(BareJid),
     /// The password cannot be one.
@@ -146,7 +146,7 @@ async fn carry_out(
             password_stdin,
         } => {
             let jid = served(config, &jid)?;
-            // Before the prompt: nobody likes to type a password for nothing.
+            // This is checked before the prompt, so that nobody types a password in vain.
             if storage
                 .account_keys(jid.local().unwrap_or_default(), jid.domain())
                 .await?
@@ -209,7 +209,7 @@ async fn set_disabled(
     writeln!(out, "{jid} is {state}.").map_err(UserError::Output)
 }
 
-/// Has whoever removes an account type its address: nothing brings an archive back.
+/// Has the operator confirm a removal by typing the address, since an archive cannot be brought back.
 async fn confirm_removal(storage: &Storage, jid: &BareJid) -> Result<(), UserError> {
     let (local, domain) = (jid.local().unwrap_or_default(), jid.domain());
     if storage.account_keys(local, domain).await?.is_none() {
@@ -228,7 +228,7 @@ async fn confirm_removal(storage: &Storage, jid: &BareJid) -> Result<(), UserErr
     }
 }
 
-/// The address of an account.
+/// Parses the address of an account.
 pub(super) fn account(text: &str) -> Result<BareJid, UserError> {
     let jid = BareJid::new(text).map_err(|source| UserError::Address {
         jid: text.to_owned(),
@@ -240,7 +240,7 @@ pub(super) fn account(text: &str) -> Result<BareJid, UserError> {
     Ok(jid)
 }
 
-/// The address of an account that clients could log in to.
+/// Parses the address of an account of a domain that is served here.
 pub(super) fn served(config: &Config, text: &str) -> Result<BareJid, UserError> {
     let jid = account(text)?;
     if config.domains().iter().any(|domain| domain == jid.domain()) {

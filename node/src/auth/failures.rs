@@ -1,7 +1,7 @@
-//! What failed, at this node and at the others.
+//! The counts of failed logins and resumptions, shared between nodes.
 //!
-//! Nodes tell each other a few times a second what failed at them. That is best effort: whoever is cut
-//! off counts alone, and a node that starts begins at nothing.
+//! Nodes tell each other a few times a second what has failed at them. That is best effort: a node that is cut off
+//! counts alone, and one that starts begins at zero.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ pub struct Failures {
     pub resumes: Throttle,
 }
 
-/// What one node tells the others.
+/// The failures of which one node tells the others.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Told {
     failed_logins: Vec<(Culprit, u32)>,
@@ -35,7 +35,7 @@ pub struct Told {
 }
 
 impl Failures {
-    /// Counts against these limits.
+    /// Counts nothing yet; these are the limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
             logins: Throttle::new(limits.logins_per_minute),
@@ -48,7 +48,7 @@ impl Failures {
         loop {
             tokio::time::sleep(PAUSE).await;
             if let Some(told) = self.unsent() {
-                // Nobody has anything to answer, and whoever does not hear counts alone.
+                // There is nothing to answer, and a node that does not hear it counts alone.
                 cluster.ask_others(&told).await;
             }
         }
@@ -65,7 +65,7 @@ impl Failures {
         written.map(Bytes::from)
     }
 
-    /// Another node tells what failed there.
+    /// Counts what has failed at another node.
     pub fn hear(&self, told: &Told) {
         let now: Instant = clock::instant();
         self.logins.hear(&told.failed_logins, now);

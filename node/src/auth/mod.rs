@@ -1,4 +1,4 @@
-//! Who may log in, and which accounts exist.
+//! Authentication: the accounts, and the limits on failed attempts.
 
 mod failures;
 pub mod revoke;

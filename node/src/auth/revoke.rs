@@ -1,8 +1,8 @@
 //! Ends the sessions of accounts whose credentials have changed, or that are locked or gone (SM-42).
 //!
-//! Every node looks for the notes that such changes leave in the database; the one that leads an account's
-//! shard ends its sessions, on whichever node they are. A note that nobody could act upon waits: a change
-//! that is made while no node runs counts when they do.
+//! Such changes leave notes in the database, for which every node looks. The node that leads the account's shard ends
+//! the sessions, on whichever node they are. A note stays until a leader has acted on it, so a change that is made
+//! while no node runs takes effect later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use proto::{BareJid, Jid};
 
 use crate::app::App;
 
-/// How often is looked. There is hardly ever a note, so that it costs next to nothing.
+/// How often to look for notes. There is hardly ever one, so this costs next to nothing.
 const LOOK: Duration = Duration::from_secs(1);
-/// Notes at a time.
+/// How many notes are read at a time.
 const SOME: u32 = 100;
 
 /// Runs for as long as the node does.
@@ -35,7 +35,7 @@ pub async fn run(app: Arc<App>) {
                 continue;
             }
             if end_all(&app, &note.account).await.is_err() {
-                // No majority, or no leader any more: the note is found again.
+                // The shard has no majority, or this node is no longer its leader. The note is found again.
                 continue;
             }
             if let Err(error) = app.edge.storage.revoked(&note).await {
@@ -47,14 +47,14 @@ pub async fn run(app: Arc<App>) {
 
 /// Ends a session if the credentials that its client was checked against are no longer those of its account.
 ///
-/// A stream may be authenticated before a change and open its session when those of its account have been
-/// ended already: it is checked again when it has one.
+/// A stream may authenticate before a change, and open its session after all sessions of the account were ended. So it
+/// is checked again once it has a session.
 pub async fn confirm(app: Arc<App>, session: Jid, epoch: u64, checked: Credentials) {
     let account = session.bare();
     let current = loop {
         match app.edge.accounts.are_current(&account, &checked).await {
             Ok(current) => break current,
-            // Nobody can change them meanwhile either.
+            // While the database is away nobody can change credentials either.
             Err(error) if error.is_temporary() => tokio::time::sleep(LOOK).await,
             Err(error) => {
                 tracing::warn!(%account, %error, "it is not known whether its credentials are still valid");

@@ -1,8 +1,8 @@
-//! The accounts as sessions ask for them: credentials for a login, existence for a stanza.
+//! Looks accounts up: the credentials for a login, and whether an account exists for a stanza.
 //!
-//! The database is asked first, so that a changed password or a removed account counts at once. What it
-//! said is remembered, bounded, for the times when it does not answer: people who are known can then
-//! still log in. Of an unknown name the answer looks as for a known one (T-24).
+//! The database is asked first, so that a changed password or a removed account counts at once. Its answers are
+//! remembered, within a bound, so that known users can log in while it does not answer. The answer for an unknown name
+//! looks like that for a known one (T-24).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,19 +11,20 @@ use proto::BareJid;
 use proto::sasl::{Credentials, Digest, ScramKeys, password};
 use tokio::sync::OnceCell;
 
+use crate::clock;
 use crate::storage::{AccountKeys, Storage, StorageError, StoredKeys};
 
-/// How often a password is hashed (ST-41). All accounts alike, so that the count tells nothing (T-24).
+/// How often a password is hashed (ST-41). The number is the same for all accounts, so that it reveals nothing (T-24).
 const ITERATIONS: u32 = 10_000;
 /// Bytes of salt (ST-41).
 const SALT: usize = 16;
-/// For how long an account that exists is not asked for again, in milliseconds.
+/// How long it is remembered that an account exists before the database is asked again, in milliseconds.
 const FRESH: u64 = 60_000;
-/// How long the database may take to confirm what is known, before that is believed.
+/// How long to wait for the database before what is remembered is used.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
-/// After how long, in milliseconds, it is asked again then.
+/// How long to wait, in milliseconds, before the database is asked again then.
 const RETRY: u64 = 5_000;
-/// Accounts that are remembered; when there are more, all are forgotten and asked for anew.
+/// How many accounts are remembered. When there are more, all are forgotten and looked up again.
 const REMEMBERED: usize = 50_000;
 
 /// The accounts. Clones share what is remembered.
@@ -34,7 +35,7 @@ struct Inner {
     storage: Storage,
     clock: fn() -> u64,
     secret: OnceCell<Vec<u8>>,
-    // Many sessions read and write these maps, each for the length of one look-up and never across an await.
+    // Locks, as many sessions share these maps; each holds one for a look-up and never across an await.
     known: Mutex<HashMap<BareJid, u64>>,
     credentials: Mutex<HashMap<BareJid, Credentials>>,
 }
@@ -51,7 +52,7 @@ impl Accounts {
         }))
     }
 
-    /// What somebody who claims that name is checked against; `local` and `domain` are prepared.
+    /// The credentials of an account, or made-up ones if there is none; `local` and `domain` are prepared.
     pub async fn credentials(
         &self,
         local: &str,
@@ -62,13 +63,13 @@ impl Accounts {
             let name = name.as_ref()?;
             lock(&self.0.credentials).get(name).cloned()
         };
-        // Whoever waits for a database that is away gives up before it does.
+        // The client would give up before a database that is away times out.
         if self.0.storage.is_away()
             && let Some(known) = remembered()
         {
             return Ok(known);
         }
-        // Also for known names, so that both take the same steps.
+        // This is computed for known names too, so that both take the same time.
         let made_up = self.made_up(local, domain).await;
         match self.0.storage.account_keys(local, domain).await {
             Ok(Some(stored)) => {
@@ -89,7 +90,7 @@ impl Accounts {
         }
     }
 
-    /// Whether what somebody was checked against is what the database holds now.
+    /// Whether these credentials are what the database has now.
     pub async fn are_current(
         &self,
         account: &BareJid,
@@ -109,7 +110,7 @@ impl Accounts {
         }
         let asked = self.0.storage.account_exists(account);
         let answer = match seen {
-            // Chat goes on while the database is away: what is known serves for the time being.
+            // Chat goes on while the database is away, with what is remembered.
             Some(_) => match tokio::time::timeout(PATIENCE, asked).await {
                 Ok(Err(error)) if !error.is_temporary() => Err(error),
                 Ok(Ok(exists)) => Ok(exists),
@@ -137,7 +138,7 @@ impl Accounts {
     /// Keys that nobody has a password for: always the same for the same name, on every node.
     async fn made_up(&self, local: &str, domain: &str) -> Result<Credentials, StorageError> {
         let storage = &self.0.storage;
-        let proposed = || storage.shared_secret("unknown accounts", rand::random());
+        let proposed = || storage.shared_secret("unknown accounts", clock::bytes());
         let secret = self.0.secret.get_or_try_init(proposed).await?;
         let keys = |digest: Digest| {
             let part = |what: &str| {
@@ -175,7 +176,7 @@ impl From<StoredKeys> for Credentials {
     }
 }
 
-/// What a password is stored as. Slow, as its purpose demands.
+/// Derives what is stored for a password. It is slow on purpose.
 pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
     if password.is_empty() {
         return Err(Rejected::Empty);
@@ -183,7 +184,7 @@ pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
     let forms = password::forms(password);
     let (first, others) = forms.split_first().ok_or(Rejected::Characters)?;
     let keys = |digest| {
-        let salt: [u8; SALT] = rand::random();
+        let salt: [u8; SALT] = clock::bytes();
         let keys = ScramKeys::derive(digest, first, &salt, ITERATIONS);
         let all = others.iter();
         Some(all.fold(keys, |keys, form| keys.with_form(digest, form)))
@@ -194,7 +195,7 @@ pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
     })
 }
 
-/// Why a password cannot be one.
+/// Why a password is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// There is none.
@@ -213,7 +214,7 @@ fn remember<V>(map: &Mutex<HashMap<BareJid, V>>, name: BareJid, value: V) {
     map.insert(name, value);
 }
 
-/// The maps are whole after each operation, so a panic elsewhere leaves nothing half done in them.
+/// A poisoned lock is usable: the map is whole after each operation.
 fn lock<V>(map: &Mutex<HashMap<BareJid, V>>) -> MutexGuard<'_, HashMap<BareJid, V>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }

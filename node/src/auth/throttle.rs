@@ -1,13 +1,13 @@
-//! Failures counted, so that guessing is slow and nobody pays for a neighbour's (T-26, T-40).
+//! Counts failures, so that guessing is slow and nobody pays for a neighbour's failures (T-26, T-40).
 //!
-//! What one block of addresses gets wrong about one account closes the door for that block and that
-//! account alone: whoever guesses cannot lock the owner out who comes from elsewhere, nor those who share
-//! an address with the guesser. What one block gets wrong about all accounts, and all blocks about one
-//! account, only makes the next answers slower, up to [`SLOWEST`]. Successes cost nothing.
+//! Too many failures of one block of addresses with one account block just this pair. So a guesser can lock out neither
+//! the owner, who comes from elsewhere, nor neighbours that use other accounts. The failures of a block with all
+//! accounts, and of all blocks with one account, only delay the next answers, by at most [`SLOWEST`]. Successes cost
+//! nothing.
 //!
 //! # Invariants
 //!
-//! 1. A door that is closed opens within [`OVERFLOW`] minutes after the last failure.
+//! 1. A blocked pair is free again within [`OVERFLOW`] minutes after its last failure.
 //! 2. Memory is bounded: the hashes of [`REMEMBERED`] names of each kind, about 8 MB in all, and [`UNSENT`] names
 //!    that other nodes are to hear of, which fit into one frame.
 
@@ -20,17 +20,17 @@ use std::time::{Duration, Instant};
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
-/// How many names of each kind are remembered; those that failed longest ago are forgotten first.
+/// How many names of each kind are remembered. Those that failed longest ago are forgotten first.
 const REMEMBERED: usize = 50_000;
-/// How many names wait to be told to other nodes; what is more stays unknown to them.
+/// How many names may wait to be told to other nodes. They never learn of more.
 const UNSENT: usize = 200;
-/// Failures that cost no time: people mistype.
+/// How many failures cause no delay, as people mistype.
 const FREE: f64 = 3.0;
-/// Each further one makes the next answer so much slower.
+/// The delay in seconds that each further failure adds.
 const STEP: f64 = 0.1;
-/// No answer waits longer.
+/// The longest delay.
 const SLOWEST: Duration = Duration::from_secs(2);
-/// Failures count up to so many times what is allowed per minute.
+/// A bucket holds at most so many times what is allowed per minute.
 const OVERFLOW: f64 = 2.0;
 
 /// An address with the part that one customer can change freely cut off: /24 or /64.
@@ -47,7 +47,7 @@ impl From<IpAddr> for Block {
     }
 }
 
-/// Whose failure it was, as far as that is known.
+/// Whom a failure is counted against.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Culprit {
     account: Option<BareJid>,
@@ -111,8 +111,8 @@ impl Buckets {
         self.of.insert(name, Bucket { level, at: now });
     }
 
-    /// Forgets what time has forgiven and, if that is too little, the half that failed longest ago: so this
-    /// is not done again for many failures.
+    /// Forgets empty buckets and, if that is too little, the half that failed longest ago, so that this is rarely
+    /// necessary.
     fn make_room(&mut self, rate: Rate, now: Instant) {
         self.of.retain(|_, b| rate.level(Some(b), now) >= 1.0);
         if self.of.len() >= REMEMBERED {
@@ -131,12 +131,12 @@ struct State {
     unsent: HashMap<Culprit, u32>,
 }
 
-/// Counts failures and says who has to wait.
+/// Counts failures and decides who has to wait.
 #[derive(Debug)]
 pub struct Throttle {
-    /// None: any number is allowed.
+    /// `None` allows any number.
     rate: Option<Rate>,
-    // A lock: every arbiter asks, once per login.
+    // A lock, as every thread asks, once per login.
     state: Mutex<State>,
 }
 
@@ -150,8 +150,8 @@ impl Throttle {
         }
     }
 
-    /// May this account be tried from this address now? If so, after which delay: it grows with the
-    /// failures seen, and the first three cost none.
+    /// Whether this account may be tried from this address now, and after which delay (`None`: not now). The delay
+    /// grows with the failures; the first three cost none.
     pub fn check(&self, account: &BareJid, from: Option<IpAddr>, now: Instant) -> Option<Duration> {
         let Some(rate) = self.rate else {
             return Some(Duration::ZERO);
@@ -169,7 +169,7 @@ impl Throttle {
         Some(Duration::from_secs_f64(delay).min(SLOWEST))
     }
 
-    /// A failure.
+    /// Counts a failure.
     pub fn failed(&self, account: Option<&BareJid>, from: Option<IpAddr>, now: Instant) {
         let Some(rate) = self.rate else { return };
         let culprit = Culprit::new(account, from);
@@ -180,12 +180,12 @@ impl Throttle {
         }
     }
 
-    /// What failed here since this was last asked.
+    /// Takes what has failed here since the last call.
     pub fn take_unsent(&self) -> Vec<(Culprit, u32)> {
         self.state().unsent.drain().collect()
     }
 
-    /// What failed at another node counts here too. It is not told any further.
+    /// Counts what has failed at another node. It is not passed on.
     pub fn hear(&self, told: &[(Culprit, u32)], now: Instant) {
         let Some(rate) = self.rate else { return };
         let mut state = self.state();

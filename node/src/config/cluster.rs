@@ -23,7 +23,7 @@ pub struct Cluster {
     pub node_id: Option<u64>,
     /// The seat is the ordinal at the end of the host name, plus one.
     pub node_id_from_hostname: bool,
-    /// Where other nodes connect.
+    /// The address on which other nodes connect.
     pub listen: SocketAddr,
     /// The address that they are told, `host:port`. Absent: as in `peers`, else `listen`.
     pub advertise: Option<String>,
@@ -97,7 +97,7 @@ impl Cluster {
             && addresses.into_iter().all(is_loopback)
     }
 
-    /// All paths, with their keys.
+    /// The paths among the values, with their keys.
     pub(super) fn files_mut(&mut self) -> [(&'static str, Option<&mut PathBuf>); 4] {
         [
             ("cluster.secret_file", self.secret_file.as_mut()),
@@ -117,11 +117,11 @@ impl Cluster {
         if seat == 0 {
             return Err(Rule::Between(1, u64::from(u32::MAX)).broken("cluster.node_id"));
         }
-        // Few and full batches beat many small ones; each group costs every node.
+        // Each group costs something on every node, and a few full batches are better than many small ones.
         if !(1..=12).contains(&self.shards) {
             return Err(Rule::Between(1, 12).broken("cluster.shards"));
         }
-        // Below a second a node that is merely slow would lose its clients.
+        // With less than a second, a node that is merely slow would lose its clients.
         if !(1..=LONGEST_SILENCE).contains(&self.lost_after.as_secs()) {
             return Err(Rule::Between(1, LONGEST_SILENCE).broken("cluster.lost_after"));
         }
@@ -212,7 +212,7 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The name by which a StatefulSet numbers its pods.
+/// The host name, by which a StatefulSet numbers its pods.
 fn hostname() -> String {
     let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     std::env::var("HOSTNAME")

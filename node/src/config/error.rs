@@ -42,13 +42,13 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file is not TOML.
     #[error("{origin}not valid TOML: {message}")]
     Syntax {
-        /// Where.
+        /// The place.
         origin: Origin,
         /// What the parser says.
         message: String,
@@ -56,7 +56,7 @@ pub enum ConfigError {
     /// There is no such section or key.
     #[error("{origin}unknown key `{key}`{}", suggestion(nearest.as_deref()))]
     UnknownKey {
-        /// Where.
+        /// The place.
         origin: Origin,
         /// The key with its section.
         key: String,
@@ -66,7 +66,7 @@ pub enum ConfigError {
     /// The value does not fit the key.
     #[error("{origin}`{key}`: {reason}")]
     Value {
-        /// Where.
+        /// The place.
         origin: Origin,
         /// The key with its section.
         key: String,
@@ -105,7 +105,7 @@ fn suggestion(nearest: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-/// What a variable may be called, where none is spelt alike.
+/// Lists what a variable may be called, if none is spelt alike.
 fn variables(nearest: Option<&str>) -> String {
     match nearest {
         Some(_) => suggestion(nearest),
@@ -116,13 +116,13 @@ fn variables(nearest: Option<&str>) -> String {
     }
 }
 
-/// What values must fulfil beyond having the right type.
+/// A rule that values must keep, beyond having the right type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
     /// `domain` and `domains` exclude each other.
     #[error("give either `domain` or `domains`, not both")]
     OneDomainKey,
-    /// Whose server this is cannot be guessed.
+    /// The domain is missing, and cannot be guessed.
     #[error("name the domain that this cluster serves")]
     NoDomain,
     /// The text is not a domain.
@@ -131,22 +131,22 @@ pub enum Rule {
     /// A certificate without a key or the other way round.
     #[error("`certificate` and `key` belong together: give both or neither")]
     CertificateWithKey,
-    /// Nobody could log in.
+    /// No mechanism is allowed, so nobody could log in.
     #[error("at least one mechanism is needed")]
     NoMechanism,
-    /// Promised and not there yet.
+    /// The key is reserved for a feature that does not exist yet.
     #[error("is not there yet: accounts are made with `holdfast user add` or `import`")]
     NoRegistration,
-    /// Nobody could connect.
+    /// No address is given, so nobody could connect.
     #[error("at least one address is needed in `listen` or `listen_tls`")]
     NoListener,
-    /// The header's sender can be trusted only when it is known.
+    /// PROXY headers are trusted only if it is known who sends them.
     #[error("`proxy_protocol` needs `trusted_proxies`, e.g. [\"10.0.0.0/8\"]")]
     ProxiesUnknown,
-    /// Whoever names balancers expects their headers to be read.
+    /// Balancers are named, but their headers would not be read.
     #[error("does nothing without `proxy_protocol = true`: set that, or leave this out")]
     ProxiesUnread,
-    /// A time that leaves no time.
+    /// A time is too short.
     #[error("must be at least 1s")]
     TooShort,
     /// Not a level of the log, nor modules with levels.
@@ -178,10 +178,10 @@ pub enum Rule {
     /// The host name has no ordinal at its end.
     #[error("the host name {0:?} does not end in an ordinal such as `-0`; give `node_id` instead")]
     NoOrdinal(String),
-    /// Nobody to form a cluster with.
+    /// There are no other nodes to form a cluster with.
     #[error("give `peers` (`[\"1@host:port\", …]`) or `discovery`")]
     NoPeers,
-    /// The others would look for this node elsewhere.
+    /// The other nodes would look for this one at another address.
     #[error("{advertised} is not this node's address in `peers`, {listed}")]
     AdvertisedElsewhere {
         /// `advertise`.
@@ -198,7 +198,7 @@ pub enum Rule {
     /// This node is not among the peers.
     #[error("this node's id, {0}, is not among the peers")]
     NotAPeer(u64),
-    /// Nodes cannot tell each other from strangers.
+    /// Nodes have no means to authenticate each other.
     #[error("nodes must know each other: give `secret_file`, or `ca`, `certificate` and `key`")]
     NoLinkAuthentication,
 }
@@ -218,7 +218,7 @@ pub enum Problem {
         "`tls.certificate` is absent: the self-signed one that is made instead serves localhost only"
     )]
     NoCertificate,
-    /// A secret is none.
+    /// Anybody may read a file with a secret.
     #[error("{} holds a secret and may be read by anybody (mode {mode:o}): chmod 600 it", path.display())]
     Exposed {
         /// The file.
@@ -226,7 +226,7 @@ pub enum Problem {
         /// Its mode.
         mode: u32,
     },
-    /// A majority of two is both.
+    /// The cluster has two nodes, and needs both of them for a majority.
     #[error(
         "`cluster.peers` names two nodes: neither goes on without the other, so that three are safer and one is as safe"
     )]

@@ -1,4 +1,4 @@
-//! Every key that may be configured, to recognise the misspelt ones.
+//! Lists every key that may be configured, so that misspelt ones are recognised.
 
 /// The keys outside of any section.
 pub(super) const TOP: &[&str] = &["domain", "domains", "data_dir"];
@@ -91,7 +91,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("log", &["format", "level"]),
 ];
 
-/// What a name outside of any section stands for.
+/// What a top-level name stands for.
 pub(super) enum Known {
     /// A key with a value.
     Key,
@@ -101,7 +101,7 @@ pub(super) enum Known {
     Unknown,
 }
 
-/// Looks a top-level name up.
+/// Looks up a top-level name.
 pub(super) fn top(name: &str) -> Known {
     if TOP.contains(&name) {
         return Known::Key;

@@ -1,8 +1,8 @@
-//! What an operator decides: one typed struct per section, loaded once at the start.
+//! The configuration: one typed struct per section, loaded once at the start.
 //!
-//! A value comes from a flag, else the environment, else the file, else the default. Whatever does not
-//! fit stops the start with the place where it stands and what would fit (T-78): an unknown key is a
-//! misspelt decision, and a server must not run on half of what its operator wanted.
+//! A value comes from a flag, else from the environment, else from the file, else it is the default. Anything that is
+//! wrong stops the start, and the error says where it stands and what would be right (T-78). That includes unknown
+//! keys: they are probably misspelt, and a server must not run with half of what its operator wanted.
 //!
 //! # Invariants
 //!
@@ -64,7 +64,7 @@ pub struct Config {
     pub limits: Limits,
     /// What one account may take.
     pub quotas: Quotas,
-    /// Counts that the cluster shares. Absent: the shards hold them.
+    /// The Redis that shows counts of sessions to other programs. Absent: only the shards know them.
     pub redis: Option<Redis>,
     /// The other nodes. Absent: this node is alone.
     pub cluster: Option<Cluster>,
@@ -113,7 +113,7 @@ impl Config {
         self.data_dir.as_deref().unwrap_or(Path::new("data"))
     }
 
-    /// What the shards need to know.
+    /// The settings of the shards.
     pub fn settings(&self) -> ::cluster::session::Settings {
         ::cluster::session::Settings {
             max_hibernated_sessions: self.sm.max_hibernated_sessions,
@@ -133,7 +133,7 @@ impl Config {
         }
     }
 
-    /// What is likely to surprise the operator, without looking beyond this machine's files.
+    /// Problems that are likely to surprise the operator. Only files of this machine are read.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let own_machine = self.domains.iter().all(|domain| domain == "localhost");
@@ -150,8 +150,8 @@ impl Config {
         problems
     }
 
-    /// Files with secrets that anybody on this machine may read. A group is let be: orchestrators give secrets to
-    /// a process by its group.
+    /// Files with secrets that anybody on this machine may read. Access by a group is fine, as orchestrators give
+    /// secrets to a process by its group.
     pub fn exposed(&self) -> impl Iterator<Item = Problem> + '_ {
         let cluster = self.cluster.iter();
         let cluster = cluster.flat_map(|c| [&c.secret_file, &c.key]).flatten();
@@ -205,7 +205,7 @@ impl Config {
         plain.chain(tls).chain(admin).chain(cluster)
     }
 
-    /// Refuses one port for two listeners. Port 0 is whichever is free.
+    /// Refuses two listeners on one port. Port 0 stands for any free port.
     fn ports(&self) -> Result<(), ConfigError> {
         let all: Vec<_> = self.listeners().filter(|(_, a)| a.port() != 0).collect();
         let overlap = |one: &SocketAddr, other: &SocketAddr| {
@@ -223,12 +223,12 @@ impl Config {
         Ok(())
     }
 
-    /// Prepares what is written more than one way, and refuses what cannot work.
+    /// Normalises values that can be written in several ways, and refuses what cannot work.
     fn settle(&mut self) -> Result<(), ConfigError> {
         match (self.domain.take(), self.domains.is_empty()) {
             (Some(_), false) => return Err(Rule::OneDomainKey.broken("domain")),
             (Some(domain), true) => self.domains.push(domain),
-            // Clients of a cluster come from elsewhere, where that would be another machine.
+            // The default, localhost, would be another machine for the clients of a cluster.
             (None, true) if self.cluster.is_some() => return Err(Rule::NoDomain.broken("domain")),
             (None, true) => self.domains.push("localhost".to_owned()),
             (None, false) => {}

@@ -12,26 +12,26 @@ use super::error::{ConfigError, Rule};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
-    /// Contacts in a roster.
+    /// How many contacts a roster may have.
     pub roster_contacts: u64,
-    /// Groups of one contact.
+    /// How many groups one contact may be in.
     pub roster_groups: u64,
-    /// A roster, as its owner is sent it. An answer cannot be larger.
+    /// The most bytes of a roster, as it is sent to its owner. An answer cannot be larger.
     pub roster_bytes: u64,
-    /// Strangers' requests that await an answer: a session that logs in is shown all of them at once.
+    /// How many subscription requests may wait for an answer. A session that logs in gets all of them at once.
     pub roster_requests: u64,
-    /// Elements of private XML.
+    /// How many elements of private XML an account may store.
     pub private_elements: u64,
     /// All of them together.
     pub private_bytes: u64,
-    /// A vCard.
+    /// The most bytes of a vCard.
     pub vcard_bytes: u64,
-    /// Services that wake devices, over all of the account's clients.
+    /// How many push services all clients of the account may register.
     pub push_registrations: u64,
     /// All of them together: addresses, nodes and options.
     pub push_bytes: u64,
-    /// What is queued for all sessions together. A session always gets its share of it, so that one that is
-    /// away takes nothing from one that reads.
+    /// The most bytes that may be queued for all sessions together. Each session is guaranteed its share, so that one
+    /// that is away takes nothing from one that reads.
     pub queue_bytes: u64,
     /// Addresses that one session's directed presence is remembered for.
     pub directed_presence: u32,

@@ -1,4 +1,4 @@
-//! The sections that need no more than a struct.
+//! The sections of the configuration that need hardly any code.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,15 +17,15 @@ use super::value::{self, Network};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct C2s {
-    /// Where clients connect and start TLS by themselves.
+    /// The addresses where clients connect and negotiate TLS (STARTTLS).
     #[serde(deserialize_with = "value::one_or_many")]
     pub listen: Vec<SocketAddr>,
-    /// Where TLS comes first.
+    /// The addresses where clients begin with TLS.
     #[serde(deserialize_with = "value::one_or_many")]
     pub listen_tls: Vec<SocketAddr>,
     /// Connections from `trusted_proxies` begin with a PROXY header, version 1 or 2.
     pub proxy_protocol: bool,
-    /// The load balancers that are believed.
+    /// The load balancers whose PROXY headers are trusted.
     #[serde(deserialize_with = "value::one_or_many")]
     pub trusted_proxies: Vec<Network>,
     /// Silence before a client is pinged.
@@ -54,8 +54,8 @@ impl Default for C2s {
     }
 }
 
-/// What `max_stanza_bytes` may be: RFC 6120 §13.12 asks for 10 000, and a plain stanza of the most must fit, as it
-/// is written, into an entry of the log.
+/// The smallest and the largest `max_stanza_bytes`. RFC 6120 §13.12 demands at least 10 000, and the largest stanza
+/// must fit into an entry of the log as the server writes it.
 const STANZA_BYTES: (usize, usize) = (10_000, WRITTEN_BYTES - (64 << 10));
 
 impl C2s {
@@ -212,7 +212,7 @@ impl Sm {
     }
 }
 
-/// A shorter time would end every connection at once; none of these can be turned off.
+/// Refuses a time below a second: it would end every connection at once, and none of these checks can be turned off.
 fn at_least_a_second(time: Duration, key: &'static str) -> Result<(), ConfigError> {
     match time >= Duration::from_secs(1) {
         true => Ok(()),
@@ -226,10 +226,10 @@ fn at_least_a_second(time: Duration, key: &'static str) -> Result<(), ConfigErro
 pub struct Archive {
     /// For accounts that did not say what they prefer.
     pub default: KeepByDefault,
-    /// How long; zero is for ever.
+    /// How long messages are kept; zero is for ever.
     #[serde(deserialize_with = "value::duration")]
     pub retention: Duration,
-    /// How many messages per account; zero is any number.
+    /// How many messages are kept per account; zero is any number.
     pub quota_messages: u64,
 }
 
@@ -237,12 +237,12 @@ pub struct Archive {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepByDefault {
-    /// All.
+    /// All messages.
     #[default]
     Always,
-    /// Those of contacts.
+    /// Messages to and from contacts.
     Roster,
-    /// None: only what is undelivered is kept, hidden, until it is delivered.
+    /// None. Undelivered messages are still kept, but hidden, until they are delivered.
     Never,
 }
 
@@ -250,9 +250,9 @@ pub enum KeepByDefault {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Push {
-    /// Who wrote last.
+    /// The service learns who wrote last.
     pub with_sender: bool,
-    /// What was written.
+    /// The service learns what was written.
     pub with_body: bool,
 }
 
@@ -264,13 +264,13 @@ pub struct Limits {
     pub stanzas_per_second: u32,
     /// Per session, of what it sends, and as many of what it is answered with (T-15).
     pub bytes_per_second: u32,
-    /// Failed ones, per account and per block of addresses (T-26).
+    /// Failed logins, per account and per block of addresses (T-26).
     pub logins_per_minute: u32,
-    /// From one address (T-12).
+    /// Connections without a session, from one address (T-12).
     pub connections_per_address: u32,
-    /// Per account (T-40).
+    /// Failed attempts to resume, per account (T-40).
     pub failed_resumes_per_minute: u32,
-    /// Bound at a time (T-44).
+    /// Sessions that an account may have at a time (T-44).
     pub sessions_per_account: u32,
     /// Per shard, waiting for the database. While it takes something an eighth may wait, and senders are read
     /// more slowly; with all of it waiting for a database that is away, they get an error.
@@ -297,12 +297,12 @@ impl Default for Limits {
 pub struct Redis {
     /// `redis://`, `rediss://`, also of Sentinels or a cluster.
     #[serde(deserialize_with = "redis_url")]
-    pub url: cluster::limit::Address,
+    pub url: cluster::mirror::Address,
 }
 
 fn redis_url<'de, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<cluster::limit::Address, D::Error> {
+) -> Result<cluster::mirror::Address, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(de::Error::custom)
 }
@@ -327,7 +327,7 @@ impl Default for Admin {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// For people or for programs.
+    /// Whether lines are for people or for programs.
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,node::session=debug`.
     pub level: String,
@@ -345,7 +345,7 @@ impl Default for Log {
 impl Log {
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        // The library takes any word for the name of a module.
+        // The library accepts any word as the name of a module.
         let is_path = |module: &str| {
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
             !module.is_empty() && module.chars().all(word)

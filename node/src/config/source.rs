@@ -1,4 +1,4 @@
-//! Layers of values, each with the place it comes from; later layers win.
+//! Collects values from file, environment and flags, each with its origin; later ones win.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::error::{ConfigError, Origin, UnknownVariable};
 use super::keys::{self, Known};
 
 const PREFIX: &str = "HOLDFAST_";
-/// Variables of ours that are no keys.
+/// Variables with our prefix that are no keys.
 const NOT_KEYS: &[&str] = &["HOLDFAST_CONFIG"];
 
 /// The values given so far.
@@ -23,7 +23,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Takes a file in.
+    /// Adds the values of a file.
     pub(super) fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
@@ -50,7 +50,7 @@ impl Layers {
                         };
                         self.insert(path, known, owned(value).map_err(syntax)?, at)?;
                     }
-                    // An empty section still says that it is wanted, e.g. `[cluster]`.
+                    // Even an empty section counts: `[cluster]` says that there is a cluster.
                     let entry = self.values.entry(name.get_ref().as_ref());
                     entry.or_insert_with(|| Value::Table(Table::new()));
                     self.origins.entry(name.get_ref().to_string()).or_insert(at);
@@ -67,11 +67,10 @@ impl Layers {
         Ok(())
     }
 
-    /// Takes `HOLDFAST_SECTION__KEY` and `HOLDFAST_KEY` in.
+    /// Adds the values of `HOLDFAST_SECTION__KEY` and `HOLDFAST_KEY`.
     ///
-    /// Variables that orchestrators make up for a service of our name, such as `HOLDFAST_SERVICE_HOST`, are
-    /// not ours, nor is what the command line reads by itself. Every other unknown name is refused, as an
-    /// unknown key is.
+    /// Variables that orchestrators make for a service of our name, such as `HOLDFAST_SERVICE_HOST`, are ignored, and
+    /// so are those that the command line reads itself. Every other unknown name is refused, like an unknown key.
     pub(super) fn add_env(
         &mut self,
         env: impl IntoIterator<Item = (String, String)>,
@@ -98,7 +97,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Takes `section.key=value` and `key=value` in.
+    /// Adds the values of `section.key=value` and `key=value`.
     pub(super) fn add_sets(&mut self, sets: &[String]) -> Result<(), ConfigError> {
         for set in sets {
             let malformed = || ConfigError::Set(set.clone());
@@ -122,12 +121,12 @@ impl Layers {
         Ok(())
     }
 
-    /// Reads everything into a typed struct.
+    /// Deserialises everything into a typed struct.
     pub(super) fn finish<T: DeserializeOwned>(self) -> Result<T, ConfigError> {
         let Self { values, origins } = self;
         serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
             let key = error.path().to_string();
-            // The path of an element is that of its list and an index.
+            // The path of an element is the path of its list, with an index.
             let known = key.split('[').next().unwrap_or_default();
             let origin = origins.get(known).cloned().unwrap_or(Origin::Absent);
             let reason = error.into_inner().message().trim().to_owned();
@@ -246,7 +245,8 @@ fn is_made_up(rest: &str) -> bool {
     service || ends("port") || port.is_some_and(is_port)
 }
 
-/// A variable that names no key, with the one that was meant: one underscore is easily lost, and so is the section.
+/// Makes the error for a variable that names no key, with the one that was probably meant: an underscore or the section
+/// is easily forgotten.
 fn variable(name: &str, rest: &str) -> UnknownVariable {
     let likeness = |known: &str| strsim::jaro_winkler(rest, known);
     let in_sections = keys::SECTIONS.iter().flat_map(|(section, keys)| {
@@ -268,7 +268,7 @@ fn variable(name: &str, rest: &str) -> UnknownVariable {
     }
 }
 
-/// A value from a text without quotes: TOML if it reads as a number, truth value or list, else text.
+/// Turns a text without quotes into a value: a number, truth value or list if it is one in TOML, else a text.
 fn text_value(text: &str) -> Value {
     let parsed = DeValue::parse(text)
         .ok()

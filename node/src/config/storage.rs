@@ -15,7 +15,7 @@ pub struct Storage {
     url: Option<StorageUrl>,
 }
 
-/// Which engine, and where.
+/// The database engine and its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageUrl {
     /// A file, made if it is missing.

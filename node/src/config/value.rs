@@ -1,4 +1,4 @@
-//! Values that TOML has no type for: durations, sizes, networks, secrets.
+//! Types of values that TOML has no type for: durations, sizes, networks, secrets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -135,7 +135,7 @@ struct Scaled {
 impl Scaled {
     fn scale(&self, number: u64, unit: &str) -> Option<u64> {
         let (_, factor) = self.units.iter().find(|(name, _)| *name == unit)?;
-        // Bounded so that sums with a clock in milliseconds never overflow.
+        // The bound keeps sums with a clock in milliseconds from overflowing.
         number
             .checked_mul(*factor)
             .filter(|product| *product <= u64::from(u32::MAX) * 86_400)

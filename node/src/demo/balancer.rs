@@ -1,8 +1,8 @@
-//! A TCP load balancer without affinity: each connection goes to the next node that is well.
+//! A TCP load balancer without affinity: each connection goes to the next healthy node.
 //!
-//! It knows nothing of XMPP. A node is well when its `/readyz` says so, as with any balancer; a node
-//! that refuses a connection is passed over at once. What a node sends stays in order, and when one
-//! side is gone so is the other. Nodes that want it hear each client's address in a PROXY header.
+//! It knows nothing of XMPP. As with any balancer, a node is healthy when its `/readyz` says so, and a node that
+//! refuses a connection is skipped at once. When one side closes its connection, the other one is closed too. Nodes
+//! that want it get each client's address in a PROXY header.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,13 +19,13 @@ use tokio::time::{sleep, timeout};
 use crate::admin::request::{Method, request};
 use crate::listen::proxy;
 
-/// How often a node is asked how it is.
+/// How often a node's health is checked.
 const CHECK: Duration = Duration::from_millis(50);
-/// A node that does not answer in this time is not well.
+/// A node that does not answer in this time is not healthy.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A node that does not accept in this time is passed over.
+/// A node that does not accept in this time is skipped.
 const CONNECT: Duration = Duration::from_millis(250);
-/// A client that has finished may hear its node for so long yet.
+/// How long a client that has closed its side may still receive from its node.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A node behind the balancer.
@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Backend {
     /// Where its clients connect.
     pub clients: SocketAddr,
-    /// Where it says how it is.
+    /// The address of its health checks.
     pub admin: SocketAddr,
 }
 
@@ -45,7 +45,7 @@ pub struct Balancer {
 }
 
 struct Shared {
-    /// Nodes are told each client's address.
+    /// Whether nodes are told each client's address.
     proxy: bool,
     backends: Vec<(Backend, AtomicBool)>,
     next: AtomicUsize,
@@ -59,7 +59,7 @@ impl Balancer {
         Self::start_as(backends, false).await
     }
 
-    /// The same before nodes that demand PROXY headers.
+    /// The same for nodes that demand PROXY headers.
     pub async fn start_proxy(backends: Vec<Backend>) -> io::Result<Self> {
         Self::start_as(backends, true).await
     }
@@ -107,7 +107,7 @@ impl Balancer {
         self.shared.routes().get(&client).copied()
     }
 
-    /// Whether that node is well.
+    /// Whether that node is healthy.
     pub fn is_well(&self, node: usize) -> bool {
         self.shared
             .backends
@@ -125,12 +125,12 @@ impl Drop for Balancer {
 }
 
 impl Shared {
-    /// Two tasks and a reader share this lock; nobody holds it over an await.
+    /// A lock, since several tasks use the routes; nobody holds it across an await.
     fn routes(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, usize>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects to the next node that is well; if none is, to the next that accepts.
+    /// Connects to the next healthy node; if there is none, to the next that accepts.
     async fn connect(&self) -> Option<(usize, TcpStream)> {
         let count = self.backends.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +169,7 @@ async fn carry(shared: Arc<Shared>, mut client: TcpStream, address: SocketAddr) 
         return;
     };
     shared.routes().insert(address, index);
-    // Both only cost latency if they fail, and a copy that fails is a connection that ended.
+    // Errors are ignored: these options only save latency, and a copy that fails is a connection that has ended.
     drop(client.set_nodelay(true));
     drop(node.set_nodelay(true));
     if shared.proxy && introduce(&mut node, address).await.is_err() {
@@ -189,13 +189,13 @@ async fn carry(shared: Arc<Shared>, mut client: TcpStream, address: SocketAddr) 
     shared.routes().remove(&address);
 }
 
-/// Tells a node for whom this connection is.
+/// Tells a node whose connection this is.
 async fn introduce(node: &mut TcpStream, client: SocketAddr) -> io::Result<()> {
     let header = proxy::header_for(client, node.peer_addr()?);
     node.write_all(&header).await
 }
 
-/// Asks a node how it is, again and again.
+/// Checks a node's health again and again.
 async fn check(shared: Arc<Shared>, index: usize) {
     let (backend, well) = &shared.backends[index];
     let admin = backend.admin.to_string();

@@ -1,4 +1,4 @@
-//! An XMPP client over one connection: TLS, login, bind. For the demo and for tests.
+//! An XMPP client over one connection, with TLS, login and bind, for the demo and for tests.
 //!
 //! It is strict where a real client is: it checks the certificate against the roots that it was given,
 //! the server's SCRAM proof, and the list of mechanisms (XEP-0474). [`super::session`] adds what
@@ -22,10 +22,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::clock;
+
 /// Bytes read at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// Why a connection came to nothing, or to its end.
+/// Why a connection failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The socket, or TLS.
@@ -173,7 +175,7 @@ impl Connection {
         })
     }
 
-    /// Our end of the connection, by which a balancer knows it.
+    /// The client's own address, by which a balancer knows it.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
@@ -309,10 +311,7 @@ impl Connection {
             (None, false) => return Err(ClientError::NotOffered("SCRAM-SHA-256")),
         };
         let binding = key.as_ref().map(|key| (exporter, &key[..]));
-        let nonce: String = rand::random::<[u8; 16]>()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let nonce = clock::hex::<16>();
         let Credentials {
             username, password, ..
         } = credentials;

@@ -1,7 +1,7 @@
-//! Clients that talk: each to its neighbours in a ring, both ways, at a steady pace.
+//! The clients of the demo: each chats with its neighbours in a ring, in both directions, at a steady pace.
 //!
-//! A client that loses its connection connects again through the balancer, at once and again and again,
-//! until its session goes on. It never starts anew unless the server says that the session is over.
+//! A client that loses its connection connects again through the balancer, as often as necessary, until it has resumed
+//! its session. It starts a new session only if the server says that the old one is over.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,60 +17,61 @@ use super::client::{ClientError, Connection, Credentials};
 use super::progress::Progress;
 use super::session::{Backoff, Resumption, Session, SessionError, Taken};
 use super::tally::Tally;
+use crate::clock;
 
-/// A client sends a message so often.
+/// How often a client sends a message.
 const PACE: Duration = Duration::from_millis(25);
-/// Messages sent at once when a node is about to be killed.
+/// How many messages a client sends at once when a node is about to be killed.
 const BURST: usize = 3;
-/// Messages that a client has unacknowledged before it waits. Bursts go beyond it.
+/// A client with so many unacknowledged messages waits. Bursts go beyond it.
 const WINDOW: usize = 40;
-/// How often a client looks after its connection.
+/// How often a client checks its connection.
 const PULSE: Duration = Duration::from_millis(250);
-/// A server that owes an acknowledgement for so long is as good as gone.
+/// A server that owes an acknowledgement for so long counts as gone.
 const SILENCE: Duration = Duration::from_secs(10);
-/// An attempt to go on may take so long.
+/// How long an attempt to resume may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// What clients do at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// They come online.
+    /// They log in.
     Gather,
-    /// They talk.
+    /// They send and receive.
     Talk,
-    /// They listen.
+    /// They only receive.
     Settle,
-    /// They go.
+    /// They log out.
     Leave,
 }
 
 /// What all clients share.
 pub struct Talk {
-    /// The way to the nodes.
+    /// The balancer, through which they reach the nodes.
     pub balancer: Balancer,
-    /// What clients trust.
+    /// The TLS settings, with the certificate that clients trust.
     pub tls: Arc<ClientConfig>,
     /// Their accounts.
     pub accounts: Vec<Credentials>,
-    /// What becomes of their messages.
+    /// The record of their messages.
     pub tally: Mutex<Tally>,
-    /// What they do.
+    /// What all clients do now.
     pub phase: watch::Sender<Phase>,
     /// How often they were asked for a burst.
     pub burst: watch::Sender<u64>,
     /// How many are online.
     pub online: watch::Sender<usize>,
-    /// Where events are told.
+    /// Prints events.
     pub progress: Progress,
 }
 
 impl Talk {
-    /// The books. Nobody holds them over an await.
+    /// Locks the record. Nobody holds it across an await.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its neighbours in the ring; one neighbour if there are only two clients.
+    /// The neighbours of a client in the ring; only one if there are two clients.
     pub fn neighbours(me: usize, clients: usize) -> Vec<usize> {
         let mut neighbours = vec![(me + 1) % clients, (me + clients - 1) % clients];
         neighbours.dedup();
@@ -78,13 +79,13 @@ impl Talk {
     }
 }
 
-/// One client, for as long as the demo runs.
+/// Runs one client until the demo ends.
 pub async fn client(talk: Arc<Talk>, me: usize) -> Result<(), SessionError> {
     let (mut talker, mut connection) = Talker::start(talk, me).await?;
     loop {
         let lost = match talker.stay(&mut connection).await {
             Ok(()) => {
-                // What was said is on the books; a close that fails changes nothing.
+                // All messages are on record, so it does not matter if closing fails.
                 drop(connection.close().await);
                 return Ok(());
             }
@@ -106,13 +107,13 @@ struct Talker {
     session: Session,
     /// The node of the last connection.
     node: Option<usize>,
-    /// When that began.
+    /// When the connection began.
     connected: Instant,
-    /// When it was lost.
+    /// When the connection was lost.
     lost: Instant,
     /// The kill that cut it, if one did.
     killed: Option<Instant>,
-    /// How many messages were spoken.
+    /// How many messages it has sent.
     spoken: usize,
     phase: watch::Receiver<Phase>,
     burst: watch::Receiver<u64>,
@@ -136,13 +137,13 @@ impl Talker {
             neighbours: Talk::neighbours(me, talk.accounts.len()),
             session,
             node: talk.balancer.node_of(connection.local_addr()),
-            connected: Instant::now(),
-            lost: Instant::now(),
+            connected: clock::instant(),
+            lost: clock::instant(),
             killed: None,
             spoken: 0,
             phase: talk.phase.subscribe(),
             burst,
-            heard: Instant::now(),
+            heard: clock::instant(),
             talk,
         };
         talker.talk.online.send_modify(|online| *online += 1);
@@ -154,7 +155,7 @@ impl Talker {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pulse = interval(PULSE);
-        self.heard = Instant::now();
+        self.heard = clock::instant();
         loop {
             let phase = *self.phase.borrow_and_update();
             if phase == Phase::Leave {
@@ -170,7 +171,7 @@ impl Talker {
                     self.speak(connection, count).await?;
                 }
                 _ = pulse.tick() => self.look_after(connection).await?,
-                // The sender lives as long as we do: it is in what all clients share.
+                // The sender cannot be gone, as it is part of what all clients share.
                 _ = self.phase.changed() => {}
             }
         }
@@ -199,7 +200,7 @@ impl Talker {
         connection: &mut Connection,
         element: Element,
     ) -> Result<(), SessionError> {
-        self.heard = Instant::now();
+        self.heard = clock::instant();
         match self.session.take(connection, element).await? {
             Taken::Acknowledged(count) => self.talk.tally().acknowledge(count),
             Taken::Stanza(stanza) => self.note(&stanza),
@@ -208,7 +209,7 @@ impl Talker {
         Ok(())
     }
 
-    /// Writes a message into the books.
+    /// Records a received message.
     fn note(&self, stanza: &Element) {
         if stanza.local() != "message" {
             return;
@@ -224,7 +225,7 @@ impl Talker {
         }
     }
 
-    /// The sender and the number of a message of ours.
+    /// Reads sender and number of a message of the demo.
     fn read(&self, stanza: &Element) -> Option<(usize, u64)> {
         let from = Jid::new(stanza.attr("from")?).ok()?;
         let named = |account: &Credentials| Some(account.username.as_str()) == from.local();
@@ -235,7 +236,7 @@ impl Talker {
 
     async fn look_after(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
         if self.session.unacknowledged() == 0 {
-            self.heard = Instant::now();
+            self.heard = clock::instant();
             return Ok(());
         }
         if self.heard.elapsed() > SILENCE {
@@ -245,16 +246,16 @@ impl Talker {
         self.session.request(connection).await
     }
 
-    /// Notes that the connection is gone. A kill needs no words but those about the resume.
+    /// Records that the connection is lost. If a kill was the cause, only the resume is reported.
     fn lose(&mut self, reason: &SessionError) {
-        self.lost = Instant::now();
+        self.lost = clock::instant();
         self.killed = self.talk.tally().was_killed(self.node, self.connected);
         if self.killed.is_none() {
             self.tell(&format!("lost its connection: {reason}"));
         }
     }
 
-    /// Connects until the session goes on; `None` if it is time to leave.
+    /// Connects until the session is resumed; `None` if it is time to leave.
     async fn go_on(&mut self) -> Result<Option<Connection>, SessionError> {
         let mut backoff = Backoff::default();
         loop {
@@ -266,11 +267,11 @@ impl Talker {
                 Ok(Err(error)) => self.complain(&error.to_string()),
                 Err(_) => self.complain("no answer in time"),
             }
-            sleep(backoff.next(rand::random())).await;
+            sleep(backoff.next(clock::random() as u32)).await;
         }
     }
 
-    /// Failures right behind a kill are what a kill looks like; later ones are worth a line.
+    /// Reports a failure, unless it comes right after a kill, where failures are expected.
     fn complain(&self, reason: &str) {
         if self.lost.elapsed() > Duration::from_secs(1) {
             self.tell(&format!("cannot go on yet: {reason}"));
@@ -280,7 +281,7 @@ impl Talker {
     async fn attempt(&mut self) -> Result<Connection, SessionError> {
         let mut connection = connect(&self.talk, self.me).await?;
         let (resumption, acknowledged) = self.session.resume(&mut connection).await?;
-        let now = Instant::now();
+        let now = clock::instant();
         self.talk.tally().acknowledge(acknowledged);
         self.node = self.talk.balancer.node_of(connection.local_addr());
         self.connected = now;
@@ -317,7 +318,7 @@ async fn connect(talk: &Talk, me: usize) -> Result<Connection, ClientError> {
     Ok(connection)
 }
 
-/// Each client has an address of its own, for limits count addresses.
+/// Each client has its own loopback address, since limits count connections per address.
 fn home(me: usize) -> Ipv4Addr {
     let [.., high, low] = me.to_be_bytes();
     Ipv4Addr::new(127, 1, high, low)

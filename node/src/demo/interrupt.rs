@@ -1,4 +1,4 @@
-//! Cutting a demo short: by a signal, or because nobody reads any more what it says.
+//! Ends a demo early: on a signal, or because nobody reads its output any more.
 
 use std::io;
 
@@ -19,7 +19,7 @@ impl Interrupted {
     }
 }
 
-/// Hears the signals that end a demo. The nodes do not: they are in process groups of their own.
+/// Receives the signals that end a demo. The nodes do not get them, since they are in process groups of their own.
 pub struct Interrupts {
     signals: [Signal; 3],
     closed: watch::Receiver<bool>,
@@ -48,7 +48,7 @@ impl Interrupts {
             _ = hup.recv() => SignalKind::hangup(),
             closed = self.closed.wait_for(|closed| *closed) => match closed {
                 Ok(_) => return Interrupted::CLOSED,
-                // Whoever says something is gone, and with it this future.
+                // The sender is gone, so the demo has ended and this future is about to be dropped.
                 Err(_) => std::future::pending().await,
             },
         };

@@ -1,33 +1,34 @@
 //! `holdfast demo`: the whole promise in one command.
 //!
-//! Real nodes on loopback, a balancer without affinity, clients that talk with stream management, and
-//! `kill -9` of one node after the other while they do. At the end every message is accounted for.
+//! It runs real nodes on loopback, a balancer without affinity, and clients that chat with stream management, while it
+//! kills one node after the other with `kill -9`. At the end every message is accounted for.
 //!
 //! The parts serve tests as well: [`nodes`], [`balancer`], [`client`] with [`session`], and [`tally`].
 
 pub mod balancer;
 pub mod client;
-pub mod conversation;
+pub(crate) mod conversation;
 mod interrupt;
 pub mod nodes;
 mod options;
-pub mod orphan;
-pub mod progress;
+pub(crate) mod orphan;
+pub(crate) mod progress;
 pub mod session;
 pub mod tally;
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use proto::BareJid;
 use proto::sasl::{Digest, ScramKeys};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 pub use options::{BadOptions, DemoOptions};
 
+use crate::clock;
 use crate::config::StorageUrl;
 use crate::storage::{AccountKeys, Storage, StorageError};
 use balancer::Balancer;
@@ -40,19 +41,19 @@ use progress::Progress;
 use session::SessionError;
 use tally::{Report, Tally};
 
-/// A node may take so long to become ready.
+/// How long a node may take to become ready.
 const START: Duration = Duration::from_secs(60);
-/// Clients may take so long to come online.
+/// How long clients may take to log in.
 const GATHER: Duration = Duration::from_secs(30);
-/// What is under way at the end may take so long to arrive.
+/// How long messages may take to arrive at the end.
 const SETTLE: Duration = Duration::from_secs(30);
-/// A duplicate would come in this time.
+/// How long to wait for duplicates at the end.
 const LINGER: Duration = Duration::from_millis(500);
-/// A kill waits so long for messages to be under way in every direction.
+/// How long a kill waits for messages to be under way in every direction.
 const AIM: Duration = Duration::from_millis(200);
 /// Passwords are random here, so that one round would do; the standard asks for this many.
 const ITERATIONS: u32 = 4096;
-/// Belongs to `[c2s]`: the balancer speaks for clients whose addresses differ. No limit is turned off.
+/// The keys for `[c2s]`: the balancer passes on the clients' addresses, which differ, so no limit has to be turned off.
 const CONFIGURATION: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1/32\"]\n";
 
 /// Why the demo did not come to an end.
@@ -82,7 +83,7 @@ pub enum DemoError {
     /// Files, sockets and threads of this process.
     #[error("{0}")]
     Process(#[from] io::Error),
-    /// A task of ours broke.
+    /// A task has panicked.
     #[error("a client broke: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -92,12 +93,12 @@ pub enum DemoError {
 pub struct Ending {
     /// What became of the messages; nothing if it was stopped before that was known.
     pub report: Option<Report>,
-    /// It was cut short.
+    /// Set if it was ended early.
     pub interrupted: Option<Interrupted>,
 }
 
 impl Ending {
-    /// No message was lost, duplicated or reordered.
+    /// Whether no message was lost, duplicated or reordered.
     pub fn is_clean(&self) -> bool {
         self.report.as_ref().is_none_or(Report::is_clean)
     }
@@ -141,7 +142,7 @@ pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
     let clean = result.as_ref().is_ok_and(Ending::is_clean);
     if options.keep || !clean {
         let kept = dir.keep();
-        // There is nowhere left to tell it if standard error is closed.
+        // If standard error is closed, there is nowhere to report it.
         drop(writeln!(
             io::stderr(),
             "Configurations and logs are kept in {}",
@@ -183,7 +184,7 @@ async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoEr
         talk.progress.event(text);
         nodes.start_all()?;
     }
-    // Only the second word of whoever has interrupted cuts this short.
+    // After an interrupt only a second one skips this.
     tokio::select! {
         () = settle(&talk) => {}
         _ = interrupts.next(), if interrupted != Some(Interrupted::CLOSED) => {
@@ -240,22 +241,15 @@ async fn gather(
     Ok(talk)
 }
 
-/// Accounts straight in the database, as `holdfast user add` does it.
+/// Makes accounts directly in the database, as `holdfast user add` does.
 pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credentials>, DemoError> {
     let storage = Storage::open(&StorageUrl::Sqlite(nodes.database())).await?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let now = u64::try_from(now).unwrap_or(u64::MAX);
+    let now = clock::now();
     let mut accounts = Vec::new();
     for number in 1..=count {
         let username = format!("client-{number}");
-        let password: String = rand::random::<[u8; 16]>()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        let salt = rand::random::<[u8; 16]>();
+        let password = clock::hex::<16>();
+        let salt = clock::bytes::<16>();
         let keys = |digest| Some(ScramKeys::derive(digest, &password, &salt, ITERATIONS));
         let keys = AccountKeys {
             sha1: keys(Digest::Sha1),
@@ -276,7 +270,7 @@ pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credential
 /// Kills nodes until the time is over: one at a time, and none before the last one is back, so that a
 /// majority is always there.
 async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result<(), DemoError> {
-    let start = Instant::now();
+    let start = clock::timer();
     let end = start + options.duration;
     let mut next = start + options.kill_every;
     let mut last = None;
@@ -285,8 +279,8 @@ async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result
         let victim = choose(nodes.len(), last);
         last = Some(victim);
         aim(talk).await;
-        // Written down before the signal is sent: no client may be back before it is.
-        talk.tally().kill(victim, std::time::Instant::now());
+        // The kill is recorded before the signal is sent, so that no client can be back before it is.
+        talk.tally().kill(victim, clock::instant());
         let in_flight = talk.tally().in_flight();
         nodes.kill(victim).await?;
         talk.progress.event(&format!(
@@ -304,37 +298,37 @@ async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result
             "node {} is back, {took:.2} s after its start",
             victim + 1
         ));
-        next = (next + options.kill_every).max(Instant::now());
+        next = (next + options.kill_every).max(clock::timer());
     }
     sleep_until(end).await;
     Ok(())
 }
 
-/// A random node; not the last one again, whose clients have gone elsewhere.
+/// Chooses a random node, but not the last one again, whose clients are elsewhere.
 fn choose(nodes: usize, last: Option<usize>) -> usize {
     match last {
-        Some(last) if nodes > 1 => (last + rand::random_range(1..nodes)) % nodes,
-        _ => rand::random_range(0..nodes),
+        Some(last) if nodes > 1 => (last + 1 + clock::below(nodes - 1)) % nodes,
+        _ => clock::below(nodes),
     }
 }
 
-/// Has every client say something, and waits until it is under way in every direction.
+/// Has every client send a burst, and waits until messages are under way in every direction.
 async fn aim(talk: &Talk) {
-    let deadline = Instant::now() + AIM;
+    let deadline = clock::timer() + AIM;
     talk.burst.send_modify(|count| *count += 1);
     loop {
         let (in_flight, directions) = {
             let tally = talk.tally();
             (tally.in_flight(), tally.directions())
         };
-        if in_flight.directions == directions || Instant::now() > deadline {
+        if in_flight.directions == directions || clock::timer() > deadline {
             return;
         }
         tokio::task::yield_now().await;
     }
 }
 
-/// A line each second. Never ends.
+/// Prints a line each second, for ever.
 async fn watch_over(talk: &Talk) {
     loop {
         sleep(Duration::from_secs(1)).await;
@@ -362,11 +356,11 @@ async fn watch_over(talk: &Talk) {
     }
 }
 
-/// No more is said; what was said arrives, and then everyone leaves.
+/// Ends the chat: clients stop sending, wait for what is under way, and log out.
 async fn settle(talk: &Talk) {
     talk.phase.send_replace(Phase::Settle);
-    let deadline = Instant::now() + SETTLE;
-    while !talk.tally().is_settled() && Instant::now() < deadline {
+    let deadline = clock::timer() + SETTLE;
+    while !talk.tally().is_settled() && clock::timer() < deadline {
         sleep(Duration::from_millis(20)).await;
     }
     sleep(LINGER).await;

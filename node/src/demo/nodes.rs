@@ -1,4 +1,4 @@
-//! Real nodes as child processes, in a directory of their own, on loopback.
+//! Runs real nodes as child processes, in a directory of their own, on loopback.
 //!
 //! Every port stays reserved for its node while the node is down, by a socket that is bound and does not
 //! listen: a restarted node finds its old addresses free, whatever else the machine does meanwhile.
@@ -13,14 +13,15 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::balancer::Backend;
 use crate::admin::request::{Method, request};
+use crate::clock;
 
-/// How often a starting node is asked whether it is ready.
+/// How often a starting node's readiness is checked.
 const POLL: Duration = Duration::from_millis(20);
-/// Lines of a log that are shown when its node failed.
+/// How many lines of a failed node's log are shown.
 const TAIL: usize = 15;
 /// The domain that the nodes serve.
 pub const DOMAIN: &str = "localhost";
@@ -39,29 +40,29 @@ pub enum NodeError {
     /// The process cannot be started.
     #[error("cannot start node {seat}: {source}")]
     Start {
-        /// The node.
+        /// The seat of the node.
         seat: usize,
-        /// The reason.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The process ended by itself.
     #[error("node {seat} has stopped by itself ({status}); its log ends with:\n{tail}")]
     Stopped {
-        /// The node.
+        /// The seat of the node.
         seat: usize,
-        /// How.
+        /// The exit status.
         status: String,
-        /// Its last words.
+        /// The last lines of its log.
         tail: String,
     },
     /// The node runs and does not become ready.
     #[error("node {seat} is not ready ({reason}); its log ends with:\n{tail}")]
     NotReady {
-        /// The node.
+        /// The seat of the node.
         seat: usize,
         /// What `/readyz` says.
         reason: String,
-        /// Its last words.
+        /// The last lines of its log.
         tail: String,
     },
 }
@@ -72,7 +73,7 @@ pub struct Nodes {
     binary: PathBuf,
     nodes: Vec<Node>,
     certificate: CertificateDer<'static>,
-    /// Nodes whose parent is killed remove the directory.
+    /// Whether nodes remove the directory if their parent is killed.
     remove: bool,
 }
 
@@ -101,8 +102,8 @@ impl Ports {
     }
 }
 
-/// A port that is bound and not listened on. With the option that every listener sets, another socket
-/// may be bound to it, and the system gives it to nobody who does not ask for it.
+/// Binds a port without listening on it. A node can bind it as well, as its listener sets the same option, and the
+/// system gives it to nobody else by itself.
 fn reserve() -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -122,10 +123,7 @@ impl Nodes {
         extra: &str,
     ) -> Result<Self, NodeError> {
         let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned()])?;
-        let secret: String = rand::random::<[u8; 32]>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let secret = clock::hex::<32>();
         let nodes = (0..count).map(|_| {
             let ports = Ports::reserve()?;
             Ok(Node { ports, child: None })
@@ -154,7 +152,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Paths are relative to the file, so that none needs to be quoted.
+    /// Makes the configuration of a node. Paths are relative to the file, so that none needs quoting.
     fn configuration(&self, index: usize) -> String {
         let (
             seat,
@@ -205,7 +203,7 @@ impl Nodes {
         self.certificate.clone()
     }
 
-    /// What a balancer needs to know.
+    /// The nodes' addresses, for a balancer.
     pub fn backends(&self) -> Vec<Backend> {
         let backend = |node: &Node| Backend {
             clients: node.ports.clients,
@@ -238,7 +236,7 @@ impl Nodes {
                 .append(true)
                 .open(self.file(index, "log"))?;
             let mut command = Command::new(&self.binary);
-            // What configures us must not configure them.
+            // Our own variables must not configure the nodes.
             for (name, _) in std::env::vars_os() {
                 if name.to_string_lossy().starts_with("HOLDFAST_") {
                     command.env_remove(name);
@@ -256,7 +254,7 @@ impl Nodes {
                 .stdin(Stdio::piped())
                 .stdout(log.try_clone()?)
                 .stderr(log);
-            // A signal to whoever started us is not for them: we say when a node dies.
+            // They must not get signals that are sent to our process group: the demo decides when a node dies.
             command.process_group(0).kill_on_drop(true).spawn()
         };
         let child = start().map_err(|source| NodeError::Start { seat, source })?;
@@ -274,14 +272,14 @@ impl Nodes {
     /// Kills all that run, and waits until they are gone: then nothing writes into the directory any more.
     pub async fn stop(&mut self) {
         for index in 0..self.len() {
-            // It fails for one that is gone already.
+            // This fails if the node is gone already.
             drop(self.kill(index).await);
         }
     }
 
     /// Kills a node with SIGKILL and waits until it is gone; when the signal was sent.
     pub async fn kill(&mut self, index: usize) -> Result<std::time::Instant, NodeError> {
-        let killed = std::time::Instant::now();
+        let killed = clock::instant();
         if let Some(mut child) = self.nodes[index].child.take() {
             let stop = |source| NodeError::Start {
                 seat: index + 1,
@@ -295,7 +293,7 @@ impl Nodes {
     /// Waits until a node is ready; how long that took.
     pub async fn ready(&mut self, index: usize, patience: Duration) -> Result<Duration, NodeError> {
         let seat = index + 1;
-        let started = Instant::now();
+        let started = clock::timer();
         let admin = self.nodes[index].ports.admin.to_string();
         loop {
             let reason = match request(&admin, Method::Get, "/readyz", None).await {

@@ -1,4 +1,4 @@
-//! What a person may choose about the demo.
+//! The options of the demo.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::parse_duration;
 
 /// The longest that a demo may last.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// Nodes that are killed more often than this never come back.
+/// The shortest time between kills: nodes that are killed more often never come back.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What `holdfast demo` does.
@@ -51,7 +51,7 @@ pub enum BadOptions {
     /// Two nodes have no majority without each other.
     #[error("--nodes must be 1, or 3 to 9: of two nodes neither goes on without the other")]
     Nodes,
-    /// Nobody to talk to, or too many for one machine.
+    /// There are too few or too many clients.
     #[error("--clients must be 2 to 1000")]
     Clients,
     /// Times that make no sense.

@@ -1,7 +1,7 @@
-//! A node of a demo that has lost its demo.
+//! Ends the nodes of a demo that was killed.
 //!
-//! A demo that is killed can clean up nothing, so its nodes do: each holds the end of a pipe, its standard input,
-//! whose other end is the demo's alone and closes with it, however it ends.
+//! A demo that is killed cannot clean up, so its nodes do it. The standard input of each is a pipe from the demo, which
+//! closes when the demo ends, however that happens.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,19 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
 
-/// How often, and after which pauses, the files are removed: other nodes may still be writing theirs.
+/// How often, and with which pauses, removing the files is tried: other nodes may still be writing theirs.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Ends this process as soon as its standard input does, and removes `files` before, if that is wanted.
 pub fn end_with_input(files: Option<PathBuf>) {
     thread::spawn(move || {
-        // Nothing is ever written there, and an error is an end as well.
+        // Nothing is ever written to the pipe, and an error counts as its end.
         drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
         if let Some(files) = files {
             remove(&files);
         }
-        // Nothing has to be tidied up that the demo's own `kill -9` would not have left.
+        // The process may just be killed, as the demo does with its nodes all the time.
         let _ = raise(Signal::SIGKILL);
     });
 }

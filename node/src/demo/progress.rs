@@ -1,12 +1,13 @@
-//! What a watching person sees while the demo runs: on standard error, so that the result alone is on
-//! standard output.
+//! Prints what happens while the demo runs. It goes to standard error, so that only the result is on standard output.
 
 use std::io::Write as _;
 use std::time::Instant;
 
 use tokio::sync::watch;
 
-/// Tells what happens, and when.
+use crate::clock;
+
+/// Prints events with their times.
 #[derive(Debug)]
 pub struct Progress {
     start: Instant,
@@ -14,20 +15,20 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Time counts from here.
+    /// Starts the clock.
     pub fn start() -> Self {
         Self {
-            start: Instant::now(),
+            start: clock::instant(),
             closed: watch::Sender::new(false),
         }
     }
 
-    /// Becomes true when nobody can read any more what is told.
+    /// Becomes true when the output is closed.
     pub fn closed(&self) -> watch::Receiver<bool> {
         self.closed.subscribe()
     }
 
-    /// One line.
+    /// Prints one line.
     pub fn event(&self, text: &str) {
         let time = self.start.elapsed().as_secs_f64();
         if writeln!(std::io::stderr().lock(), "{time:7.2}  {text}").is_err() {

@@ -1,7 +1,7 @@
-//! A client's half of a session: what it must remember to resume one (XEP-0198).
+//! The client's side of a session: what it must remember to resume it (XEP-0198).
 //!
-//! It is not a connection: it outlives many. Both counters and the queue of unacknowledged stanzas are
-//! `proto`'s; here they meet the elements that change them.
+//! A session outlives its connections. The counters and the queue of unacknowledged stanzas are those of `proto`; here
+//! they are driven by the elements that are sent and received.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use proto::{Element, Jid, ns};
 
 use super::client::{ClientError, Connection};
 
-/// Stanzas that may be unacknowledged; then nothing more is sent for a while.
+/// How many stanzas may be unacknowledged.
 const UNACKNOWLEDGED: usize = 1000;
 
-/// What a client knows of its session.
+/// What a client remembers of its session.
 pub struct Session {
     jid: Jid,
     id: Option<String>,
@@ -21,7 +21,7 @@ pub struct Session {
     inbound: Inbound,
 }
 
-/// What became of an attempt to resume.
+/// The result of an attempt to resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumption {
     /// The session goes on.
@@ -122,7 +122,7 @@ impl Session {
         Ok(connection.send(&SmElement::Request.to_element()).await?)
     }
 
-    /// Takes what the connection brought: counts a stanza and returns it, answers or digests the rest.
+    /// Handles a received element: a stanza is counted and returned, anything else is answered or processed.
     pub async fn take(
         &mut self,
         connection: &mut Connection,
@@ -211,16 +211,17 @@ pub enum Taken {
     Stanza(Element),
     /// So many of our messages are acknowledged.
     Acknowledged(usize),
-    /// Something that needs no more attention.
+    /// Anything else, which was dealt with.
     Nothing,
 }
 
-/// Waits between attempts to connect: 5 ms at first, 50 ms at most, none of two clients the same.
+/// The pauses between attempts to connect: 5 ms at first, 50 ms at most, and random, so that clients do not act in
+/// step.
 #[derive(Debug, Default)]
 pub struct Backoff(u32);
 
 impl Backoff {
-    /// The next wait; `random` spreads it by a half.
+    /// The next pause; `random` changes it by up to a half.
     pub fn next(&mut self, random: u32) -> Duration {
         let millis = 5u64.saturating_mul(1 << self.0.min(4)).min(50);
         self.0 += 1;

@@ -1,4 +1,4 @@
-//! What was sent, what came, and what did not come as it should.
+//! The tally of the demo: which messages were sent, which arrived, and which did not arrive as they should.
 //!
 //! Each pair of sender and receiver is a direction with numbers of its own, 1, 2, 3 …; a receiver must
 //! see every number once and in that order. Time is an argument.
@@ -10,10 +10,10 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest time that is told from longer ones: ten minutes, in microseconds.
+/// The longest time that the histogram can hold: ten minutes, in microseconds.
 const LONGEST: u64 = 600_000_000;
 
-/// The books of a run.
+/// What happened to the messages and sessions of a run.
 #[derive(Debug)]
 pub struct Tally {
     directions: BTreeMap<(usize, usize), Direction>,
@@ -60,17 +60,17 @@ impl Direction {
     }
 }
 
-/// Messages that were sent and had not come.
+/// Messages that were sent and have not arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct InFlight {
     /// Directions with at least one of them.
     pub directions: usize,
-    /// How many they were.
+    /// How many messages.
     pub messages: u64,
 }
 
 impl Tally {
-    /// Empty books for these directions.
+    /// Starts with nothing sent, for these directions.
     pub fn new(
         directions: impl IntoIterator<Item = (usize, usize)>,
     ) -> Result<Self, hdrhistogram::CreationError> {
@@ -90,14 +90,14 @@ impl Tally {
         })
     }
 
-    /// A message is about to be sent; its number.
+    /// Records that a message is about to be sent. Returns its number.
     pub fn send(&mut self, from: usize, to: usize) -> u64 {
         let direction = self.directions.entry((from, to)).or_default();
         direction.sent += 1;
         direction.sent
     }
 
-    /// A message came. One that was never sent counts as a duplicate of nothing.
+    /// Records that a message has arrived. One that was never sent counts as a duplicate.
     pub fn deliver(&mut self, from: usize, to: usize, number: u64) {
         let direction = self.directions.entry((from, to)).or_default();
         match (1..=direction.sent).contains(&number) {
@@ -106,17 +106,17 @@ impl Tally {
         }
     }
 
-    /// The server has answered for so many more messages.
+    /// Records that the server has acknowledged so many more messages.
     pub fn acknowledge(&mut self, count: usize) {
         self.acknowledged += count as u64;
     }
 
-    /// A message came back with an error.
+    /// Records that a message came back with an error.
     pub fn bounce(&mut self) {
         self.bounced += 1;
     }
 
-    /// A node is killed.
+    /// Records that a node is killed.
     pub fn kill(&mut self, node: usize, now: Instant) {
         self.kills += 1;
         self.killed.insert(node, now);
@@ -133,8 +133,8 @@ impl Tally {
         killed.filter(|killed| *killed >= since)
     }
 
-    /// A client goes on that had lost its connection at `lost`; the time that this took. It counts from
-    /// the kill that cut the connection, if one did: that is earlier than any client can notice.
+    /// Records that a client has resumed after its connection was lost at `lost`, and returns how long that took. If a
+    /// kill has cut the connection the time counts from the kill, which is earlier than the client could notice.
     pub fn resume(&mut self, killed: Option<Instant>, lost: Instant, now: Instant) -> f64 {
         let since = killed.map_or(lost, |killed| killed.min(lost));
         let time = now.saturating_duration_since(since);
@@ -144,12 +144,12 @@ impl Tally {
         time.as_secs_f64() * 1000.0
     }
 
-    /// A session could not be resumed.
+    /// Records that a session could not be resumed.
     pub fn fail(&mut self) {
         self.failed_resumes += 1;
     }
 
-    /// What was sent and has not come.
+    /// The messages that were sent and have not arrived.
     pub fn in_flight(&self) -> InFlight {
         let open = self
             .directions
@@ -167,7 +167,7 @@ impl Tally {
         self.directions.len()
     }
 
-    /// Everything that was sent is acknowledged and has come.
+    /// Whether everything that was sent has arrived and is acknowledged.
     pub fn is_settled(&self) -> bool {
         self.in_flight().messages == 0 && self.acknowledged >= self.sent()
     }
@@ -179,7 +179,7 @@ impl Tally {
             .sum()
     }
 
-    /// The books as they stand.
+    /// Sums everything up.
     pub fn report(&self) -> Report {
         let sum = |count: fn(&Direction) -> u64| self.directions.values().map(count).sum();
         let quantile = |q| match self.times.is_empty() {
@@ -228,7 +228,7 @@ pub struct Report {
     pub kills: u64,
     /// Sessions that went on after their connection was lost.
     pub resumes: u64,
-    /// Sessions that did not.
+    /// Sessions that could not be resumed.
     pub failed_resumes: u64,
     /// From the kill to `<resumed/>`, in milliseconds.
     pub resume_ms: Times,

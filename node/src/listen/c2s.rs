@@ -1,4 +1,4 @@
-//! Client sockets: accepted in one place, served on all arbiters in turn.
+//! Accepts client sockets in one place, and has them served on all arbiters in turn.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -17,22 +17,22 @@ use crate::app::App;
 use crate::clock;
 use crate::session::negotiate::{self, Visitor};
 
-/// Connections that the kernel holds for us.
+/// How many connections may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
-/// How long to wait when the process is out of descriptors (T-16).
+/// The pause when the process has no file descriptors left (T-16).
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(50);
-/// How often a listener is tried that was closed for a while.
+/// How often it is tried to open a listener again.
 const REOPEN: Duration = Duration::from_secs(1);
-/// Balancers drop silent flows after 350 s without a word.
+/// The interval of TCP keepalives: balancers silently drop connections that were idle for 350 s.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A socket that clients connect to.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    /// TLS comes first.
+    /// Whether TLS comes first.
     pub direct: bool,
-    /// Where it really listens.
+    /// The address that it really has.
     pub address: SocketAddr,
 }
 
@@ -52,7 +52,7 @@ pub struct ListenError {
 }
 
 impl ListenError {
-    /// Somebody else listens there, or did a moment ago.
+    /// Whether another process listens on the address, or did a moment ago.
     pub fn is_taken(&self) -> bool {
         self.error.kind() == io::ErrorKind::AddrInUse
     }
@@ -85,7 +85,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // A restarted node must not wait for the connections of the one before.
+    // A restarted node must not have to wait until the connections of its predecessor have timed out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -93,8 +93,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until `stop` says so, while `open` is true. Meanwhile nobody listens: whoever connects hears at once that
-/// another node is to be asked.
+/// Accepts connections until `stop` is true. While `open` is false the listener is closed, so that clients learn at
+/// once that they have to go to another node.
 pub async fn accept(
     app: Arc<App>,
     listener: Listener,
@@ -143,15 +143,15 @@ pub async fn accept(
     Ok(())
 }
 
-/// Waits for a change of mind; for ever, if nobody is left who could.
+/// Waits until the value is as wished; for ever, if nobody is left who could change it.
 async fn becomes(open: &mut watch::Receiver<bool>, wish: bool) {
     if open.wait_for(|open| *open == wish).await.is_err() {
         std::future::pending().await
     }
 }
 
-/// Listens again once that is wanted. Another process may have taken the port meanwhile; then it is tried
-/// until it is free.
+/// Opens the listener again once that is wanted. If another process has taken the port meanwhile, it tries until it is
+/// free.
 async fn reopen(
     address: SocketAddr,
     direct: bool,
@@ -178,30 +178,30 @@ impl Drop for Counted {
     }
 }
 
-/// A socket of which nothing is known yet.
+/// An accepted socket, of which nothing is known yet.
 struct Accepted {
     socket: std::net::TcpStream,
     peer: SocketAddr,
-    /// TLS comes first.
+    /// Whether TLS comes first.
     direct: bool,
     space: Space,
 }
 
-/// What a socket takes.
+/// Whether there is room for a new socket.
 enum Space {
-    /// What is there for clients.
+    /// There are descriptors for it.
     Enough,
-    /// Of the descriptors that are not for clients: it has a place among those that are told so.
+    /// It has taken a descriptor of the reserve. It may be told that there is no room; the permit bounds how many are.
     Short(OwnedSemaphorePermit),
 }
 
-/// The space for a new socket. None: it is closed here and now, because a flood of them must not take more of
-/// the reserve than there are places while others get to them.
+/// Finds out whether there is room for a new socket. `None`: it is closed at once, because a flood of sockets must not
+/// use up the reserve while earlier ones are being told.
 fn space(app: &App, socket: &std::net::TcpStream, peer: SocketAddr) -> Option<Space> {
     if !descriptors::is_short(socket) {
         return Some(Space::Enough);
     }
-    // Whoever comes next finds a place, if anybody who has no session yet can give one up.
+    // The oldest connection without a session is closed, so that the next client finds room.
     app.gate.shed_oldest();
     let place = app.refusals.place();
     if place.is_none() {
@@ -224,7 +224,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
         direct,
         space,
     } = accepted;
-    // Both only tune; a socket that refuses them is about to fail anyway.
+    // Errors are ignored: a socket that refuses these options is about to fail anyway.
     let tuned = SockRef::from(&socket);
     drop(tuned.set_tcp_nodelay(true));
     drop(tuned.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)));

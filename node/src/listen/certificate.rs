@@ -1,14 +1,13 @@
-//! What a certificate says about itself, and whether clients will believe it.
+//! Judges whether clients will accept a certificate.
 //!
-//! One judgement for all who ask: `holdfast check` foretells what the start warns of and what a reload
-//! refuses.
+//! `holdfast check`, the start and a reload all ask this code, so that they agree.
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock;
 
-/// A certificate that ends sooner should have been renewed by now.
+/// A certificate that expires within this time should have been renewed already.
 const SOON: u64 = 14 * DAY;
 const DAY: u64 = 24 * 3600 * 1000;
 
@@ -18,21 +17,21 @@ pub enum Fault {
     /// It is no certificate.
     #[error("it is not an X.509 certificate")]
     Malformed,
-    /// Its time is over.
+    /// It has expired.
     #[error("it expired at {0}: clients refuse it")]
     Expired(String),
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("it is not valid before {0}: clients refuse it")]
     NotYetValid(String),
-    /// Its time is nearly over.
+    /// It expires soon.
     #[error("it ends in {days} days, at {end}: renew it")]
     EndsSoon {
         /// Full days that are left.
         days: u64,
-        /// The moment.
+        /// When it ends.
         end: String,
     },
-    /// It stands for other names.
+    /// It is for other names.
     #[error("it does not name {0}: clients refuse it")]
     DoesNotName(String),
 }
@@ -44,7 +43,7 @@ impl Fault {
     }
 }
 
-/// What is to be said of a certificate.
+/// What was found out about a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// When it ends, as RFC 3339 writes times.
@@ -61,7 +60,7 @@ impl Verdict {
             return Self { end: None, faults };
         };
         let validity = certificate.validity();
-        // A date before 1970 is long past either way.
+        // A date before 1970 has passed either way.
         let millis = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1000);
         let (begin, end) = (
             millis(validity.not_before.timestamp()),
@@ -106,7 +105,7 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Whether a certificate's name stands for the domain; a star is one whole label (RFC 6125 §6.4.3).
+/// Whether a certificate's name covers the domain; a star stands for one whole label (RFC 6125 §6.4.3).
 fn covers(name: &str, domain: &str) -> bool {
     let wild = || {
         name.strip_prefix("*.")

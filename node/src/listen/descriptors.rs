@@ -1,23 +1,23 @@
-//! How many file descriptors clients may take (T-16).
+//! Bounds how many file descriptors clients may take (T-16).
 //!
-//! The system gives out the lowest number that is free. So the number of a new socket says how many are in
-//! use, whoever uses them, and the limit may change while the process runs.
+//! The system gives a new socket the lowest free number. So this number tells how many descriptors are in use, whatever
+//! for, and the limit may even change while the process runs.
 
 use std::os::fd::AsRawFd;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Descriptors that clients leave alone: for the log, other nodes, the database and operators.
+/// How many descriptors are reserved for the log, other nodes, the database and operators.
 const RESERVE: u64 = 128;
 
-/// A client that has this socket has taken of the reserve.
+/// Whether this client socket has taken a descriptor of the reserve.
 pub fn is_short(socket: &impl AsRawFd) -> bool {
-    // A limit that cannot be read is not enforced here; the system still is at its own.
+    // If the limit cannot be read, only the system enforces it.
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     u64::try_from(socket.as_raw_fd()).is_ok_and(|taken| taken >= for_clients(limit))
 }
 
-/// Where there are few in all, clients get half of them.
+/// How many descriptors clients may take. If there are few, they get half of them.
 fn for_clients(limit: u64) -> u64 {
     limit - RESERVE.min(limit / 2)
 }

@@ -1,8 +1,8 @@
-//! How many connections may be on their way to a session (T-12).
+//! Bounds how many connections may be without a session yet (T-12).
 //!
-//! Only those that have not bound or resumed one count: many users may share an address, and a bound
-//! session is limited by its account. An address is what one customer has: of IPv6 that is a /64. When all
-//! places are taken, the oldest newcomer is shed.
+//! Connections that have bound or resumed a session do not count: many users may share an address, and the number of
+//! sessions is limited by account. For IPv6 an address means the /64 that one customer has. When all places are taken,
+//! the oldest connection without a session is closed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Connections on their way, from all addresses.
+/// How many connections from all addresses may be without a session.
 const TOTAL: usize = 10_000;
 
-/// The places.
+/// Counts the connections without a session.
 #[derive(Debug)]
 pub struct Gate {
     per_address: u32,
     total: usize,
-    // A lock: the acceptor enters, every arbiter leaves.
+    // A lock, since the acceptor adds connections and every arbiter removes them.
     state: Mutex<State>,
 }
 
@@ -35,7 +35,7 @@ struct Inside {
     shed: Arc<Notify>,
 }
 
-/// A place, given back when dropped.
+/// A connection's place, which is given back when this is dropped.
 #[derive(Debug)]
 pub struct Ticket {
     gate: Arc<Gate>,
@@ -43,7 +43,7 @@ pub struct Ticket {
     shed: Arc<Notify>,
 }
 
-/// What stands for all addresses that one customer may choose from.
+/// Maps all addresses that one customer can choose from to one.
 fn customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
@@ -66,7 +66,7 @@ impl Gate {
         })
     }
 
-    /// Takes a place, unless this address has its share already.
+    /// Takes a place; `None` if this address has its share already.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
         let address = customer(address);
         let mut state = self.state();
@@ -76,7 +76,7 @@ impl Gate {
         Some(self.admit(&mut state, address))
     }
 
-    /// Takes a place; if this address has its share already, that of its oldest connection.
+    /// Takes a place. If this address has its share already, its oldest connection is closed.
     pub fn replace(self: &Arc<Self>, address: IpAddr) -> Ticket {
         let address = customer(address);
         let mut state = self.state();
@@ -90,7 +90,7 @@ impl Gate {
         self.admit(&mut state, address)
     }
 
-    /// Sheds the oldest, so that there is room for somebody else.
+    /// Closes the oldest connection, to make room for another one.
     pub fn shed_oldest(&self) {
         self.state().shed_oldest();
     }
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// Gives a place back; a second time that changes nothing.
+    /// Gives a place back. A second call changes nothing.
     fn leave(&mut self, number: u64) -> Option<Inside> {
         let inside = self.inside.remove(&number)?;
         if let Some(count) = self.addresses.get_mut(&inside.address) {
@@ -152,7 +152,7 @@ impl State {
 }
 
 impl Ticket {
-    /// Returns when the place is needed for somebody else.
+    /// Returns when this connection has to close for another one.
     pub async fn shed(&self) {
         self.shed.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Sockets: who may connect, over which TLS, and the way to a session.
+//! Listens for clients: limits on connections, TLS, and the way to a session.
 
 pub mod c2s;
 pub mod certificate;

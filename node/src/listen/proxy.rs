@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: whom a trusted balancer connects for.
+//! The PROXY protocol, versions 1 and 2, by which a trusted balancer says for which client it connects.
 //!
-//! Read only from addresses that are configured as balancers, and demanded from them; anywhere else a
-//! header is garbage to the stream that gets it (T-17). At most 536 bytes within 3 seconds.
+//! A header is read only from addresses that are configured as balancers, and it is required from them. From anybody
+//! else it is just malformed XML (T-17). It has at most 536 bytes and must arrive within 3 seconds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub enum ProxyError {
     /// Not a PROXY header.
     #[error("no PROXY header")]
     Missing,
-    /// Not a byte came: somebody looks whether somebody listens.
+    /// Nothing was sent, as when a monitor checks whether the port is open.
     #[error("nothing was said")]
     Silent,
     /// A header that is too long or contradicts itself.
     #[error("malformed PROXY header")]
     Malformed,
-    /// It did not come in time, or the connection ended in it.
+    /// It did not come in time, or the connection ended before it was complete.
     #[error("the PROXY header was cut short")]
     Cut,
 }
@@ -88,7 +88,7 @@ pub fn header_for(client: SocketAddr, server: SocketAddr) -> Vec<u8> {
         }
         (client, server) => (0x21, [v6(client).octets(), v6(server).octets()].concat()),
     };
-    // Twelve bytes or thirty-six.
+    // The cast is safe: the length is twelve or thirty-six.
     let length = (addresses.len() + ports.len()) as u16;
     header.extend([0x21, family]);
     header.extend(length.to_be_bytes());

@@ -1,7 +1,7 @@
-//! Connections that are not let in: their clients hear why, and so does the log.
+//! Refuses connections: tells their clients why, and the log.
 //!
-//! Neither may cost much, for it is a flood that is refused: few clients at a time are told, and the log
-//! gets a line a second that says how many there were.
+//! Neither may cost much, as there may be a flood of them. Only a few clients are told at a time, and the log gets one
+//! line per second, with the number of refusals.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use proto::stream::{Condition, StreamError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Clients that are told at a time. Others find their connection closed.
+/// How many clients are told at a time. The connections of others are just closed.
 const TOLD: usize = 32;
-/// The log gets one line in this time.
+/// The shortest time between two lines in the log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Its address has its share of those that have no session yet.
+    /// Its address has its share of connections without a session already.
     #[error("too many connections from this address have not logged in yet")]
     Address,
     /// There are no descriptors left for clients.
@@ -40,7 +40,7 @@ impl From<Refusal> for StreamError {
 #[derive(Debug)]
 pub struct Refusals {
     places: Arc<Semaphore>,
-    // A lock: every arbiter refuses.
+    // A lock, since every arbiter refuses connections.
     log: Mutex<Log>,
 }
 
@@ -60,12 +60,12 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// A place among those that are told why, if there is one.
+    /// Takes a place among those that are told why, if there is one.
     pub fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().try_acquire_owned().ok()
     }
 
-    /// Writes a line, unless there was one just now.
+    /// Logs a refusal, unless one was logged just now.
     pub fn log(&self, address: IpAddr, refusal: Refusal, now: Instant) {
         let Some(others) = self.due(now) else { return };
         let hint = match refusal {

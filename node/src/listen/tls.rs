@@ -1,4 +1,4 @@
-//! Our certificate, and what TLS is spoken with it.
+//! The server's certificate, and TLS with it.
 //!
 //! TLS 1.2 and 1.3, no early data (T-18, SM-49). The certificate is read again when its file changes;
 //! connections keep the one they were given, which is also the one their channel binding names (ST-53).
@@ -25,7 +25,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 use super::certificate::{Fault, Verdict};
 use crate::clock;
 
-/// Why there is no certificate to serve with.
+/// Why there is no usable certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No certificate is configured, and the domain is a real one.
@@ -122,7 +122,7 @@ impl Certificates {
 }
 
 impl Identity {
-    /// What is to be said of it.
+    /// What was found out about the certificate.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
     }
@@ -161,7 +161,7 @@ fn changed(file: &Path) -> SystemTime {
     changed.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// A certificate and its key as they are used; whether clients believe it is another question.
+/// Loads a certificate and its key. Whether clients will accept it is judged elsewhere.
 pub fn load(certificate: &Path, key: &Path, domains: &[String]) -> Result<Identity, TlsError> {
     let unread =
         |path: &Path, e: rustls::pki_types::pem::Error| TlsError::Read(path.into(), e.to_string());
@@ -232,7 +232,7 @@ fn end_point(leaf: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// A certificate that nobody trusts by itself, kept so that clients may pin it.
+/// Makes a self-signed certificate, or reads the one of an earlier start: it is kept, so that clients can pin it.
 fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let is_local = |d: &&String| *d == "localhost" || d.ends_with(".localhost");
     if let Some(domain) = domains.iter().find(|d| !is_local(d)) {

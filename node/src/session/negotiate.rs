@@ -69,7 +69,7 @@ pub(super) struct Negotiation<S> {
 /// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
 /// be run: as a task of its own, because this one is five times as large.
 pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
-    let accepted = Instant::now();
+    let accepted = clock::timer();
     let Visitor {
         socket,
         address,

@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             }
             self.out.report(&mut self.report, &self.actor);
             let reading = !self.over && self.paused.is_none() && self.may_read();
-            let pause = self.paused.unwrap_or_else(Instant::now);
+            let pause = self.paused.unwrap_or_else(clock::timer);
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         if self.fed > 0 || !inputs.is_empty() {
             let fed = std::mem::take(&mut self.fed);
             let pause = self.rate.spend(inputs.len(), fed, clock::instant());
-            self.paused = pause.map(|pause| Instant::now() + pause);
+            self.paused = pause.map(|pause| clock::timer() + pause);
             if !inputs.is_empty() {
                 self.ahead.push_back((inputs.len(), fed));
             }

@@ -18,7 +18,7 @@ use proto::stanza::error::{Condition as Refusal, StanzaError};
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::actor::Opening;
 use super::depart::{self, Farewell};
@@ -72,7 +72,7 @@ impl Entered {
 
     /// The first output, which says that the session is ours. Nothing comes before it.
     async fn first(&mut self) -> Option<Output> {
-        let deadline = Instant::now() + LAG;
+        let deadline = clock::timer() + LAG;
         let mail = self.mail.as_mut()?;
         match timeout_at(deadline, mail.recv()).await {
             Ok(Some(Mail::Output(output))) => Some(output),

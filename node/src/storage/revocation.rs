@@ -8,6 +8,7 @@ use proto::BareJid;
 use super::Storage;
 use super::database::{Row, Transaction};
 use super::error::StorageError;
+use crate::clock;
 
 /// A note that an account's sessions are to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(super) async fn revoke(
     account: &BareJid,
 ) -> Result<(), StorageError> {
     let sql = "INSERT INTO revocation (id, account) VALUES ($1, $2)";
-    let id = format!("{:032x}", rand::random::<u128>());
+    let id = format!("{:032x}", clock::random());
     let values = vec![id.into(), account.as_str().into()];
     transaction.execute(sql, values).await.map(drop)
 }

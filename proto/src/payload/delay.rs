@@ -1,4 +1,4 @@
-//! XEP-0203: since when a stanza waits. XEP-0082: how a moment is written.
+//! XEP-0203: delayed delivery. XEP-0082: the format of date and time.
 //!
 //! A moment is a count of milliseconds since 1970 in UTC. Every date that can be written is one: what lies
 //! before 1970 counts as its beginning, and no moment is later than the last of the year 9999.
@@ -9,7 +9,7 @@ use jiff::civil::{DateTime, date};
 use crate::ns;
 use crate::xml::Element;
 
-/// From where moments are counted.
+/// The moment 0.
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// A `<delay/>`, stamped by `from`.

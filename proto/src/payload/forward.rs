@@ -3,7 +3,7 @@
 use crate::ns;
 use crate::xml::Element;
 
-/// Wraps a stanza, with the time that it is from.
+/// Wraps a stanza, with a `<delay/>` that says when it was sent.
 pub fn forwarded(stanza: Element, delay: Option<Element>) -> Element {
     let mut forwarded = Element::new("forwarded", ns::FORWARD);
     if let Some(delay) = delay {

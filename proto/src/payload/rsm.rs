@@ -1,4 +1,4 @@
-//! XEP-0059: a long answer in pages.
+//! XEP-0059: result sets, which deliver a long answer in pages.
 
 use crate::ns;
 use crate::xml::Element;

@@ -1,4 +1,4 @@
-//! XEP-0359: ids that outlive a stream.
+//! XEP-0359: unique and stable stanza ids.
 
 use crate::jid::Jid;
 use crate::ns;

@@ -1,7 +1,7 @@
-//! SASL: who may log in, and how it is proven (RFC 6120 §6, RFC 5802, RFC 4616, RFC 9266, XEP-0474).
+//! SASL: how a client proves who it is (RFC 6120 §6, RFC 5802, RFC 4616, RFC 9266, XEP-0474).
 //!
-//! Pure code for both sides. It knows no accounts: whoever drives it looks the keys up. It draws no
-//! nonces: they are arguments. The exchange of elements around the messages is in [`crate::stream`].
+//! It is pure code for both sides. The caller looks up the keys of accounts and draws the nonces. The exchange of
+//! elements around the messages is in [`crate::stream`].
 
 pub mod client;
 pub mod digest;

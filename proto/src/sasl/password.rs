@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::jid::prepare_password;
 
-/// More forms than this one password has not.
+/// The most forms that one password can have.
 pub const FORMS: usize = 3;
 
 /// The different forms of a password, the one of RFC 5802 first if there is one. Without any it is no
@@ -44,11 +44,11 @@ mod tests {
         check("correct horse", &["correct horse"]);
         check("ﬁsh①", &["fish1", "ﬁsh①"]);
         check("m²µª ½pass", &["m2μa 1⁄2pass", "m²µª ½pass"]);
-        // A space that is not the usual one, and letters that are not composed.
+        // The text has a no-break space and a letter that is not composed.
         check("e\u{301}\u{a0}²", &["é 2", "é ²", "e\u{301}\u{a0}²"]);
         // A soft hyphen, which SASLprep drops and PRECIS does not know.
         check("I\u{ad}X", &["IX", "I\u{ad}X"]);
-        // Younger than SASLprep.
+        // This character is newer than SASLprep, which does not know it.
         check("🐟", &["🐟"]);
         for none in ["", "a\u{7}b", "\u{ad}"] {
             check(none, &[]);

@@ -1,7 +1,7 @@
-//! When to ask for an acknowledgement, and when a silent peer is dead (SM-31…33).
+//! Decides when to ask for an acknowledgement, and when a silent peer counts as dead (SM-31…33).
 //!
-//! Reads no clock: every call is told the time in milliseconds, from any fixed point. It counts what
-//! is in flight by what it is told; the queue itself lives elsewhere.
+//! Every call is given the time in milliseconds since any fixed point. What is in flight is counted by what the caller
+//! reports; the queue itself is elsewhere.
 //!
 //! # Invariants
 //!
@@ -75,7 +75,7 @@ impl Pace {
         self.moved_ms = now;
     }
 
-    /// Anything came from the peer: it is alive, if not obedient.
+    /// Anything came from the peer: it is alive, even if it does not acknowledge.
     pub fn heard(&mut self, now: u64) {
         self.heard_ms = now;
     }

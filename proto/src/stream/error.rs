@@ -142,7 +142,7 @@ impl Condition {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{}", self.condition.name())]
 pub struct StreamError {
-    /// Why.
+    /// The condition.
     pub condition: Condition,
     /// For people, in English. Never repeats what the peer sent.
     pub text: Option<Cow<'static, str>>,

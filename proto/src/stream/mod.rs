@@ -78,7 +78,7 @@ pub enum Input {
     Authenticated {
         /// As whom.
         account: BareJid,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
     },
     /// A login failed; `<failure/>` is in the output.
@@ -87,7 +87,7 @@ pub enum Input {
         account: Option<BareJid>,
         /// How, if that much was understood.
         mechanism: Option<Mechanism>,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// A resource is asked for. Answer with [`Stream::bound`] or [`Stream::bind_failed`].

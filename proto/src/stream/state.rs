@@ -1,4 +1,4 @@
-//! Where a client's stream stands, and its one table of transitions.
+//! The states of a client's stream, and the one table of its transitions.
 //!
 //! ```text
 //!  OpenPlain ──header──▶ Plain ──starttls──▶ Handshake ──(TLS)──▶ OpenTls ──header──▶ Secured
@@ -237,12 +237,12 @@ pub fn action(state: State, event: Event) -> Action {
         (S::OpenPlain | S::OpenTls | S::OpenAuthenticated, _) => A::Fail(Condition::BadFormat),
         (_, E::Header) => A::Fail(Condition::BadFormat),
 
-        // What we may still learn from a peer that has not noticed our end yet (ST-18).
+        // The peer may not have noticed our end yet, so its stanzas still count (ST-18).
         (S::Closing, E::Stanza) => A::Stanza,
         (S::Closing, E::Ack) => A::Ack,
         (S::Closing, _) => A::Ignore,
 
-        // The reader stands still in these; a driver that polls nevertheless gains nothing.
+        // Nothing is read in these states, so a caller that polls nevertheless gets nothing.
         (S::Handshake | S::Lookup | S::Verifying | S::Binding | S::Resuming, _) => {
             A::Fail(Condition::InternalServerError)
         }

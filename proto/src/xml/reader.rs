@@ -1,4 +1,4 @@
-//! A stream to its header and first-level elements, as bytes come in.
+//! Reads the header and the first-level elements of a stream, as bytes come in.
 //!
 //! The same bytes give the same tokens however they are cut, but for [`Token::Whitespace`], which is
 //! given out as soon as any came. An error is final: nothing behind it is read.

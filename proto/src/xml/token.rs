@@ -1,4 +1,4 @@
-//! Bytes to pieces: where each tag and each run of text ends.
+//! Cuts bytes into pieces: it finds where each tag and each run of text ends.
 //!
 //! It looks at every byte once, however the input is cut, and refuses at the first byte that proves a
 //! violation. What a piece means is for [`super::tag`] and [`super::tree`] to say.

@@ -1,4 +1,4 @@
-//! Pieces to elements.
+//! Builds elements from pieces.
 
 use super::element::Element;
 use super::tag::Scope;

@@ -1,4 +1,4 @@
-//! The tree to bytes: the only writer of the server (T-3).
+//! Writes elements as bytes: the only writer of the server (T-3).
 //!
 //! What it writes is read back as the same tree by any conforming parser. All five special characters
 //! are escaped everywhere, and so is white space that a parser would normalise. A character that XML

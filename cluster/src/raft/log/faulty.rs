@@ -1,4 +1,4 @@
-//! A medium for tests that fills up, fails to sync and loses power.
+//! A disk for tests, which fills up, fails to sync and loses power on demand.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::medium::Medium;
 
-/// See the module. Files are known by their inodes, since their names change.
+/// See the module. It tells files apart by their inodes, since their names change.
 #[derive(Debug, Default)]
 pub(super) struct Faulty {
     full: AtomicBool,
@@ -20,9 +20,9 @@ pub(super) struct Faulty {
 
 #[derive(Debug, Default)]
 struct Content {
-    /// What a loss of power leaves.
+    /// The bytes that survive a loss of power.
     durable: Vec<u8>,
-    /// Written and not yet synced.
+    /// The bytes that are written and not yet synced.
     dirty: Vec<(u64, Vec<u8>)>,
 }
 

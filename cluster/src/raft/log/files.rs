@@ -1,9 +1,8 @@
-//! The files of the log: which there are, how they come and go.
+//! Manages the files of the log.
 //!
-//! A segment is filled with zeros once and then recycled: writing over blocks that exist takes half as
-//! long to sync as making a file grow. It gets its name only when its header is on disk. The next one is
-//! always open before it is needed, and so is the directory: a process that may open no more files can
-//! still go on with its log.
+//! A segment is filled with zeros once and then recycled, since overwriting existing blocks takes half as long to sync
+//! as growing a file. It gets its name only when its header is on disk. The next segment is opened before it is needed,
+//! and the directory stays open. So a process that can open no more files can still go on with its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,26 +10,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::medium::Medium;
 use super::segment::{HEADER, Header};
 use super::{LogError, Options};
+use crate::clock;
 use crate::disk;
 
-/// So many freed segments are kept for later.
+/// How many free segments are kept for later.
 const SPARES: usize = 2;
 const ZEROS: usize = 1 << 20;
-/// The longest pause after a piece of zeros. A disk that is so slow is short of time, not of patience.
+/// The longest pause after writing a piece of zeros. On a disk that is slower than this, longer pauses would not help.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The name of a spare that was no segment before.
+/// The name of a spare file that has never been a segment.
 const FRESH: &str = "spare-new";
 
 /// The directory of the log, with what is there for future segments.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
-    /// The directory itself, for its names to be synced.
+    /// The open directory, so that its names can be synced.
     names: File,
     segment_bytes: u64,
     fsync: bool,
@@ -39,13 +39,13 @@ pub(super) struct Files {
     next: Next,
 }
 
-/// What the next segment is made of.
+/// The file that will become the next segment.
 #[derive(Debug)]
 enum Next {
-    /// Nothing yet: it could not be opened.
+    /// There is none yet, as it could not be opened.
     Missing,
     Open(Spare),
-    /// A thread fills it, without pauses once somebody waits for it.
+    /// A thread is filling it with zeros. The flag tells it to make no pauses, because the file is needed now.
     Filling(JoinHandle<Spare>, Arc<AtomicBool>),
 }
 
@@ -60,9 +60,9 @@ struct Spare {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) files: Files,
-    /// The segments that are there, oldest first.
+    /// The existing segments, oldest first.
     pub(super) segments: Vec<(u64, PathBuf)>,
-    /// Holds the directory for this process as long as it is open.
+    /// The lock on the directory, which is held while this is open.
     pub(super) lock: File,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Active {
 }
 
 impl Files {
-    /// Takes the directory for this process.
+    /// Locks the directory for this process and lists it.
     pub(super) fn open(dir: &Path, options: &Options) -> Result<Found, LogError> {
         let failed = |source| LogError::io(dir, source);
         let lock = disk::create(&dir.join("lock")).map_err(failed)?;
@@ -92,7 +92,7 @@ impl Files {
         }
         let names = File::open(dir).map_err(failed)?;
         if options.fsync {
-            // Renames of the last run may be known to the cache alone.
+            // The last run may have renamed files without syncing the directory.
             names.sync_all().map_err(failed)?;
             dir.parent()
                 .map_or(Ok(()), disk::sync_dir)
@@ -120,7 +120,7 @@ impl Files {
         self.dir.join(format!("wal-{seq:016x}"))
     }
 
-    /// Makes a segment. When this returns it is on disk; if there is no room for it, it may be tried again.
+    /// Makes a segment, which is on disk when this returns. If there is no room, it may be called again.
     pub(super) fn create(&mut self, header: &Header) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
         let mut spare = match std::mem::replace(&mut self.next, Next::Missing) {
@@ -164,7 +164,7 @@ impl Files {
             .map_err(|source| LogError::sync(path, source))
     }
 
-    /// Goes on with a segment that is there.
+    /// Opens an existing segment for more frames.
     pub(super) fn reopen(&self, header: &Header, at: u64) -> Result<Active, LogError> {
         let path = self.path_of(header.seq);
         let file = self.writable(&path)?;
@@ -176,8 +176,8 @@ impl Files {
         })
     }
 
-    /// Writes again what was read from a segment at `at`, and waits until it is on disk. The cache may have
-    /// held what never got there: after a failed sync the system takes it for clean.
+    /// Writes again what was read from a segment at `at`, and syncs it. The bytes may have been only in the cache:
+    /// after a failed sync the system believes that they are on disk.
     pub(super) fn rewrite(&self, path: &Path, bytes: &[u8], at: u64) -> Result<(), LogError> {
         let file = self.writable(path)?;
         self.medium
@@ -214,7 +214,7 @@ impl Files {
         Ok(Spare { path, file, filled })
     }
 
-    /// Sees to it, in the background, that the next segment has its blocks when it is needed.
+    /// Fills the next segment with zeros in the background, so that its blocks exist when it is needed.
     pub(super) fn prepare(&mut self) {
         self.open_ahead();
         if !matches!(&self.next, Next::Open(spare) if !spare.filled) {
@@ -227,7 +227,7 @@ impl Files {
         let now = Arc::new(AtomicBool::new(false));
         let hurry = now.clone();
         let work = move || {
-            // Whoever makes a segment of it finds the same error, and knows what to do about it.
+            // An error is ignored: whoever makes a segment of the file meets it again and handles it.
             let pause = |took: Duration| {
                 if !hurry.load(Ordering::Relaxed) {
                     thread::sleep(took.min(PAUSE));
@@ -238,13 +238,13 @@ impl Files {
             }
             spare
         };
-        // Without a thread the next segment takes a little longer.
+        // If no thread can be started, the next segment takes a little longer.
         if let Ok(thread) = thread::Builder::new().name("wal-spare".into()).spawn(work) {
             self.next = Next::Filling(thread, now);
         }
     }
 
-    /// A segment that nobody needs any more becomes a spare, or goes.
+    /// Turns a segment that nobody needs any more into a spare, or removes it.
     pub(super) fn free(&mut self, path: &Path) -> Result<(), LogError> {
         let mut go = || -> io::Result<()> {
             let usual = fs::metadata(path)?.len() == self.segment_bytes;
@@ -259,7 +259,8 @@ impl Files {
             } else {
                 fs::remove_file(path)?;
             }
-            // The oldest must be gone before the next oldest is, or the replay would see a gap.
+            // The names are synced, so that the oldest is gone before the next oldest. Otherwise replay would see a
+            // gap.
             self.sync_names()
         };
         go().map_err(|source| LogError::io(path, source))
@@ -277,7 +278,7 @@ impl Drop for Files {
     fn drop(&mut self) {
         if let Next::Filling(thread, hurry) = std::mem::replace(&mut self.next, Next::Missing) {
             hurry.store(true, Ordering::Relaxed);
-            // What it found matters to nobody now; only its file must not grow later.
+            // Its result does not matter any more, but it must not write to the file later.
             let _ = thread.join();
         }
     }
@@ -312,9 +313,9 @@ fn list(dir: &Path) -> io::Result<Listed> {
     Ok(listed)
 }
 
-/// Fills a file with zeros from where it ends: a crash, or a full disk, may have left it unfinished. Each piece is
-/// synced by itself, and followed by a `pause` that knows how long it took: the log's own syncs wait for a piece and
-/// not for the whole file.
+/// Fills a file with zeros from where it ends, as a crash or a full disk may have left it unfinished. Each piece is
+/// synced, and followed by `pause`, which is told how long the piece took. So the log's own syncs wait for one piece at
+/// most, not for the whole file.
 fn fill(
     spare: &mut Spare,
     size: u64,
@@ -327,7 +328,7 @@ fn fill(
         let mut at = spare.file.metadata()?.len();
         while at < size {
             let some = (size - at).min(ZEROS as u64);
-            let begun = Instant::now();
+            let begun = clock::instant();
             medium.write(&spare.file, &zeros[..some as usize], at)?;
             medium.sync(&spare.file)?;
             pause(begun.elapsed());

@@ -1,4 +1,4 @@
-//! What the log takes up and may take up, as its writer and those who give it entries know it.
+//! What the log takes up and may take up, shared by its writer and those that append entries.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +10,12 @@ use crate::room::Budget;
 /// How the log stands to its [`Budget`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pressure {
-    /// It may grow.
+    /// The log may grow.
     #[default]
     Low,
-    /// It may grow, and its older parts are to go.
+    /// The log may grow, but its older parts have to go.
     High,
-    /// It takes no entries. Small records, as those of purges, are always written if the disk takes them.
+    /// The log takes no entries. Small records, such as purges, are still written if the disk takes them.
     Full,
 }
 
@@ -34,7 +34,7 @@ impl Gauge {
         }
     }
 
-    /// Whoever panicked under the lock has left two values that were right once.
+    /// A poisoned lock is usable: both values were right at some time.
     fn lock(&self) -> MutexGuard<'_, (Usage, Budget)> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
-//! The way of the log's bytes to the disk. Tests put another in its place that fills up, fails or forgets.
+//! Writes the log's bytes to disk. Tests replace it by one that fills up, fails or loses power.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// See the module.
+/// How bytes get to disk.
 pub trait Medium: fmt::Debug + Send + Sync {
     /// Writes all of it, into the cache of the system at least.
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
@@ -13,7 +13,7 @@ pub trait Medium: fmt::Debug + Send + Sync {
     fn sync(&self, file: &File) -> io::Result<()>;
 }
 
-/// The real one.
+/// The operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 

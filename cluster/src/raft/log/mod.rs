@@ -1,12 +1,13 @@
 //! The write-ahead log of a node, shared by all of its groups.
 //!
-//! One thread writes whatever has been handed to it since the last sync as one frame, syncs once, and
-//! then tells everyone who waits: a group commit across all shards. Entries stay in memory until they are
-//! purged, so the files are read at the start only.
+//! One thread collects what was handed to it since the last sync, writes it as one frame, syncs once, and then tells
+//! everyone who waits: a group commit across all shards. Entries stay in memory until they are purged, so files are
+//! read only at the start.
 //!
-//! - `files`: which there are; `segment`: their frames; `record`: what is in a frame; `group`: what a group's
-//!   records amount to;
-//! - `gauge`: what it takes up and may take up; `medium`: the way to the disk; `synced`: how much of it was promised; `replay`: files to groups, at the start; `writer`: the thread; `store`: what openraft calls.
+//! - `files` manages the files; `segment` is their format; `record` is what a frame consists of; `memory` is one
+//!   group's log in memory;
+//! - `gauge` knows what the log takes up; `medium` writes to disk; `synced` notes how much was promised; `replay` reads
+//!   the files at the start; `writer` is the thread; `store` is what openraft calls.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fs::File;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::gauge::Gauge;
-use self::group::Group;
+use self::memory::MemoryLog;
 use self::writer::Writer;
 use super::Fatal;
 use crate::disk;
@@ -35,8 +36,8 @@ pub use self::store::GroupLog;
 mod faulty;
 mod files;
 mod gauge;
-mod group;
 mod medium;
+mod memory;
 mod record;
 mod replay;
 mod segment;
@@ -44,7 +45,7 @@ mod store;
 mod synced;
 mod writer;
 
-/// A segment is at most one part in so many of its file system, but for [`SMALLEST`].
+/// A segment takes at most one part in so many of its file system, but at least [`SMALLEST`].
 const PART: u64 = 128;
 /// Smaller segments cost more than they save.
 const SMALLEST: u64 = 1 << 20;
@@ -54,12 +55,12 @@ const SMALLEST: u64 = 1 << 20;
 pub struct Options {
     /// The size of one file, at most: it is less on a small file system.
     pub segment_bytes: u64,
-    /// Wait for the disk. Without it, acknowledged stanzas survive the death of processes but not a loss
-    /// of power, after which the log may also be found damaged.
+    /// Whether to wait for the disk. If not, acknowledged stanzas survive the death of processes but not a loss of
+    /// power, after which the log may also turn out to be damaged.
     pub fsync: bool,
     /// Called when a write or a sync fails.
     pub fatal: Fatal,
-    /// What it is written to.
+    /// Where it is written to.
     pub medium: Arc<dyn Medium>,
 }
 
@@ -83,21 +84,21 @@ pub enum LogError {
         file.display()
     )]
     Damaged {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Where the first unreadable byte is.
         offset: u64,
     },
-    /// A file between the first and the last is gone, or the first ones are and their entries are needed.
+    /// A file in between is missing, or the first ones are although their entries are needed.
     #[error("log file {} is missing; {ANEW}", file.display())]
     Missing {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
     /// Written by another version.
     #[error("log file {} has format {found}, which this version does not know", file.display())]
     Version {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Its format.
         found: u32,
@@ -111,27 +112,27 @@ pub enum LogError {
     /// The disk is full.
     #[error("no space left for log file {}; enlarge the volume or free space on it", file.display())]
     NoSpace {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
     /// Too many files are open.
     #[error("log file {} cannot be opened, too many files are: raise the limit of open files", file.display())]
     NoDescriptor {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
     /// The operating system refused.
     #[error("log file {}: {source}", file.display())]
     Io {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl LogError {
-    /// What the operating system said about a file.
+    /// Makes an error of what the operating system said about a file.
     fn io(file: &Path, source: io::Error) -> Self {
         let file = file.to_owned();
         match source.kind() {
@@ -141,14 +142,14 @@ impl LogError {
         }
     }
 
-    /// What the operating system said when a file was to be synced. Whatever it was, it is final: what was
-    /// written may be lost, and a second sync would not tell.
+    /// Makes an error of a failed sync. It is final, whatever it was: written bytes may be lost, and a second sync
+    /// would not tell.
     fn sync(file: &Path, source: io::Error) -> Self {
         let file = file.to_owned();
         Self::Io { file, source }
     }
 
-    /// What is lacking, if the same may succeed later. Nothing is lost then.
+    /// What is lacking, if the same call may succeed later. Nothing is lost then.
     fn shortage(&self) -> Option<Shortage> {
         match self {
             Self::NoSpace { .. } => Some(Shortage::Full),
@@ -167,22 +168,22 @@ impl LogError {
 pub struct Usage {
     /// Bytes in files that hold entries.
     pub bytes: u64,
-    /// Groups without whose entries the oldest file could be freed, or all that should go.
+    /// The groups whose entries keep the oldest files from being freed.
     pub pinned_by: Vec<Pin>,
-    /// What it waits for. Nothing is acknowledged meanwhile.
+    /// What the log waits for, if anything. Nothing is acknowledged meanwhile.
     pub lacks: Option<Shortage>,
 }
 
-/// A group's hold on the oldest files.
+/// A group's entries that keep the oldest files from being freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// The group.
     pub group: u64,
-    /// Its last entry there: once it is purged, the group holds them no more.
+    /// The last of these entries. Once it is purged, this group no longer keeps the files.
     pub upto: u64,
 }
 
-/// How large a segment is where there is that much room, at most `most`.
+/// The size of a segment on a file system with that much room; at most `most`.
 pub(crate) fn segment_bytes(room: Room, most: u64) -> u64 {
     most.min((room.total / PART).max(SMALLEST))
 }
@@ -191,7 +192,7 @@ pub(crate) fn segment_bytes(room: Room, most: u64) -> u64 {
 #[derive(Clone)]
 pub struct Log {
     writer: Arc<Writer>,
-    groups: Arc<Mutex<BTreeMap<u64, Arc<Mutex<Group>>>>>,
+    groups: Arc<Mutex<BTreeMap<u64, Arc<Mutex<MemoryLog>>>>>,
     gauge: Arc<Gauge>,
     segment_bytes: u64,
     new: bool,
@@ -239,39 +240,40 @@ impl Log {
         GroupLog::new(id, group, self.writer.clone())
     }
 
-    /// Nothing had ever been written to it when it was opened.
+    /// Whether it was empty when it was opened.
     pub fn is_new(&self) -> bool {
         self.new
     }
 
-    /// What it takes up, and what it waits for.
+    /// What the log takes up, and what it waits for.
     pub fn usage(&self) -> Usage {
         self.gauge.usage()
     }
 
-    /// The size of its files.
+    /// The size of a segment.
     pub fn segment_bytes(&self) -> u64 {
         self.segment_bytes
     }
 
-    /// What it may take up from now on.
+    /// Sets what the log may take up from now on.
     pub fn set_budget(&self, budget: Budget) {
         self.gauge.set_budget(budget);
     }
 
-    /// How it stands to its budget, now and from now on.
+    /// How the log stands to its budget, and its changes.
     pub fn pressure(&self) -> watch::Receiver<Pressure> {
         self.gauge.pressure()
     }
 
-    /// Whether entries may be appended, now or soon.
+    /// Waits for at most `within` until entries may be appended; false if they still may not.
     pub async fn takes_entries(&self, within: Duration) -> bool {
         let mut pressure = self.pressure();
         let room = pressure.wait_for(|now| *now != Pressure::Full);
         timeout(within, room).await.is_ok()
     }
 
-    /// Groups without whose entries the oldest files could be freed.
+    /// The groups whose entries keep the oldest files from being freed.
+    #[cfg(test)]
     pub fn pinned_by(&self) -> Vec<u64> {
         let pins = self.usage().pinned_by;
         pins.into_iter().map(|pin| pin.group).collect()

@@ -1,9 +1,9 @@
-//! What frames are made of: one record for each change of a group's log.
+//! The records in a frame, one for each change of a group's log.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::group::Marks;
+use super::memory::Marks;
 use crate::codec::{self, CodecError};
 use crate::raft::types::{Entry, LogId, Vote};
 
@@ -14,15 +14,15 @@ const LENGTH: usize = 4;
 /// A change of a group's log.
 #[derive(Debug)]
 pub(super) enum Record {
-    /// All that preceding segments amount to, but for the entries.
+    /// What all segments before this one add up to, without entries.
     Marks(Marks),
     /// The vote.
     Vote(Vote),
     /// An entry after the last.
     Entry(Entry),
-    /// Entries after this one are gone: another leader decided otherwise.
+    /// Entries after this one are removed, because another leader has decided otherwise.
     Truncate(Option<LogId>),
-    /// Entries up to this one are gone: a snapshot covers them.
+    /// Entries up to this one are removed, because a snapshot covers them.
     Purge(LogId),
     /// Entries up to this one are known to be committed.
     Committed(Option<LogId>),
@@ -40,7 +40,7 @@ pub(super) enum Kind {
     Committed = 6,
 }
 
-/// A frame's checksum is right and its content is not: written by another version, or by nobody.
+/// The content of a frame makes no sense although its checksum is right.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
     #[error("a record is cut off")]

@@ -1,10 +1,9 @@
-//! The start: reads the files and works out what each group's log is.
+//! Reads the files at the start and rebuilds each group's log.
 //!
-//! Only the unsynced tail of the last segment may be unreadable: it is overwritten, because nobody was
-//! told that it was kept. What can be read of it is written and synced again before anybody relies on it:
-//! the cache may show what a failed sync kept from the disk (F-20). Anything else that does not fit, and fewer
-//! frames than are known to be synced, is damage, and the node must not vote with a log that lacks what it once
-//! promised.
+//! Only the unsynced tail of the last segment may be unreadable. It is overwritten, because nobody was told that it is
+//! durable. What can be read of it is written and synced again before anybody relies on it, since after a failed sync
+//! it may have been only in the cache (F-20). Anything else that does not fit is damage, and so are fewer frames than
+//! were synced. The node must not vote with a log that lacks what it has promised.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -12,15 +11,16 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::files::{Active, Files, Found};
-use super::group::Group;
+use super::memory::MemoryLog;
 use super::record::{self, Record};
 use super::segment::{self, BadHeader, HEADER, Header};
 use super::synced::Synced;
 use super::{LogError, Options};
+use crate::clock;
 use crate::disk;
 use crate::raft::types::LogId;
 
-/// A segment that holds something.
+/// A segment with entries.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) header: Header,
@@ -29,7 +29,7 @@ pub(super) struct Segment {
     pub(super) highest: BTreeMap<u64, u64>,
 }
 
-/// The files of the log, ready for more.
+/// The files of the log, ready to be appended to.
 #[derive(Debug)]
 pub(super) struct Segments {
     pub(super) files: Files,
@@ -38,10 +38,10 @@ pub(super) struct Segments {
     pub(super) active: Active,
 }
 
-/// What was found.
+/// The result of replay.
 #[derive(Debug)]
 pub(super) struct Replayed {
-    pub(super) groups: BTreeMap<u64, Group>,
+    pub(super) groups: BTreeMap<u64, MemoryLog>,
     pub(super) segments: Segments,
     pub(super) synced: Synced,
     /// The number of the next frame.
@@ -69,7 +69,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
             let header = Header {
                 seq: 1,
                 first: 0,
-                nonce: rand::random(),
+                nonce: clock::random(),
             };
             live.push_back(Segment {
                 header,
@@ -106,7 +106,7 @@ pub(super) fn verify(dir: &Path, options: &Options) -> Result<(Purged, File), Lo
 type Purged = BTreeMap<u64, Option<LogId>>;
 type Examined = (Reading, Files, Synced, File);
 
-/// Reads all there is, and refuses what is not whole.
+/// Reads all files, and refuses an incomplete log.
 fn examine(dir: &Path, options: &Options) -> Result<Examined, LogError> {
     let Found {
         files,
@@ -136,7 +136,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 #[derive(Default)]
 struct Reading {
-    groups: BTreeMap<u64, Group>,
+    groups: BTreeMap<u64, MemoryLog>,
     live: VecDeque<Segment>,
     /// The number of the next frame.
     next: u64,
@@ -146,7 +146,7 @@ struct Reading {
     unsynced: Vec<Tail>,
 }
 
-/// Frames of a segment that nobody is known to have synced.
+/// Frames at the end of the log that may never have been synced.
 struct Tail {
     path: PathBuf,
     at: u64,
@@ -154,7 +154,7 @@ struct Tail {
 }
 
 impl Reading {
-    /// Whether all is there that was promised, at the end and at the beginning.
+    /// Checks that nothing is missing that was promised, at the end and at the beginning.
     fn is_whole(&self, promised: u64, files: &Files) -> Result<(), LogError> {
         let oldest = self.live.front().map(|oldest| oldest.header.seq);
         let missing = |seq| LogError::Missing {
@@ -166,14 +166,14 @@ impl Reading {
                 file: self.previous.clone(),
                 offset: self.end,
             }),
-            Some(oldest) if !self.groups.values().all(Group::is_whole) => {
+            Some(oldest) if !self.groups.values().all(MemoryLog::is_whole) => {
                 Err(missing(oldest.saturating_sub(1)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whatever was read counts from now on.
+    /// Makes durable what was read, since it counts from now on.
     fn make_durable(&self, files: &Files) -> Result<(), LogError> {
         let mut tails = self.unsynced.iter();
         tails.try_for_each(|tail| files.rewrite(&tail.path, &tail.bytes, tail.at))
@@ -204,7 +204,7 @@ impl Reading {
         if self.live.is_empty() {
             self.next = header.first;
         } else if header.first != self.next {
-            // The segment before this one was full and synced when this one was made.
+            // A segment is synced before the next one is made, so this one is damaged.
             return Err(LogError::Damaged {
                 file: self.previous.clone(),
                 offset: self.end,
@@ -240,7 +240,7 @@ impl Reading {
         Ok(())
     }
 
-    /// `None`: the frame makes no sense after what precedes it.
+    /// Applies a frame; `None` if it makes no sense after what precedes it.
     fn frame(&mut self, mut payload: &[u8]) -> Option<()> {
         while !payload.is_empty() {
             let (id, record) = record::take(&mut payload).ok()?;
@@ -266,13 +266,17 @@ impl Reading {
         Some(())
     }
 
-    /// In the oldest segment marks stand for what is gone; later ones repeat what was read.
-    fn marks(&mut self, id: u64, marks: super::group::Marks) -> Option<()> {
+    /// Applies marks. In the oldest segment they stand for what is gone; in later ones they repeat what was read.
+    fn marks(&mut self, id: u64, marks: super::memory::Marks) -> Option<()> {
         if self.live.len() == 1 {
-            self.groups.insert(id, Group::from_marks(marks));
+            self.groups.insert(id, MemoryLog::from_marks(marks));
             return Some(());
         }
-        let known = self.groups.get(&id).map(Group::marks).unwrap_or_default();
+        let known = self
+            .groups
+            .get(&id)
+            .map(MemoryLog::marks)
+            .unwrap_or_default();
         (known == marks).then_some(())
     }
 }

@@ -6,16 +6,16 @@
 //!          payload: records · zeros to a multiple of 16
 //! ```
 //!
-//! A frame is what one group commit wrote. Frames are numbered through all segments, and a frame is
-//! begun only after the one before it has been synced. So an unreadable frame without a later one is an
-//! unsynced tail, which nobody was promised; one with a later frame behind it was synced once and is
-//! damaged. The frame as a whole has one checksum because a torn write may lose any part of it.
+//! A frame is what one group commit has written. Frames are numbered across all segments, and a frame is begun only
+//! after the one before it was synced. So an unreadable frame with no later frame behind it is an unsynced tail, which
+//! was promised to nobody. One with a later frame behind it was synced and is damaged. There is one checksum for the
+//! whole frame, because a torn write may lose any part of it.
 //!
-//! Files are recycled, and so hold frames of their previous lives. All checksums start from a seed that
-//! the nonce makes anew each time, so that those, and whatever a client puts into a message, never look
-//! like a frame of this life.
+//! Files are recycled, and so contain frames of former segments. All checksums start from a seed that is derived from
+//! the segment's nonce, so that neither these nor any bytes in a client's message can look like a frame of this
+//! segment.
 
-/// Where frames begin.
+/// The size of the header, behind which frames begin.
 pub(super) const HEADER: usize = 64;
 /// The size of a frame without its payload.
 pub(super) const FRAME: usize = 24;
@@ -30,15 +30,15 @@ const FRAME_COVERED: usize = 16;
 /// The start of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Its place among segments.
+    /// The number of the segment.
     pub(super) seq: u64,
     /// The number of its first frame.
     pub(super) first: u64,
-    /// Never the same twice.
+    /// A random number, different in each segment.
     pub(super) nonce: u64,
 }
 
-/// The start of a segment is not one.
+/// Why the header of a segment cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
     Damaged,
@@ -76,14 +76,14 @@ impl Header {
         })
     }
 
-    /// Where this segment's checksums start. Without the header's own: a checksum over what ends in its
-    /// checksum is always the same.
+    /// The seed of this segment's checksums. It does not cover the header's own checksum: a checksum of data that ends
+    /// in its checksum is a constant.
     pub(super) fn seed(&self) -> u32 {
         crc32fast::hash(&self.encode()[..COVERED])
     }
 }
 
-/// How much of a segment a frame takes.
+/// How many bytes of a segment a frame takes.
 pub(super) fn frame_len(payload: usize) -> usize {
     (FRAME + payload).next_multiple_of(ALIGN)
 }

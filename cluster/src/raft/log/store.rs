@@ -1,4 +1,4 @@
-//! One group's view of the log, as openraft calls it.
+//! The log of one group, as openraft uses it.
 
 use std::fmt::Debug;
 use std::io;
@@ -9,27 +9,27 @@ use openraft::storage::RaftLogStorage;
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
-use super::group::Group;
+use super::memory::MemoryLog;
 use super::record::{self, Kind};
 use super::writer::{Change, Done, Writer};
 use crate::bound;
 use crate::raft::types::{Entry, IoFlushed, LogId, LogState, TC, Vote};
 
-/// So many bytes of entries are read at a time for one peer; one entry is always read.
+/// The most bytes of entries that are read at a time for one peer. One entry is always read.
 const READ_BYTES: usize = bound::ENTRY;
 
 /// The log of one group. Clones share it.
 #[derive(Clone)]
 pub struct GroupLog {
     id: u64,
-    // Read by replication tasks while openraft's core appends. Changes are handed to the writer under
-    // the lock, so that the file has them in the order in which memory does.
-    group: Arc<Mutex<Group>>,
+    // A lock, since replication tasks read while openraft's core appends. Changes are handed to the writer under it, so
+    // that the file gets them in the same order as memory.
+    group: Arc<Mutex<MemoryLog>>,
     writer: Arc<Writer>,
 }
 
 impl GroupLog {
-    pub(super) fn new(id: u64, group: Arc<Mutex<Group>>, writer: Arc<Writer>) -> Self {
+    pub(super) fn new(id: u64, group: Arc<Mutex<MemoryLog>>, writer: Arc<Writer>) -> Self {
         Self { id, group, writer }
     }
 
@@ -49,15 +49,15 @@ impl GroupLog {
         self.lock().last()
     }
 
-    /// Nothing that can panic runs under the lock.
-    fn lock(&self) -> MutexGuard<'_, Group> {
+    /// A poisoned lock is usable: nothing that can panic runs under it.
+    fn lock(&self) -> MutexGuard<'_, MemoryLog> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a change over; `group` is as it is after it.
+    /// Hands a change to the writer; `group` is the log after it.
     fn write(
         &self,
-        group: &Group,
+        group: &MemoryLog,
         records: Vec<u8>,
         highest: Option<u64>,
         done: Done,
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    fn picture(group: &GroupLog) -> (super::super::group::Marks, Vec<Entry>) {
+    fn picture(group: &GroupLog) -> (super::super::memory::Marks, Vec<Entry>) {
         let group = group.lock();
         (group.marks(), group.range(.., usize::MAX))
     }

@@ -1,9 +1,9 @@
-//! How many frames were certainly synced, kept beside the segments.
+//! A note beside the segments that says how many frames were certainly synced.
 //!
-//! A file that was cut, zeroed or taken away at its end looks as if its end had never been synced. So the
-//! writer notes each sync in a file of its own. The note itself is not synced: it outlives the process
-//! at once and a loss of power a little later, and whatever it says was true when it was written. A replay that
-//! finds fewer frames has lost something that was promised.
+//! If the end of the log was cut off, zeroed or removed, it looks as if it had never been synced. So the writer notes
+//! each sync in a separate file. The note itself is not synced: it survives the death of the process at once, and a
+//! loss of power a little later. Whatever it says was true when it was written, so if replay finds fewer frames,
+//! something that was promised is lost.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,18 +14,18 @@ use super::LogError;
 use crate::disk;
 
 const NAME: &str = "synced";
-/// count u64 · crc u32
+/// The size of the note: a count (u64) and its checksum (u32).
 const SIZE: usize = 12;
 
-/// The note, open for the next.
+/// The open note.
 #[derive(Debug)]
 pub(super) struct Synced {
     file: File,
 }
 
 impl Synced {
-    /// Opens the note in `dir` and says what it says. A directory without segments gets one; one with segments
-    /// must have it.
+    /// Opens the note in `dir` and returns its count. A directory without segments gets a new note; one with segments
+    /// must have one.
     pub(super) fn open(dir: &Path, segments: bool) -> Result<(Self, u64), LogError> {
         let path = dir.join(NAME);
         let failed = |source| LogError::io(&path, source);
@@ -45,7 +45,7 @@ impl Synced {
         };
         let mut bytes = [0; SIZE];
         let read = file.read_exact_at(&mut bytes, 0);
-        // Without segments nothing was promised: the first start may have ended before the note was whole.
+        // Without segments nothing was promised, so the note may be incomplete: the first start may have ended early.
         match read.ok().and_then(|()| decode(&bytes)) {
             Some(frames) => Ok((Self { file }, frames)),
             None if !segments => {
@@ -63,7 +63,7 @@ impl Synced {
         }
     }
 
-    /// Notes that so many frames are synced. They must be.
+    /// Notes that so many frames are synced. The caller has synced them.
     pub(super) fn note(&self, frames: u64) -> io::Result<()> {
         self.file.write_all_at(&encode(frames), 0)
     }

@@ -1,13 +1,13 @@
-//! The thread that writes: all that has been handed to it since the last sync, one write, one sync, then
-//! everyone who waits is told.
+//! The thread that writes the log: it takes all changes that were handed to it since the last sync, writes and syncs
+//! them once, and then tells everyone who waits.
 //!
 //! # Invariants
 //!
-//! 1. A frame is begun only when the one before it is synced. So changes that nobody waits for are not
-//!    written by themselves: they go along with the next that somebody does, or after [`LINGER`].
+//! 1. A frame is begun only when the one before it is synced. So changes that nobody waits for are not written by
+//!    themselves: they go with the next one that somebody waits for, or after [`LINGER`].
 //! 2. A segment goes only after the purges that make it superfluous are synced, and the oldest first.
-//! 3. After the first error nothing is written any more. Lack of room or of descriptors is none: what could
-//!    not be written is tried again until it can, and nobody is told anything meanwhile (F-19).
+//! 3. After the first error nothing is written any more. A lack of disk space or file descriptors is no such error: the
+//!    write is repeated until it succeeds, and nobody gets an answer meanwhile (F-19).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,27 +15,28 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::gauge::Gauge;
-use super::group::Marks;
+use super::memory::Marks;
 use super::record::{self, Kind};
 use super::replay::{Replayed, Segment, Segments};
 use super::segment::{self, FRAME, HEADER, Header};
 use super::synced::Synced;
 use super::{LogError, Options, Pin, Usage};
+use crate::clock;
 use crate::disk::AGAIN;
 use crate::raft::types::IoFlushed;
 use crate::room::Shortage;
 
 /// How long a change that nobody waits for may stay in memory.
 const LINGER: Duration = Duration::from_millis(50);
-/// A frame takes in no more changes when it has so many bytes.
+/// A frame with so many bytes takes no more changes.
 const FRAME_BYTES: usize = 8 << 20;
 
-/// Who waits for a change.
+/// Who waits until a change is on disk.
 pub(super) enum Done {
     /// openraft, for entries.
     Flushed(IoFlushed),
@@ -49,7 +50,7 @@ impl Done {
     fn call(self, result: io::Result<()>) {
         match self {
             Self::Flushed(flushed) => flushed.io_completed(result),
-            // Who no longer waits need not know.
+            // The caller may have stopped waiting.
             Self::Saved(waiting) => drop(waiting.send(result)),
             Self::Unawaited => {}
         }
@@ -61,7 +62,7 @@ pub(super) struct Change {
     pub(super) group: u64,
     /// Encoded by [`record::put`].
     pub(super) records: Vec<u8>,
-    /// What the group is after it.
+    /// The marks of the group after it.
     pub(super) marks: Marks,
     /// The last of the entries in it.
     pub(super) highest: Option<u64>,
@@ -77,7 +78,7 @@ enum Job {
     Stop,
 }
 
-/// The way to the thread. When it goes, everything handed over is written first.
+/// A handle to the thread. When it is dropped, everything that was handed over is written first.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: Sender<Job>,
@@ -126,7 +127,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // The thread may have ended already; then there is nothing to wait for.
+        // If the thread has ended already there is nothing to wait for.
         let _ = self.jobs.send(Job::Stop);
         if let Some(thread) = self
             .thread
@@ -142,7 +143,7 @@ fn stopped() -> io::Error {
     io::Error::other("the log has stopped")
 }
 
-/// None of these is or will be on disk, as far as anybody may know.
+/// Fails changes after an error: nobody may rely on them.
 fn refuse(changes: Vec<Change>) {
     for change in changes {
         change.done.call(Err(stopped()));
@@ -154,7 +155,7 @@ struct Thread {
     segments: Segments,
     synced: Synced,
     next: u64,
-    /// Of each group, as of the last frame.
+    /// The marks of each group, as of the last frame.
     marks: BTreeMap<u64, Marks>,
     options: Options,
     gauge: Arc<Gauge>,
@@ -162,7 +163,7 @@ struct Thread {
     waiting: Vec<Change>,
     buffer: Vec<u8>,
     failed: bool,
-    /// What the changes in `waiting` wait for.
+    /// What is lacking to write the changes in `waiting`.
     lacks: Option<Shortage>,
     _lock: File,
 }
@@ -185,7 +186,7 @@ impl Thread {
         let Ok(mut job) = self.queue.recv() else {
             return false;
         };
-        let deadline = Instant::now() + LINGER;
+        let deadline = clock::instant() + LINGER;
         let (mut awaited, mut bytes) = (false, 0);
         loop {
             let Job::Change(change) = job else {
@@ -196,7 +197,7 @@ impl Thread {
             self.waiting.push(change);
             let wait = match awaited {
                 true => Duration::ZERO,
-                false => deadline.saturating_duration_since(Instant::now()),
+                false => deadline.saturating_duration_since(clock::instant()),
             };
             if bytes > FRAME_BYTES {
                 return true;
@@ -209,12 +210,12 @@ impl Thread {
         }
     }
 
-    /// Takes changes until it is time to try again. Returns whether more may come. What they hold is bounded:
-    /// a leader proposes nothing meanwhile, and to a follower nothing is sent that it has not confirmed.
+    /// Takes changes until it is time to try again. Returns whether more may come. They are bounded: meanwhile a leader
+    /// proposes nothing, and a follower is sent nothing beyond what it has confirmed.
     fn hold(&mut self) -> bool {
-        let until = Instant::now() + AGAIN;
+        let until = clock::instant() + AGAIN;
         loop {
-            let wait = until.saturating_duration_since(Instant::now());
+            let wait = until.saturating_duration_since(clock::instant());
             match self.queue.recv_timeout(wait) {
                 Ok(Job::Change(change)) => self.waiting.push(change),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
@@ -241,7 +242,7 @@ impl Thread {
                 }
                 None => {
                     self.failed = true;
-                    // Before anybody is told, who could act on it.
+                    // The process ends before anybody is told and could act on it.
                     self.options.fatal.call(&error);
                     refuse(waiting);
                 }
@@ -264,7 +265,7 @@ impl Thread {
         }
     }
 
-    /// What waits stays until there is what it needs. The node tells of it (`room`).
+    /// Keeps the changes until there is room for them. `room` reports the shortage.
     fn go_without(&mut self, lacks: Shortage, error: &LogError) {
         if self.lacks != Some(lacks) {
             tracing::debug!("{error}; nothing is acknowledged until then");
@@ -273,7 +274,7 @@ impl Thread {
         }
     }
 
-    /// One write, one sync.
+    /// Writes the changes as one frame, and syncs it.
     fn write(&mut self, waiting: &[Change]) -> Result<(), LogError> {
         let size: usize = waiting.iter().map(|change| change.records.len()).sum();
         let after = self.segments.active.at + segment::frame_len(size) as u64;
@@ -305,7 +306,7 @@ impl Thread {
         noted.map_err(|source| LogError::sync(&active.path, source))?;
         active.at += self.buffer.len() as u64;
         self.next += 1;
-        // One huge frame must not cost memory for ever.
+        // A single huge frame must not keep its memory for ever.
         self.buffer.shrink_to(FRAME_BYTES);
         self.written(waiting);
         Ok(())
@@ -327,7 +328,7 @@ impl Thread {
         }
     }
 
-    /// Begins a new segment. All frames of the old one are synced.
+    /// Begins a new segment, when all frames of the old one are synced.
     fn roll(&mut self) -> Result<(), LogError> {
         let seq = self
             .segments
@@ -337,10 +338,10 @@ impl Thread {
         let header = Header {
             seq,
             first: self.next,
-            nonce: rand::random(),
+            nonce: clock::random(),
         };
         self.segments.active = self.segments.files.create(&header)?;
-        // The file that was active until now has given its descriptor back.
+        // The old segment's file is closed now, so a descriptor is free.
         self.segments.files.open_ahead();
         let bytes = self.options.segment_bytes;
         self.segments.live.push_back(Segment {
@@ -352,7 +353,7 @@ impl Thread {
         Ok(())
     }
 
-    /// Lets go of the oldest segments that no group needs.
+    /// Frees the oldest segments that no group needs.
     fn free(&mut self) {
         while self.segments.live.len() > 1 && self.pinned_by(1).is_empty() {
             let Some(oldest) = self.segments.live.pop_front() else {
@@ -360,7 +361,7 @@ impl Thread {
             };
             let path = self.segments.files.path_of(oldest.header.seq);
             if let Err(error) = self.segments.files.free(&path) {
-                // Renames and removals are promises too: a gap would look like damage.
+                // After a failed rename or removal nothing is certain any more: a gap would look like damage.
                 self.failed = true;
                 self.options.fatal.call(error);
                 return;
@@ -369,7 +370,7 @@ impl Thread {
         self.tell_usage();
     }
 
-    /// Groups with entries in the oldest segments that are not purged. The active one does not count.
+    /// The groups with unpurged entries in the oldest segments, without the active one.
     fn pinned_by(&self, segments: usize) -> Vec<Pin> {
         let live = &self.segments.live;
         let mut needed = BTreeMap::new();
@@ -389,7 +390,7 @@ impl Thread {
 
     fn tell_usage(&mut self) {
         let bytes: u64 = self.segments.live.iter().map(|segment| segment.bytes).sum();
-        // What makes it too long is to go, and as much again, so that snapshots need not come all the time.
+        // Twice the excess has to go, so that snapshots are not needed all the time.
         let soft = self.gauge.budget().soft;
         let mut over = if bytes > soft { bytes - soft / 2 } else { 0 };
         let mut segments = 0;

@@ -1,4 +1,4 @@
-//! The state machine between its log, its snapshots and its sink.
+//! The state machine between its log, its snapshots and its observer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,10 +8,10 @@ use futures_util::stream;
 use super::*;
 use crate::session::Command;
 
-/// A sink that nobody listens to.
+/// An observer that does nothing.
 pub(crate) struct Deaf;
 
-impl Sink for Deaf {
+impl Observer for Deaf {
     fn outputs(&self, _: ShardId, _: Vec<Output>) {}
     fn notices(&self, _: ShardId, _: Vec<Notice>) {}
     fn applied(&self, _: ShardId, _: u64) {}
@@ -24,7 +24,7 @@ struct Ear {
     installed: AtomicU64,
 }
 
-impl Sink for Ear {
+impl Observer for Ear {
     fn outputs(&self, _: ShardId, _: Vec<Output>) {}
     fn notices(&self, _: ShardId, _: Vec<Notice>) {}
 

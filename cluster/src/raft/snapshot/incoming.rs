@@ -1,13 +1,13 @@
-//! Snapshots on their way from another node: pieces that come together in a file.
+//! Receives snapshots from other nodes and collects their parts in files.
 //!
 //! # Invariants
 //!
-//! 1. A group has one transfer at a time, the latest to begin: it has one leader.
-//! 2. A transfer that stands still for `IDLE` is given up, and its file with it: there is one unfinished file
-//!    per group at most, and none for long. In memory there is only the part at hand.
-//! 3. None begins unless there is room for as much as this node's own snapshot has, beside what others that are
-//!    under way still need, and half of the reserve of the disk: what cannot end only takes room from the log.
-//!    If there is not room for another one besides, it takes the [`Turn`] of those that this node writes.
+//! 1. A group has one transfer at a time, the latest that has begun, since it has one leader.
+//! 2. A transfer that makes no progress for `IDLE` is given up, with its file. So there is at most one unfinished file
+//!    per group, and none for long. Only one part at a time is in memory.
+//! 3. A transfer begins only if there is room for a file as large as this node's own snapshot, beside what other
+//!    transfers still need and half of the disk's reserve. One that could not complete would only take room from the
+//!    log. If there is no room for a second snapshot, it takes the [`Turn`] of those that this node writes.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,48 +22,49 @@ use tokio::time::sleep;
 
 use super::{Received, SnapshotError, SnapshotFile, Temporary, Turn};
 use crate::NodeId;
+use crate::clock;
 use crate::raft::types::SnapshotMeta;
 use crate::room::Room;
 
-/// How long a transfer may stand still.
+/// How long a transfer may make no progress.
 const IDLE: Duration = Duration::from_secs(30);
-/// A refusal so long after the last one is told of again.
+/// A refusal is logged again if it comes so long after the last one.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Bytes of a snapshot file.
+/// A part of a snapshot file.
 #[derive(Debug)]
 pub struct Part {
-    /// Parts of different attempts do not mix.
+    /// The number of the attempt, so that parts of different attempts do not mix.
     pub transfer: u64,
-    /// Where they belong.
+    /// Where in the file it belongs.
     pub offset: u64,
     /// The bytes.
     pub data: Bytes,
-    /// No more follow.
+    /// Whether it is the last part.
     pub last: bool,
 }
 
-/// What came of a part.
+/// What a part has led to.
 #[derive(Debug)]
 pub enum Collected {
-    /// More are to come.
+    /// More parts are to come.
     Part,
-    /// It was the last one, and the file is good.
+    /// It was the last part, and the file is good.
     Whole(SnapshotMeta, Received),
 }
 
-/// Why a part is of no use. The sender begins anew.
+/// Why a part is refused. The sender has to begin again.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// It does not follow what is there.
+    /// It does not follow the parts before it.
     #[error("a part of another transfer")]
     OutOfOrder,
-    /// It would not find the room to come whole.
+    /// There is not enough room for the whole snapshot.
     #[error("it would need {} MiB of the disk, and {} MiB are free", needed >> 20, free >> 20)]
     NoRoom {
-        /// Bytes, about.
+        /// The bytes that the snapshot needs, roughly.
         needed: u64,
-        /// Bytes.
+        /// The bytes that are free.
         free: u64,
     },
     /// The file cannot be written, or is not good.
@@ -79,7 +80,7 @@ pub enum Refused {
 pub struct Incoming {
     idle: Duration,
     turn: Turn,
-    // Parts of one transfer arrive one after another; the lock is held to take it out or put it back.
+    // A lock, which is held only to take a transfer out or put it back: parts of one transfer arrive one after another.
     waiting: Arc<Mutex<Waiting>>,
 }
 
@@ -87,9 +88,9 @@ pub struct Incoming {
 #[derive(Default)]
 struct Waiting {
     transfers: HashMap<u64, Transfer>,
-    /// Groups for which parts were refused, and when it was that last happened.
+    /// The groups whose parts were refused, and when that happened last.
     refused: HashMap<u64, Instant>,
-    /// Somebody looks for those that stand still.
+    /// Whether a task is looking for transfers without progress.
     swept: bool,
 }
 
@@ -99,15 +100,15 @@ struct Transfer {
     file: File,
     fresh: Temporary,
     length: u64,
-    /// What it will have in the end, about.
+    /// How many bytes it will have in the end, roughly.
     expected: u64,
-    /// Nothing else is written meanwhile.
+    /// Held if no other snapshot may be written meanwhile.
     turn: Option<OwnedMutexGuard<()>>,
     touched: Instant,
 }
 
 impl Incoming {
-    /// Where there is little room they take turns with the snapshots that this node writes.
+    /// Transfers take turns with the snapshots that this node writes if there is little room.
     pub fn new(turn: Turn) -> Self {
         Self::with(turn, IDLE)
     }
@@ -124,8 +125,8 @@ impl Incoming {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a part to what has come for a group. One line tells that parts are refused, and one that a snapshot
-    /// has come after all, however often it was tried meanwhile.
+    /// Adds a part to the transfer of a group. It logs one line when parts are refused and one when a snapshot is
+    /// complete after all, however often it was tried.
     pub async fn collect(
         &self,
         file: &SnapshotFile,
@@ -135,7 +136,7 @@ impl Incoming {
         let collected = self.add(file, (from, group), part).await;
         match &collected {
             Err(why) => {
-                let before = self.lock().refused.insert(group, Instant::now());
+                let before = self.lock().refused.insert(group, clock::instant());
                 if before.is_none_or(|before| before.elapsed() > QUIET) {
                     tracing::warn!(node = %from, group, "a snapshot is refused: {why}");
                 }
@@ -164,7 +165,7 @@ impl Incoming {
             let written = transfer.file.write_all(&part.data);
             written.map_err(SnapshotError::io(&transfer.fresh.0))?;
             transfer.length += part.data.len() as u64;
-            transfer.touched = Instant::now();
+            transfer.touched = clock::instant();
             Ok::<_, SnapshotError>(transfer)
         });
         let transfer = written.await.map_err(|_| Refused::Interrupted)??;
@@ -185,7 +186,7 @@ impl Incoming {
         group: u64,
         number: u64,
     ) -> Result<Transfer, Refused> {
-        // The one before it has no more to come, and its file makes room.
+        // The former transfer gets no more parts, and its file makes room.
         let (before, others) = {
             let transfers = &mut self.lock().transfers;
             let before = transfers.remove(&group);
@@ -196,7 +197,7 @@ impl Incoming {
         let create = spawn_blocking(move || {
             drop(before);
             let io = SnapshotError::io(file.path());
-            // There may be none yet.
+            // There may be no own snapshot yet.
             let expected = fs::metadata(file.path()).map_or(0, |known| known.len());
             let room = Room::at(file.path().parent().unwrap_or(file.path())).map_err(io)?;
             let (needed, free) = (expected + others + room.reserve() / 2, room.free);
@@ -219,7 +220,7 @@ impl Incoming {
             length: 0,
             expected,
             turn,
-            touched: Instant::now(),
+            touched: clock::instant(),
         })
     }
 
@@ -233,7 +234,7 @@ impl Incoming {
         (known.length == part.offset).then_some(known)
     }
 
-    /// Unless another one has begun meanwhile.
+    /// Puts a transfer back, unless another one has begun meanwhile.
     fn keep(&self, group: u64, transfer: Transfer) {
         let mut waiting = self.lock();
         waiting.transfers.entry(group).or_insert(transfer);
@@ -243,7 +244,7 @@ impl Incoming {
         }
     }
 
-    /// Gives up what stands still, until there is nothing left.
+    /// Gives up transfers that make no progress, until there are none left.
     async fn sweep(self) {
         let mut any = true;
         while any {

@@ -1,10 +1,10 @@
 //! Snapshots on disk: one file per shard, replaced as a whole.
 //!
-//! Written beside its final name, synced, read back and compared, renamed, and the rename synced too: at
-//! every instant the name stands for a complete snapshot, and no entry is forgotten before it is proven that
-//! the one which covers it can be read. Everything goes piece by piece (`pieces`), so there is no limit to
-//! what a shard may hold. A damaged file stops the start and is named: to go on without it would be to
-//! forget what was promised (T-70).
+//! A snapshot is written beside its final name, synced, read back and compared, and renamed; then the directory is
+//! synced. So the name always stands for a complete snapshot, and no entry is forgotten before the snapshot that covers
+//! it has been read successfully. Files are written and read piece by piece (`pieces`), so a shard may be of any size.
+//! A damaged file stops the start, and the error names it: to go on without it would be to forget what was promised
+//! (T-70).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -17,6 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 use self::pieces::{Header, ReadError, Reader, Writer};
 use super::types::{LogId, SnapshotMeta};
 use crate::ShardId;
+use crate::clock;
 use crate::disk;
 use crate::identity::{ANEW, Identity};
 use crate::session::ShardState;
@@ -30,13 +31,13 @@ mod previous;
 #[cfg(test)]
 mod tests;
 
-/// Why a snapshot can be neither read nor written.
+/// Why a snapshot cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The file is not what was written. Nothing of it was used.
     #[error("snapshot {} is damaged at byte {offset}; {ANEW}", file.display())]
     Damaged {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Where the piece begins that cannot be read.
         offset: u64,
@@ -44,35 +45,35 @@ pub enum SnapshotError {
     /// Written by a version that this one does not know.
     #[error("snapshot {} has format {found} at byte 7, which this version does not know", file.display())]
     Version {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Its format.
         found: u8,
     },
-    /// A good file in the wrong place.
+    /// The file is good but belongs to another shard or cluster.
     #[error("snapshot {} is of another shard or cluster", file.display())]
     Foreign {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
-    /// What was written is not what is read back.
+    /// What was read back differs from what was written.
     #[error("snapshot {} reads otherwise than it was written", file.display())]
     Unproven {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
-    /// The log was cut because a snapshot covers it, and there is no such snapshot.
+    /// The beginning of the log was purged because a snapshot covers it, but there is no such snapshot.
     #[error("snapshot {} is missing or older than the log that it replaces", file.display())]
     Missing {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
     /// The operating system refused.
     #[error("snapshot {}: {source}", file.display())]
     Io {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -111,7 +112,7 @@ impl From<SnapshotError> for io::Error {
     }
 }
 
-/// A file that is gone with this value, unless it got another name.
+/// A temporary file, which is removed when this is dropped unless it was renamed.
 #[derive(Debug)]
 struct Temporary(PathBuf);
 
@@ -126,23 +127,23 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // What is left is removed at the next start.
+        // The next start removes it in any case.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// What openraft hands around as a snapshot.
+/// The data of a snapshot, as openraft passes it around.
 #[derive(Debug)]
 pub enum SnapshotData {
-    /// This node's, to be sent.
+    /// This node's snapshot, which is to be sent.
     Stored(Stored),
-    /// Another node's, to be installed.
+    /// A received snapshot, which is to be installed.
     Received(Received),
-    /// None was made.
+    /// No snapshot: none could be made.
     Nothing,
 }
 
-/// A file on disk. It can be read to its end even when a newer one takes its name.
+/// A snapshot file. It can be read to its end even if a newer one has taken its name.
 #[derive(Clone, Debug)]
 pub struct Stored {
     file: Arc<File>,
@@ -150,12 +151,12 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Bytes in the file.
+    /// The size of the file.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The bytes from `offset` on, at most `most`. Blocks.
+    /// Reads at most `most` bytes from `offset` on. Blocks.
     pub fn read(&self, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let rest = self.length.saturating_sub(offset);
         let length = usize::try_from(rest).map_or(most, |rest| rest.min(most));
@@ -165,20 +166,20 @@ impl Stored {
     }
 }
 
-/// Held by whoever writes a snapshot where there is room for one only.
+/// Held while a snapshot is written, if there is room for one only.
 pub type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// A file that has come from another node, is on disk and was read once.
+/// A file that was received from another node. It is on disk and was read once.
 #[derive(Debug)]
 pub struct Received {
     file: Temporary,
-    /// Given back when the file has taken the place of the older one.
+    /// Released when the file has replaced the older one.
     _turn: Option<OwnedMutexGuard<()>>,
     state: Box<ShardState>,
     length: u64,
 }
 
-/// A state and what belongs to it.
+/// A state that was read from a snapshot.
 #[derive(Debug)]
 pub struct Loaded {
     /// The last entry and the membership.
@@ -189,24 +190,23 @@ pub struct Loaded {
     pub length: u64,
 }
 
-/// The place of one shard's snapshot.
+/// The snapshot file of one shard.
 #[derive(Clone, Debug)]
 pub struct SnapshotFile {
     path: PathBuf,
     shard: ShardId,
     shards: u16,
     identity: Option<Identity>,
-    // What the file covers. One is installed while another is written: held to give a file its name, so that
-    // the older one does not take the place of the newer.
+    // The last entry that the file covers. A snapshot may be installed while another is written, so this is locked
+    // while a file gets its name: an older one must not replace a newer one.
     newest: Arc<Mutex<Option<LogId>>>,
-    /// The disk damages the next file that is written.
+    /// Set by a test that wants the next file to be damaged on disk.
     #[cfg(test)]
     spoiled: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl SnapshotFile {
-    /// The file of a shard in `dir`, which is made if it is not there. What an earlier process has left
-    /// unfinished is removed.
+    /// The file of a shard in `dir`, which is created if necessary. Unfinished files of earlier processes are removed.
     pub fn new(
         dir: &Path,
         (shard, shards): (ShardId, u16),
@@ -222,7 +222,7 @@ impl SnapshotFile {
                 fs::remove_file(dir.join(&file)).map_err(io)?;
             }
         }
-        // The last snapshot may have been renamed and its name not synced: it does not count before that.
+        // An earlier process may have renamed the snapshot without syncing the directory.
         disk::sync_dir(dir).map_err(io)?;
         Ok(Self {
             path: dir.join(format!("{name}snapshot")),
@@ -235,7 +235,7 @@ impl SnapshotFile {
         })
     }
 
-    /// The file's name.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -256,12 +256,12 @@ impl SnapshotFile {
             && (own.shard, own.shards) == (header.shard, header.shards)
     }
 
-    /// Replaces the snapshot. Blocks until it is on disk and was read from there, also while there is no room for
-    /// it: the log keeps what it would replace.
+    /// Replaces the snapshot. Blocks until it is on disk and was read back, and also while there is no room for it:
+    /// until then the log keeps its entries.
     pub fn save(&self, meta: &SnapshotMeta, state: &ShardState) -> Result<Stored, SnapshotError> {
         let header = self.header(meta);
         let write = || {
-            // After a failure it is gone, as others need its room.
+            // After a failure the file is removed, as others need its room.
             let (fresh, file) = self.temporary()?;
             let mut writer = Writer::new(&file, &header)?;
             for record in state.records() {
@@ -281,15 +281,15 @@ impl SnapshotFile {
         Ok(Stored { file, length })
     }
 
-    /// A new file beside the snapshot.
+    /// Creates a new file beside the snapshot.
     fn temporary(&self) -> io::Result<(Temporary, File)> {
-        let name = format!("{:016x}", rand::random::<u64>());
+        let name = format!("{:016x}", clock::random::<u64>());
         Temporary::create(self.path.with_extension(name))
     }
 
-    /// The file takes the snapshot's name, unless that covers more already.
+    /// Renames a file to the snapshot's name, unless the present snapshot covers more.
     fn rename(&self, fresh: &Temporary, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
-        // Whoever panicked under the lock has changed nothing.
+        // A poisoned lock is usable: a holder that panicked has changed nothing.
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if *newest > meta.last_log_id {
             return Ok(());
@@ -306,7 +306,7 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// The snapshot, if there is one. Blocks.
+    /// Reads the snapshot, if there is one. Blocks.
     pub fn load(&self) -> Result<Option<Loaded>, SnapshotError> {
         let Some(file) = self.open()? else {
             return Ok(None);
@@ -319,7 +319,7 @@ impl SnapshotFile {
         Ok(Some(loaded))
     }
 
-    /// Reads a file of the previous version, and puts one of this version in its place.
+    /// Reads a file of the previous version and replaces it by one of this version.
     fn convert(&self) -> Result<Loaded, SnapshotError> {
         let bytes = fs::read(&self.path).map_err(SnapshotError::io(&self.path))?;
         let damaged = || SnapshotError::Damaged {
@@ -347,7 +347,7 @@ impl SnapshotFile {
         }
     }
 
-    /// Begins to read what is a snapshot of this shard.
+    /// Opens a snapshot of this shard for reading.
     fn begin<R: Read>(&self, input: R, path: &Path) -> Result<(Header, Reader<R>), SnapshotError> {
         let (header, reader) = Reader::open(input).map_err(SnapshotError::read(path))?;
         match self.is_ours(&header) {
@@ -369,7 +369,7 @@ impl SnapshotFile {
         })
     }
 
-    /// The snapshot as it is sent, if there is one. Blocks.
+    /// Opens the snapshot to be sent, if there is one. Blocks.
     pub fn stored(&self) -> Result<Option<(SnapshotMeta, Stored)>, SnapshotError> {
         let Some(file) = self.open()? else {
             return Ok(None);
@@ -383,7 +383,7 @@ impl SnapshotFile {
         Ok(Some((header.meta, Stored { file, length })))
     }
 
-    /// Reads a file that has come whole. It is on disk then. Blocks.
+    /// Syncs and reads a file that has arrived completely. Blocks.
     fn receive(
         &self,
         fresh: Temporary,
@@ -406,7 +406,7 @@ impl SnapshotFile {
         Ok((meta, received))
     }
 
-    /// Replaces the snapshot by another node's. Blocks.
+    /// Replaces the snapshot by one that was received. Blocks.
     pub fn adopt(&self, meta: SnapshotMeta, data: SnapshotData) -> Result<Loaded, SnapshotError> {
         let (state, length) = match data {
             SnapshotData::Received(received) => {
@@ -429,7 +429,7 @@ impl SnapshotFile {
         })
     }
 
-    /// What is said of a file that should be there.
+    /// The error for a file that is missing.
     pub(super) fn missing(&self) -> SnapshotError {
         SnapshotError::Missing {
             file: self.path.clone(),

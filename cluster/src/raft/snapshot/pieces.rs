@@ -1,4 +1,4 @@
-//! What a snapshot file consists of.
+//! The format of a snapshot file.
 //!
 //! ```text
 //! "HFSNAP\0" │ u8 version │ piece, piece, …
@@ -24,9 +24,9 @@ use crate::session::{Disorder, Record};
 const MAGIC: &[u8; 7] = b"HFSNAP\0";
 /// The version that is written.
 pub const VERSION: u8 = Version::V2.0;
-/// The data of a piece at most.
+/// The most data in a piece.
 const PIECE: usize = 256 << 10;
-/// Kind, length and checksum.
+/// The size of a piece's kind, length and checksum.
 const HEAD: usize = 9;
 
 /// What a file is a snapshot of.
@@ -36,7 +36,7 @@ pub struct Header {
     pub cluster: Option<ClusterId>,
     /// The shard.
     pub shard: ShardId,
-    /// Of how many.
+    /// How many shards there are.
     pub shards: u16,
     /// The last entry and the membership.
     pub meta: SnapshotMeta,
@@ -45,7 +45,7 @@ pub struct Header {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
     records: u64,
-    /// Before this piece.
+    /// How many bytes of records precede this piece.
     bytes: u64,
 }
 
@@ -71,7 +71,7 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// Where a series of records is none: every checksum is right, so it was written like that.
+/// Records that make no state were written like that, since every checksum is right.
 impl From<Disorder> for ReadError {
     fn from(_: Disorder) -> Self {
         Self::Damaged(0)
@@ -95,7 +95,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins.
+    /// Writes the header.
     pub fn new(mut out: W, header: &Header) -> io::Result<Self> {
         let mut magic = MAGIC.to_vec();
         magic.push(VERSION);
@@ -120,7 +120,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends; returns the length of the file.
+    /// Writes the end, and returns the length of the file.
     pub fn finish(mut self) -> io::Result<u64> {
         self.flush()?;
         self.put(Kind::End, &codec::encode(&self.written))?;
@@ -168,18 +168,18 @@ pub struct Reader<R> {
     crc: u32,
     /// Where the next piece begins.
     offset: u64,
-    /// The piece that is being read, and how far.
+    /// The piece that is being read, and how far it was read.
     piece: Vec<u8>,
     at: usize,
-    /// Records so far, and bytes before the piece.
+    /// How many records were read, and how many bytes precede the piece.
     read: End,
     ended: bool,
-    /// Why no more could be read, while the codec passes on that it could not.
+    /// Why reading failed. The codec can pass on only that it has failed.
     failure: Option<ReadError>,
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads what it is a snapshot of.
+    /// Reads the header.
     pub fn open(mut input: R) -> Result<(Header, Self), ReadError> {
         let mut magic = [0; MAGIC.len() + 1];
         exact(&mut input, &mut magic, 0)?;

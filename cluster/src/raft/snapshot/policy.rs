@@ -1,4 +1,4 @@
-//! When a shard's state is written to disk.
+//! Decides when a shard's state is written to disk.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{NodeId, ShardId};
 
-/// Of the bytes that make a snapshot due at once, this part does it after [`SOON`].
+/// One part in so many of the bytes that make a snapshot due at once makes it due after [`SOON`].
 const PART: f64 = 4.0;
-/// So a burst does not leave its entries in memory.
+/// See [`PART`]: so the entries of a burst do not stay in memory.
 const SOON: Duration = Duration::from_secs(10);
 
-/// When a shard's state is written to disk.
+/// Decides when a shard's state is written to disk.
 ///
-/// Entries are in memory until a snapshot covers them, so it comes soon. The intervals grow with the state: what
-/// is written for snapshots stays in proportion to what is written to the log, however much a shard holds.
+/// Entries are in memory until a snapshot covers them, so snapshots should be frequent. But the intervals grow with the
+/// state, so that the bytes written for snapshots stay in proportion to those written to the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SnapshotPolicy {
-    /// After so many bytes of applied entries, or half as many as the last snapshot had.
+    /// A snapshot is due after so many bytes of applied entries, or half as many as the last one had.
     pub bytes: u64,
-    /// After so long, if anything has changed; longer in the same proportion.
+    /// A snapshot is due after so long if anything has changed; longer for a larger state.
     pub age: Duration,
-    /// What both are multiplied by; differs from replica to replica.
+    /// A factor for both, which differs from replica to replica.
     pub stretch: f64,
 }
 
@@ -36,12 +36,12 @@ impl Default for SnapshotPolicy {
 }
 
 impl SnapshotPolicy {
-    /// Of one replica. Those of a shard take their snapshots at different times, so that never all of them
-    /// are busy with it.
+    /// The policy of one replica. The replicas of a shard take snapshots at different times, so that not all are busy
+    /// with it at once.
     pub fn of(node: NodeId, shard: ShardId) -> Self {
         let mut name = node.0.to_le_bytes().to_vec();
         name.extend(shard.0.to_le_bytes());
-        // A remainder so small is exact.
+        // A number this small is exact in floating point.
         let share = (xxh3_64(&name) % 1024) as f64 / 1024.0;
         Self {
             stretch: 0.75 + share / 2.0,
@@ -49,8 +49,8 @@ impl SnapshotPolicy {
         }
     }
 
-    /// Whether one is worth its while: `logged` bytes were applied since the last one, which had `length` and
-    /// was taken so long ago.
+    /// Whether a snapshot is due, when `logged` bytes were applied since the last one, which has `length` bytes and was
+    /// taken `since` ago.
     pub fn is_due(&self, logged: u64, length: u64, since: Duration) -> bool {
         let grown = (length as f64 / 2.0 / self.bytes.max(1) as f64).max(1.0) * self.stretch;
         let full = self.bytes as f64 * grown;

@@ -1,16 +1,16 @@
-//! Files of version 1: the encoded state as a whole, between the metadata and one checksum.
+//! Reads snapshot files of version 1: metadata, the encoded state as a whole, and one checksum.
 
 use crate::codec;
 use crate::raft::types::SnapshotMeta;
 use crate::session::ShardState;
 
 const MAGIC: &[u8; 8] = b"HFSNAP\0\x01";
-/// Magic and the length of the metadata.
+/// The size of the magic number and the length of the metadata.
 const HEAD: usize = 12;
-/// The checksum.
+/// The size of the checksum.
 const TAIL: usize = 4;
 
-/// Nothing is looked at before the checksum is right.
+/// Reads a file. Nothing in it is used before the checksum was compared.
 pub fn parse(file: &[u8]) -> Option<(SnapshotMeta, ShardState)> {
     let end = file.len().checked_sub(TAIL).filter(|end| *end >= HEAD)?;
     let (whole, crc) = file.split_at(end);

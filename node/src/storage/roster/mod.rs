@@ -21,6 +21,7 @@ use proto::BareJid;
 use super::Storage;
 use super::database::{Row, Transaction, Value};
 use super::error::StorageError;
+use crate::clock;
 
 /// The columns of an item, in the order in which [`item`] reads them.
 const COLUMNS: &str =
@@ -115,7 +116,7 @@ async fn lock(
 
 /// Tells this roster from one that was restored from a backup or made anew, or has forgotten something.
 fn new_epoch() -> String {
-    format!("{:016x}", rand::random::<u64>())
+    clock::name(64)
 }
 
 /// A row of the table.

@@ -1,8 +1,8 @@
-//! Tells Redis who hibernates, and the shard what operators have set in Redis.
+//! Keeps Redis informed of who hibernates, and tells the shard which limits operators have set in Redis.
 //!
-//! The shard has decided already: this runs behind the entries and nothing waits for it. While Redis is
-//! away there is nothing to do, for the shard holds the limits by itself. Every fifteen seconds, and at once after
-//! a reconnect or when it has missed something, it goes over all accounts and makes Redis agree.
+//! The shard has decided already, so this task runs behind the entries and nothing waits for it. While Redis is away it
+//! does nothing, because the shard enforces the limits by itself. Every fifteen seconds, and at once after a reconnect
+//! or when it has missed notices, it goes through all accounts and makes Redis agree with the shard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use redis::Cmd;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Group, News, Queue};
-use crate::limit::script::{Answer, Decision, Odd, Verdict, What, compare};
-use crate::limit::store::{Store, StoreError};
-use crate::limit::{Address, Tally};
+use super::script::{Answer, Decision, Odd, Verdict, What, compare};
+use super::store::{Store, StoreError};
+use super::{Address, LimitCounters};
+use crate::clock;
+use crate::propose::{Group, Notices, Proposer};
 use crate::session::{Command, Limits, Occasion, Quota};
 
 #[cfg(test)]
@@ -32,84 +33,90 @@ const EVERY: Duration = if cfg!(test) {
 const PAGE: usize = 128;
 /// Decisions in one round trip.
 pub const BATCH: usize = 512;
-/// Decisions taken together; more wait.
+/// How many decisions are taken from the queue at a time.
 const TAKEN: usize = 4 * BATCH;
-/// Pauses between attempts to connect.
+/// The shortest and the longest pause between attempts to connect.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Which Redis a node uses, if any, and what came of it.
+/// The Redis that a node uses, if any, and the counters that its leaders' tasks share.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    /// Where it is.
+pub struct Mirror {
+    /// Its address; `None` if the shards are alone.
     pub address: Option<Address>,
-    /// What is counted.
-    pub tally: Arc<Tally>,
+    /// How limits were decided.
+    pub counters: Arc<LimitCounters>,
 }
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, queue: Queue, ledger: Ledger) {
-    let news = group.news();
-    match ledger.address {
+pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, mirror: Mirror) {
+    let notices = group.notices();
+    match mirror.address {
         Some(address) => {
-            let keeper = Keeper::new(group, queue, address, ledger.tally);
-            keeper.run(news).await;
+            let mirror = MirrorTask::new(group, proposer, address, mirror.counters);
+            mirror.run(notices).await;
         }
-        None => count(news, &ledger.tally).await,
+        None => count(notices, &mirror.counters).await,
     }
 }
 
-/// Without Redis the shard decides alone.
-async fn count(mut news: Receiver<News>, tally: &Tally) {
+/// Only counts, because without Redis the shard decides alone.
+async fn count(mut notices: Receiver<Notices>, counters: &LimitCounters) {
     loop {
-        match news.recv().await {
-            Ok(some) => tally.decided(false, admitted(&some)),
+        match notices.recv().await {
+            Ok(some) => counters.decided(false, admitted(&some)),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn admitted(news: &News) -> usize {
+fn admitted(notices: &Notices) -> usize {
     let starts = |what| matches!(what, Occasion::HibernationStart { .. });
-    news.iter().filter(|notice| starts(notice.what)).count()
+    notices.iter().filter(|notice| starts(notice.what)).count()
 }
 
-struct Keeper<G> {
+struct MirrorTask<G> {
     group: Arc<G>,
-    queue: Queue,
+    proposer: Proposer,
     address: Address,
-    tally: Arc<Tally>,
+    counters: Arc<LimitCounters>,
     store: Option<Store>,
     /// When the next page, or the next attempt to connect, is due.
     due: Instant,
-    /// Behind which account the next page begins; none = a new round.
+    /// The account behind which the next page begins; `None` begins a new round.
     place: Option<BareJid>,
     pause: Duration,
-    /// Accounts whose limits were taken from Redis in this round: once is enough, whatever it says.
+    /// Accounts whose limits were taken from Redis in this round. They are taken once per round, so that the two cannot
+    /// go back and forth.
     taken: BTreeSet<BareJid>,
 }
 
-impl<G: Group> Keeper<G> {
-    fn new(group: Arc<G>, queue: Queue, address: Address, tally: Arc<Tally>) -> Self {
+impl<G: Group> MirrorTask<G> {
+    fn new(
+        group: Arc<G>,
+        proposer: Proposer,
+        address: Address,
+        counters: Arc<LimitCounters>,
+    ) -> Self {
         Self {
             group,
-            queue,
+            proposer,
             address,
-            tally,
+            counters,
             store: None,
-            due: Instant::now(),
+            due: clock::timer(),
             place: None,
             pause: SHORTEST,
             taken: BTreeSet::new(),
         }
     }
 
-    async fn run(mut self, mut news: Receiver<News>) {
+    async fn run(mut self, mut notices: Receiver<Notices>) {
         loop {
             tokio::select! {
-                heard = news.recv() => match heard {
-                    Ok(first) => self.decide(gather(first, &mut news)).await,
+                heard = notices.recv() => match heard {
+                    Ok(first) => self.decide(gather(first, &mut notices)).await,
                     Err(RecvError::Lagged(_)) => self.start_over(Duration::ZERO),
                     Err(RecvError::Closed) => return,
                 },
@@ -121,10 +128,10 @@ impl<G: Group> Keeper<G> {
     fn start_over(&mut self, pause: Duration) {
         self.place = None;
         self.taken.clear();
-        self.due = Instant::now() + pause;
+        self.due = clock::timer() + pause;
     }
 
-    /// Has Redis hear of what was decided.
+    /// Tells Redis of decisions.
     async fn decide(&mut self, decisions: Vec<Decision>) {
         for batch in decisions.chunks(BATCH) {
             let starts = batch.iter();
@@ -137,7 +144,7 @@ impl<G: Group> Keeper<G> {
                 }
                 None => None,
             };
-            self.tally.decided(told.is_some(), starts);
+            self.counters.decided(told.is_some(), starts);
             let Some(answers) = told else { continue };
             let accounts = batch.iter().map(|decision| &decision.account);
             self.settle(accounts.zip(answers)).await;
@@ -170,15 +177,15 @@ impl<G: Group> Keeper<G> {
         match next {
             Some(account) => {
                 self.place = Some(account);
-                self.due = Instant::now();
+                self.due = clock::timer();
             }
             None => self.complete().await,
         }
     }
 
-    /// Redis agrees with all that there is.
+    /// Ends a round: Redis agrees about all accounts.
     async fn complete(&mut self) {
-        // An empty round has not shown that it answers.
+        // If there were no accounts, nothing has shown yet that Redis answers.
         let probe = match &self.store {
             Some(store) => store.scripts().probe(),
             None => return,
@@ -188,12 +195,12 @@ impl<G: Group> Keeper<G> {
         }
         self.pause = SHORTEST;
         self.start_over(EVERY);
-        if self.tally.is_back() {
+        if self.counters.is_back() {
             tracing::info!(shard = %self.group.shard(), "Redis is back and agrees about limits");
         }
     }
 
-    /// Makes Redis agree about these accounts. False if it is away.
+    /// Makes Redis agree about these accounts. Returns false if it is away.
     async fn agree(&mut self, page: &[Quota]) -> bool {
         let Some(store) = &self.store else {
             return false;
@@ -218,12 +225,12 @@ impl<G: Group> Keeper<G> {
         self.ask(calls).await.is_some()
     }
 
-    /// Limits that make no sense are overwritten, as if there were none.
+    /// Decides who is right about an account's limits. An answer that makes no sense is overwritten.
     fn verdict(&self, quota: &Quota, answer: &Result<Answer, Odd>) -> Verdict {
         match answer {
             Ok(answer) => compare(quota.set, answer.set),
             Err(Odd) => {
-                self.tally.failed();
+                self.counters.failed();
                 Verdict::Tell
             }
         }
@@ -243,7 +250,7 @@ impl<G: Group> Keeper<G> {
         let mut odd = Vec::new();
         for (account, (evicted, answer)) in last {
             let quota = self.group.read(|state| state.quota(account));
-            // Evictions are the shard's as well, unless it knows better.
+            // Redis may evict a session only if the account is full for the shard as well.
             let full = quota.hibernated.len() >= quota.max_hibernated as usize;
             let differs = match &answer {
                 Ok(answer) => compare(quota.set, answer.set) != Verdict::Agreed,
@@ -258,19 +265,19 @@ impl<G: Group> Keeper<G> {
         }
     }
 
-    /// The shard gets what an operator has set in Redis.
+    /// Proposes the limits that an operator has set in Redis.
     fn take(&mut self, account: &BareJid, limits: Limits) {
         if self.taken.insert(account.clone()) {
             let Limits { hibernated, old } = limits;
             tracing::info!(%account, hibernated, old, "limits were set in Redis");
             let account = account.clone();
             let limits = Some(limits);
-            self.queue
+            self.proposer
                 .propose_lazily(Command::SetLimits { account, limits });
         }
     }
 
-    /// Asks Redis. None: it is away.
+    /// Makes calls to Redis; `None` if it is away.
     async fn ask(&mut self, calls: Vec<Cmd>) -> Option<Vec<Result<Answer, Odd>>> {
         let asked = self.store.as_mut()?.ask(calls).await;
         match asked {
@@ -284,8 +291,8 @@ impl<G: Group> Keeper<G> {
 
     fn away(&mut self, error: &StoreError) {
         self.store = None;
-        self.tally.failed();
-        if self.tally.is_away() {
+        self.counters.failed();
+        if self.counters.is_away() {
             tracing::warn!(
                 shard = %self.group.shard(), %error,
                 "Redis is away; the shards hold limits by themselves"
@@ -296,12 +303,12 @@ impl<G: Group> Keeper<G> {
     }
 }
 
-/// What there is to tell, as far as it is known.
-fn gather(first: News, news: &mut Receiver<News>) -> Vec<Decision> {
+/// Collects the decisions that are waiting, up to a bound.
+fn gather(first: Notices, notices: &mut Receiver<Notices>) -> Vec<Decision> {
     let mut decisions: Vec<_> = first.iter().filter_map(Decision::of).collect();
     while decisions.len() < TAKEN {
-        // That something was missed is told again by the next call.
-        let Ok(more) = news.try_recv() else { break };
+        // If notices were missed, the next `recv` says so.
+        let Ok(more) = notices.try_recv() else { break };
         decisions.extend(more.iter().filter_map(Decision::of));
     }
     decisions

@@ -1,4 +1,4 @@
-//! What Redis is asked, and how its answers are read. Pure.
+//! Makes the calls to Redis and reads their answers. Pure.
 //!
 //! Redis is not trusted (T-71): an answer has the right shape and its numbers are in range, or it is
 //! [`Odd`]. SM-IDs are keys to sessions and never leave the cluster; Redis gets digests of them.
@@ -13,9 +13,9 @@ use crate::id::SmId;
 use crate::session::quota::MAX_LIMIT;
 use crate::session::{Limits, Notice, Occasion, Override, Quota, Settings};
 
-/// The sets live so many seconds unless a leader renews them.
+/// How many seconds the sets live unless a leader renews them.
 const SETS_LIVE: u64 = 50;
-/// So do limits that were set; the shard knows them in any case.
+/// How many seconds limits live in Redis. The shard remembers them in any case.
 const LIMITS_LIVE: u64 = 24 * 3600;
 
 /// The keys of one account, as the module says.
@@ -23,8 +23,8 @@ const LIMITS_LIVE: u64 = 24 * 3600;
 pub struct Keys(pub [String; 3]);
 
 impl Keys {
-    /// One hash tag for all three, whatever the account is called: no part of an address makes the prefix of
-    /// one account another's.
+    /// All three share one hash tag. It contains the domain first, so that no choice of a localpart can make one
+    /// account's prefix that of another.
     pub fn of(account: &BareJid) -> Self {
         let tag = format!("{{holdfast:{}:{account}}}", account.domain());
         Self(["hibernated", "old", "limits"].map(|what| format!("{tag}:{what}")))
@@ -73,12 +73,12 @@ impl Default for Scripts {
     }
 }
 
-/// Something that Redis is to know.
+/// A decision of the shard that Redis is to be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whose session.
+    /// The account of the session.
     pub account: BareJid,
-    /// What became of it.
+    /// What became of the session.
     pub what: What,
 }
 
@@ -92,12 +92,12 @@ pub enum What {
         /// Since when, in milliseconds since 1970.
         since: u64,
     },
-    /// It is awake.
+    /// It no longer hibernates.
     Resume {
         /// Its resource.
         resource: Box<str>,
     },
-    /// It is over.
+    /// It has ended.
     Retire {
         /// Its resource.
         resource: Box<str>,
@@ -138,7 +138,7 @@ impl Decision {
 }
 
 impl Scripts {
-    /// What loads them all.
+    /// The calls that load all scripts.
     pub fn load(&self) -> Vec<Cmd> {
         let all = [
             &self.hibernate,
@@ -184,7 +184,7 @@ impl Scripts {
         let mut hibernated: Vec<_> = hibernated.map(|(at, r)| (*at, r.to_string())).collect();
         let old = quota.old.iter();
         let mut old: Vec<_> = old.map(|(at, smid)| (*at, digest(smid))).collect();
-        // As Redis orders them: by score, then by member.
+        // Redis orders members by score, then by name, so that both sides can be compared as they are.
         hibernated.sort();
         old.sort();
         for (at, member) in hibernated.into_iter().chain(old) {
@@ -193,7 +193,7 @@ impl Scripts {
         cmd
     }
 
-    /// A call that changes nothing, and shows that changes would be taken.
+    /// A call that changes nothing, but fails if Redis takes no changes.
     pub fn probe(&self) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.resume.name).arg(3);
@@ -225,7 +225,7 @@ fn call(script: &Script, account: &BareJid, live: u64) -> Cmd {
     cmd
 }
 
-/// Names an SM-ID without giving it away.
+/// A digest of an SM-ID: Redis must not learn the id itself.
 fn digest(smid: &SmId) -> String {
     let digest = Sha256::digest(smid.0.as_bytes());
     digest[..16].iter().fold(String::new(), |mut text, byte| {
@@ -240,7 +240,7 @@ fn digest(smid: &SmId) -> String {
 pub struct Answer {
     /// What is set for the account there.
     pub set: Remote,
-    /// Resources that Redis counts no longer, as there are too many.
+    /// Resources that Redis has dropped because the account has too many.
     pub evicted: Vec<String>,
 }
 
@@ -249,7 +249,7 @@ pub struct Answer {
 pub struct Remote {
     /// The limits.
     pub limits: Limits,
-    /// Their version; none if they were set by other means than ours, or not at all.
+    /// The version under which a leader wrote them; `None` if somebody else wrote them, or nobody.
     pub version: Option<u64>,
 }
 
@@ -308,11 +308,11 @@ fn number(value: &Value) -> Result<Option<u64>, Odd> {
 /// What is to be done about two copies of an account's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They say the same.
+    /// Both say the same.
     Agreed,
-    /// Redis is behind, or was emptied: it gets the shard's.
+    /// Redis is behind or was emptied, so the shard's limits are written to it.
     Tell,
-    /// Somebody has set others in Redis: the shard gets them.
+    /// Somebody has set other limits in Redis, so the shard takes them.
     Take(Limits),
 }
 
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn t_71_an_answer_is_in_shape_and_in_range_or_it_counts_for_nothing() {
-        let good = answer([bulk("3"), Value::Nil, bulk("17")], vec![bulk("desk")]);
+        let good = answer([bulk("3"), Value::Nil, bulk("17")], vec![bulk("handler")]);
         let read = Answer::read(&good).expect("is one");
         assert_eq!(read.set.limits.hibernated, Some(3));
         assert_eq!((read.set.version, read.evicted.len()), (Some(17), 1));

@@ -1,7 +1,7 @@
 //! A connection to Redis on which every call has a deadline.
 //!
-//! What fails is not tried again here: the connection is given up, the shard decides by itself, and after
-//! the next connection everything is compared anyway.
+//! A failed call is not repeated. The connection is given up, the shard goes on deciding by itself, and the next
+//! connection begins by comparing everything anyway.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use super::address::{Address, Kind};
 use super::script::{Answer, Odd, Scripts};
 
-/// One round trip may take so long.
+/// The longest that one round trip may take.
 pub const CALL: Duration = Duration::from_millis(250);
-/// Connecting may take so long: names, TLS, Sentinels. Nobody waits for it.
+/// The longest that connecting may take, with name resolution, TLS and Sentinels. Nobody waits for it.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Calls under way at a time to a cluster, where they cannot share a round trip.
+/// How many calls may be under way to a Redis Cluster, where they cannot share a round trip.
 const CALLS: usize = 128;
 
 /// Redis is of no use at the moment.
@@ -32,13 +32,13 @@ pub enum StoreError {
     /// It took too long.
     #[error("no answer in time")]
     Late,
-    /// It is not there, or refuses: read-only, out of memory, wrong password, scripts gone. The kind of
-    /// error alone: details may hold addresses.
+    /// It cannot be reached or refuses the call: it is read-only, out of memory, or has lost the scripts. Only the kind
+    /// of the error is shown, as details may contain addresses.
     #[error("{}{}", .0.category(), .0.code().map(|code| format!(" ({code})")).unwrap_or_default())]
     Redis(#[from] RedisError),
 }
 
-/// A connection.
+/// A connection to Redis, with the scripts loaded.
 pub struct Store {
     link: Link,
     scripts: Scripts,
@@ -75,7 +75,7 @@ impl Store {
         &self.scripts
     }
 
-    /// Makes these calls, together if they can be; an answer for each.
+    /// Makes these calls, in one round trip if possible, and returns an answer for each.
     pub async fn ask(&mut self, calls: Vec<Cmd>) -> Result<Vec<Result<Answer, Odd>>, StoreError> {
         if calls.is_empty() {
             return Ok(Vec::new());
@@ -93,7 +93,7 @@ impl Store {
                     .map_err(|_| StoreError::Late)??
             }
             Link::Cluster(link) => {
-                // The link may send what it is given at one time in any order.
+                // A cluster connection may reorder calls that it is given at the same time.
                 let one = |calls: Vec<(usize, Cmd)>| one_by_one(link.clone(), calls);
                 let parts = stream::iter(by_account(calls)).map(one);
                 let answers: Vec<_> = parts.buffer_unordered(CALLS).try_concat().await?;
@@ -105,11 +105,11 @@ impl Store {
     }
 }
 
-/// Numbered calls, those of one account together in their order.
+/// Groups calls by account, in their order within each group; each keeps its number.
 fn by_account(calls: Vec<Cmd>) -> Vec<Vec<(usize, Cmd)>> {
     let mut parts: BTreeMap<Vec<u8>, Vec<_>> = BTreeMap::new();
     for (number, call) in calls.into_iter().enumerate() {
-        // EVALSHA, the script, the number of keys, the first key.
+        // The arguments are EVALSHA, the script, the number of keys, and then the keys.
         let key = match call.args_iter().nth(3) {
             Some(Arg::Simple(key)) => key.to_vec(),
             _ => Vec::new(),
@@ -131,7 +131,7 @@ async fn one_by_one(
     Ok(answers)
 }
 
-/// A key of another type concerns one account, any other refusal all of them.
+/// Reads one answer. A key of another type concerns only its account; any other error concerns the connection.
 fn read(answer: RedisResult<Value>) -> Result<Result<Answer, Odd>, StoreError> {
     match answer {
         Ok(value) => Ok(Answer::read(&value)),

@@ -1,8 +1,8 @@
 //! What waits for the next batch of one shard. Pure: time is an argument.
 //!
-//! Commands that someone waits for go first, in the order of arrival; small and large ones take turns, so that who
-//! has little to say waits for one large entry and not for all. Those that nobody waits for ride along, or go by
-//! themselves after [`LAZY`]; of several that say the same, the last one is enough.
+//! Urgent commands go first, in the order of arrival. Small and large ones take turns, so that a small one waits for
+//! one large entry and not for all of them. Lazy commands fill up what room is left, or go by themselves after
+//! [`LAZY`]; of several that say the same, only the last is kept.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,11 +11,23 @@ use proto::Jid;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::queue::Refused;
+use super::proposer::Refused;
 use super::{LAZY, LINGER_ABOVE, MAX_COMMANDS};
 use crate::ShardId;
 use crate::bound;
 use crate::session::{Command, Outcome};
+
+/// How a command is to be proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Somebody waits for it: it goes with the next batch, to the leader, wherever that is.
+    Urgent,
+    /// It may wait for company: it goes with the next batch that is made for others, or after [`LAZY`] by itself.
+    Lazy,
+    /// It goes with the next batch if this node leads, and is refused otherwise: either only the leader may propose it,
+    /// or it came from another node, which has to find the leader itself.
+    LeaderOnly,
+}
 
 /// A command on its way into a batch.
 #[derive(Debug)]
@@ -24,34 +36,33 @@ pub struct Submission {
     pub command: Command,
     /// How many bytes it takes, encoded; at most [`bound::COMMAND`].
     pub bytes: usize,
-    /// When it is too late.
+    /// When it is to be given up.
     pub deadline: Instant,
-    /// It may wait for company.
-    pub lazy: bool,
-    /// It came from another node, which knows better where to turn next.
-    pub forwarded: bool,
-    /// Who is told; nobody, if it does not matter.
+    /// How it is to be proposed.
+    pub mode: Mode,
+    /// The caller that waits for the outcome, if one does.
     pub reply: Option<oneshot::Sender<Result<Outcome, Refused>>>,
-    /// Its share of what may wait, until it is answered.
+    /// Its share of the bytes that may wait; given back when it is answered.
     pub _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Submission {
-    /// It lets small ones pass. What comes from another shard is everybody's, and one at a time.
+    /// Whether it lets small ones pass. Items of another shard never do: they concern everybody, and there is one such
+    /// command at a time.
     fn is_large(&self) -> bool {
         self.bytes > bound::SMALL && !matches!(self.command, Command::Relay { .. })
     }
 
-    /// Tells whoever waits.
+    /// Answers the caller that waits, if one does.
     pub fn answer(self, answer: Result<Outcome, Refused>) {
         if let Some(reply) = self.reply {
-            // Whoever waited may be gone.
+            // The caller may be gone.
             let _ = reply.send(answer);
         }
     }
 }
 
-/// Lazy commands of which the last one says it all.
+/// What a lazy command is about. Of several about the same topic the last one is enough.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Topic {
     Acknowledge(Jid),
@@ -59,12 +70,12 @@ enum Topic {
     Other(u64),
 }
 
-/// See the module.
+/// The commands of one shard that wait for a batch; see the module.
 #[derive(Debug, Default)]
 pub struct Backlog {
     urgent: VecDeque<Submission>,
     large: VecDeque<Submission>,
-    /// The last batch was one of small commands.
+    /// Whether it is the turn of large commands, because the last batch had small ones.
     large_next: bool,
     lazy: BTreeMap<Topic, Submission>,
     lazy_since: Option<Instant>,
@@ -74,7 +85,7 @@ pub struct Backlog {
 impl Backlog {
     /// Adds a command.
     pub fn push(&mut self, submission: Submission, now: Instant) {
-        if !submission.lazy {
+        if submission.mode != Mode::Lazy {
             let queue = match submission.is_large() {
                 true => &mut self.large,
                 false => &mut self.urgent,
@@ -93,10 +104,10 @@ impl Backlog {
         self.lazy.insert(topic, submission);
     }
 
-    /// Returns what could not be proposed, to go first next time.
+    /// Puts submissions back that could not be proposed. They go first next time.
     pub fn put_back(&mut self, submissions: Vec<Submission>) {
         for submission in submissions.into_iter().rev() {
-            // A lazy one has waited long enough.
+            // A lazy one that comes back has waited long enough, so it is urgent now.
             match submission.is_large() {
                 true => self.large.push_front(submission),
                 false => self.urgent.push_front(submission),
@@ -114,7 +125,7 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// When a batch is to be made, with large commands or without: now, later, or not at all.
+    /// When the next batch is due: now, later, or never (`None`). `large` says whether it may have large commands.
     pub fn due(&self, now: Instant, large: bool) -> Option<Instant> {
         let urgent = !self.urgent.is_empty() || (large && !self.large.is_empty());
         if urgent || self.lazy.len() >= MAX_COMMANDS {
@@ -123,15 +134,16 @@ impl Backlog {
         self.lazy_since.map(|since| since + LAZY)
     }
 
-    /// More would not fit into one batch.
+    /// Whether what waits fills a batch.
     pub fn is_full(&self) -> bool {
-        let mut room = Room::default();
+        let mut room = BatchRoom::default();
         !(self.urgent.iter().chain(&self.large)).all(|submission| room.take(submission))
     }
 
-    /// The next batch, with large commands or without: at least one command if any is due, and no more than fit.
+    /// Takes the next batch: at least one command if any is due, and no more than fit. `large` says whether it may have
+    /// large commands.
     pub fn take(&mut self, large: bool) -> Vec<Submission> {
-        let mut room = Room::default();
+        let mut room = BatchRoom::default();
         let mut taken = Vec::new();
         let is_turn = self.large_next || self.urgent.is_empty();
         let with_large = large && is_turn && !self.large.is_empty();
@@ -152,7 +164,7 @@ impl Backlog {
         taken
     }
 
-    /// Takes out those whose time is over, and those that `lost` picks.
+    /// Removes submissions that are past their deadline, and those that `lost` picks.
     pub fn expire(&mut self, now: Instant, lost: impl Fn(&Submission) -> bool) -> Vec<Submission> {
         let gone = |submission: &Submission| submission.deadline <= now || lost(submission);
         let mut expired = Vec::new();
@@ -180,15 +192,15 @@ impl Backlog {
     }
 }
 
-/// What still fits into a batch. The first command always does.
+/// What a batch holds so far. The first command always fits.
 #[derive(Default)]
-struct Room {
+struct BatchRoom {
     commands: usize,
     bytes: usize,
 }
 
-impl Room {
-    /// Takes what fits from the front; whether that is all of it.
+impl BatchRoom {
+    /// Moves submissions from the front of the queue to the batch as long as they fit. Returns whether all did.
     fn fill(&mut self, taken: &mut Vec<Submission>, queue: &mut VecDeque<Submission>) -> bool {
         while let Some(next) = queue.front() {
             if !self.take(next) {
@@ -220,7 +232,7 @@ fn weight(command: &Command) -> usize {
     }
 }
 
-/// How many commands arrive: whether to wait for more is worth its while.
+/// The rate at which commands arrive, which decides whether it is worth waiting for more.
 #[derive(Debug)]
 pub struct Rate {
     window: Instant,
@@ -231,7 +243,7 @@ pub struct Rate {
 const WINDOW: Duration = Duration::from_millis(100);
 
 impl Rate {
-    /// Nothing has arrived.
+    /// Begins without any commands.
     pub fn new(now: Instant) -> Self {
         Self {
             window: now,
@@ -240,7 +252,7 @@ impl Rate {
         }
     }
 
-    /// So many have arrived.
+    /// Counts commands that have arrived.
     pub fn note(&mut self, now: Instant, arrived: usize) {
         self.roll(now);
         self.count = self
@@ -248,7 +260,7 @@ impl Rate {
             .saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
     }
 
-    /// More than [`LINGER_ABOVE`] a second, by the last whole tenth of one.
+    /// Whether more than [`LINGER_ABOVE`] commands arrive per second, judged by the last full tenth of a second.
     pub fn is_high(&mut self, now: Instant) -> bool {
         self.roll(now);
         self.last.max(self.count) > LINGER_ABOVE / 10
@@ -280,8 +292,7 @@ mod tests {
             bytes: codec::size(&command),
             command,
             deadline,
-            lazy,
-            forwarded: false,
+            mode: if lazy { Mode::Lazy } else { Mode::Urgent },
             reply: None,
             _room: None,
         }

@@ -1,22 +1,25 @@
-//! The way into a shard's batches, from any thread and any runtime.
+//! The handle with which any thread, on any runtime, proposes commands to a shard.
+//!
+//! A handle is one end of a bounded queue; [`super::batch`] empties the other end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::DEADLINE;
-use super::backlog::Submission;
+use super::backlog::{Mode, Submission};
 use crate::bound::{self, TooLarge};
+use crate::clock;
 use crate::codec;
 use crate::session::{Command, Outcome};
 
-/// Commands that may wait for the batching task. Beyond it, or beyond so many bytes ([`bound::WAITING`]), callers
-/// wait, and lazy ones are dropped.
+/// How many commands may wait for the batching task. When so many wait, or [`bound::WAITING`] bytes of them, callers are
+/// held up, and lazy commands that nobody waits for are dropped.
 const WAITING: usize = 4096;
 
-/// A proposal came to nothing in time; whether it takes effect is open. It may be repeated.
+/// A proposal was not answered in time. It may have taken effect all the same, and may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard has no leader that can be reached")]
 pub struct Unavailable;
@@ -24,10 +27,10 @@ pub struct Unavailable;
 /// Why a submission was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Its time was over.
+    /// Its deadline passed.
     #[error(transparent)]
     Late(#[from] Unavailable),
-    /// It came from another node, and this one does not lead either.
+    /// Only the leader was to propose it, and this node does not lead.
     #[error("this node does not lead the shard")]
     NotLeader,
     /// It can never be carried out, by anyone.
@@ -38,10 +41,10 @@ pub enum Refused {
 /// A proposal was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Not in time.
+    /// Nobody answered in time; the command may have taken effect all the same.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Nor will it ever be.
+    /// The command is larger than any entry may be, so that to repeat it is of no use.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
@@ -55,48 +58,49 @@ impl From<Refused> for ProposeError {
     }
 }
 
-/// A shard's queue of proposals on this node.
+/// Proposes commands to one shard. Clones share its queue.
 #[derive(Clone, Debug)]
-pub struct Queue {
+pub struct Proposer {
     sender: mpsc::Sender<Submission>,
-    /// Bytes that may still wait.
+    /// One permit for each byte that may still wait.
     room: Arc<Semaphore>,
 }
 
-impl Queue {
-    /// A queue, and the end that [`super::batch`] empties.
+impl Proposer {
+    /// A proposer, and the other end of its queue, for [`super::batch`].
     pub fn new() -> (Self, mpsc::Receiver<Submission>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let room = Arc::new(Semaphore::new(bound::WAITING));
         (Self { sender, room }, receiver)
     }
 
-    /// Bytes of what is proposed here and not answered yet.
+    /// How many bytes of commands were proposed here and are not answered yet.
     pub fn waiting(&self) -> usize {
         bound::WAITING - self.room.available_permits().min(bound::WAITING)
     }
 
-    /// Proposes a command, to whoever leads.
+    /// Proposes a command to the leader, wherever it is, and waits for the outcome.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
-        Ok(self.submit(command, false, false).await?)
+        Ok(self.submit(command, Mode::Urgent).await?)
     }
 
-    /// Proposes a command with the next batch or a little later, and waits for its outcome.
+    /// The same for a command that may wait for company: it goes with the next batch, or a little later by itself.
     pub async fn propose_along(&self, command: Command) -> Result<Outcome, ProposeError> {
-        Ok(self.submit(command, true, false).await?)
+        Ok(self.submit(command, Mode::Lazy).await?)
     }
 
-    /// Proposes what only the leader may say. If this node does not lead, or no longer, it is dropped, and
-    /// the answer is no: whoever leads next comes to its own conclusions.
+    /// Proposes a command that only the leader may propose, and returns whether it was carried out. If this node does
+    /// not lead (any longer) the command is dropped: the next leader comes to its own conclusions.
     pub async fn propose_as_leader(&self, command: Command) -> bool {
-        self.submit(command, false, true).await.is_ok()
+        self.submit(command, Mode::LeaderOnly).await.is_ok()
     }
 
-    /// Proposes on behalf of another node, if this one leads; in order. None: to be proposed elsewhere.
+    /// Proposes commands of another node in their order, provided that this node leads. An outcome is `None` if the other
+    /// node has to propose the command elsewhere.
     pub async fn propose_here(&self, commands: Vec<Command>) -> Vec<Option<Outcome>> {
         let mut answers = Vec::with_capacity(commands.len());
         for command in commands {
-            answers.push(self.enqueue(command, false, true).await);
+            answers.push(self.enqueue(command, Mode::LeaderOnly).await);
         }
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -109,9 +113,9 @@ impl Queue {
         outcomes
     }
 
-    /// Hands over a command with the next batch or a little later. It may be lost.
+    /// Proposes a command with the next batch, or a little later, and does not wait for it. It may be lost.
     pub fn propose_lazily(&self, command: Command) {
-        // A full queue has better things to do, and what is too large is lost like anything else here.
+        // When the queue is full, others matter more. A command that is too large is lost like any other here.
         let Ok(bytes) = size(&command) else { return };
         let Ok(room) = self.room.clone().try_acquire_many_owned(bytes) else {
             return;
@@ -119,20 +123,29 @@ impl Queue {
         let submission = Submission {
             command,
             bytes: bytes as usize,
-            deadline: Instant::now() + DEADLINE,
-            lazy: true,
-            forwarded: false,
+            deadline: clock::timer() + DEADLINE,
+            mode: Mode::Lazy,
             reply: None,
             _room: Some(room),
         };
         let _ = self.sender.try_send(submission);
     }
 
-    /// Proposes until it has worked out; for a leader's own duties, which end with its leadership.
-    pub async fn insist(&self, command: Command, lazy: bool) -> Result<Outcome, TooLarge> {
+    /// Proposes again and again until the command is carried out; for a leader's own duties, which end with its
+    /// leadership.
+    pub async fn insist(&self, command: Command) -> Result<Outcome, TooLarge> {
+        self.insist_as(command, Mode::Urgent).await
+    }
+
+    /// The same, but each attempt may wait for company ([`Mode::Lazy`]).
+    pub async fn insist_lazily(&self, command: Command) -> Result<Outcome, TooLarge> {
+        self.insist_as(command, Mode::Lazy).await
+    }
+
+    async fn insist_as(&self, command: Command, mode: Mode) -> Result<Outcome, TooLarge> {
         let mut pause = Duration::from_millis(50);
         loop {
-            match self.submit(command.clone(), lazy, false).await {
+            match self.submit(command.clone(), mode).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Refused::TooLarge(over)) => return Err(over),
                 Err(Refused::Late(_) | Refused::NotLeader) => {}
@@ -142,32 +155,21 @@ impl Queue {
         }
     }
 
-    async fn submit(
-        &self,
-        command: Command,
-        lazy: bool,
-        forwarded: bool,
-    ) -> Result<Outcome, Refused> {
-        let answer = self.enqueue(command, lazy, forwarded).await?;
+    async fn submit(&self, command: Command, mode: Mode) -> Result<Outcome, Refused> {
+        let answer = self.enqueue(command, mode).await?;
         answer.await.unwrap_or(Err(Unavailable.into()))
     }
 
-    async fn enqueue(
-        &self,
-        command: Command,
-        lazy: bool,
-        forwarded: bool,
-    ) -> Result<Answer, Refused> {
+    async fn enqueue(&self, command: Command, mode: Mode) -> Result<Answer, Refused> {
         let bytes = size(&command)?;
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = clock::timer() + DEADLINE;
         let room = timeout_at(deadline, self.room(bytes)).await;
         let (reply, answer) = oneshot::channel();
         let submission = Submission {
             command,
             bytes: bytes as usize,
             deadline,
-            lazy,
-            forwarded,
+            mode,
             reply: Some(reply),
             _room: Some(room.map_err(|_| Unavailable)??),
         };
@@ -180,16 +182,16 @@ impl Queue {
 
     async fn room(&self, bytes: u32) -> Result<OwnedSemaphorePermit, Unavailable> {
         let room = self.room.clone().acquire_many_owned(bytes).await;
-        // Nobody closes it.
+        // The semaphore is never closed.
         room.map_err(|_| Unavailable)
     }
 }
 
-/// The bytes of a command, if it may be proposed at all.
+/// How many bytes a command takes when it is encoded; an error if it is too large to be proposed at all.
 fn size(command: &Command) -> Result<u32, TooLarge> {
     let bytes = codec::size(command);
     bound::check("a command", bytes, bound::COMMAND)?;
-    // The bound is below.
+    // `bound::COMMAND`, which was just checked, is less than what a u32 holds.
     Ok(bytes as u32)
 }
 

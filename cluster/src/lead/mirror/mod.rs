@@ -1,9 +1,8 @@
 //! Counts of hibernated and old sessions in Redis, where operators and other programs can see and set them.
 //!
-//! The shard is the truth: it holds every limit by itself ([`crate::session::quota`]), in the entry that
-//! passes it. Redis hears of each decision a moment later, from the shard's leader
-//! ([`crate::lead::limits`]), and what it answers can change one thing: the limits of single accounts, as
-//! an operator may have set them there. Nothing waits for it.
+//! The shard is the truth: it holds every limit by itself ([`crate::session::quota`]), in the entry that passes it. The
+//! shard's leader tells Redis of each decision a moment later ([`task`]). The answers of Redis can change only one
+//! thing: the limits of single accounts, which an operator may have set there. Nothing waits for Redis.
 //!
 //! Three keys for each account, with one hash tag, so that a Redis Cluster has them in one place:
 //!
@@ -15,13 +14,14 @@
 //!
 //! The sets vanish by themselves within a minute of the last word from a leader, who renews them more often.
 //!
-//! - [`address`]: which Redis; [`script`]: one script for each decision, and how its answer is read, pure;
-//!   [`store`]: a connection; [`tally`]: what came of it.
+//! - [`address`] parses the URL; [`script`] makes the calls and reads their answers, and is pure; [`store`] is a
+//!   connection; [`counters`] counts what came of it; [`task`] is the leader's task.
 
 pub mod address;
+pub mod counters;
 pub mod script;
 pub mod store;
-pub mod tally;
+pub mod task;
 
 pub use address::Address;
-pub use tally::{LimitCounts, Tally};
+pub use counters::{LimitCounters, LimitCounts};

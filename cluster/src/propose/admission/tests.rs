@@ -74,7 +74,9 @@ impl Shards {
                 first: n + 2,
                 stanzas: self.chat(to),
             };
-            let outcome = self.node.queues[0].propose(Command::Inbound(inbound)).await;
+            let outcome = self.node.proposers[0]
+                .propose(Command::Inbound(inbound))
+                .await;
             assert_eq!(outcome, Ok(Outcome::Handled { next: n + 3 }));
         }
     }
@@ -124,7 +126,10 @@ async fn whoever_comes_later_does_not_pass_those_who_wait() {
         to: ShardId(1),
         upto: 50,
     };
-    assert_eq!(shards.node.queues[0].propose(trim).await, Ok(Outcome::Done));
+    assert_eq!(
+        shards.node.proposers[0].propose(trim).await,
+        Ok(Outcome::Done)
+    );
     assert!(!shards.is_let_in(&shards.far, SOON).await);
     assert!(shards.is_let_in(&shards.near, SOON).await);
     first.await;

@@ -1,7 +1,8 @@
-//! Notices that a shard commits nothing although something waits for it, and says so.
+//! Detects and reports a shard that commits nothing although something waits for it.
 //!
-//! Other signs may all be good then: the leader's heartbeats pass, nobody lags, and yet a log that a majority does
-//! not take stands still. What waits is what callers on this node have proposed, and on a leader what is in its log.
+//! Everything else may look well then: heartbeats arrive and nobody lags, but a majority does not store the entries.
+//! What waits is what callers on this node have proposed and, on a leader, the entries in its log that are not
+//! committed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,19 +13,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::group::RaftGroup;
-use super::loss::Peers;
-use super::{Group, Leadership, Queue};
+use super::{Group, Leadership, Proposer};
+use crate::clock;
+use crate::peers::Peers;
 use crate::{NodeId, ShardId, status};
 
-/// A shard that has committed nothing for so long stands still.
+/// A shard counts as stalled when it has committed nothing for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is looked at.
+/// How often a shard is checked.
 const CHECK: Duration = Duration::from_millis(250);
 
 /// A shard that stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stalled {
-    /// Which.
+    /// The shard.
     pub shard: ShardId,
     /// For how long, in seconds.
     pub seconds: u64,
@@ -59,7 +61,7 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// Since when nothing has been committed that somebody waits for. Pure.
+/// Measures for how long nothing was committed although something waits. Pure.
 #[derive(Debug)]
 struct Standstill {
     since: Instant,
@@ -67,7 +69,7 @@ struct Standstill {
 }
 
 impl Standstill {
-    /// For how long by now, if it is too long.
+    /// Takes what was found now. Returns for how long nothing was committed, if that is too long.
     fn look(&mut self, now: Instant, applied: u64, waits: bool) -> Option<Duration> {
         if applied != self.applied || !waits {
             (self.applied, self.since) = (applied, now);
@@ -76,21 +78,26 @@ impl Standstill {
     }
 }
 
-/// Watches one shard for as long as the node runs. One line says that it stands still, one that it goes on.
-pub async fn run(group: Arc<RaftGroup>, queue: Queue, me: NodeId, peers: watch::Receiver<Peers>) {
+/// Watches one shard for as long as the node runs. It logs one line when the shard stalls and one when it goes on.
+pub async fn run(
+    group: Arc<RaftGroup>,
+    proposer: Proposer,
+    me: NodeId,
+    peers: watch::Receiver<Peers>,
+) {
     let mut standstill = Standstill {
-        since: Instant::now(),
+        since: clock::timer(),
         applied: 0,
     };
     let mut said = false;
     loop {
         sleep(CHECK).await;
-        let last = group.replicas().metrics().last_log_index.unwrap_or(0);
+        let last = group.replica().metrics().last_log_index.unwrap_or(0);
         let applied = group.applied_index();
-        let mine = group.replicas().leadership().mine;
-        let waits = queue.waiting() > 0 || (mine && last > applied);
+        let mine = group.replica().leadership().mine;
+        let waits = proposer.waiting() > 0 || (mine && last > applied);
         let cause = cause(&group, me, &peers.borrow(), applied);
-        let time = standstill.look(Instant::now(), applied, waits && cause.is_some());
+        let time = standstill.look(clock::timer(), applied, waits && cause.is_some());
         let stalled = time.zip(cause).map(|(time, cause)| Stalled {
             shard: group.shard(),
             seconds: time.as_secs(),
@@ -99,7 +106,7 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue, me: NodeId, peers: watch::
         match stalled {
             Some(stalled) if !said => {
                 tracing::error!(
-                    waiting_bytes = queue.waiting(),
+                    waiting_bytes = proposer.waiting(),
                     last_entry = last,
                     "{stalled}"
                 );
@@ -112,14 +119,14 @@ pub async fn run(group: Arc<RaftGroup>, queue: Queue, me: NodeId, peers: watch::
     }
 }
 
-/// Why the shard would stand still. That no majority or no leader can be reached, or that the disk is full, is told
-/// elsewhere, and for all shards at once.
+/// Why the shard would be stalled. A missing majority or leader and a full disk are not among the causes: they are
+/// reported elsewhere, once for all shards.
 fn cause(group: &RaftGroup, me: NodeId, peers: &Peers, applied: u64) -> Option<Cause> {
     if group.is_short() {
         return None;
     }
-    let Leadership { leader, mine, .. } = group.replicas().leadership();
-    let seats = group.replicas().voters();
+    let Leadership { leader, mine, .. } = group.replica().leadership();
+    let seats = group.replica().voters();
     let voters: Vec<NodeId> = seats.values().copied().collect();
     status::reach(group.shard(), leader, &voters, me, peers).ok()?;
     match mine {

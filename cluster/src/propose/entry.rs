@@ -1,4 +1,4 @@
-//! An entry of the log, encoded, that every replica can be sent.
+//! An encoded entry of the log that is small enough to be sent to every replica.
 
 use bytes::Bytes;
 
@@ -11,15 +11,15 @@ use crate::session::Batch;
 pub struct EncodedEntry(Bytes);
 
 impl EncodedEntry {
-    /// Encodes a batch. A backlog makes none that is too large, so an error is a mistake of ours, and it is found
-    /// here rather than in a log that nobody can be sent.
+    /// Encodes a batch. The backlog makes none that is too large, so an error is a bug. It is found here, before the
+    /// entry is in a log from which it could not be sent to others.
     pub fn new(batch: &Batch, version: Version) -> Result<Self, TooLarge> {
         let bytes = batch.write(version);
         bound::check("an entry", bytes.len(), bound::ENTRY)?;
         Ok(Self(bytes.into()))
     }
 
-    /// The bytes.
+    /// The encoded batch.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }

@@ -1,4 +1,4 @@
-//! What whoever leads a shard has to do, for as long as it leads.
+//! Starts the tasks of a leader when this node becomes one, and stops them when it no longer leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::limits::{self, Ledger};
-use super::loss::Watch;
-use super::{Group, Queue, effects, loss, relay, settings, tick, wait_applied};
+use super::loss::PeerWatch;
+use super::mirror::task::{self as limits, Mirror};
+use super::{effects, loss, relay, settings, tick};
 use crate::ShardId;
 use crate::cluster::Host;
+use crate::propose::{Group, Proposer, wait_applied};
 use crate::session::{Lane, Settings};
 
-/// What a leader's tasks work with.
-pub struct Duty<G> {
+/// What the tasks of a leader need, for one shard.
+pub struct LeaderTasks<G> {
     group: Arc<G>,
-    queues: Arc<[Queue]>,
+    proposers: Arc<[Proposer]>,
     host: Arc<dyn Host>,
-    watch: Watch,
-    ledger: Ledger,
+    watch: PeerWatch,
+    mirror: Mirror,
     settings: watch::Receiver<Settings>,
 }
 
-impl<G: Group> Duty<G> {
-    /// The duties of one shard's leader. `queues` are those of all shards, by number; `host` carries out
-    /// effects; `watch` knows which processes there are; `ledger` says where hibernated sessions are
-    /// counted; `settings` are this node's.
+impl<G: Group> LeaderTasks<G> {
+    /// `proposers` are those of all shards, by number; `host` carries out effects; `watch` knows the other processes;
+    /// `mirror` is the Redis that is kept informed; `settings` are those of this node.
     pub fn new(
         group: Arc<G>,
-        queues: Arc<[Queue]>,
+        proposers: Arc<[Proposer]>,
         host: Arc<dyn Host>,
-        watch: Watch,
-        ledger: Ledger,
+        watch: PeerWatch,
+        mirror: Mirror,
         settings: watch::Receiver<Settings>,
     ) -> Self {
         Self {
             group,
-            queues,
+            proposers,
             host,
             watch,
-            ledger,
+            mirror,
             settings,
         }
     }
@@ -53,7 +53,7 @@ impl<G: Group> Duty<G> {
             let mine = leadership.wait_for(|l| l.mine).await.map(|l| *l);
             let Ok(mine) = mine else { return };
             let changed = leadership.wait_for(|l| *l != mine);
-            // The tasks end when this future is dropped.
+            // Dropping the future of `lead` ends the tasks.
             let closed = tokio::select! {
                 changed = changed => changed.is_err(),
                 () = self.lead() => false,
@@ -64,17 +64,17 @@ impl<G: Group> Duty<G> {
         }
     }
 
-    /// Never returns.
+    /// Runs the tasks. It never returns.
     async fn lead(&self) {
         self.catch_up().await;
         let mut tasks = JoinSet::new();
-        let (group, queues) = (&self.group, &self.queues);
-        let Some(own) = queues.get(usize::from(group.shard().0)).cloned() else {
+        let (group, proposers) = (&self.group, &self.proposers);
+        let Some(own) = proposers.get(usize::from(group.shard().0)).cloned() else {
             return std::future::pending().await;
         };
-        for (to, queue) in (0..).map(ShardId).zip(queues.iter()) {
+        for (to, proposer) in (0..).map(ShardId).zip(proposers.iter()) {
             if to != group.shard() {
-                tasks.spawn(relay::run(group.clone(), to, queue.clone(), own.clone()));
+                tasks.spawn(relay::run(group.clone(), to, proposer.clone(), own.clone()));
             }
         }
         for lane in Lane::ALL {
@@ -82,14 +82,14 @@ impl<G: Group> Duty<G> {
             tasks.spawn(effects::run(group, own, host, lane));
         }
         tasks.spawn(tick::run(group.clone(), own.clone()));
-        let ledger = self.ledger.clone();
-        tasks.spawn(limits::run(group.clone(), own.clone(), ledger));
+        let mirror = self.mirror.clone();
+        tasks.spawn(limits::run(group.clone(), own.clone(), mirror));
         let settings = self.settings.clone();
         tasks.spawn(settings::run(group.clone(), own.clone(), settings));
         tasks.spawn(loss::run(group.clone(), own, self.watch.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                // The others go on; a change of leader starts it anew.
+                // The other tasks go on. The next leader starts the failed one again.
                 tracing::error!(shard = %group.shard(), %error, "a leader's task has failed");
             }
         }

@@ -1,4 +1,4 @@
-//! What a queue takes, at its bounds.
+//! A proposer takes commands up to its bounds, and no further.
 
 use proto::BareJid;
 use tokio::time::timeout;
@@ -28,35 +28,41 @@ fn command(bytes: usize) -> Command {
 
 #[tokio::test]
 async fn a_command_fills_its_bound_and_what_is_larger_is_refused_at_once() {
-    let (queue, mut inbox) = Queue::new();
+    let (proposer, mut inbox) = Proposer::new();
     for fits in [bound::COMMAND - 1, bound::COMMAND] {
-        let answer = queue.enqueue(command(fits), false, false).await;
+        let answer = proposer.enqueue(command(fits), Mode::Urgent).await;
         let submission = inbox.try_recv().expect("is taken");
         assert_eq!(submission.bytes, fits);
         drop((submission, answer));
     }
     // Nobody answers what gets through.
-    let over = timeout(SOON, queue.propose(command(bound::COMMAND + 1))).await;
+    let over = timeout(SOON, proposer.propose(command(bound::COMMAND + 1))).await;
     let over = over.expect("is answered at once");
     assert!(matches!(over, Err(ProposeError::TooLarge(over)) if over.bytes == bound::COMMAND + 1));
-    let over = timeout(SOON, queue.insist(command(bound::COMMAND + 1), false)).await;
+    let over = timeout(SOON, proposer.insist(command(bound::COMMAND + 1))).await;
     assert!(matches!(over, Ok(Err(_))), "it would be tried for ever");
-    queue.propose_lazily(command(bound::COMMAND + 1));
+    proposer.propose_lazily(command(bound::COMMAND + 1));
     assert!(inbox.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn whoever_proposes_waits_while_others_take_all_the_room() {
-    let (queue, mut inbox) = Queue::new();
+    let (proposer, mut inbox) = Proposer::new();
     let most = bound::WAITING / bound::COMMAND;
     let mut answers = Vec::new();
     for _ in 0..most {
-        let answer = queue.enqueue(command(bound::COMMAND), false, false).await;
+        let answer = proposer
+            .enqueue(command(bound::COMMAND), Mode::Urgent)
+            .await;
         answers.push(answer.expect("there is room"));
     }
     let late = tokio::spawn({
-        let queue = queue.clone();
-        async move { queue.enqueue(command(bound::COMMAND), false, false).await }
+        let proposer = proposer.clone();
+        async move {
+            proposer
+                .enqueue(command(bound::COMMAND), Mode::Urgent)
+                .await
+        }
     });
     // Nobody else runs here: all that can come has come when this task is given its turn again.
     tokio::task::yield_now().await;

@@ -1,11 +1,12 @@
-//! Turns what waits into entries: proposed here if this node leads the shard, else by the node that does.
+//! The task that turns waiting commands into entries. If this node leads the shard it proposes them, else it sends them
+//! to the node that does.
 //!
-//! A proposal costs the same whatever it carries, so a leader has one in flight and proposes next what has
-//! arrived meanwhile. Another node sends what it has to the leader in the same way, a few calls at a time;
-//! the order of one caller's proposals is kept, as it has one under way at most.
+//! An entry costs the same whatever it carries. So a leader has one entry in flight, and its next entry takes all that
+//! has arrived meanwhile. Other nodes send what they have to the leader in the same way, with a few calls under way at
+//! a time. The order of one caller's commands is kept, because a caller has at most one under way.
 //!
-//! Whatever fails goes back to the front and is tried again, at once when the leader changes, until its
-//! deadline. An answer that was lost makes a repeat, and repeats are harmless.
+//! What fails goes back to the front and is tried again until its deadline, and at once when the leader changes. If
+//! only the answer was lost the command is repeated, which does no harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,30 +16,31 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::backlog::{Backlog, Rate, Submission};
-use super::queue::{Queue, Refused, Unavailable};
-use super::{Courier, EncodedEntry, Group, LINGER, Leadership, Question, Response};
+use super::backlog::{Backlog, Mode, Rate, Submission};
+use super::proposer::{Proposer, Refused, Unavailable};
+use super::{EncodedEntry, Group, LINGER, Leadership, Response, ShardRequest, Transport};
 use crate::bound::TooLarge;
+use crate::clock;
 use crate::codec;
 use crate::format::Version;
 use crate::session::{Batch, Command, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
-/// Calls to the leader under way at a time.
+/// How many calls to the leader may be under way.
 const CALLS: usize = 4;
-/// Of them, those that may carry large commands: what is small finds a call free.
+/// How many of the calls may carry large commands, so that there is always one free for small ones.
 const LARGE_CALLS: usize = 2;
-/// Commands held ready for batches.
+/// How many commands are taken out of the queue in advance.
 const READY: usize = 2048;
-/// How long to leave a leader alone that has just refused.
+/// The pause after a leader has refused.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often deadlines are looked at.
+/// How often deadlines are checked.
 const CHECK: Duration = Duration::from_millis(100);
 
-/// The task that empties one shard's [`Queue`].
+/// The task that empties one shard's [`Proposer`].
 pub struct Batcher<G, C> {
     group: Arc<G>,
-    courier: Arc<C>,
+    transport: Arc<C>,
     formats: watch::Receiver<Version>,
     clock: fn() -> u64,
     inbox: mpsc::Receiver<Submission>,
@@ -48,25 +50,25 @@ pub struct Batcher<G, C> {
     calls: JoinSet<Vec<Submission>>,
     not_before: Instant,
     check_at: Instant,
-    /// The version of the commands that were last refused: a line in the log is enough for many.
+    /// The version for which commands were last refused: the log gets one line for it, not one for each command.
     refused: Option<Version>,
 }
 
-impl<G: Group, C: Courier> Batcher<G, C> {
+impl<G: Group, C: Transport> Batcher<G, C> {
     /// `formats` is the newest version of the formats that every member reads; `clock` this node's wall clock,
     /// in milliseconds since 1970.
     pub fn new(
         group: Arc<G>,
-        courier: Arc<C>,
+        transport: Arc<C>,
         formats: watch::Receiver<Version>,
         clock: fn() -> u64,
         inbox: mpsc::Receiver<Submission>,
     ) -> Self {
-        let now = Instant::now();
+        let now = clock::timer();
         Self {
             leadership: group.leadership(),
             group,
-            courier,
+            transport,
             formats,
             clock,
             inbox,
@@ -79,7 +81,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         }
     }
 
-    /// Runs until the queue or the group is closed.
+    /// Runs until all proposers are gone or the group is closed.
     pub async fn run(mut self) {
         while self.gather().await.is_some() {
             let leadership = *self.leadership.borrow();
@@ -94,7 +96,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
     /// Waits until there is something to propose and someone to propose it to.
     async fn gather(&mut self) -> Option<()> {
         loop {
-            let now = Instant::now();
+            let now = clock::timer();
             if self.leadership.has_changed().ok()? {
                 self.not_before = now;
                 self.check_at = now;
@@ -122,7 +124,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
                     self.check_at = now;
                 }
                 Some(left) = self.calls.join_next(), if !self.calls.is_empty() => {
-                    // A call that was torn down takes its callers with it: they hear of it.
+                    // If a call has panicked its submissions are gone, and their callers find their channels closed.
                     self.put_back(left.unwrap_or_default());
                 }
                 () = sleep_until(wake), if !self.backlog.is_empty() => {}
@@ -135,7 +137,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
     }
 
     fn push(&mut self, submission: Submission) {
-        let now = Instant::now();
+        let now = clock::timer();
         let since = submission.command.since();
         if !self.is_common(since) {
             return submission.answer(Ok(Outcome::NotYet { since }));
@@ -144,8 +146,8 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         self.backlog.push(submission, now);
     }
 
-    /// Whether every member reads entries of this version: by their own word, or because the shard has
-    /// such entries already.
+    /// Whether every member reads entries of this version, because all have said so or because the shard has such
+    /// entries already.
     fn is_common(&mut self, since: Version) -> bool {
         let common = *self.formats.borrow();
         if since <= common || since <= self.group.read(ShardState::format) {
@@ -174,11 +176,11 @@ impl<G: Group, C: Courier> Batcher<G, C> {
     fn put_back(&mut self, submissions: Vec<Submission>) {
         if !submissions.is_empty() {
             self.backlog.put_back(submissions);
-            self.not_before = Instant::now() + PAUSE;
+            self.not_before = clock::timer() + PAUSE;
         }
     }
 
-    /// Answers those that can no longer be helped here.
+    /// Answers submissions that are too late, or that only a leader may propose.
     fn expire(&mut self, now: Instant, leadership: Leadership) {
         if now < self.check_at {
             return;
@@ -186,11 +188,11 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         self.check_at = now + CHECK;
         for submission in self
             .backlog
-            .expire(now, |s| s.forwarded && !leadership.mine)
+            .expire(now, |s| s.mode == Mode::LeaderOnly && !leadership.mine)
         {
-            let answer = match submission.forwarded {
-                true => Refused::NotLeader,
-                false => Refused::Late(Unavailable),
+            let answer = match submission.mode {
+                Mode::LeaderOnly => Refused::NotLeader,
+                Mode::Urgent | Mode::Lazy => Refused::Late(Unavailable),
             };
             submission.answer(Err(answer));
         }
@@ -198,7 +200,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
 
     /// Proposes one batch and waits for it.
     async fn write(&mut self) {
-        if self.rate.is_high(Instant::now()) && !self.backlog.is_full() {
+        if self.rate.is_high(clock::timer()) && !self.backlog.is_full() {
             sleep(LINGER).await;
             self.drain();
         }
@@ -230,7 +232,7 @@ impl<G: Group, C: Courier> Batcher<G, C> {
         }
     }
 
-    /// To try them again would change nothing.
+    /// Refuses submissions whose entry is too large: to try them again would change nothing.
     fn refuse(&self, taken: Vec<Submission>, over: TooLarge) {
         let commands = taken.len();
         tracing::error!(shard = %self.group.shard(), %over, commands, "an entry is not proposed");
@@ -242,9 +244,9 @@ impl<G: Group, C: Courier> Batcher<G, C> {
     /// Sends one batch to the node that leads.
     fn forward(&mut self, to: NodeId) {
         let taken = self.backlog.take(self.has_room_for_large());
-        let (courier, shard) = (self.courier.clone(), self.group.shard());
+        let (transport, shard) = (self.transport.clone(), self.group.shard());
         self.calls.spawn(forwarded(
-            courier,
+            transport,
             shard,
             to,
             self.leadership.clone(),
@@ -253,13 +255,13 @@ impl<G: Group, C: Courier> Batcher<G, C> {
     }
 }
 
-/// When the first of them is too late, and the others had better be tried anew.
+/// The earliest deadline of these submissions. At that time the others are tried again.
 fn first_deadline(submissions: &[Submission]) -> Instant {
     let deadlines = submissions.iter().map(|submission| submission.deadline);
-    deadlines.min().unwrap_or_else(Instant::now)
+    deadlines.min().unwrap_or_else(clock::timer)
 }
 
-/// The commands alone; [`restore`] brings them back.
+/// Takes the commands out of their submissions; [`restore`] puts them back.
 fn commands_of(submissions: &mut [Submission]) -> Vec<Command> {
     let commands = submissions.iter_mut();
     commands
@@ -273,9 +275,9 @@ fn restore(submissions: &mut [Submission], commands: Vec<Command>) {
     }
 }
 
-/// Has another node propose; returns what is still to be proposed.
-async fn forwarded<C: Courier>(
-    courier: Arc<C>,
+/// Has another node propose these. Returns what is still to be proposed.
+async fn forwarded<C: Transport>(
+    transport: Arc<C>,
     shard: ShardId,
     to: NodeId,
     mut leadership: watch::Receiver<Leadership>,
@@ -285,7 +287,7 @@ async fn forwarded<C: Courier>(
     let payload = Bytes::from(codec::encode(&commands));
     restore(&mut submissions, commands);
     let answer = tokio::select! {
-        answer = courier.call(to, shard, Question::Propose, payload) => answer.ok(),
+        answer = transport.call(to, shard, ShardRequest::Propose, payload) => answer.ok(),
         _ = leadership.wait_for(|l| l.leader != Some(to)) => None,
         () = sleep_until(first_deadline(&submissions)) => None,
     };
@@ -308,21 +310,21 @@ async fn forwarded<C: Courier>(
     left
 }
 
-/// Does what another node asks.
+/// Answers the request of another node.
 pub async fn answer<G: Group>(
     group: &G,
-    queue: &Queue,
-    question: Question,
+    proposer: &Proposer,
+    asked: ShardRequest,
     payload: &[u8],
 ) -> Bytes {
-    let response = match question {
-        Question::ReadIndex => group
+    let response = match asked {
+        ShardRequest::ReadIndex => group
             .read_index()
             .await
             .map_or(Response::NotLeader, Response::Index),
-        Question::Propose if !group.leadership().borrow().mine => Response::NotLeader,
-        Question::Propose => match codec::decode::<Vec<Command>>(payload) {
-            Ok(commands) => Response::Outcomes(queue.propose_here(commands).await),
+        ShardRequest::Propose if !group.leadership().borrow().mine => Response::NotLeader,
+        ShardRequest::Propose => match codec::decode::<Vec<Command>>(payload) {
+            Ok(commands) => Response::Outcomes(proposer.propose_here(commands).await),
             Err(error) => {
                 tracing::warn!(shard = %group.shard(), %error, "unreadable proposal from another node");
                 Response::NotLeader

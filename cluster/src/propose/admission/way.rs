@@ -1,4 +1,4 @@
-//! Where what clients say has to wait, and how much of it may. Pure.
+//! The ways on which consequences of stanzas queue up, and how much may wait on each. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use crate::session::outbox::{FULL, SLOW};
 use crate::session::{Action, Load, Relay, ShardState};
 use crate::shard::map::shard_of;
 
-/// The part of `max_backlog_bytes` that may wait for the database while it takes something.
+/// While the database takes something, one part in so many of `max_backlog_bytes` may wait for it.
 const SHARE: u64 = 8;
-/// The part of what may wait that a node may have under way without having seen it committed: for the database, and
-/// for another shard, for which less may wait.
+/// One node may have one part in so many of what may wait under way, without having seen it committed: first for the
+/// database, then for another shard.
 const UNDER_WAY: (u64, u64) = (16, 4);
-/// What takes so few bytes on a way need not wait behind what takes more.
+/// Demand of at most so many bytes is light: it need not wait behind heavy demand.
 const LIGHT: u64 = 8 << 10;
-/// A way that has not moved for so long is cut off.
+/// A way that has not moved for so long counts as cut off.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After so long whatever it leads to counts as away, and what is too much is refused.
+/// After so long without any movement, what is too much is refused.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// Where something waits.
+/// A queue in a shard's state, for the database or for another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
-    /// In the state of this shard.
+    /// The shard in whose state it is.
     pub shard: ShardId,
-    /// For another shard, or for the database.
+    /// The shard that it leads to; `None` for the database.
     pub to: Option<ShardId>,
 }
 
@@ -98,21 +98,21 @@ pub(super) fn demand(from: ShardId, shards: u16, stanzas: &[Vec<Action>]) -> BTr
     demand
 }
 
-/// How much may wait.
+/// How many bytes may wait on a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// While something goes now and then.
+    /// The bound while the way moves.
     pub moving: u64,
-    /// When nothing has gone for [`PATIENCE`].
+    /// The bound when it has not moved for [`PATIENCE`].
     pub still: u64,
-    /// From one node, and not yet seen to be committed.
+    /// The bound on what one node has proposed and not yet seen committed.
     pub under_way: u64,
 }
 
-/// How much somebody has to say.
+/// How much a caller demands on a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Size {
-    /// So little that it passes whoever has more, and finds room where they do not: twice as much may wait.
+    /// At most [`LIGHT`] bytes. It passes heavy demand, and its bound is twice as high.
     Light,
     /// Anything else.
     Heavy,
@@ -127,7 +127,7 @@ impl Size {
     }
 }
 
-/// Whether something may go.
+/// Whether there is room on a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Room,
@@ -138,13 +138,13 @@ pub(super) enum Verdict {
 /// What this node knows of a way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
-    /// Bytes that are let in and not yet seen to be committed.
+    /// Bytes that were admitted and not yet seen committed.
     pub reserved: u64,
-    /// How many with little to say, and how many others, have to wait.
+    /// How many callers wait, by the [`Size`] of their demand.
     pub waiting: [usize; 2],
-    /// See [`Load::gone`], as it was last seen.
+    /// The last known value of [`Load::gone`].
     gone: u64,
-    /// When something was last seen to go, or too little waited for that to matter.
+    /// When the way last moved, or so little waited on it that it need not move.
     moved: Instant,
 }
 

@@ -1,6 +1,7 @@
-//! What one group's records amount to: its vote, its entries, and how far they are committed and purged.
+//! One group's log in memory, which its records add up to: its vote, its entries, and how far they are committed and
+//! purged.
 //!
-//! Pure; used by the replay and by the running store alike, so that the two cannot disagree.
+//! It is pure, and used by replay and by the running store alike, so that the two cannot disagree.
 
 use std::collections::VecDeque;
 use std::ops::{Bound, RangeBounds};
@@ -12,17 +13,17 @@ use crate::raft::types::{Entry, LogId, LogState, Vote};
 
 /// One group's log in memory.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(super) struct MemoryLog {
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogId>,
     purged: Option<LogId>,
-    /// The entry before the first of `entries`. More than `purged` only in the midst of a replay, when
-    /// the files with the entries between the two are gone and the record of their purge is yet to come.
+    /// The entry before the first of `entries`. It is beyond `purged` only during replay, while the files with the
+    /// entries in between are gone and the record of their purge has not been read yet.
     floor: Option<LogId>,
     entries: VecDeque<Entry>,
 }
 
-/// All of a group but its entries. Stands at the start of each segment, so that older ones can go.
+/// Everything about a group but its entries. It is written at the start of each segment, so that older segments can go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Marks {
     pub(super) vote: Option<Vote>,
@@ -39,8 +40,8 @@ pub(super) struct Hole {
     found: u64,
 }
 
-impl Group {
-    /// A group of which only the marks are known. Its entries so far must turn out to be purged.
+impl MemoryLog {
+    /// A log of which only the marks are known. Its entries so far have to be purged ones.
     pub(super) fn from_marks(marks: Marks) -> Self {
         Self {
             vote: marks.vote,
@@ -80,7 +81,7 @@ impl Group {
         }
     }
 
-    /// A group that knows of no entry takes any as its first.
+    /// Appends an entry, which has to follow the last one. An empty log takes any.
     pub(super) fn append(&mut self, entry: Entry) -> Result<(), Hole> {
         let found = entry.log_id.index;
         match self.last() {
@@ -102,7 +103,7 @@ impl Group {
             _ => 0,
         };
         self.entries.truncate(keep as usize);
-        // In a replay, what is truncated may have been in a file that is gone.
+        // During replay, the truncated entries may have been in a file that is gone.
         self.floor = self.floor.min(last.max(self.purged));
     }
 
@@ -173,8 +174,8 @@ mod tests {
         }
     }
 
-    fn filled() -> Group {
-        let mut group = Group::default();
+    fn filled() -> MemoryLog {
+        let mut group = MemoryLog::default();
         for index in 0..5 {
             group.append(entry(index, 10)).expect("follows");
         }
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn entries_known_by_their_marks_only_may_be_truncated() {
-        let mut group = Group::from_marks(Marks {
+        let mut group = MemoryLog::from_marks(Marks {
             last: Some(id(4)),
             ..Marks::default()
         });
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn entries_known_by_their_marks_only_must_be_purged() {
-        let mut group = Group::from_marks(Marks {
+        let mut group = MemoryLog::from_marks(Marks {
             last: Some(id(4)),
             purged: Some(id(2)),
             ..Marks::default()

@@ -1,10 +1,10 @@
-//! What is counted of limits, on one node.
+//! Counters of how limits were decided, on one node.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Counters that the leaders' tasks of one node share.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct LimitCounters {
     by_redis: AtomicU64,
     by_shard: AtomicU64,
     errors: AtomicU64,
@@ -29,8 +29,8 @@ pub struct LimitCounts {
     pub up: Option<bool>,
 }
 
-impl Tally {
-    /// Now.
+impl LimitCounters {
+    /// Reads all counters.
     pub fn counts(&self) -> LimitCounts {
         LimitCounts {
             by_redis: self.by_redis.load(Relaxed),
@@ -43,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// So many sessions were admitted.
+    /// Counts sessions that were admitted, and whether Redis has answered for them.
     pub(crate) fn decided(&self, redis: bool, count: usize) {
         let counter = if redis {
             &self.by_redis
@@ -53,17 +53,17 @@ impl Tally {
         counter.fetch_add(count as u64, Relaxed);
     }
 
-    /// Something went wrong with Redis.
+    /// Counts a call to Redis that failed.
     pub(crate) fn failed(&self) {
         self.errors.fetch_add(1, Relaxed);
     }
 
-    /// Redis answers. True if it did not before.
+    /// Remembers that Redis answers. True if it did not answer before.
     pub(crate) fn is_back(&self) -> bool {
         self.state.swap(UP, Relaxed) == DOWN
     }
 
-    /// Redis does not answer. True if this is news.
+    /// Remembers that Redis does not answer. True if that was not known yet.
     pub(crate) fn is_away(&self) -> bool {
         self.state.swap(DOWN, Relaxed) != DOWN
     }
@@ -75,11 +75,11 @@ mod tests {
 
     #[test]
     fn going_away_and_coming_back_are_news_once() {
-        let tally = Tally::default();
-        assert_eq!(tally.counts().up, None);
-        assert!(!tally.is_back(), "it was never away");
-        assert_eq!((tally.is_away(), tally.is_away()), (true, false));
-        assert_eq!((tally.is_back(), tally.is_back()), (true, false));
-        assert_eq!(tally.counts().up, Some(true));
+        let counters = LimitCounters::default();
+        assert_eq!(counters.counts().up, None);
+        assert!(!counters.is_back(), "it was never away");
+        assert_eq!((counters.is_away(), counters.is_away()), (true, false));
+        assert_eq!((counters.is_back(), counters.is_back()), (true, false));
+        assert_eq!(counters.counts().up, Some(true));
     }
 }

@@ -1,25 +1,24 @@
-//! Lets no more into the shards than they can get rid of.
+//! Admission control: it holds stanzas of clients back until the shards have room for what follows from them.
 //!
-//! What clients say becomes rows for the database and items for other shards, which wait in a shard's state
-//! until somebody takes them. Whoever says it faster than they are taken is to be read more slowly, not
-//! refused: a node asks here before it proposes stanzas, and holds them, and reads no more from their
-//! client, until there is room on each way that they go.
+//! Stanzas become rows for the database and items for other shards, which wait in a shard's state until they are taken.
+//! A client that sends faster than they are taken should be slowed down and not refused. So before a node proposes
+//! stanzas it asks here, and reads nothing more from their client until there is room on each way ([`way`]) that they
+//! go.
 //!
 //! # Bounds
 //!
-//! For the database an eighth of `max_backlog_bytes` may wait in a shard, for each other shard
-//! `outbox::SLOW`, as long as something goes now and then. A way that has not moved
-//! for two seconds leads to a database or a shard that is away: chat goes on without it, until all of
-//! `max_backlog_bytes`, or `outbox::FULL`, waits. Only if nothing has moved for ten
-//! seconds by then, something is refused: by the node if the database is away, by `apply` if the shard is.
-//! Other ways are not affected. Besides, a node has under way at most a sixteenth of what may wait for the database,
-//! a quarter of what may wait for another shard, and one command.
+//! While a way moves, an eighth of `max_backlog_bytes` may wait for the database in a shard, and `outbox::SLOW` for
+//! each other shard. If a way has not moved for two seconds, the database or the shard at its end is taken to be away.
+//! Chat goes on without it until all of `max_backlog_bytes`, or `outbox::FULL`, waits. If by then nothing has moved for
+//! ten seconds, messages are refused: by the node if the database is away, by `apply` if the shard is. Other ways are
+//! not affected. Besides, one node may have only a part under way: a sixteenth of what may wait for the database, a
+//! quarter of what may wait for another shard, and one command.
 //!
 //! # Neighbours
 //!
-//! Whoever says little does not wait for those who say much. Of what is large, be it said or asked for, a
-//! node has 128 KiB under way to a shard: what is small finds little before it. What is small on a
-//! way passes what is not, and finds twice the room.
+//! A client that sends little must not wait for those that send much. Of large commands, a node has at most 128 KiB
+//! under way to a shard, so that a small one finds little in front of it. Light demand on a way passes heavy demand,
+//! and finds twice the room.
 
 #[cfg(test)]
 mod tests;
@@ -30,24 +29,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::way::{Bound, Meter, Size, Verdict, Way, demand};
 use super::Group;
 use crate::ShardId;
 use crate::bound;
+use crate::clock;
 use crate::session::{Action, Load};
 
-/// Whoever waits looks so often at least.
+/// A waiting caller checks for room at least this often.
 const OFTEN: Duration = Duration::from_millis(200);
 
 /// Bytes of large commands that a node has under way to a shard at a time.
 const LARGE: u32 = 128 << 10;
 
-/// Whose turn it is to look for room.
+/// Held by the caller whose turn it is to check for room; the others queue up behind it.
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// What the holders of permits share with those who wait.
+/// What permits and waiting callers share.
 #[derive(Default)]
 struct Ways {
     meters: Mutex<BTreeMap<Way, Meter>>,
@@ -57,11 +57,11 @@ struct Ways {
 
 impl Ways {
     fn meters(&self) -> MutexGuard<'_, BTreeMap<Way, Meter>> {
-        // Numbers are whole whoever panics in between.
+        // The numbers are consistent even if a holder of the lock has panicked.
         self.meters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One looks at a time, the others wait behind it in the order of their arrival.
+    /// Waits for the turn of the caller, in the order of arrival.
     async fn turn(&self, way: Way, size: Size) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +71,7 @@ impl Ways {
     }
 }
 
-/// What was let in; to be kept until it is committed, or is not going to be.
+/// The room that admitted stanzas take. It is to be kept until they are committed, or will not be.
 #[must_use]
 pub struct Permit {
     ways: Arc<Ways>,
@@ -92,7 +92,7 @@ impl Drop for Permit {
     }
 }
 
-/// Counts somebody among those who wait.
+/// Counts a caller among those that wait, until it is dropped.
 struct Waiting<'a>(&'a Ways, Way, Size);
 
 impl<'a> Waiting<'a> {
@@ -112,11 +112,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The way in, for everything that is said on this node.
+/// Admits the stanzas of all clients of this node.
 pub struct Admission<G> {
     groups: Arc<[Arc<G>]>,
     ways: Arc<Ways>,
-    /// By number of the shard.
+    /// For each shard, by number: one permit for each byte of large commands that may be under way.
     large: Vec<Arc<Semaphore>>,
 }
 
@@ -131,14 +131,14 @@ impl<G: Group> Admission<G> {
         }
     }
 
-    /// Waits until these stanzas of the shard's account may go. Returns also to which shards' accounts no
-    /// messages may go at all now, since the database takes nothing and is not waited for any longer.
+    /// Waits until these stanzas of an account of the shard may be proposed. The set names shards whose accounts may
+    /// get no messages at the moment, because the database takes nothing and has been waited for long enough.
     pub async fn admit(
         &self,
         from: ShardId,
         stanzas: &[Vec<Action>],
     ) -> (Permit, BTreeSet<ShardId>) {
-        // A node has all shards.
+        // There are as many groups as shards, as a node has a replica of each.
         let shards = u16::try_from(self.groups.len()).unwrap_or(u16::MAX);
         let mut demand = demand(from, shards, stanzas);
         let mut refused = BTreeSet::new();
@@ -158,7 +158,7 @@ impl<G: Group> Admission<G> {
                     demand.remove(&way);
                 }
                 Err((way, _)) => {
-                    // What was another way's must not be held while this one's is waited for.
+                    // The turn on one way must not be held while waiting for that on another.
                     drop(turn.take());
                     let size = Size::of(demand.get(&way).copied().unwrap_or_default());
                     turn = Some(self.wait(way, size).await);
@@ -167,7 +167,8 @@ impl<G: Group> Admission<G> {
         }
     }
 
-    /// Waits behind the other large commands for the shard, if this is one. They are under way, so it is not for long.
+    /// A large command waits behind the other large ones for the shard. Those are under way already, so the wait is
+    /// short.
     async fn room_for_large(
         &self,
         shard: ShardId,
@@ -180,16 +181,16 @@ impl<G: Group> Admission<G> {
         }
         let bytes = u32::try_from(bytes).unwrap_or(LARGE).min(LARGE);
         let room = self.large.get(usize::from(shard.0))?.clone();
-        // Nobody closes it.
+        // The semaphore is never closed.
         room.acquire_many_owned(bytes).await.ok()
     }
 
-    /// Takes room on all ways, or says which of them has none. Whoever is new does not pass those who wait
-    /// with no more to say.
+    /// Takes room on all ways, or says which of them has none. A new caller does not pass waiting ones whose demand is
+    /// as light as its own.
     fn reserve(&self, demand: &BTreeMap<Way, u64>, is_new: bool) -> Result<Permit, (Way, Verdict)> {
         let ways: Vec<Way> = demand.keys().copied().collect();
         let loads = self.loads(&ways);
-        let now = Instant::now();
+        let now = clock::timer();
         let mut meters = self.ways.meters();
         for (way, load, bound) in loads {
             let meter = meters.entry(way).or_insert_with(|| Meter::new(load, now));
@@ -197,7 +198,7 @@ impl<G: Group> Admission<G> {
             let wait = |size: Size| meter.waiting[size as usize] > 0;
             let behind = wait(Size::Light) || (size == Size::Heavy && wait(Size::Heavy));
             let verdict = match meter.judge(load, bound, size, now) {
-                // What of it may not go comes back when it is applied.
+                // For another shard there is no refusal here: `apply` returns what may not go.
                 Verdict::Full if way.to.is_some() => Verdict::Room,
                 Verdict::Room if is_new && behind => Verdict::Wait,
                 verdict => verdict,
@@ -218,7 +219,7 @@ impl<G: Group> Admission<G> {
         })
     }
 
-    /// Waits until the way has room, or is known to be closed, and keeps the turn.
+    /// Waits until there is room on the way or it turns out to be cut off. The caller keeps its turn.
     async fn wait(&self, way: Way, size: Size) -> OwnedMutexGuard<()> {
         let _waiting = Waiting::new(&self.ways, way, size);
         let turn = self.ways.turn(way, size).await;
@@ -245,7 +246,7 @@ impl<G: Group> Admission<G> {
 
     fn is_waited_for(&self, way: Way, size: Size) -> bool {
         let loads = self.loads(&[way]);
-        let now = Instant::now();
+        let now = clock::timer();
         let mut meters = self.ways.meters();
         loads.into_iter().any(|(way, load, bound)| {
             let meter = meters.entry(way).or_insert_with(|| Meter::new(load, now));
@@ -253,7 +254,7 @@ impl<G: Group> Admission<G> {
         })
     }
 
-    /// What waits on these ways, in order, and what may.
+    /// The load of each of these ways, and its bound.
     fn loads(&self, ways: &[Way]) -> Vec<(Way, Load, Bound)> {
         let mut loads = Vec::with_capacity(ways.len());
         for ways in ways.chunk_by(|a, b| a.shard == b.shard) {

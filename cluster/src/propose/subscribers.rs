@@ -1,30 +1,31 @@
-//! What applied entries set off on this node: outputs and notices go to the host, waiting tasks wake up.
+//! Distributes what follows from applied entries: outputs and notices to the host, and wake-ups to the tasks that wait
+//! for progress.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Leadership, News};
+use super::{Leadership, Notices};
 use crate::cluster::Host;
-use crate::raft::machine::Sink;
+use crate::raft::machine::Observer;
 use crate::session::{Notice, Output};
 use crate::{BootId, NodeId, ShardId};
 
-/// Entries' worth of notices that a listener may be behind; then it is told that it missed some.
+/// How many entries a subscriber to notices may be behind. One that is further behind learns that it has missed some.
 const BEHIND: usize = 1024;
 
-/// Stands between the state machines and whoever listens to them.
-pub struct Junction {
+/// The subscribers to the state machines of all shards on this node.
+pub struct Subscribers {
     me: (NodeId, BootId),
     host: Arc<dyn Host>,
     shards: Vec<Listeners>,
 }
 
-/// Who listens to one shard.
+/// The subscribers to one shard.
 struct Listeners {
     applied: watch::Sender<()>,
-    news: broadcast::Sender<News>,
-    /// Known as soon as the groups are, which may apply entries before.
+    notices: broadcast::Sender<Notices>,
+    /// Set once the groups run. They may apply entries before that.
     leadership: OnceLock<watch::Receiver<Leadership>>,
 }
 
@@ -32,20 +33,20 @@ impl Listeners {
     fn new() -> Self {
         Self {
             applied: watch::Sender::new(()),
-            news: broadcast::Sender::new(BEHIND),
+            notices: broadcast::Sender::new(BEHIND),
             leadership: OnceLock::new(),
         }
     }
 }
 
-impl Junction {
-    /// For `shards` shards.
+impl Subscribers {
+    /// Has no subscribers yet. `me` is this process, whose connections get outputs.
     pub fn new(me: (NodeId, BootId), host: Arc<dyn Host>, shards: u16) -> Self {
         let shards = (0..shards).map(|_| Listeners::new()).collect();
         Self { me, host, shards }
     }
 
-    /// Changes whenever entries were applied; closed for a shard that there is not.
+    /// Changes whenever entries were applied. For an unknown shard the channel is closed.
     pub fn progress(&self, shard: ShardId) -> watch::Receiver<()> {
         match self.listeners(shard) {
             Some(listeners) => listeners.applied.subscribe(),
@@ -53,18 +54,18 @@ impl Junction {
         }
     }
 
-    /// Where a shard's notices can be heard.
-    pub fn news(&self, shard: ShardId) -> broadcast::Sender<News> {
+    /// The channel of a shard's notices.
+    pub fn notices(&self, shard: ShardId) -> broadcast::Sender<Notices> {
         match self.listeners(shard) {
-            Some(listeners) => listeners.news.clone(),
+            Some(listeners) => listeners.notices.clone(),
             None => broadcast::Sender::new(1),
         }
     }
 
-    /// Who leads the shard, from now on.
+    /// Sets from where the shard's leader is known.
     pub fn watch(&self, shard: ShardId, leadership: watch::Receiver<Leadership>) {
         if let Some(listeners) = self.listeners(shard) {
-            // A shard has one group; a second would be the same.
+            // It can be set once only, which is enough, as a shard has one group.
             drop(listeners.leadership.set(leadership));
         }
     }
@@ -80,7 +81,7 @@ impl Junction {
     }
 }
 
-impl Sink for Junction {
+impl Observer for Subscribers {
     fn outputs(&self, _: ShardId, mut outputs: Vec<Output>) {
         outputs.retain(|output| (output.owner.node, output.owner.boot) == self.me);
         if !outputs.is_empty() {
@@ -95,8 +96,8 @@ impl Sink for Junction {
         let leadership = listeners.leadership.get();
         let leads = leadership.is_some_and(|leadership| leadership.borrow().mine);
         self.host.notices(shard, leads, &notices);
-        // That nobody listens is usual: only a leader does.
-        drop(listeners.news.send(notices.into()));
+        // It is normal that nobody has subscribed: only a leader's tasks do.
+        drop(listeners.notices.send(notices.into()));
     }
 
     fn applied(&self, shard: ShardId, _: u64) {

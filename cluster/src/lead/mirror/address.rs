@@ -1,4 +1,4 @@
-//! Which Redis, by one URL.
+//! The address of a Redis, as one URL.
 //!
 //! | URL | Redis |
 //! |---|---|
@@ -23,7 +23,7 @@ pub struct Address(pub(super) Kind);
 pub(super) enum Kind {
     /// One server.
     Server(ConnectionInfo),
-    /// Whatever server these Sentinels call `name`.
+    /// The server that these Sentinels call `name`.
     Sentinels {
         /// Where they are.
         sentinels: Vec<ConnectionAddr>,
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// Never the password (T-73).
+/// It leaves the password out (T-73).
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -47,7 +47,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Where it is, for people. Never the password (T-73).
+/// Names the address for people, without the password (T-73).
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |addresses: Vec<String>| addresses.join(", ");
@@ -78,7 +78,7 @@ pub enum AddressError {
     /// Sentinels know servers by name.
     #[error("redis+sentinel:// needs the master's name as path: redis+sentinel://HOST:PORT/NAME")]
     NoName,
-    /// Everybody on the way could read and write the counts.
+    /// Without a password or TLS, everybody on the network could read and write the counts.
     #[error("a Redis on another machine needs a password or TLS (rediss://)")]
     Unprotected,
 }

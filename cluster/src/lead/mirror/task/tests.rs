@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::id::{Owner, SmId};
 use crate::lead::fake::{Node, World};
+use crate::lead::mirror::script::Keys;
 use crate::lead::tests::{accounts, owner};
-use crate::limit::script::Keys;
 use crate::session::{Bind, Enable, EndReason, Outcome};
 use crate::{ConnId, ShardId};
 
@@ -114,7 +114,7 @@ impl Stage {
         let redis = Redis::start();
         let _: String = redis.run("PING", &[]);
         let world = World::new(1);
-        world.ledger.lock().expect("whole").address = redis.url().parse().ok();
+        world.mirror.lock().expect("whole").address = redis.url().parse().ok();
         let node = world.node(1);
         world.appoint(0, Some(1));
         let account = accounts(1).remove(0);
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     async fn propose(&self, command: Command) -> Outcome {
-        let outcome = self.node.queues[0].propose(command).await;
+        let outcome = self.node.proposers[0].propose(command).await;
         outcome.expect("there is a leader")
     }
 
@@ -220,7 +220,7 @@ async fn i_12_redis_hears_of_sleep_and_end_and_counts_as_the_shard_does() {
     stage.agrees(&["b", "c"], 1).await;
     let ttl: i64 = stage.redis.run("TTL", &[&stage.keys()[0]]);
     assert!((1..=60).contains(&ttl), "keys vanish by themselves: {ttl}");
-    let counts = stage.world.ledger.lock().expect("whole").tally.counts();
+    let counts = stage.world.mirror.lock().expect("whole").counters.counts();
     assert_eq!(counts.by_redis + counts.by_shard, 3);
 }
 
@@ -250,7 +250,7 @@ async fn f_28_a_redis_that_was_emptied_or_killed_is_filled_again() {
         set.as_deref() == Some("2")
     };
     stage.until("limits are not told again", told).await;
-    let counts = stage.world.ledger.lock().expect("whole").tally.counts();
+    let counts = stage.world.mirror.lock().expect("whole").counters.counts();
     assert!(counts.by_shard > 0 && counts.errors > 0, "{counts:?}");
 }
 
