@@ -14,7 +14,7 @@ use crate::auth::Failures;
 use crate::hooks::{Edge, Heard, Registry};
 use crate::inquiry::Known;
 use crate::metrics::Metrics;
-use crate::services::effects;
+use crate::router::effects;
 use crate::session::Directory;
 
 /// Implements [`Host`]. It is called on the cluster's own threads, so it never blocks.
@@ -66,7 +66,7 @@ impl Host for NodeHost {
     }
 
     fn perform(&self, shard: ShardId, pending: Vec<Pending>) -> BoxFuture<'static, Vec<Completed>> {
-        let edge = self.edge.clone();
-        async move { effects::perform(&edge, shard, pending).await }.boxed()
+        let (services, edge) = (self.services.clone(), self.edge.clone());
+        async move { effects::perform(&services, &edge, shard, pending).await }.boxed()
     }
 }

@@ -14,20 +14,7 @@ use std::path::{Path, PathBuf};
 const FOLDERS: [&str; 3] = ["router", "hooks", "services"];
 
 /// Arrows that are against the rules and still there. An arrow leaves this list for good.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("router/contact.rs", "services/roster.rs"),
-    ("services/disco.rs", "router/contact.rs"),
-    ("services/effects.rs", "router/contact.rs"),
-    ("services/effects.rs", "router/subscribe.rs"),
-    ("services/effects.rs", "router/subscription.rs"),
-    ("services/effects/farewell.rs", "router/contact.rs"),
-    ("services/effects/farewell.rs", "services/effects.rs"),
-    ("services/last.rs", "router/contact.rs"),
-    ("services/push/publish.rs", "router/contact.rs"),
-    ("services/roster.rs", "router/contact.rs"),
-    ("services/roster.rs", "router/subscribe.rs"),
-    ("services/roster.rs", "router/subscription.rs"),
-];
+const EXCEPTIONS: &[(&str, &str)] = &[];
 
 type Module = Vec<String>;
 type Arrow = (String, String);

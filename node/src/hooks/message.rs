@@ -9,15 +9,6 @@ use super::content::Content;
 use super::sender::Sender;
 use super::turn::Turn;
 
-/// When a service has its turn, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// It may refuse the stanza, which is not acknowledged yet.
-    Limit,
-    /// It adds what else follows from the stanza, which will be delivered.
-    Follow,
-}
-
 /// A message that is about to go to an account of ours, which exists.
 pub struct Message {
     /// The message, without what only a server may say.

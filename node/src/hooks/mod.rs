@@ -2,13 +2,15 @@
 //!
 //! A [`Service`] is one file in `services`, named in one list there. When the node starts, each service's
 //! `register` is called with a [`Setup`] and says which iq payloads it answers, and for whom, and which
-//! features it adds to disco. The router does the rest once, for all: finding the handler,
-//! decoding, the refusal of what nobody handles, the reply. [`SessionHook`] tells services what happens to sessions.
+//! features it adds to disco. The router does the rest once, for all: finding the handler, decoding, the refusal of what
+//! nobody handles, the reply. A [`MessageHook`] and a [`PresenceHook`] have a turn with stanzas before they go to the
+//! shard, an [`EffectHook`] carries out what follows from there, and a [`SessionHook`] hears what happens to sessions.
 //!
 //! # Invariants
 //!
 //! 1. A payload has at most one handler for each verb and scope: [`Registry::new`] refuses a second.
 //! 2. A feature is announced exactly where something stands behind it.
+//! 3. Services import no router and routers no service; both meet here, and no files know each other in a circle.
 
 #![allow(
     clippy::result_large_err,
@@ -17,8 +19,12 @@
 
 mod content;
 mod edge;
+mod effect;
 mod iq;
 mod message;
+pub mod permission;
+mod phase;
+mod presence;
 mod refusal;
 mod registry;
 mod scope;
@@ -28,8 +34,11 @@ mod turn;
 
 pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};
+pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{Answer, AnswerHook, Empty, Payload, Reply, Request, Verb};
-pub use message::{Classify, Message, MessageHook, Phase};
+pub use message::{Classify, Message, MessageHook};
+pub use phase::{EffectPhase, Phase};
+pub use presence::{Presence, PresenceHook};
 pub use refusal::refuse;
 pub(crate) use refusal::{fail, failure};
 pub use registry::{Clash, Registry, Service, Setup, Xep};

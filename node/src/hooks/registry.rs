@@ -8,8 +8,11 @@ use proto::Element;
 use proto::stanza::error::StanzaError;
 
 use super::content::Content;
+use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
-use super::message::{Classify, MessageHook, Phase};
+use super::message::{Classify, MessageHook};
+use super::phase::{EffectPhase, Phase};
+use super::presence::PresenceHook;
 use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
 
@@ -51,6 +54,8 @@ pub struct Registry {
     forged: Vec<fn(&Element) -> bool>,
     classifies: Vec<Classify>,
     messages: Vec<(Phase, Box<dyn MessageHook>)>,
+    presences: Vec<(Phase, Box<dyn PresenceHook>)>,
+    effects: Vec<(EffectPhase, Box<dyn EffectHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
     clash: Option<Clash>,
 }
@@ -82,6 +87,8 @@ impl Registry {
         registry.features = Arc::new(features);
         // Those of one phase keep the order of their services.
         registry.messages.sort_by_key(|(phase, _)| *phase);
+        registry.presences.sort_by_key(|(phase, _)| *phase);
+        registry.effects.sort_by_key(|(phase, _)| *phase);
         match registry.clash {
             Some(clash) => Err(clash),
             None => Ok(registry),
@@ -132,6 +139,16 @@ impl Registry {
         self.messages.iter().map(|(_, hook)| &**hook)
     }
 
+    /// Who has a turn with presence, in order.
+    pub(crate) fn presences(&self) -> impl Iterator<Item = &dyn PresenceHook> {
+        self.presences.iter().map(|(_, hook)| &**hook)
+    }
+
+    /// Who carries out effects, in order.
+    pub(crate) fn effects(&self) -> impl Iterator<Item = (EffectPhase, &dyn EffectHook)> {
+        self.effects.iter().map(|(phase, hook)| (*phase, &**hook))
+    }
+
     /// Tells every service that wants to know what happened to a session.
     pub fn heard(&self, heard: &Heard<'_>) {
         for hook in &self.sessions {
@@ -168,6 +185,16 @@ impl Setup<'_> {
     /// Has a turn with each message.
     pub fn message(&mut self, phase: Phase, hook: impl MessageHook) {
         self.registry.messages.push((phase, Box::new(hook)));
+    }
+
+    /// Has a turn with each broadcast and each request of presence.
+    pub fn presence(&mut self, phase: Phase, hook: impl PresenceHook) {
+        self.registry.presences.push((phase, Box::new(hook)));
+    }
+
+    /// Carries out effects of shards.
+    pub fn effects(&mut self, phase: EffectPhase, hook: impl EffectHook) {
+        self.registry.effects.push((phase, Box::new(hook)));
     }
 
     /// Hears what is answered to the iqs of accounts.

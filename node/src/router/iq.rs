@@ -5,10 +5,9 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{IqType, Kind, Stanza};
 use proto::{BareJid, Jid};
 
-use super::contact;
 use super::context::SessionContext;
 use super::dispatch::dispatch;
-use crate::hooks::{Scope, Target, fail, failure};
+use crate::hooks::{Scope, Target, fail, failure, permission};
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -60,7 +59,7 @@ async fn relay(
 ) -> Result<Vec<Action>, StanzaError> {
     let packet = stanza.pack();
     let relay = match request {
-        true => contact::request(&ctx.edge, &ctx.account, &session.bare(), packet).await,
+        true => permission::request(&ctx.edge, &ctx.account, &session.bare(), packet).await,
         // An answer passes: the shard knows which ones are awaited.
         false => Ok(Relay::Iq {
             packet,

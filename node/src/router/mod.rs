@@ -19,14 +19,14 @@
 )]
 
 pub mod classify;
-pub mod contact;
 mod context;
 mod dispatch;
+pub mod effects;
 mod iq;
 mod message;
+#[cfg(test)]
+mod newcomer;
 mod presence;
-pub mod subscribe;
-pub mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
 

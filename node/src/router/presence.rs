@@ -5,11 +5,9 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::stanza::{PresenceType, Stanza};
 use proto::{BareJid, Jid, ns};
 
+use super::classify;
 use super::context::SessionContext;
-use super::subscription::Request;
-use super::{classify, contact, subscribe};
-use crate::hooks::{Target, fail, failure};
-use crate::storage::StorageError;
+use crate::hooks::{Presence, Target, fail, permission};
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -17,12 +15,6 @@ pub(super) async fn resolve(
     mut stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
     classify::strip(&ctx.services, &mut stanza, |domain| ctx.edge.serves(domain));
-    if let Some(request) = Request::of(kind) {
-        return match stanza.header.to.clone() {
-            Some(to) => subscribe::resolve(ctx, request, to, stanza).await,
-            None => fail(Condition::BadRequest),
-        };
-    }
     match (kind, stanza.header.to.clone()) {
         (PresenceType::Available | PresenceType::Unavailable, None) => {
             broadcast(ctx, kind, stanza).await
@@ -30,6 +22,16 @@ pub(super) async fn resolve(
         (PresenceType::Available | PresenceType::Unavailable, Some(to)) => {
             Ok(directed(ctx, &to, stanza))
         }
+        (
+            PresenceType::Subscribe
+            | PresenceType::Subscribed
+            | PresenceType::Unsubscribe
+            | PresenceType::Unsubscribed,
+            to,
+        ) => match to {
+            Some(_) => Ok(turns(ctx, stanza, false).await?.follow),
+            None => fail(Condition::BadRequest),
+        },
         (PresenceType::Error, Some(to)) => Ok(error(ctx, to, stanza)),
         (PresenceType::Probe, Some(to)) => probe(ctx, &to).await,
         // Of nobody, to nobody.
@@ -45,34 +47,29 @@ async fn broadcast(
 ) -> Result<Vec<Action>, StanzaError> {
     let priority = priority(&stanza)?;
     let initial = kind == PresenceType::Available && !ctx.available;
-    let update = audience(
-        ctx,
-        initial,
-        PresenceUpdate {
-            packet: stanza.pack(),
-            priority,
-            subscribers: Vec::new(),
-            probes: Vec::new(),
-            requests: Vec::new(),
-        },
-    );
-    let update = update.await.map_err(|error| failure(&error))?;
-    Ok(vec![Action::Presence(update)])
+    let presence = turns(ctx, stanza, initial).await?;
+    let mut actions = presence.follow;
+    actions.push(Action::Presence(PresenceUpdate {
+        packet: presence.stanza.pack(),
+        priority,
+        subscribers: presence.subscribers,
+        probes: presence.probes,
+        requests: presence.requests,
+    }));
+    Ok(actions)
 }
 
-/// Adds what the roster says of a broadcast.
-async fn audience(
+/// Services add what they know of it.
+async fn turns(
     ctx: &SessionContext,
+    stanza: Stanza,
     initial: bool,
-    mut update: PresenceUpdate,
-) -> Result<PresenceUpdate, StorageError> {
-    let (edge, account) = (&ctx.edge, &ctx.account);
-    update.subscribers = contact::subscribers(edge, account).await?;
-    if initial {
-        update.probes = contact::visible(edge, account).await?;
-        update.requests = contact::requests(edge, account).await?;
+) -> Result<Presence, StanzaError> {
+    let mut presence = Presence::new(stanza, initial);
+    for hook in ctx.services.presences() {
+        hook.presence(ctx.sender(), &mut presence).await?;
     }
-    Ok(update)
+    Ok(presence)
 }
 
 /// −128 to 127, 0 where none is given; anything else is refused (IM-40).
@@ -119,7 +116,7 @@ async fn probe(ctx: &SessionContext, to: &Jid) -> Result<Vec<Action>, StanzaErro
         Target::Session(session) => session.bare(),
         Target::Host(_) | Target::Remote => return Ok(Vec::new()),
     };
-    if account != ctx.account && !contact::sees(&ctx.edge, &ctx.account, &account).await? {
+    if account != ctx.account && !permission::sees(&ctx.edge, &ctx.account, &account).await? {
         return Ok(Vec::new());
     }
     Ok(vec![Action::Send(Relay::Probe {

@@ -11,11 +11,11 @@ use proto::{BareJid, Element, Jid, ns};
 
 use futures_util::future::BoxFuture;
 
-use super::{SessionContext, resolve};
+use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
 use crate::config::{Archive, Push, Quotas};
 use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
-use crate::services::{self, effects};
+use crate::services;
 use crate::storage::{AccountKeys, Storage};
 
 /// The time at which everything happens.
@@ -121,22 +121,22 @@ pub(crate) async fn says(ctx: &SessionContext, xml: &str) -> Vec<String> {
 }
 
 /// Carries out one effect, twice: the second time nothing else may follow.
-pub(crate) async fn perform(edge: &Edge, id: u64, effect: Effect) -> Vec<Relay> {
+pub(crate) async fn perform(node: &Node, id: u64, effect: Effect) -> Vec<Relay> {
     let effect = Arc::new(effect);
     let id = EffectId(id);
     let pending = || {
         let effect = effect.clone();
         vec![Pending { id, effect }]
     };
-    let first = effects::perform(edge, ShardId(0), pending()).await;
-    let again = effects::perform(edge, ShardId(0), pending()).await;
+    let first = effects::perform(&node.services, node, ShardId(0), pending()).await;
+    let again = effects::perform(&node.services, node, ShardId(0), pending()).await;
     assert_eq!(first, again, "a repeated effect comes to something else");
     let completed = first.into_iter().next().expect("the effect is done");
     completed.relays
 }
 
 /// Carries actions on until every subscription stanza has arrived. As text, in order.
-pub(crate) async fn settle(edge: &Edge, actions: Vec<Action>) -> Vec<String> {
+pub(crate) async fn settle(node: &Node, actions: Vec<Action>) -> Vec<String> {
     let mut relays: VecDeque<Relay> = actions
         .into_iter()
         .filter_map(|action| match action {
@@ -152,7 +152,7 @@ pub(crate) async fn settle(edge: &Edge, actions: Vec<Action>) -> Vec<String> {
             number += 1;
             // Unlike any other of the test, as numbers of effects are.
             let id = number * 1000 + packet.size() as u64;
-            relays.extend(perform(edge, id, Effect::Subscription(packet)).await);
+            relays.extend(perform(node, id, Effect::Subscription(packet)).await);
         }
     }
     seen

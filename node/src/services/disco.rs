@@ -7,8 +7,7 @@ use proto::payload::disco::{self, Identity};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
-use crate::hooks::{Payload, Request, Scope, Service, Setup, Xep, fail};
-use crate::router::contact;
+use crate::hooks::{Payload, Request, Scope, Service, Setup, Xep, fail, permission};
 
 /// The service.
 pub const SERVICE: Service = Service::new("disco", &[Xep(30, "2.5.0")], register);
@@ -47,7 +46,7 @@ async fn items(request: Request<Items>) -> Result<Element, StanzaError> {
 async fn may_ask<P>(request: &Request<P>) -> Result<bool, StanzaError> {
     match request.scope {
         Scope::Host | Scope::Account => Ok(true),
-        Scope::Contact => contact::sees(&request.edge, &request.account, &request.target).await,
+        Scope::Contact => permission::sees(&request.edge, &request.account, &request.target).await,
     }
 }
 

@@ -5,9 +5,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
 use crate::empty_payload;
-use crate::hooks::{Request, Scope, Service, Setup, Xep};
-use crate::hooks::{fail, failure};
-use crate::router::contact;
+use crate::hooks::{Request, Scope, Service, Setup, Xep, fail, failure, permission};
 
 /// The service.
 pub const SERVICE: Service = Service::new("last", &[Xep(12, "2.0")], register);
@@ -26,7 +24,7 @@ async fn last(request: Request<Last>) -> Result<Element, StanzaError> {
     match request.scope {
         Scope::Host => return Ok(answer(edge.started)),
         Scope::Account => {}
-        Scope::Contact if contact::sees(edge, &request.account, &request.target).await? => {}
+        Scope::Contact if permission::sees(edge, &request.account, &request.target).await? => {}
         // As for an account that does not exist: `forbidden` would tell them apart (ST-81).
         Scope::Contact => return fail(Condition::ServiceUnavailable),
     }

@@ -5,8 +5,6 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
-pub mod effects;
-
 mod carbons;
 mod disco;
 mod events;
@@ -15,8 +13,8 @@ mod mam;
 mod offline;
 mod ping;
 mod private;
-pub mod push;
-pub mod roster;
+mod push;
+pub(crate) mod roster;
 mod time;
 mod vcard;
 mod version;

@@ -3,8 +3,7 @@
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
-use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep};
-use crate::hooks::{fail, failure};
+use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
 
 /// The service.
 pub const SERVICE: Service = Service::new("private", &[Xep(49, "1.2")], register);

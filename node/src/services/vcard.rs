@@ -4,8 +4,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
 
 use crate::empty_payload;
-use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep};
-use crate::hooks::{fail, failure};
+use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
 
 /// The service.
 pub const SERVICE: Service = Service::new("vcard", &[Xep(54, "1.3.0")], register);

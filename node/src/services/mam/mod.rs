@@ -1,10 +1,11 @@
 //! XEP-0313: Message Archive Management, for the archive of one's own account.
 //!
-//! Rows are written as effects of the shard (`services::effects`), a little after the messages were
+//! Rows are written as effects of the shard ([`effects`]), a little after the messages were
 //! delivered. Who asks must not miss those: what the shard still has to write for the account is written
 //! here first, as the effect will find it when its turn comes. Results go out before the iq result that
 //! ends the page, as one entry of the log (IM-90).
 
+mod effects;
 mod page;
 mod preferences;
 mod query;
@@ -22,7 +23,9 @@ use proto::{Element, ns};
 use self::query::Query;
 use self::quota::Quota;
 use crate::empty_payload;
-use crate::hooks::{Content, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
+use crate::hooks::{
+    Content, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
+};
 use crate::storage::{Page, Place, StorageError};
 
 /// The service.
@@ -42,6 +45,8 @@ fn register(setup: &mut Setup<'_>) {
     setup.forged(|child| child.is("result", ns::MAM));
     setup.classify(classify);
     setup.message(Phase::Limit, Quota::default());
+    setup.effects(EffectPhase::Rows, effects::Rows);
+    setup.effects(EffectPhase::Each, effects::Waiting);
 }
 
 /// What is of lasting interest is kept (IM-85), unless its sender says otherwise (IM-52).

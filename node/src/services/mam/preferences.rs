@@ -6,8 +6,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use crate::config::KeepByDefault;
-use crate::hooks::{Payload, Request};
-use crate::hooks::{fail, failure};
+use crate::hooks::{Payload, Request, fail, failure};
 use crate::storage::Preferences;
 
 /// Parties that one list may name.

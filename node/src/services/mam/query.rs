@@ -7,8 +7,7 @@ use proto::payload::rsm;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
-use crate::hooks::Payload;
-use crate::hooks::fail;
+use crate::hooks::{Payload, fail};
 use crate::storage::{Filter, Place};
 
 /// Entries on a page that names no number (IM-93).

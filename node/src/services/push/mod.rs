@@ -12,14 +12,12 @@
 mod answer;
 mod publish;
 
-pub use publish::publish;
-
 use cluster::session::{Action, Relay, Traits};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use crate::hooks::{
-    Content, Payload, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
+    Content, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
 };
 use crate::storage::Registration;
 
@@ -35,6 +33,7 @@ fn register(setup: &mut Setup<'_>) {
     setup.iq_answer(answer::answered);
     setup.message(Phase::Follow, answer::revoked);
     setup.classify(classify);
+    setup.effects(EffectPhase::Each, publish::Publisher);
 }
 
 /// Of what is important a service learns at once (IM-105).

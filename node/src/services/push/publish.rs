@@ -1,12 +1,13 @@
 //! What a service is sent when it is to wake a client (IM-103).
 
-use cluster::session::Relay;
+use cluster::session::{Completed, Effect, Relay};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use proto::payload::form::{Form, FormType};
 use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
-use crate::hooks::Edge;
-use crate::router::contact;
+use crate::hooks::{Edge, EffectHook, Work, followed_by, permission};
 use crate::storage::{Registration, StorageError};
 
 /// The form that sums up what came.
@@ -17,8 +18,41 @@ const MAX_BODY: usize = 256;
 /// Begins the ids of our requests to services.
 const ID: &str = "push-";
 
+/// Wakes clients.
+pub struct Publisher;
+
+impl EffectHook for Publisher {
+    fn takes(&self, effect: &Effect) -> bool {
+        matches!(effect, Effect::Push { .. })
+    }
+
+    fn perform<'a>(
+        &'a self,
+        work: Work<'a>,
+        done: &'a mut Vec<Completed>,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        async move {
+            for effect in work.effects {
+                if let Effect::Push {
+                    account,
+                    resource,
+                    count,
+                    message,
+                } = &*effect.effect
+                {
+                    let relays =
+                        publish(work.edge, account, resource, *count, message.as_ref()).await?;
+                    done.push(followed_by(effect, relays));
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
 /// One request for each service that wakes the client, or word that there is none.
-pub async fn publish(
+async fn publish(
     edge: &Edge,
     account: &BareJid,
     resource: &str,
@@ -45,7 +79,7 @@ pub async fn publish(
             &registration.service,
         );
         // A user who gives a stranger's address as a service's may ask that stranger no more than otherwise.
-        requests.push(contact::request(edge, account, &service.bare(), packet).await?);
+        requests.push(permission::request(edge, account, &service.bare(), packet).await?);
     }
     Ok(requests)
 }

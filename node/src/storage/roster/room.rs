@@ -111,8 +111,8 @@ pub(super) async fn forget_removed(
 mod tests {
     use super::super::{Change, Subscription};
     use super::*;
-    use crate::router::contact::Entry;
-    use crate::services::roster::element;
+    use crate::services::roster::entry::Entry;
+    use crate::services::roster::item::element;
     use crate::storage::{Storage, testing};
     use proto::ns;
 

@@ -38,6 +38,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the tables.
+    #[cfg(test)]
     pub const ALL: [Self; 9] = [
         Self::None,
         Self::NoneOut,

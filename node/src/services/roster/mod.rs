@@ -1,21 +1,33 @@
-//! RFC 6121 §2: the roster as clients read and edit it. Subscriptions change elsewhere (`router::subscribe`).
+//! RFC 6121 §2: the roster as clients read and edit it. Subscriptions change in [`subscribe`] and
+//! [`arrival`].
 //!
 //! A push goes to every interested session before the result goes to the one that asked (IM-23). Both
 //! bear the roster's version; a client that shows the current one is sent nothing (IM-25).
+
+mod arrival;
+mod audience;
+mod contact;
+pub(crate) mod entry;
+mod farewell;
+pub(crate) mod item;
+mod subscribe;
+mod subscription;
 
 use std::collections::HashSet;
 
 use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
-use proto::stanza::{IqType, Kind, Packet, Stanza};
+use proto::stanza::{Kind, Stanza};
 use proto::{BareJid, Element, Jid, ns};
 
-use crate::hooks::{Edge, fail, failure};
-use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup};
-use crate::router::contact::{self, Entry, Removed};
-use crate::router::subscribe;
-use crate::router::subscription::Request as Told;
-use crate::storage::{RosterVersion, Subscription};
+use self::contact::Removed;
+use self::entry::Entry;
+use self::item::{element, pushed, removal};
+use self::subscription::Request as Told;
+use crate::hooks::{
+    Edge, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, fail, failure,
+};
+use crate::storage::RosterVersion;
 
 /// The service.
 pub const SERVICE: Service = Service::new("roster", &[], register);
@@ -29,6 +41,9 @@ fn register(setup: &mut Setup<'_>) {
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], edit);
     setup.iq_set(&[Scope::Contact], forbidden);
+    setup.presence(Phase::Follow, audience::presence);
+    setup.effects(EffectPhase::Ends, farewell::Ends);
+    setup.effects(EffectPhase::Each, arrival::Arrivals);
 }
 
 /// From here on the session gets pushes, so interest is declared before the roster is given (IM-17).
@@ -46,7 +61,7 @@ async fn read(request: Request<Get>) -> Result<Reply, StanzaError> {
                     .item
                     .as_ref()
                     .map(|item| element(&change.jid, &Entry::from(item)));
-                push(
+                pushed(
                     edge,
                     &change.version,
                     item.unwrap_or_else(|| removal(&change.jid)),
@@ -123,48 +138,6 @@ fn partings(
         relays.push(Relay::Subscription(packet));
     }
     relays.into_iter().chain(removed.push)
-}
-
-/// One contact, as the roster shows it (IM-24).
-pub fn element(jid: &BareJid, entry: &Entry) -> Element {
-    let state = entry.state;
-    let mut item = Element::new("item", ns::ROSTER)
-        .with_attr("jid", jid.as_str())
-        .with_attr(
-            "subscription",
-            Subscription::new(state.to(), state.from()).name(),
-        );
-    if let Some(name) = &entry.name {
-        item.set_attr("name", name.clone());
-    }
-    if state.ask() {
-        item.set_attr("ask", "subscribe");
-    }
-    if entry.approved {
-        item.set_attr("approved", "true");
-    }
-    for group in &entry.groups {
-        item.push(Element::new("group", ns::ROSTER).with_text(group));
-    }
-    item
-}
-
-/// One contact that is no longer there.
-pub fn removal(jid: &BareJid) -> Element {
-    Element::new("item", ns::ROSTER)
-        .with_attr("jid", jid.as_str())
-        .with_attr("subscription", "remove")
-}
-
-/// Tells a client about one contact.
-pub fn push(edge: &Edge, version: &RosterVersion, item: Element) -> Packet {
-    let query = Element::new("query", ns::ROSTER)
-        .with_attr("ver", version.to_string())
-        .with_child(item);
-    Stanza::new(Kind::Iq(IqType::Set))
-        .with_id(edge.stanza_id())
-        .with_child(query)
-        .pack()
 }
 
 /// Asks for the roster, perhaps naming the version that is known. One that is not of ours is no version.
@@ -261,7 +234,6 @@ mod tests {
     use super::*;
     use crate::config::Quotas;
     use crate::router::SessionContext;
-    use crate::router::subscription::State;
     use crate::router::testing::{acts, edge, edge_with, says, session, settle};
 
     #[track_caller]
@@ -355,21 +327,6 @@ mod tests {
         check(
             "<item jid='bob@example.org' ask='subscribe' approved='true' subscription='both'/>",
             put(None, &[]),
-        );
-    }
-
-    #[test]
-    fn im_24_an_item_shows_the_state_but_not_the_pending_request() {
-        let entry = Entry {
-            state: State::NoneOutIn,
-            approved: true,
-            listed: true,
-            name: Some("B".to_owned()),
-            groups: vec!["A".to_owned()],
-        };
-        assert_eq!(
-            element(&"b@x".parse().unwrap(), &entry).to_xml(ns::ROSTER),
-            "<item jid='b@x' subscription='none' name='B' ask='subscribe' approved='true'><group>A</group></item>"
         );
     }
 

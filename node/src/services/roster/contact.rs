@@ -11,72 +11,14 @@ use proto::stanza::error::StanzaError;
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
-use super::subscription::{self, Request, State};
+use super::entry::Entry;
+use super::item::{element, pushed, removal};
+use super::subscription::{Request, State};
 use crate::hooks::{Edge, failure};
-use crate::services::roster::{self, element, removal};
 use crate::storage::{Change, RosterItem, StorageError, Subscription, Updated};
 
 /// What a stored subscription request may measure; of a bigger one its wording is dropped (IM-32).
 const MAX_REQUEST: usize = 1024;
-
-/// A contact as one user's roster has it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Entry {
-    /// How the two stand to each other.
-    pub state: State,
-    /// A request of the contact is granted in advance.
-    pub approved: bool,
-    /// The user has it in the roster; else it is but a request that awaits an answer.
-    pub listed: bool,
-    /// What the user calls it.
-    pub name: Option<String>,
-    /// Where the user sorts it.
-    pub groups: Vec<String>,
-}
-
-impl Entry {
-    /// The entry after a request of the user's own client, and what else follows.
-    fn sent(mut self, request: Request) -> (Self, subscription::Sent) {
-        let sent = subscription::sent(self.state, request);
-        self.listed |= match request {
-            Request::Subscribe | Request::Subscribed => true,
-            Request::Unsubscribe | Request::Unsubscribed => false,
-        };
-        self.state = sent.state;
-        // An approval in advance lasts until it is taken back (IM-35).
-        self.approved = match request {
-            Request::Unsubscribed => false,
-            _ => sent.approve.unwrap_or(self.approved),
-        };
-        (self, sent)
-    }
-
-    /// The entry after a request of the contact, and what else follows.
-    fn received(mut self, request: Request) -> (Self, subscription::Received) {
-        let received = subscription::received(self.state, self.approved, request);
-        self.state = received.state;
-        self.listed |= self.state.from() || self.state.to();
-        (self, received)
-    }
-
-    /// Nobody needs to remember it.
-    fn is_void(&self) -> bool {
-        !self.listed && !self.state.pending()
-    }
-}
-
-impl From<&RosterItem> for Entry {
-    fn from(item: &RosterItem) -> Self {
-        let (to, from) = (item.subscription.to(), item.subscription.from());
-        Self {
-            state: State::new(to, from, item.ask, item.request.is_some()),
-            approved: item.approved,
-            listed: item.listed,
-            name: item.name.clone(),
-            groups: item.groups.clone(),
-        }
-    }
-}
 
 /// What follows from a request of the user's own client.
 pub struct Sent {
@@ -208,29 +150,6 @@ pub async fn remove(
     }))
 }
 
-/// `viewer` may see the presence of `account`.
-pub async fn sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StanzaError> {
-    let seen = try_sees(edge, viewer, account).await;
-    seen.map_err(|error| failure(&error))
-}
-
-async fn try_sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StorageError> {
-    let item = edge.storage.contact(account, viewer).await?;
-    Ok(item.is_some_and(|item| item.subscription.from()))
-}
-
-/// A request of `account`, or of the server in its name, on its way to a session of somebody: it carries
-/// what the rosters say about it, so that none is sent without (IM-D).
-pub async fn request(
-    edge: &Edge,
-    account: &BareJid,
-    to: &BareJid,
-    packet: Packet,
-) -> Result<Relay, StorageError> {
-    let permitted = to == account || try_sees(edge, account, to).await?;
-    Ok(Relay::Iq { packet, permitted })
-}
-
 /// Who may see the account, as far as they can be reached.
 pub async fn subscribers(edge: &Edge, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
     let mut all = edge.storage.subscribers(account).await?;
@@ -319,49 +238,7 @@ fn push(edge: &Edge, account: &BareJid, peer: &BareJid, update: &Updated) -> Opt
     };
     let push = || Relay::Push {
         account: account.clone(),
-        packet: roster::push(edge, &update.version, item),
+        packet: pushed(edge, &update.version, item),
     };
     update.pushed.then(push)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(state: State, listed: bool) -> Entry {
-        Entry {
-            state,
-            listed,
-            ..Entry::default()
-        }
-    }
-
-    #[test]
-    fn im_29_a_stranger_s_request_changes_nothing_that_clients_see() {
-        let (asked, outcome) = Entry::default().received(Request::Subscribe);
-        assert!(outcome.deliver && !asked.listed && !asked.is_void());
-        let (refused, outcome) = asked.sent(Request::Unsubscribed);
-        assert!(outcome.route && !refused.listed && refused.is_void());
-    }
-
-    #[test]
-    fn im_35_approval_in_advance_makes_an_item_and_lasts_until_it_is_taken_back() {
-        let (approved, outcome) = Entry::default().sent(Request::Subscribed);
-        assert!(!outcome.route && approved.approved && approved.listed);
-        // Nothing else is granted without the user (IM-34).
-        let (granted, outcome) = approved.received(Request::Subscribe);
-        assert_eq!(outcome.answer, Some(Request::Subscribed));
-        assert!(granted.approved && granted.state == State::From);
-        let (refused, _) = granted.sent(Request::Unsubscribed);
-        assert!(!refused.approved && refused.state == State::None && refused.listed);
-    }
-
-    #[test]
-    fn im_17_a_request_of_one_s_own_lists_the_contact() {
-        let (asked, _) = entry(State::NoneIn, false).sent(Request::Subscribe);
-        assert_eq!(asked.state, State::NoneOutIn);
-        assert!(asked.listed);
-        let (granted, _) = entry(State::NoneIn, false).sent(Request::Subscribed);
-        assert!(granted.listed && granted.state == State::From);
-    }
 }

@@ -1,7 +1,7 @@
 //! Subscription requests of our own clients (IM-E, outbound).
 //!
 //! The user's half is written to the roster here; the contact's half follows when the stanza reaches the
-//! contact's account (`services::effects`), for a local contact as for any other (IM-36).
+//! contact's account ([`super::arrival`]), for a local contact as for any other (IM-36).
 
 use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
@@ -9,31 +9,31 @@ use proto::stanza::{Kind, PresenceType, Stanza};
 use proto::{BareJid, Jid};
 
 use super::contact;
-use super::context::SessionContext;
 use super::subscription::Request;
-use crate::hooks::{Edge, Target, failure, refuse};
+use crate::hooks::{Edge, Sender, Target, failure, refuse};
 
 pub(super) async fn resolve(
-    ctx: &SessionContext,
+    sender: Sender<'_>,
     request: Request,
-    to: Jid,
-    mut stanza: Stanza,
+    to: &Jid,
+    stanza: &mut Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
+    let (edge, account) = (sender.edge, sender.account);
     let peer = to.bare();
-    let remote = match ctx.sender().target(Some(&Jid::from(&peer))) {
+    let remote = match sender.target(Some(&Jid::from(&peer))) {
         // Nobody subscribes to themselves (IM-38), or to a server.
         Target::Own | Target::Host(_) => return Ok(Vec::new()),
         Target::Remote => true,
         Target::Account(_) | Target::Session(_) => false,
     };
     let header = stanza.header.clone();
-    let repeat = repeat_key(&ctx.session, request, header.id.as_deref());
-    let sent = contact::sent(&ctx.edge, &ctx.account, &peer, request, &repeat);
+    let repeat = repeat_key(sender.session, request, header.id.as_deref());
+    let sent = contact::sent(edge, account, &peer, request, &repeat);
     let sent = sent.await.map_err(|error| failure(&error))?;
 
     let mut actions = Vec::new();
     if sent.hides {
-        actions.extend(farewells(&ctx.edge, &ctx.account, &peer).map(Action::Send));
+        actions.extend(farewells(edge, account, &peer).map(Action::Send));
     }
     if sent.route && remote && request == Request::Subscribe {
         // The request stands, but its sender has to know that nobody heard it (IM-33).
@@ -42,7 +42,7 @@ pub(super) async fn resolve(
             &StanzaError::new(Condition::RemoteServerNotFound),
         ));
     } else if sent.route && !remote {
-        stanza.header.from = Some(ctx.account.clone().into());
+        stanza.header.from = Some(account.clone().into());
         stanza.header.to = Some(peer.into());
         actions.push(Action::Send(Relay::Subscription(stanza.pack())));
     }

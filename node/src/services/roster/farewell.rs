@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::session::{Completed, Effect, Pending, Relay};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use proto::stanza::Packet;
 use proto::{BareJid, Jid, ns};
 
-use super::{followed_by, nothing};
-use crate::hooks::Edge;
-use crate::router::contact;
+use super::contact;
+use crate::hooks::{Edge, EffectHook, Work, completed, followed_by};
 use crate::storage::StorageError;
 
 /// Ends whose subscribers are asked for in one go.
@@ -19,8 +20,29 @@ const MAX_NAMES: usize = if cfg!(test) { 500 } else { 32_768 };
 /// Characters of a status that are kept.
 const MAX_STATUS: usize = 1024;
 
+/// Tells contacts.
+pub struct Ends;
+
+impl EffectHook for Ends {
+    fn takes(&self, effect: &Effect) -> bool {
+        matches!(effect, Effect::Unavailable { .. })
+    }
+
+    fn perform<'a>(
+        &'a self,
+        work: Work<'a>,
+        done: &'a mut Vec<Completed>,
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        async move {
+            done.extend(tell(work.edge, &among(work.effects)).await?);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
 /// An effect that says that a session is gone.
-pub(super) struct End<'a> {
+struct End<'a> {
     effect: &'a Pending,
     packet: &'a Packet,
     account: BareJid,
@@ -29,7 +51,7 @@ pub(super) struct End<'a> {
 }
 
 /// The ends among some effects.
-pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
+fn among<'a>(pending: &[&'a Pending]) -> Vec<End<'a>> {
     let ends = pending.iter().filter_map(|effect| {
         let Effect::Unavailable { packet, after, .. } = &*effect.effect else {
             return None;
@@ -46,7 +68,7 @@ pub(super) fn among(pending: &[Pending]) -> Vec<End<'_>> {
 
 /// Notes when the sessions ended, and has those told who see their accounts' presence. Those that would be
 /// too many to tell at a time are left for the next.
-pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>, StorageError> {
+async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>, StorageError> {
     if ends.is_empty() {
         return Ok(Vec::new());
     }
@@ -80,7 +102,7 @@ pub(super) async fn tell(edge: &Edge, ends: &[End<'_>]) -> Result<Vec<Completed>
             to.sort_unstable();
             names += to.len();
             told.push(match to.is_empty() {
-                true => nothing(end.effect),
+                true => completed(end.effect),
                 false => {
                     let packet = end.packet.clone();
                     followed_by(end.effect, vec![Relay::Presence { packet, to }])
@@ -107,8 +129,8 @@ mod tests {
     use proto::Element;
     use proto::stanza::{Kind, PresenceType, Stanza};
 
-    use super::super::perform;
     use super::*;
+    use crate::router::effects::perform;
     use crate::router::testing::{bare, edge};
     use crate::storage::testing::statements;
 
@@ -148,7 +170,7 @@ mod tests {
             gone(2, "bob@example.org/x", ""),
             gone(3, "alice@example.org/y", "good night"),
         ];
-        let done = perform(&edge, ShardId(0), pending.clone()).await;
+        let done = perform(&edge.services, &edge, ShardId(0), pending.clone()).await;
         let told = |pending: &Pending| {
             let Effect::Unavailable { packet, .. } = &*pending.effect else {
                 panic!("{pending:?}");
@@ -182,7 +204,7 @@ mod tests {
                 among: Among::All,
             }),
         };
-        let done = perform(&edge, ShardId(0), vec![rest]).await;
+        let done = perform(&edge.services, &edge, ShardId(0), vec![rest]).await;
         let [Relay::Presence { to, .. }] = &done[0].relays[..] else {
             panic!("{done:?}");
         };
@@ -201,7 +223,7 @@ mod tests {
         let mut ends: Vec<_> = ends.collect();
         let before = statements();
         for expect in [512, 488] {
-            let done = perform(&edge, ShardId(0), ends.clone()).await;
+            let done = perform(&edge.services, &edge, ShardId(0), ends.clone()).await;
             assert!(done.iter().all(|done| done.relays.len() == 1));
             assert_eq!(done.len(), expect);
             ends.drain(..expect);

@@ -1,0 +1,42 @@
+//! What the roster makes of presence: whom a broadcast goes to, and what a request changes.
+
+use proto::stanza::Kind;
+use proto::stanza::error::StanzaError;
+
+use super::subscription::Request;
+use super::{contact, subscribe};
+use crate::hooks::{Presence, Sender, Turn, failure, later};
+use crate::storage::StorageError;
+
+/// Carries out a request, or adds the audience of a broadcast.
+pub(super) fn presence<'a>(
+    sender: Sender<'a>,
+    presence: &'a mut Presence,
+) -> Turn<'a, Result<(), StanzaError>> {
+    later(async move {
+        let Kind::Presence(kind) = presence.stanza.header.kind else {
+            return Ok(());
+        };
+        match (Request::of(kind), presence.stanza.header.to.clone()) {
+            (Some(request), Some(to)) => {
+                let follow = subscribe::resolve(sender, request, &to, &mut presence.stanza);
+                presence.follow.extend(follow.await?);
+                Ok(())
+            }
+            (Some(_), None) => Ok(()),
+            (None, _) => audience(sender, presence)
+                .await
+                .map_err(|error| failure(&error)),
+        }
+    })
+}
+
+async fn audience(sender: Sender<'_>, presence: &mut Presence) -> Result<(), StorageError> {
+    let (edge, account) = (sender.edge, sender.account);
+    presence.subscribers = contact::subscribers(edge, account).await?;
+    if presence.initial {
+        presence.probes = contact::visible(edge, account).await?;
+        presence.requests = contact::requests(edge, account).await?;
+    }
+    Ok(())
+}
