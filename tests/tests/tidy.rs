@@ -96,6 +96,39 @@ fn dependencies_point_one_way() {
     check_independent("node", &["tests"]);
 }
 
+/// What decides what becomes of sessions may know ids, formats and which shard has what, and nothing that could make
+/// two replicas differ.
+#[test]
+fn the_session_core_knows_only_what_it_is_made_of() {
+    let allowed = ["codec", "format", "id", "session", "shard::map"];
+    let core = root().join("cluster/src/session");
+    let inside = sources()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with(&core));
+    let mut wrong = Vec::new();
+    for (path, text) in inside {
+        let code = text.lines().map(str::trim_start);
+        let code = code.filter(|line| !line.starts_with("//"));
+        let paths = code.flat_map(|line| line.split("crate::").skip(1));
+        let known =
+            |rest: &&str| rest.starts_with('$') || allowed.iter().any(|a| rest.starts_with(a));
+        wrong.extend(
+            paths
+                .filter(|rest| !known(rest))
+                .map(|rest| (path.clone(), rest.to_owned())),
+        );
+    }
+    assert!(wrong.is_empty(), "the session core reaches out: {wrong:#?}");
+}
+
+#[test]
+fn what_is_shipped_holds_nothing_that_only_debuggers_read() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let profile = manifest.split("[profile.release]\n").nth(1);
+    let first = profile.and_then(|rest| rest.lines().next());
+    assert_eq!(first, Some("strip = \"debuginfo\""));
+}
+
 /// What looks like a path from the root: it begins with one of the top directories.
 fn paths_in(text: &str) -> impl Iterator<Item = PathBuf> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
