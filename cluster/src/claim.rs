@@ -13,6 +13,19 @@ use crate::disk::{self, DIRECTORY, OTHERS};
 
 /// The file that says which process has the data directory.
 const CLAIM: &str = "lock";
+/// Where a node that has started once says who it is.
+const IDENTITY: &str = "identity";
+/// How the names begin of what one may have made before that.
+const BEGUN: [&str; 8] = [
+    CLAIM,
+    IDENTITY,
+    "addresses.json",
+    "admin.token",
+    "holdfast.db",
+    "localhost.",
+    "log",
+    "snapshots",
+];
 /// The mode bit that lets every user make and remove files.
 const ANYBODY_WRITES: u32 = 0o002;
 
@@ -167,17 +180,26 @@ pub fn check_dir(path: &Path) -> Result<Vec<DirWarning>, DirError> {
     Ok(notices)
 }
 
-/// If no node has ever claimed the directory, returns the name of something that is in it. Such a directory must not be
-/// closed to others: with `/var` that would break the whole machine.
+/// The name of something in a directory that is not of a node. Closing `/var` to others would be the end of more than
+/// this server, and there are directories with a `lock` and a `log` that no node has made.
 fn stranger(path: &Path) -> io::Result<Option<String>> {
-    if path.join(CLAIM).exists() {
+    let is_file = |name| {
+        let found = fs::symlink_metadata(path.join(name));
+        found.is_ok_and(|found| found.is_file())
+    };
+    if is_file(IDENTITY) {
         return Ok(None);
     }
-    // New file systems contain one of these directories.
-    let names = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let mut others = names.filter(|name| !matches!(name, Ok(name) if name == "lost+found"));
-    let other = others.next().transpose()?;
-    Ok(other.map(|name| name.to_string_lossy().into_owned()))
+    let claimed = is_file(CLAIM);
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let begun = claimed && BEGUN.iter().any(|known| name.starts_with(known));
+        // File systems begin with the latter.
+        if !begun && name != "lost+found" {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// An error if another process has claimed the directory now.
@@ -243,7 +265,17 @@ mod tests {
         let refused = claim_dir(dir.path()).map(drop).expect_err("is not ours");
         assert!(refused.to_string().contains("\"else\""), "{refused}");
         assert_eq!(mode(dir.path()), 0o755);
+        // Neither the name of a lock nor a lock beside others' things makes it ours.
+        fs::remove_file(dir.path().join("else")).expect("removes");
+        fs::create_dir(dir.path().join(CLAIM)).expect("makes");
+        assert!(check_dir(dir.path()).is_err());
+        fs::remove_dir(dir.path().join(CLAIM)).expect("removes");
         fs::write(dir.path().join(CLAIM), "").expect("writes");
+        fs::create_dir(dir.path().join("log")).expect("makes");
+        assert!(check_dir(dir.path()).is_ok());
+        fs::write(dir.path().join("else"), "").expect("writes");
+        assert!(check_dir(dir.path()).is_err());
+        fs::write(dir.path().join(IDENTITY), "").expect("writes");
         assert!(check_dir(dir.path()).is_ok());
     }
 

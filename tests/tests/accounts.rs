@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use proto::Element;
 use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
 use tests::process;
@@ -78,10 +79,19 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
     assert!(can_log_in(&cluster, "bob", "correct horse").await);
 
     let (live, _) = everywhere(&cluster, "carol").await;
+    // The node remembers that there is such an account.
+    dave.say("carol@localhost", "hello").await;
     let changed = Instant::now();
     user(&cluster, &["remove", "carol@localhost", "--yes"], "");
     check_ended(live, changed).await;
     assert!(!can_log_in(&cluster, "carol", "correct horse").await);
+    // Whoever writes to an account that is gone hears of it, from whichever node has known it.
+    let is_error = |message: &Element| message.attr("type") == Some("error");
+    while dave.take_messages(is_error).is_empty() {
+        assert!(changed.elapsed() < SOON, "the account is taken to be there");
+        dave.say("carol@localhost", "are you there?").await;
+        dave.settle().await.unwrap();
+    }
 
     dave.check_nothing_more().await;
 }

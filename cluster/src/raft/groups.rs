@@ -246,6 +246,9 @@ fn raft_config(cluster_name: &str) -> RaftConfig {
         enable_pre_vote: Some(true),
         // A restarted node must not go on as leader, since its state is only what its snapshot has.
         enable_leader_restore: Some(false),
+        // An old copy of a log that was brought back to a node has to be brought up to date: without it the node
+        // would stay behind, and the entries that it forgot would have one copy less, until the leader changes.
+        allow_log_reversion: Some(true),
         backoff: String::from("50ms 100ms 200ms ..1s"),
         ..RaftConfig::default()
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::groups::group_of;
-use super::log::{Log, LogError};
+use super::log::{LOCK, Log, LogError};
 use super::snapshot::{SnapshotError, SnapshotFile};
 use crate::ShardId;
 use crate::identity::{Identity, IdentityError};
@@ -33,7 +33,8 @@ impl Unusable {
 /// as a start would.
 pub fn verify(data_dir: &Path, seat: u64, shards: u16) -> Result<bool, Unusable> {
     let (log, snapshots) = (data_dir.join("log"), data_dir.join("snapshots"));
-    if !log.is_dir() {
+    // A directory of that name that no node has made is left as it is.
+    if !log.join(LOCK).is_file() {
         Identity::verify(data_dir, seat, true)?;
         return Ok(false);
     }

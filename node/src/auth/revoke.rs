@@ -4,8 +4,9 @@
 //! the sessions, on whichever node they are. A note stays until a leader has acted on it, so a change that is made
 //! while no node runs takes effect later.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::ProposeError;
 use cluster::session::{Command, EndReason};
@@ -13,14 +14,20 @@ use proto::sasl::Credentials;
 use proto::{BareJid, Jid};
 
 use crate::app::App;
+use crate::clock;
+use crate::storage::Revocation;
 
 /// How often to look for notes. There is hardly ever one, so this costs next to nothing.
 const LOOK: Duration = Duration::from_secs(1);
+/// For how long a note is left after it was acted upon, so that every node has seen it: all of them remember which
+/// accounts there are.
+const SEEN: Duration = Duration::from_secs(3);
 /// How many notes are read at a time.
-const SOME: u32 = 100;
+const SOME: u32 = 1_000;
 
 /// Runs for as long as the node does.
 pub async fn run(app: Arc<App>) {
+    let mut acted: HashMap<Revocation, Instant> = HashMap::new();
     loop {
         tokio::time::sleep(LOOK).await;
         let notes = match app.edge.storage.revocations(SOME).await {
@@ -30,16 +37,23 @@ pub async fn run(app: Arc<App>) {
                 continue;
             }
         };
+        acted.retain(|note, _| notes.contains(note));
         for note in notes {
-            if !app.cluster.leads(&note.account) {
-                continue;
-            }
-            if end_all(&app, &note.account).await.is_err() {
-                // The shard has no majority, or this node is no longer its leader. The note is found again.
-                continue;
-            }
-            if let Err(error) = app.edge.storage.revoked(&note).await {
-                tracing::warn!(%error, "sessions of a changed account may be ended twice");
+            app.edge.accounts.forget(&note.account);
+            match acted.get(&note) {
+                Some(at) if clock::instant() - *at < SEEN => {}
+                Some(_) => {
+                    if let Err(error) = app.edge.storage.revoked(&note).await {
+                        tracing::warn!(%error, "sessions of a changed account may be ended twice");
+                    }
+                }
+                // Without a majority, or a leader, the note is found again.
+                None if app.cluster.leads(&note.account) => {
+                    if end_all(&app, &note.account).await.is_ok() {
+                        acted.insert(note, clock::instant());
+                    }
+                }
+                None => {}
             }
         }
     }

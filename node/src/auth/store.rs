@@ -135,6 +135,11 @@ impl Accounts {
         }
     }
 
+    /// The account has changed: what is known of it is asked for anew.
+    pub fn forget(&self, account: &BareJid) {
+        lock(&self.0.known).remove(account);
+    }
+
     /// Keys that nobody has a password for: always the same for the same name, on every node.
     async fn made_up(&self, local: &str, domain: &str) -> Result<Credentials, StorageError> {
         let storage = &self.0.storage;

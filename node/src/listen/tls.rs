@@ -242,7 +242,8 @@ fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf)
         data_dir.join("localhost.crt"),
         data_dir.join("localhost.key"),
     );
-    if certificate.exists() && key.exists() {
+    let is_there = |file: &Path| file.metadata().is_ok_and(|found| found.len() > 0);
+    if is_there(&certificate) && is_there(&key) {
         for file in [&certificate, &key] {
             disk::private_file(file).map_err(|e| TlsError::Write(file.clone(), e))?;
         }
@@ -254,10 +255,15 @@ fn self_signed(domains: &[String], data_dir: &Path) -> Result<(PathBuf, PathBuf)
     Ok((certificate, key))
 }
 
+/// Writes a file whole or not at all: half of one, from a full disk, would keep the node from ever starting.
 fn write(path: &Path, text: &str) -> Result<(), TlsError> {
-    disk::create(path)
-        .and_then(|mut f| f.write_all(text.as_bytes()))
-        .map_err(|e| TlsError::Write(path.into(), e))
+    let partial = path.with_extension("new");
+    let written = disk::create(&partial).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    });
+    written.map_err(|e| TlsError::Write(path.into(), e))
 }
 
 #[cfg(test)]
@@ -279,6 +285,17 @@ mod tests {
         let first = open("localhost").unwrap().current().end_point.clone();
         assert_eq!(first.as_ref().map(Vec::len), Some(32));
         assert_eq!(open("localhost").unwrap().current().end_point, first);
+    }
+
+    #[test]
+    fn t_75_a_certificate_that_a_full_disk_cut_short_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Certificates::open(None, &domains("localhost"), dir.path());
+        open().unwrap();
+        for file in ["localhost.crt", "localhost.key"] {
+            std::fs::write(dir.path().join(file), "").unwrap();
+            open().unwrap();
+        }
     }
 
     #[test]

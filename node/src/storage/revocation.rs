@@ -11,7 +11,7 @@ use super::error::StorageError;
 use crate::clock;
 
 /// A note that an account's sessions are to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revocation {
     id: String,
     /// The account.

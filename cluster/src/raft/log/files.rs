@@ -80,7 +80,7 @@ impl Files {
     /// Locks the directory for this process and lists it.
     pub(super) fn open(dir: &Path, options: &Options) -> Result<Found, LogError> {
         let failed = |source| LogError::io(dir, source);
-        let lock = disk::create(&dir.join("lock")).map_err(failed)?;
+        let lock = disk::create(&dir.join(super::LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

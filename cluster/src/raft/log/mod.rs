@@ -45,6 +45,8 @@ mod store;
 mod synced;
 mod writer;
 
+/// The file by which one process at a time has a log.
+pub(super) const LOCK: &str = "lock";
 /// A segment takes at most one part in so many of its file system, but at least [`SMALLEST`].
 const PART: u64 = 128;
 /// Smaller segments cost more than they save.

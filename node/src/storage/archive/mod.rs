@@ -241,7 +241,7 @@ pub(super) mod tests {
     }
 
     /// A message from `with`, number `n` in the archive and in time.
-    pub(super) fn row(n: u64, with: &str) -> ArchiveRow {
+    pub(in crate::storage) fn row(n: u64, with: &str) -> ArchiveRow {
         let with = Jid::new(with).unwrap();
         let body = Element::new("body", ns::CLIENT).with_text(&format!("<{n}> & 'ü'"));
         let stanza = Stanza::new(Kind::Message(MessageType::Chat))
