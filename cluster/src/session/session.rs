@@ -13,7 +13,7 @@ use super::queue::Queue;
 use super::rare::Rare;
 use crate::id::{Owner, SmId};
 
-/// One bound resource. How it is written down is in [`super::format`].
+/// One bound resource. How it is written down is in `session::format`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     pub(super) attachment: Attachment,
