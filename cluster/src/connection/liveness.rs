@@ -7,7 +7,7 @@ use proto::sm::{Next, Pace, Terms};
 
 /// A client without stream management is pinged once more stanzas than this are in flight: a ping is a
 /// stanza of its own, and its answer another.
-pub const UNCOUNTED: usize = 4;
+pub(super) const UNCOUNTED: usize = 4;
 
 /// What the connection should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub struct Liveness {
     asked: Option<u64>,
     /// Asked at that time, the answer was late, and that has been said.
     late: Option<u64>,
+    inactive: bool,
 }
 
 impl Liveness {
@@ -66,6 +67,7 @@ impl Liveness {
             heard: 0,
             asked: None,
             late: None,
+            inactive: false,
         }
     }
 
@@ -105,7 +107,13 @@ impl Liveness {
 
     /// See [`Pace::set_inactive`].
     pub fn set_inactive(&mut self, inactive: bool) {
+        self.inactive = inactive;
         self.pace.set_inactive(inactive);
+    }
+
+    /// Nobody looks at the client (XEP-0352).
+    pub fn is_inactive(&self) -> bool {
+        self.inactive
     }
 
     /// When the question was written that is not answered yet.

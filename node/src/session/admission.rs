@@ -1,8 +1,6 @@
 //! Holds what a client says until there is room for what follows from it, and reads no more meanwhile.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use cluster::session::{Action, Message, Relay};
 use cluster::{Permit, ShardId};
@@ -11,29 +9,10 @@ use proto::stanza::error::{Condition, StanzaError, reply};
 
 use crate::app::App;
 
-/// Whether a session's client is not read because of what others, or it, have sent too much of. Its silence
-/// says nothing then.
-#[derive(Clone, Debug, Default)]
-pub struct Held(Rc<Cell<bool>>);
-
-impl Held {
-    /// It is not read now.
-    pub fn is(&self) -> bool {
-        self.0.get()
-    }
-}
-
 /// Waits until what follows from the stanzas may be proposed. Messages that must not wait any longer, as the
 /// database is away, are answered with an error instead: they are not handled yet.
-pub async fn admit(
-    app: &App,
-    account: &BareJid,
-    stanzas: &mut [Vec<Action>],
-    held: &Held,
-) -> Permit {
-    held.0.set(true);
+pub async fn admit(app: &App, account: &BareJid, stanzas: &mut [Vec<Action>]) -> Permit {
     let (permit, refused) = app.cluster.admit(account, stanzas).await;
-    held.0.set(false);
     if !refused.is_empty() {
         for action in stanzas.iter_mut().flatten() {
             refuse(app, action, &refused);

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cluster::ConnId;
-use cluster::session::{Command, EndReason};
+use cluster::connection::Reason;
+use cluster::session::EndReason;
 use proto::sasl::Mechanism;
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
@@ -156,21 +157,19 @@ pub(super) fn began(session: &Jid, connection: ConnId, address: IpAddr, how: &st
 }
 
 /// A connection that had a session is over.
-pub(super) fn ended(session: &Jid, connection: ConnId, address: IpAddr, reason: &str) {
+pub(super) fn ended(session: &Jid, connection: ConnId, address: IpAddr, reason: Reason) {
+    let reason = why(reason);
     tracing::info!(%session, connection = connection.0, %address, reason, "disconnected");
 }
 
-/// Why a connection whose last word to the shard is `last` is over.
-pub(super) fn reason(last: &Command) -> &'static str {
-    match last {
-        Command::End { reason, .. } => end(*reason),
-        _ => "connection lost",
+/// Why a connection that had a session is over.
+fn why(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Leaving => "the node stops",
+        Reason::Lost => "connection lost",
+        Reason::Ended(reason) => end(reason),
+        Reason::Detached(told) => told.map_or("no longer the session's owner", Condition::name),
     }
-}
-
-/// Why a connection was detached from its session, by what its client was told.
-pub(super) fn detached(told: Option<Condition>) -> &'static str {
-    told.map_or("no longer the session's owner", Condition::name)
 }
 
 fn end(reason: EndReason) -> &'static str {

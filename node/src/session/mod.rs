@@ -1,9 +1,9 @@
 //! A client's connection, from the first byte to the last.
 //!
 //! [`negotiate`] leads a socket to a bound or resumed session; then [`pump`] carries bytes between the
-//! socket and the stream machine, and [`actor`] acts for the session. What happens to a session is
-//! decided in its shard: the actor proposes, and writes what comes back as outputs, in their order. It
-//! never writes what was not committed.
+//! socket and the stream machine, and [`actor`] carries a [`cluster::connection::Connection`], which acts for the
+//! session. What happens to a session is decided in its shard: the connection proposes, and writes what comes back
+//! as outputs, in their order. It never writes what was not committed.
 
 pub mod actor;
 mod admission;
@@ -11,14 +11,13 @@ pub mod depart;
 pub mod directory;
 pub mod journal;
 pub mod negotiate;
-mod output;
 pub mod pump;
-pub mod rate;
 mod ration;
+mod requests;
+mod resolve;
 pub mod resume;
+mod settings;
 pub mod sweep;
-mod times;
 pub mod vigil;
-mod work;
 
 pub use directory::{Directory, Mail};

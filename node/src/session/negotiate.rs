@@ -21,7 +21,6 @@ use tokio_rustls::server::TlsStream;
 use super::actor::{Opening, SessionActor};
 use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
-use super::rate::Rate;
 use crate::app::App;
 use crate::auth::revoke;
 use crate::clock;
@@ -225,19 +224,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         } = self;
         drop(ticket);
         if let Some(checked) = credentials {
-            let (session, epoch) = (opening.session.clone(), opening.epoch);
+            let (session, epoch) = (opening.session.session.clone(), opening.session.epoch);
             tokio::spawn(revoke::confirm(app.clone(), session, epoch, checked));
         }
         let mut machine = machine;
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
         let (orders, to_pump) = unbounded_channel();
-        let rate = Rate::new(&app.live.get().limits, clock::instant());
+        let limits = app.live.get().limits.clone();
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.
         drop(socket.write_all(&output).await);
         drop(socket.flush().await);
-        Some(Pump::new(socket, machine, actor, to_pump, rate))
+        Some(Pump::new(socket, machine, actor, to_pump, &limits))
     }
 
     async fn negotiate(&mut self) -> Result<Opening, Ending> {

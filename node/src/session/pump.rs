@@ -13,6 +13,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use actix::{Addr, Message};
+use cluster::connection::rate::Rate;
 use proto::stanza::error::Condition;
 use proto::stream::{Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
@@ -20,8 +21,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::actor::SessionActor;
-use super::rate::Rate;
 use crate::clock;
+use crate::config::Limits;
 
 /// How many inputs, and of how many bytes, may wait for the actor before the socket is read no further. So an
 /// overloaded node holds for each client this, one read and the beginning of a stanza.
@@ -98,6 +99,8 @@ pub struct Pump<S> {
     ahead: VecDeque<(usize, usize)>,
     fed: usize,
     rate: Rate,
+    /// What the rate measures time from.
+    started: std::time::Instant,
     paused: Option<Instant>,
     over: bool,
     report: bool,
@@ -126,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         machine: Stream,
         actor: Addr<SessionActor>,
         orders: UnboundedReceiver<Order>,
-        rate: Rate,
+        limits: &Limits,
     ) -> Self {
         let (reader, writer) = tokio::io::split(socket);
         Self {
@@ -138,7 +141,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             out: Out::default(),
             ahead: VecDeque::new(),
             fed: 0,
-            rate,
+            rate: Rate::new(
+                limits.stanzas_per_second,
+                limits.bytes_per_second,
+                Duration::ZERO,
+            ),
+            started: clock::instant(),
             paused: None,
             over: false,
             report: false,
@@ -200,7 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
         if self.fed > 0 || !inputs.is_empty() {
             let fed = std::mem::take(&mut self.fed);
-            let pause = self.rate.spend(inputs.len(), fed, clock::instant());
+            let now = clock::instant().saturating_duration_since(self.started);
+            let pause = self.rate.spend(inputs.len(), fed, now);
             self.paused = pause.map(|pause| clock::timer() + pause);
             if !inputs.is_empty() {
                 self.ahead.push_back((inputs.len(), fed));

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::connection::count::{Incoming, Outgoing};
-use cluster::connection::outbox::Outbox;
+use cluster::connection;
 use cluster::session::{
     Bind, Command, Event, Outcome, Output, Resume, Resumed, SessionView, ShardState,
 };
@@ -141,13 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         self.machine.bound(id, &session);
         journal::began(&session, entered.conn, self.address, "bound");
         Some(Opening {
-            session,
-            epoch,
+            session: connection::Opening::bound(session, epoch),
             entered,
-            incoming: Incoming::bound(),
-            outgoing: Outgoing::new(1, None),
-            outbox: Outbox::new(1),
-            late: 0,
             available: false,
         })
     }
@@ -277,13 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             .iter()
             .any(|v| v.jid == session && v.priority.is_some());
         Opening {
-            session,
-            epoch,
+            session: connection::Opening::resumed(session, epoch, resumed),
             entered,
-            incoming: Incoming::resumed(resumed.next_in, resumed.h),
-            outgoing: Outgoing::new(resumed.next_out, Some(resumed.acked)),
-            outbox: Outbox::new(resumed.next_out),
-            late: resumed.late,
             available,
         }
     }

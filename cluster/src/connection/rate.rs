@@ -1,8 +1,7 @@
-//! Token buckets: a client above its rate is read more slowly, nothing is refused (T-15, T-53).
+//! Token buckets: a client above its rate is read more slowly, nothing is refused (T-15, T-53). All times are
+//! measured from any fixed point.
 
-use std::time::{Duration, Instant};
-
-use crate::config::Limits;
+use std::time::Duration;
 
 /// Bytes that cost as much as one element, so that whitespace is not free.
 const BYTES: f64 = 4096.0;
@@ -18,12 +17,12 @@ struct Bucket {
     per_second: f64,
     most: f64,
     tokens: f64,
-    at: Instant,
+    at: Duration,
 }
 
 impl Bucket {
     /// `per_second` 0 = no limit.
-    fn new(per_second: f64, most: f64, now: Instant) -> Self {
+    fn new(per_second: f64, most: f64, now: Duration) -> Self {
         Self {
             per_second,
             most,
@@ -33,11 +32,11 @@ impl Bucket {
     }
 
     /// Returns how long to stop, if at all.
-    fn spend(&mut self, tokens: f64, now: Instant) -> Option<Duration> {
+    fn spend(&mut self, tokens: f64, now: Duration) -> Option<Duration> {
         if self.per_second == 0.0 {
             return None;
         }
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = now;
         self.tokens = (self.tokens + passed * self.per_second).min(self.most) - tokens;
         (self.tokens < 0.0).then(|| Duration::from_secs_f64(-self.tokens / self.per_second))
@@ -53,9 +52,9 @@ pub struct Rate {
 
 impl Rate {
     /// By the operator's limits.
-    pub fn new(limits: &Limits, now: Instant) -> Self {
-        let elements = f64::from(limits.stanzas_per_second);
-        let bytes = f64::from(limits.bytes_per_second);
+    pub fn new(stanzas_per_second: u32, bytes_per_second: u32, now: Duration) -> Self {
+        let elements = f64::from(stanzas_per_second);
+        let bytes = f64::from(bytes_per_second);
         Self {
             elements: Bucket::new(elements, elements * BURST, now),
             bytes: Bucket::new(bytes, BURST_BYTES.0, now),
@@ -63,7 +62,7 @@ impl Rate {
     }
 
     /// So much arrived. Returns how long to stop reading, if at all.
-    pub fn spend(&mut self, elements: usize, bytes: usize, now: Instant) -> Option<Duration> {
+    pub fn spend(&mut self, elements: usize, bytes: usize, now: Duration) -> Option<Duration> {
         let bytes = bytes as f64;
         let pause = self.elements.spend(elements as f64 + bytes / BYTES, now);
         pause.max(self.bytes.spend(bytes, now))
@@ -76,13 +75,13 @@ pub struct Answers(Bucket);
 
 impl Answers {
     /// By the operator's limits.
-    pub fn new(limits: &Limits, now: Instant) -> Self {
-        let bytes = f64::from(limits.bytes_per_second);
+    pub fn new(bytes_per_second: u32, now: Duration) -> Self {
+        let bytes = f64::from(bytes_per_second);
         Self(Bucket::new(bytes, BURST_BYTES.1, now))
     }
 
     /// The client is answered with so many bytes. Returns how long its next stanzas have to wait, if at all.
-    pub fn spend(&mut self, bytes: usize, now: Instant) -> Option<Duration> {
+    pub fn spend(&mut self, bytes: usize, now: Duration) -> Option<Duration> {
         self.0.spend(bytes as f64, now)
     }
 }
@@ -91,18 +90,10 @@ impl Answers {
 mod tests {
     use super::*;
 
-    fn limits(stanzas_per_second: u32, bytes_per_second: u32) -> Limits {
-        Limits {
-            stanzas_per_second,
-            bytes_per_second,
-            ..Limits::default()
-        }
-    }
-
     #[test]
     fn t_15_a_burst_passes_and_then_reading_slows() {
-        let start = Instant::now();
-        let mut rate = Rate::new(&limits(200, 0), start);
+        let start = Duration::from_secs(5);
+        let mut rate = Rate::new(200, 0, start);
         assert_eq!(rate.spend(1000, 0, start), None);
         let pause = rate.spend(100, 0, start).unwrap();
         assert_eq!(pause.as_millis(), 500);
@@ -110,21 +101,21 @@ mod tests {
             rate.spend(0, 0, start + pause + Duration::from_millis(1)),
             None
         );
-        let mut unlimited = Rate::new(&limits(0, 0), start);
+        let mut unlimited = Rate::new(0, 0, start);
         assert_eq!(unlimited.spend(1_000_000, usize::MAX, start), None);
     }
 
     #[test]
     fn t_15_bytes_that_are_no_elements_count_too() {
-        let start = Instant::now();
-        let mut rate = Rate::new(&limits(10, 0), start);
+        let start = Duration::from_secs(5);
+        let mut rate = Rate::new(10, 0, start);
         assert!(rate.spend(0, 1 << 20, start).is_some());
     }
 
     #[test]
     fn t_15_large_stanzas_are_read_at_a_rate_of_their_own() {
-        let start = Instant::now();
-        let mut rate = Rate::new(&limits(200, 1 << 20), start);
+        let start = Duration::from_secs(5);
+        let mut rate = Rate::new(200, 1 << 20, start);
         assert_eq!(rate.spend(2, 256 << 10, start), None);
         let pause = rate.spend(2, 512 << 10, start).unwrap();
         assert_eq!(pause.as_millis(), 500);
@@ -136,12 +127,12 @@ mod tests {
 
     #[test]
     fn who_asks_for_much_waits_for_it() {
-        let start = Instant::now();
-        let mut answers = Answers::new(&limits(200, 1 << 20), start);
+        let start = Duration::from_secs(5);
+        let mut answers = Answers::new(1 << 20, start);
         assert_eq!(answers.spend(1 << 20, start), None);
         let pause = answers.spend(128 << 10, start).unwrap();
         assert_eq!(pause.as_millis(), 125);
-        let mut unlimited = Answers::new(&limits(200, 0), start);
+        let mut unlimited = Answers::new(0, start);
         assert_eq!(unlimited.spend(usize::MAX, start), None);
     }
 }

@@ -1,0 +1,235 @@
+//! How the actor of a session carries out what its connection asks for.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use cluster::connection::inbox::Work;
+use cluster::connection::{Failure, Farewell, Note, Request, Stop};
+use cluster::session::{Command, Notice, Occasion, Outcome, ShardState};
+use cluster::{Mid, Permit, ProposeError};
+use proto::stanza::error::Condition as Refusal;
+
+use super::actor::SessionActor;
+use super::admission::admit;
+use super::depart::{self, depart};
+use super::journal;
+use super::pump::Order;
+use super::resolve::{accepted, resolve};
+use crate::clock;
+use crate::hooks::Heard;
+use crate::metrics::Direction;
+use crate::trace::Step;
+
+/// What is kept until proposed stanzas have an outcome.
+struct UnderWay {
+    _permit: Permit,
+    messages: Vec<Mid>,
+    since: Instant,
+}
+
+impl SessionActor {
+    /// Carries out what the connection wants, in order.
+    pub(super) fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        while let Some(request) = self.connection.poll() {
+            match request {
+                Request::Write(bytes) => self.order(Order::Write(bytes)),
+                Request::Report => self.order(Order::Report),
+                Request::Taken(count) => self.order(Order::Taken(count)),
+                Request::Resolve(stanzas) => self.resolve(stanzas, ctx),
+                Request::Enable(enable) => self.enable(Command::Enable(enable), ctx),
+                Request::EnableFailed => {
+                    self.order(Order::EnableFailed(Refusal::InternalServerError));
+                }
+                Request::Acknowledge(acknowledge) => {
+                    let acknowledge = Command::Acknowledge(acknowledge);
+                    self.app.cluster.propose_lazily(&self.account, acknowledge);
+                }
+                Request::Propose(command) => {
+                    let (app, account) = (self.app.clone(), self.account.clone());
+                    actix_rt::spawn(async move { app.cluster.propose(&account, command).await });
+                }
+                Request::Read(from) => {
+                    let (session, epoch) = (self.connection.session(), self.connection.epoch());
+                    let cluster = &self.app.cluster;
+                    let missed = cluster.read(&self.account, |s| s.missed(session, epoch, from));
+                    self.connection.missed(missed);
+                }
+                Request::Verify(pauses) => self.verify(pauses, ctx),
+                Request::Finish(farewell) => self.finish(farewell, ctx),
+                Request::Depart(farewell) => {
+                    depart::insist(&self.app, self.farewell(farewell));
+                }
+                Request::Stop(stop) => self.stop(stop),
+                Request::Over(reason) => {
+                    let (conn, address) = (self.entered.conn(), self.entered.address());
+                    journal::ended(self.connection.session(), conn, address, reason);
+                    ctx.stop();
+                }
+                Request::Note(note) => self.note(note),
+            }
+        }
+    }
+
+    fn stop(&self, stop: Stop) {
+        self.order(match stop {
+            Stop::Fail(error) => Order::Fail(error),
+            Stop::Trouble => {
+                tracing::warn!(session = %self.connection.session(), "a connection is given up");
+                Order::Fail(Box::new(self.app.trouble()))
+            }
+            Stop::Close => Order::Close,
+            Stop::Leave => Order::Leave,
+            Stop::Drop => Order::Drop,
+        });
+    }
+
+    fn resolve(&mut self, stanzas: Vec<Work>, ctx: &mut Context<Self>) {
+        let mut context = self.context.clone();
+        let job = async move {
+            let mut stanzas = VecDeque::from(stanzas);
+            let resolved = resolve(&mut context, &mut stanzas).await;
+            (resolved, context, stanzas)
+        };
+        let job = job
+            .into_actor(self)
+            .then(|(mut resolved, context, left), act, _| {
+                act.context = context;
+                act.connection.resolved(left.into_iter());
+                let (app, account) = (act.app.clone(), act.account.clone());
+                let admit = async move {
+                    let permit = admit(&app, &account, &mut resolved).await;
+                    (resolved, permit)
+                };
+                admit.into_actor(act)
+            });
+        ctx.spawn(job.map(|(resolved, permit), act, ctx| {
+            let under_way = UnderWay {
+                _permit: permit,
+                messages: accepted(&act.app.edge.trail, &resolved),
+                since: clock::instant(),
+            };
+            if let Some(command) = act.connection.admitted(resolved) {
+                act.propose(command, under_way, ctx);
+            }
+        }));
+    }
+
+    fn propose(&mut self, command: Command, under_way: UnderWay, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let job = async move { app.cluster.propose(&account, command).await };
+        let job = job.into_actor(self);
+        ctx.spawn(job.map(|outcome, act, ctx| act.proposed(outcome, under_way, ctx)));
+    }
+
+    fn proposed(
+        &mut self,
+        outcome: Result<Outcome, ProposeError>,
+        under_way: UnderWay,
+        ctx: &mut Context<Self>,
+    ) {
+        let is_handled = matches!(outcome, Ok(Outcome::Handled { .. }));
+        let now = self.moment().now;
+        if let Some(again) = self.connection.handled(now, outcome.map_err(failure)) {
+            return self.propose(again, under_way, ctx);
+        }
+        if is_handled {
+            self.mark(&under_way.messages, Step::Committed);
+        }
+        let took = clock::instant().saturating_duration_since(under_way.since);
+        self.app.metrics.proposals.observe(took.as_secs_f64());
+        drop(under_way);
+        self.settle(ctx);
+    }
+
+    fn enable(&mut self, command: Command, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let job = async move { app.cluster.propose(&account, command).await };
+        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
+            let now = act.moment().now;
+            act.connection.enable_decided(now, outcome.map_err(failure));
+            act.settle(ctx);
+        }));
+    }
+
+    /// Asks the shard whether the session is still ours; its answer is as new as any other's.
+    fn verify(&mut self, pauses: u64, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let (session, epoch) = (self.connection.session().clone(), self.connection.epoch());
+        let job = async move {
+            let is_ours =
+                move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
+            app.cluster.read_latest(&account, is_ours).await
+        };
+        ctx.spawn(job.into_actor(self).map(move |ours, act, ctx| {
+            act.connection.verified(ours.ok(), pauses);
+            act.settle(ctx);
+        }));
+    }
+
+    fn finish(&mut self, farewell: Farewell, ctx: &mut Context<Self>) {
+        let (app, farewell) = (self.app.clone(), self.farewell(farewell));
+        let job = async move { depart(&app, &farewell).await };
+        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
+            act.connection.closed(outcome.is_ok());
+            act.settle(ctx);
+        }));
+    }
+
+    fn farewell(&self, Farewell { acknowledge, last }: Farewell) -> depart::Farewell {
+        depart::Farewell {
+            conn: self.entered.conn(),
+            account: self.account.clone(),
+            acknowledge: Some(acknowledge),
+            last,
+        }
+    }
+
+    fn note(&self, note: Note) {
+        let metrics = &self.app.metrics;
+        match note {
+            Note::Written { stanzas, messages } => {
+                metrics.stanzas(Direction::Out, stanzas);
+                self.mark(&messages, Step::Written);
+            }
+            Note::Acknowledged(messages) => self.mark(&messages, Step::Acknowledged),
+            Note::Answered(after) => {
+                let after = Duration::from_millis(after);
+                metrics.ack_delay.observe(after.as_secs_f64());
+            }
+            Note::Late { stanzas } => self.late(stanzas),
+            Note::HeldBack => {
+                metrics.held_back.inc();
+            }
+        }
+    }
+
+    fn mark(&self, messages: &[Mid], step: Step) {
+        for mid in messages {
+            self.app.edge.trail.mark(*mid, step);
+        }
+    }
+
+    /// Services may want to know.
+    fn late(&self, stanzas: usize) {
+        let stanzas = u32::try_from(stanzas).unwrap_or(u32::MAX);
+        let notice = Notice {
+            session: self.connection.session().clone(),
+            smid: None,
+            at: clock::now(),
+            what: Occasion::AckDelayed { stanzas },
+        };
+        self.app.services.heard(&Heard {
+            notice: &notice,
+            leads: true,
+            metrics: &self.app.metrics,
+        });
+    }
+}
+
+fn failure(error: ProposeError) -> Failure {
+    match error {
+        ProposeError::Unavailable(_) => Failure::Unavailable,
+        ProposeError::TooLarge(_) => Failure::Refused,
+    }
+}
