@@ -48,12 +48,12 @@ pub async fn run(app: Arc<App>) {
                     }
                 }
                 // Without a majority, or a leader, the note is found again.
-                None if app.cluster.leads(&note.account) => {
-                    if end_all(&app, &note.account).await.is_ok() {
+                None => {
+                    let leads = app.cluster.leads(&note.account);
+                    if leads && end_all(&app, &note.account).await.is_ok() {
                         acted.insert(note, clock::instant());
                     }
                 }
-                None => {}
             }
         }
     }
