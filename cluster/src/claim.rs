@@ -15,17 +15,10 @@ use crate::disk::{self, DIRECTORY, OTHERS};
 const CLAIM: &str = "lock";
 /// Where a node that has started once says who it is.
 const IDENTITY: &str = "identity";
-/// How the names begin of what one may have made before that.
-const BEGUN: [&str; 8] = [
-    CLAIM,
-    IDENTITY,
-    "addresses.json",
-    "admin.token",
-    "holdfast.db",
-    "localhost.",
-    "log",
-    "snapshots",
-];
+/// How the names begin of what only this server makes, also before its first start.
+const OWN: [&str; 4] = ["addresses.json", "admin.token", "holdfast.db", "localhost."];
+/// How the names begin of what a first start makes beside [`CLAIM`]. Others have such names too.
+const CLAIMED: [&str; 4] = [CLAIM, IDENTITY, "log", "snapshots"];
 /// The mode bit that lets every user make and remove files.
 const ANYBODY_WRITES: u32 = 0o002;
 
@@ -193,9 +186,10 @@ fn stranger(path: &Path) -> io::Result<Option<String>> {
     let claimed = is_file(CLAIM);
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let begun = claimed && BEGUN.iter().any(|known| name.starts_with(known));
+        let begins_as = |known: &&str| name.starts_with(known);
+        let own = OWN.iter().any(begins_as) || (claimed && CLAIMED.iter().any(begins_as));
         // File systems begin with the latter.
-        if !begun && name != "lost+found" {
+        if !own && name != "lost+found" {
             return Ok(Some(name));
         }
     }
@@ -265,6 +259,9 @@ mod tests {
         let refused = claim_dir(dir.path()).map(drop).expect_err("is not ours");
         assert!(refused.to_string().contains("\"else\""), "{refused}");
         assert_eq!(mode(dir.path()), 0o755);
+        // Accounts may be made before the first start.
+        fs::write(dir.path().join("holdfast.db-wal"), "").expect("writes");
+        assert!(check_dir(dir.path()).is_err());
         // Neither the name of a lock nor a lock beside others' things makes it ours.
         fs::remove_file(dir.path().join("else")).expect("removes");
         fs::create_dir(dir.path().join(CLAIM)).expect("makes");
