@@ -7,13 +7,12 @@ use cluster::session::Traits;
 use proto::Element;
 use proto::stanza::error::{Condition, StanzaError};
 
-use super::testing::{Node, edge, says, session};
+use super::testing::{says, session, with_service};
 use crate::empty_payload;
 use crate::hooks::{
-    Content, Message, MessageHook, Phase, Presence, Registry, Request, Scope, Sender, Service,
-    Setup, Turn, at_once, fail,
+    Content, Message, MessageHook, Phase, Presence, Request, Scope, Sender, Service, Setup, Turn,
+    at_once, fail,
 };
-use crate::services;
 
 const NS: &str = "urn:example:postage";
 const SERVICE: Service = Service::new("postage", &[], register);
@@ -67,17 +66,9 @@ fn greet<'a>(_: Sender<'a>, presence: &'a mut Presence) -> Turn<'a, Result<(), S
     at_once(Ok(()))
 }
 
-async fn node() -> Node {
-    let all = [services::ALL, &[SERVICE]].concat();
-    Node {
-        services: Arc::new(Registry::new(&all).unwrap()),
-        ..edge().await
-    }
-}
-
 #[tokio::test]
 async fn a_new_service_has_its_say_about_messages_presence_and_requests() {
-    let node = node().await;
+    let node = with_service(SERVICE).await;
     let alice = session(&node, "alice@example.org/desk");
     let message = format!(
         "<message to='bob@example.org' type='chat' id='1'><postmark xmlns='{NS}'/>\

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
 use crate::config::{Archive, Push, Quotas};
-use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
+use crate::hooks::{ArchiveTail, Edge, Presences, Registry, Service};
 use crate::services;
 use crate::storage::{AccountKeys, Storage};
 
@@ -60,6 +60,15 @@ impl std::ops::Deref for Node {
 /// An edge with [`ACCOUNTS`] and nothing else.
 pub(crate) async fn edge() -> Node {
     edge_with(&Quotas::default()).await
+}
+
+/// The same with one service more.
+pub(crate) async fn with_service(service: Service) -> Node {
+    let all = [services::ALL, &[service]].concat();
+    Node {
+        services: Arc::new(Registry::new(&all).unwrap()),
+        ..edge().await
+    }
 }
 
 /// The same for accounts of these quotas.
