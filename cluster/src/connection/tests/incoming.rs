@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn sm_15_no_answer_says_more_than_is_committed() {
+fn sm_14_no_answer_says_more_than_is_committed() {
     let mut script = Script::resumed();
     script.proposed(2);
     // What comes meanwhile waits, and so does the question behind it.
