@@ -11,7 +11,7 @@
 //! 2. A stanza has an outcome: what cannot be done is answered with an error, where the stanza's type
 //!    allows one, and never ends the session.
 //! 3. A stanza may be resolved again, after its node died before the shard committed it. What it changed
-//!    in the database meanwhile must not change what follows from it (see [`contact`]).
+//!    in the database meanwhile must not change what follows from it (the roster sees to that).
 
 #![allow(
     clippy::result_large_err,
