@@ -283,3 +283,47 @@ async fn t_80_files_are_the_servers_alone_whatever_the_umask_and_their_age() {
         .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
 }
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, place) = entry
+            .map(|entry| (entry.path(), to.join(entry.file_name())))
+            .unwrap();
+        match entry.is_dir() {
+            true => copy_all(&entry, &place),
+            false => drop(fs::copy(&entry, &place).unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn f_25_one_old_copy_of_a_data_directory_is_brought_up_to_date() {
+    let mut cluster = Cluster::start(3, &["alice", "bob"], "").await;
+    let (data, copy) = (
+        cluster.data_dir(2),
+        cluster.data_dir(2).with_extension("copy"),
+    );
+    cluster.kill(2);
+    copy_all(&data, &copy);
+    cluster.run(2);
+    cluster.ready(2).await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(1, "bob").await;
+    let all = numbered("kept", 0..50);
+    for body in &all {
+        alice.say("bob@localhost", body).await;
+    }
+    alice.settle().await.unwrap();
+    bob.expect(all).await;
+    cluster.kill(2);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    cluster.run(2);
+    cluster.ready(2).await;
+    // It counts again: with it and one other there is a majority.
+    cluster.kill(0);
+    bob.say("alice@localhost", "still here").await;
+    bob.settle().await.unwrap();
+}

@@ -61,17 +61,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::connection) fn item(packet: Packet) -> Item {
-        Item {
-            packet,
-            stamp: 1_000_000_000_123,
-            mid: None,
-            archived: false,
-            offline: false,
-            keep: false,
-            shared: false,
-            order: 0,
-            copy: None,
-        }
+        Item::plain(packet, 1_000_000_000_123)
     }
 
     fn message() -> Stanza {

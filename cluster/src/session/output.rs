@@ -53,7 +53,7 @@ pub enum Direction {
 
 impl Item {
     /// A stanza that nobody keeps.
-    pub(super) fn plain(packet: Packet, stamp: u64) -> Self {
+    pub(crate) fn plain(packet: Packet, stamp: u64) -> Self {
         Self {
             packet,
             stamp,

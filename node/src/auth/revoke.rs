@@ -4,7 +4,7 @@
 //! the sessions, on whichever node they are. A note stays until a leader has acted on it, so a change that is made
 //! while no node runs takes effect later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ pub async fn run(app: Arc<App>) {
                 continue;
             }
         };
+        let notes = HashSet::<Revocation>::from_iter(notes);
         acted.retain(|note, _| notes.contains(note));
         for note in notes {
             app.edge.accounts.forget(&note.account);

@@ -3,7 +3,7 @@
 //! A [`Service`] is one file in `services`, named in one list there. When the node starts, each service's
 //! `register` is called with a [`Setup`] and says which iq payloads it answers, and for whom, and which
 //! features it adds to disco. The router does the rest once, for all: finding the handler, decoding, the refusal of what
-//! nobody handles, the reply. A [`MessageHook`] and a [`PresenceHook`] have a turn with stanzas before they go to the
+//! nobody handles, the reply. A [`Hook`] has a turn with messages or presence before they go to the
 //! shard, an [`EffectHook`] carries out what follows from there, and a [`SessionHook`] hears what happens to sessions.
 //!
 //! # Invariants
@@ -36,13 +36,13 @@ pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{Answer, AnswerHook, Empty, Payload, Reply, Request, Verb};
-pub use message::{Classify, Message, MessageHook};
+pub use message::{Classify, Message};
 pub use phase::{EffectPhase, Phase};
-pub use presence::{Presence, PresenceHook};
+pub use presence::Presence;
 pub use refusal::refuse;
 pub(crate) use refusal::{fail, failure};
 pub use registry::{Clash, Registry, Service, Setup, Xep};
 pub use scope::{Features, Scope};
 pub use sender::{Sender, Target};
 pub use session::{Heard, SessionHook};
-pub use turn::{Turn, at_once, later};
+pub use turn::{Hook, Turn, at_once, later};

@@ -2,11 +2,7 @@
 
 use cluster::session::Action;
 use proto::BareJid;
-use proto::stanza::error::StanzaError;
 use proto::stanza::{Packet, Stanza};
-
-use super::sender::Sender;
-use super::turn::Turn;
 
 /// A broadcast, or a request about a subscription.
 pub struct Presence {
@@ -35,29 +31,5 @@ impl Presence {
             requests: Vec::new(),
             follow: Vec::new(),
         }
-    }
-}
-
-/// Has a turn with each broadcast and each request. A function that takes the same is one, too.
-pub trait PresenceHook: Send + Sync + 'static {
-    /// Looks at presence; an error refuses it.
-    fn presence<'a>(
-        &'a self,
-        sender: Sender<'a>,
-        presence: &'a mut Presence,
-    ) -> Turn<'a, Result<(), StanzaError>>;
-}
-
-impl<F> PresenceHook for F
-where
-    F: Send + Sync + 'static,
-    F: for<'a> Fn(Sender<'a>, &'a mut Presence) -> Turn<'a, Result<(), StanzaError>>,
-{
-    fn presence<'a>(
-        &'a self,
-        sender: Sender<'a>,
-        presence: &'a mut Presence,
-    ) -> Turn<'a, Result<(), StanzaError>> {
-        self(sender, presence)
     }
 }

@@ -10,11 +10,12 @@ use proto::stanza::error::StanzaError;
 use super::content::Content;
 use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
-use super::message::{Classify, MessageHook};
+use super::message::{Classify, Message};
 use super::phase::{EffectPhase, Phase};
-use super::presence::PresenceHook;
+use super::presence::Presence;
 use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
+use super::turn::Hook;
 
 /// An extension that a service implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub struct Registry {
     answers: Vec<Box<dyn AnswerHook>>,
     forged: Vec<fn(&Element) -> bool>,
     classifies: Vec<Classify>,
-    messages: Vec<(Phase, Box<dyn MessageHook>)>,
-    presences: Vec<(Phase, Box<dyn PresenceHook>)>,
+    messages: Vec<(Phase, Box<dyn Hook<Message>>)>,
+    presences: Vec<(Phase, Box<dyn Hook<Presence>>)>,
     effects: Vec<(EffectPhase, Box<dyn EffectHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
     clash: Option<Clash>,
@@ -135,12 +136,12 @@ impl Registry {
     }
 
     /// Who has a turn with a message, in order.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = &dyn MessageHook> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &dyn Hook<Message>> {
         self.messages.iter().map(|(_, hook)| &**hook)
     }
 
     /// Who has a turn with presence, in order.
-    pub(crate) fn presences(&self) -> impl Iterator<Item = &dyn PresenceHook> {
+    pub(crate) fn presences(&self) -> impl Iterator<Item = &dyn Hook<Presence>> {
         self.presences.iter().map(|(_, hook)| &**hook)
     }
 
@@ -183,12 +184,12 @@ impl Setup<'_> {
     }
 
     /// Has a turn with each message.
-    pub fn message(&mut self, phase: Phase, hook: impl MessageHook) {
+    pub fn message(&mut self, phase: Phase, hook: impl Hook<Message>) {
         self.registry.messages.push((phase, Box::new(hook)));
     }
 
     /// Has a turn with each broadcast and each request of presence.
-    pub fn presence(&mut self, phase: Phase, hook: impl PresenceHook) {
+    pub fn presence(&mut self, phase: Phase, hook: impl Hook<Presence>) {
         self.registry.presences.push((phase, Box::new(hook)));
     }
 

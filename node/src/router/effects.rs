@@ -1,7 +1,7 @@
 //! What a shard's entries ask of this node, given to the services that carry it out.
 //!
 //! Everything here may be done twice: a leader may die after the database has committed and before the
-//! shard learns of it, and the next one starts again (design §4). Rows are keyed by owner and archive id;
+//! shard learns of it, and the next one starts again. Rows are keyed by owner and archive id;
 //! a roster remembers the last effect that changed a contact and what it found.
 //!
 //! And nothing is given up, since whatever led here was acknowledged: what the database refuses because of

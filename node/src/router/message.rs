@@ -47,7 +47,7 @@ pub(super) async fn resolve(
         stanza,
     };
     for hook in ctx.services.messages() {
-        hook.message(ctx.sender(), &mut message).await?;
+        hook.turn(ctx.sender(), &mut message).await?;
     }
     let mut actions = message.before;
     actions.push(Action::Send(Relay::Message(cluster::session::Message {

@@ -10,8 +10,8 @@ use proto::stanza::error::{Condition, StanzaError};
 use super::testing::{says, session, with_service};
 use crate::empty_payload;
 use crate::hooks::{
-    Content, Message, MessageHook, Phase, Presence, Request, Scope, Sender, Service, Setup, Turn,
-    at_once, fail,
+    Content, Hook, Message, Phase, Presence, Request, Scope, Sender, Service, Setup, Turn, at_once,
+    fail,
 };
 
 const NS: &str = "urn:example:postage";
@@ -44,8 +44,8 @@ async fn count(stamps: Arc<Stamps>, _: Request<Count>) -> Result<Element, Stanza
 
 struct Counter(Arc<Stamps>);
 
-impl MessageHook for Counter {
-    fn message<'a>(
+impl Hook<Message> for Counter {
+    fn turn<'a>(
         &'a self,
         _: Sender<'a>,
         message: &'a mut Message,

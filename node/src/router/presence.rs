@@ -67,7 +67,7 @@ async fn turns(
 ) -> Result<Presence, StanzaError> {
     let mut presence = Presence::new(stanza, initial);
     for hook in ctx.services.presences() {
-        hook.presence(ctx.sender(), &mut presence).await?;
+        hook.turn(ctx.sender(), &mut presence).await?;
     }
     Ok(presence)
 }

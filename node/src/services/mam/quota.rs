@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Jid};
 
-use crate::hooks::{Edge, Message, MessageHook, Sender, Turn, at_once, fail, later};
+use crate::hooks::{Edge, Hook, Message, Sender, Turn, at_once, fail, later};
 
 /// For how long a number is remembered, in milliseconds.
 const FRESH: u64 = 5_000;
@@ -32,9 +32,9 @@ struct Size {
     at: u64,
 }
 
-impl MessageHook for Quota {
+impl Hook<Message> for Quota {
     /// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).
-    fn message<'a>(
+    fn turn<'a>(
         &'a self,
         sender: Sender<'a>,
         message: &'a mut Message,
