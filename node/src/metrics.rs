@@ -87,6 +87,7 @@ pub enum SessionEvent {
     EndedViolation,
     EndedCredentials,
     EndedOverflow,
+    EndedRemoved,
 }
 
 /// Labels of [`Metrics::session_events`].

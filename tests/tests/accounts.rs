@@ -85,6 +85,9 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
     user(&cluster, &["remove", "carol@localhost", "--yes"], "");
     check_ended(live, changed).await;
     assert!(!can_log_in(&cluster, "carol", "correct horse").await);
+    // Nobody acknowledged what was said before.
+    let returned = dave.message_element().await.unwrap();
+    assert_eq!(returned.attr("type"), Some("error"), "{returned:?}");
     dave.check_nothing_more().await;
     // Whoever writes to an account that is gone hears of it, from whichever node has known it.
     let is_error = |message: &Element| message.attr("type") == Some("error");
@@ -93,6 +96,21 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
         dave.say("carol@localhost", "are you there?").await;
         dave.settle().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn sm_64_what_waited_for_an_account_that_is_removed_goes_back_to_its_sender() {
+    let cluster = Cluster::start(1, &["alice", "bob"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut asleep = cluster.client(0, "bob").await;
+    asleep.wire.cut();
+    alice.say(asleep.jid.as_str(), "are you there?").await;
+    alice.check_nothing_more().await;
+    user(&cluster, &["remove", "bob@localhost", "--yes"], "");
+    let answer = alice.message_element().await.unwrap();
+    assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
+    assert_eq!(answer.attr("from"), Some(asleep.jid.as_str()), "{answer:?}");
+    alice.check_nothing_more().await;
 }
 
 #[tokio::test]

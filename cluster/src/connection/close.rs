@@ -172,6 +172,6 @@ fn condition(reason: EndReason) -> Option<Condition> {
         EndReason::Conflict => Some(Condition::Conflict),
         EndReason::Limit | EndReason::Overflow => Some(Condition::ResourceConstraint),
         EndReason::Admin | EndReason::Violation => Some(Condition::PolicyViolation),
-        EndReason::Credentials => Some(Condition::NotAuthorized),
+        EndReason::Credentials | EndReason::Removed => Some(Condition::NotAuthorized),
     }
 }

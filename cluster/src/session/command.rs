@@ -263,10 +263,12 @@ pub enum EndReason {
     Admin,
     /// The client broke the protocol.
     Violation,
-    /// The account's credentials changed or it is gone.
+    /// The account's credentials changed, or it is disabled.
     Credentials,
     /// More was queued for it than can be kept in any form.
     Overflow,
+    /// The account was removed.
+    Removed,
 }
 
 /// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.

@@ -13,10 +13,9 @@ use super::step::Step;
 use super::*;
 use crate::id::Mid;
 
-/// Messages read back at a time to be returned.
-const CHUNK: usize = 128;
-/// Their bytes, about, if it is more than one.
-const CHUNK_BYTES: u64 = 128 << 10;
+/// Messages that one effect returns. Who carries it out drops what the messages say, and splits what is still too large
+/// for an entry.
+const RETURNED: usize = 128;
 
 impl ShardState {
     /// Ends a session in full, and tells whoever acts for it. Does nothing if there is none.
@@ -42,6 +41,7 @@ impl ShardState {
         self.say_unavailable(jid, &session, step);
         let fate = match reason {
             EndReason::Conflict => Fate::AWAITED,
+            EndReason::Removed => Fate::RETURNED,
             _ => self.settings.on_timeout.into(),
         };
         let waited = self.undelivered(&account);
@@ -84,14 +84,14 @@ impl ShardState {
                 Later::Whole(item) => self.dispose_item(&account, &item, fate, step),
                 Later::Ticket(ticket) => {
                     let mid = self.dispose_ticket(&account, ticket, fate, step);
-                    returned.extend(mid.map(|mid| (mid, ticket.size())));
+                    returned.extend(mid);
                 }
             }
         }
-        for mids in chunks(returned) {
+        for mids in returned.chunks(RETURNED) {
             self.add_effect(Effect::Return {
                 account: account.clone(),
-                mids,
+                mids: mids.to_vec(),
             });
         }
     }
@@ -225,23 +225,6 @@ impl ShardState {
     }
 }
 
-/// So many messages as may be read back at a time.
-fn chunks(messages: Vec<(Mid, u64)>) -> Vec<Vec<Mid>> {
-    let mut chunks: Vec<Vec<Mid>> = Vec::new();
-    let mut bytes = 0;
-    for (mid, size) in messages {
-        bytes += size;
-        match chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK && bytes <= CHUNK_BYTES => chunk.push(mid),
-            _ => {
-                bytes = size;
-                chunks.push(vec![mid]);
-            }
-        }
-    }
-    chunks
-}
-
 /// Something is said to somebody, rather than signalled.
 pub(super) fn has_body(packet: &Packet) -> bool {
     // Our own writer made the payload, and in it no other element of a message begins like this.
@@ -260,6 +243,11 @@ impl Fate {
     /// Who binds the same name again is the same user: what the old session did not get is theirs.
     const AWAITED: Self = Self {
         rule: OnTimeout::Archive,
+        passed_on: false,
+    };
+    /// The account is gone: there is no later session, and none of the others stays.
+    const RETURNED: Self = Self {
+        rule: OnTimeout::Bounce,
         passed_on: false,
     };
 }

@@ -181,6 +181,11 @@ pub(crate) fn later_commands() -> Vec<Command> {
         },
     });
     let mut commands = vec![
+        Command::End {
+            session: jid(ALICE),
+            epoch: None,
+            reason: EndReason::Removed,
+        },
         Command::Settings(settings()),
         Command::Compare {
             node: NodeId(4),

@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::ProposeError;
 use cluster::session::{Command, EndReason};
+use cluster::{ProposeError, Unavailable};
 use proto::sasl::Credentials;
 use proto::{BareJid, Jid};
 
 use crate::app::App;
 use crate::clock;
-use crate::storage::Revocation;
+use crate::storage::{Revocation, StorageError};
 
 /// How often to look for notes. There is hardly ever one, so this costs next to nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,9 +50,13 @@ pub async fn run(app: Arc<App>) {
                 }
                 // Without a majority, or a leader, the note is found again.
                 None => {
-                    let leads = app.cluster.leads(&note.account);
-                    if leads && end_all(&app, &note.account).await.is_ok() {
-                        acted.insert(note, clock::instant());
+                    if app.cluster.leads(&note.account) {
+                        match end_all(&app, &note.account).await {
+                            Ok(()) => {
+                                acted.insert(note, clock::instant());
+                            }
+                            Err(error) => tracing::debug!(%error, "sessions are ended later"),
+                        }
                     }
                 }
             }
@@ -91,18 +95,35 @@ pub async fn confirm(app: Arc<App>, session: Jid, epoch: u64, checked: Credentia
     }
 }
 
+/// Why the sessions of a changed account could not be ended.
+#[derive(Debug, thiserror::Error)]
+enum NotEnded {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Read(#[from] Unavailable),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
 /// Ends all sessions of an account, live or not.
-async fn end_all(app: &App, account: &BareJid) -> Result<(), ProposeError> {
+async fn end_all(app: &App, account: &BareJid) -> Result<(), NotEnded> {
+    let local = account.local().unwrap_or_default();
+    let stored = app.edge.storage.account_keys(local, account.domain());
+    let reason = match stored.await? {
+        Some(_) => EndReason::Credentials,
+        None => EndReason::Removed,
+    };
     let sessions = app
         .cluster
         .read_latest(account, |shard| shard.sessions(account))
         .await?;
     for session in sessions {
-        tracing::info!(session = %session.jid, "its credentials are no longer valid");
+        tracing::info!(session = %session.jid, ?reason, "the account has changed");
         let command = Command::End {
             session: session.jid,
             epoch: None,
-            reason: EndReason::Credentials,
+            reason,
         };
         app.cluster.propose(account, command).await?;
     }

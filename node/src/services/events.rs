@@ -52,6 +52,7 @@ fn ended(reason: EndReason) -> SessionEvent {
         EndReason::Violation => SessionEvent::EndedViolation,
         EndReason::Credentials => SessionEvent::EndedCredentials,
         EndReason::Overflow => SessionEvent::EndedOverflow,
+        EndReason::Removed => SessionEvent::EndedRemoved,
     }
 }
 

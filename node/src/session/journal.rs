@@ -183,5 +183,6 @@ fn end(reason: EndReason) -> &'static str {
         EndReason::Violation => "protocol violation",
         EndReason::Credentials => "the credentials changed",
         EndReason::Overflow => "too much was queued",
+        EndReason::Removed => "the account was removed",
     }
 }

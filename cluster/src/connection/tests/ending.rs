@@ -13,6 +13,7 @@ fn whoever_is_detached_hears_why_behind_what_came_before() {
         (Detached::Ended(Admin), "fail policy-violation"),
         (Detached::Ended(Violation), "fail policy-violation"),
         (Detached::Ended(Credentials), "fail not-authorized"),
+        (Detached::Ended(Removed), "fail not-authorized"),
         (Detached::Ended(Limit), "fail resource-constraint"),
         (Detached::Ended(Overflow), "fail resource-constraint"),
         (Detached::Ended(Expired), "fail connection-timeout"),

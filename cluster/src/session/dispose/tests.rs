@@ -214,19 +214,6 @@ fn sm_62_a_resource_that_is_bound_again_gets_what_its_predecessor_did_not() {
 }
 
 #[test]
-fn messages_are_returned_as_many_at_a_time_as_an_entry_can_carry() {
-    let mid = |n| Mid::new(1, n);
-    let small = (0..2 * CHUNK as u128 + 1).map(|n| (mid(n), 100)).collect();
-    let counts: Vec<usize> = chunks(small).iter().map(Vec::len).collect();
-    assert_eq!(counts, [CHUNK, CHUNK, 1]);
-    let half = CHUNK_BYTES / 2;
-    let large = [half, half, 1, half, half, 4 * CHUNK_BYTES, 1];
-    let large: Vec<_> = (0..).map(mid).zip(large).collect();
-    let counts: Vec<usize> = chunks(large).iter().map(Vec::len).collect();
-    assert_eq!(counts, [2, 2, 1, 1, 1]);
-}
-
-#[test]
 fn what_is_returned_in_parts_is_returned_once() {
     let mut stage = pair();
     stage.settings.on_timeout = OnTimeout::Bounce;
@@ -244,6 +231,25 @@ fn what_is_returned_in_parts_is_returned_once() {
     stage.work();
     let alice = stage.state.session(&jid(ALICE)).expect("bound");
     assert_eq!(alice.queue.load().0, 9);
+}
+
+#[test]
+fn sm_64_what_waits_for_an_account_that_is_removed_goes_back_to_its_senders() {
+    let mut stage = pair();
+    stage.settings.on_timeout = OnTimeout::Archive;
+    stage.settings.max_queue_stanzas = 3;
+    stage.lose(BOB);
+    let chat = |mid| message(MessageType::Chat, ALICE, "bob@example.org", mid);
+    stage.send((0..9).map(chat));
+    stage.work();
+    stage.apply(Command::End {
+        session: jid(BOB),
+        epoch: None,
+        reason: EndReason::Removed,
+    });
+    stage.work();
+    let alice = stage.state.session(&jid(ALICE)).expect("bound");
+    assert_eq!((alice.queue.load().0, stage.hidden()), (9, 0));
 }
 
 #[test]
