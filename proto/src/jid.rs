@@ -3,6 +3,7 @@
 //! Inside the server two addresses are the same if and only if their bytes are the same (ST-98): nothing
 //! here or elsewhere compares unprepared text.
 
+mod error;
 mod prepare;
 
 use std::borrow::Borrow;
@@ -14,35 +15,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::error::JidError;
+use self::error::check_length;
 pub use prepare::{prepare_local, prepare_password, prepare_resource};
-
-use crate::limit::JID_PART_BYTES;
-
-/// Why a text is no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JidError {
-    /// A part is absent although its separator stands, or the domain is.
-    #[error("a part of the address is empty")]
-    Empty,
-    /// A part has more than 1023 bytes (ST-93).
-    #[error("a part of the address is too long")]
-    TooLong,
-    /// The localpart is not one (ST-95).
-    #[error("the localpart is not valid")]
-    Local,
-    /// The domain is not one (ST-94).
-    #[error("the domain is not valid")]
-    Domain,
-    /// The resource is not one (ST-96).
-    #[error("the resource is not valid")]
-    Resource,
-    /// A resource stands where only a bare address may.
-    #[error("a bare address has no resource")]
-    NotBare,
-    /// A password that cannot be prepared.
-    #[error("the password is not valid")]
-    Password,
-}
 
 /// An address with or without a resource.
 ///
@@ -159,14 +134,6 @@ fn split(text: &str) -> Result<(Option<&str>, &str, Option<&str>), JidError> {
         check_length(part)?;
     }
     Ok((local, domain, resource))
-}
-
-fn check_length(part: &str) -> Result<(), JidError> {
-    match part.len() {
-        0 => Err(JidError::Empty),
-        1..=JID_PART_BYTES => Ok(()),
-        _ => Err(JidError::TooLong),
-    }
 }
 
 /// An address without a resource.

@@ -10,7 +10,7 @@ use precis_core::profile::PrecisFastInvocation;
 use precis_core::{IdentifierClass, StringClass};
 use precis_profiles::{OpaqueString, UsernameCaseMapped};
 
-use super::{JidError, check_length};
+use super::error::{JidError, check_length};
 
 /// How often a text may change before it is refused (RFC 8264 §7 names the same bound).
 const ROUNDS: usize = 4;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
-use super::Digest;
+use super::digest::Digest;
 use super::password::FORMS;
 
 /// What is stored instead of a password (RFC 5802 §3).

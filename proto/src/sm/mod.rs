@@ -11,6 +11,6 @@ pub mod pace;
 
 pub use elements::{Enabled, Failed, Malformed, SmElement};
 pub use inbound::Inbound;
-pub use origin::Origin;
-pub use outbound::{CountTooHigh, Outbound};
+pub use origin::{CountTooHigh, Origin};
+pub use outbound::Outbound;
 pub use pace::{Next, Pace, Terms};

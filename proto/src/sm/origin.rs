@@ -4,7 +4,15 @@
 //! with `<enable/>` or `<enabled/>` (SM-16, SM-17). Where the two meet is an [`Origin`]; whoever has to tell an `h`,
 //! or to judge one, asks it.
 
-use super::CountTooHigh;
+/// The peer acknowledges what was never sent, or takes an acknowledgement back (SM-28).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer acknowledged {h} stanzas of the {sent} that were sent")]
+pub struct CountTooHigh {
+    /// What the peer claims.
+    pub h: u32,
+    /// What was sent.
+    pub sent: u32,
+}
 
 /// A point where a number and a count meet: everything below `number` is covered by the count `h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,20 +10,10 @@
 
 use std::collections::VecDeque;
 
-use super::Origin;
+use super::origin::{CountTooHigh, Origin};
 use crate::ns;
 use crate::stream::{Condition, StreamError};
 use crate::xml::Element;
-
-/// The peer acknowledges what was never sent, or takes an acknowledgement back (SM-28).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the peer acknowledged {h} stanzas of the {sent} that were sent")]
-pub struct CountTooHigh {
-    /// What the peer claims.
-    pub h: u32,
-    /// What was sent.
-    pub sent: u32,
-}
 
 impl From<CountTooHigh> for StreamError {
     fn from(CountTooHigh { h, sent }: CountTooHigh) -> Self {

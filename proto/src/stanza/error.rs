@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Header, IqType, Kind, MessageType, Packet, PresenceType, Stanza};
+use super::header::Header;
+use super::kind::{IqType, Kind, MessageType, PresenceType};
+use super::packet::Packet;
+use super::tree::Stanza;
 use crate::ns;
 use crate::xml::Element;
 

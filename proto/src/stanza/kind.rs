@@ -1,6 +1,67 @@
-//! The names of stanzas and their types on the wire.
+//! What a stanza is, and how that is named on the wire.
 
-use super::{IqType, Kind, MessageType, PresenceType};
+use serde::{Deserialize, Serialize};
+
+/// The type of a `<message/>` (RFC 6121 §5.2.2). An absent or unknown one is [`MessageType::Normal`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MessageType {
+    /// A single message outside of a conversation.
+    #[default]
+    Normal,
+    /// Part of a one-to-one conversation.
+    Chat,
+    /// From or to a room.
+    Groupchat,
+    /// An alert that expects no reply.
+    Headline,
+    /// An error about an earlier message.
+    Error,
+}
+
+/// The type of a `<presence/>` (RFC 6121 §4.7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PresenceType {
+    /// No `type` attribute.
+    Available,
+    /// No longer available.
+    Unavailable,
+    /// A request to see the recipient's presence.
+    Subscribe,
+    /// The request is granted.
+    Subscribed,
+    /// The sender no longer wants to see the recipient's presence.
+    Unsubscribe,
+    /// The request is refused, or an earlier grant is withdrawn.
+    Unsubscribed,
+    /// A server asks for the current presence.
+    Probe,
+    /// An error about an earlier presence stanza.
+    Error,
+}
+
+/// The type of an `<iq/>` (RFC 6120 §8.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum IqType {
+    /// Asks for information.
+    Get,
+    /// Asks for a change.
+    Set,
+    /// Answers a request.
+    Result,
+    /// Refuses a request.
+    Error,
+}
+
+/// What a stanza is: its element name and its `type` attribute in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// `<message/>`
+    Message(MessageType),
+    /// `<presence/>`
+    Presence(PresenceType),
+    /// `<iq/>`
+    Iq(IqType),
+}
 
 impl Kind {
     /// The element name.

@@ -1,12 +1,23 @@
-//! Between the two forms of a stanza, and from the written one to the wire.
+//! A written stanza: between the two forms, and from the written one to the wire.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::{Header, Packet, Stanza};
+use super::header::Header;
+use super::tree::Stanza;
 use crate::jid::Jid;
 use crate::limit::WRITTEN_BYTES;
 use crate::ns;
 use crate::xml::{Element, ReadError, attribute};
+
+/// A header, and bytes of our own writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packet {
+    /// The attributes.
+    pub header: Header,
+    /// The children, serialised for a parent whose default namespace is `jabber:client`.
+    pub payload: Bytes,
+}
 
 impl Stanza {
     /// Writes the payload, once for every copy.

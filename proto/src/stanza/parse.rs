@@ -1,7 +1,9 @@
 //! From an element to a stanza, with the answer to what is none.
 
 use super::error::{Condition, StanzaError};
-use super::{Header, IqType, Kind, MessageType, PresenceType, Stanza};
+use super::header::Header;
+use super::kind::{IqType, Kind, MessageType, PresenceType};
+use super::tree::Stanza;
 use crate::jid::Jid;
 use crate::ns;
 use crate::xml::Element;

@@ -20,6 +20,7 @@ mod error;
 mod features;
 mod header;
 mod login;
+mod sasl;
 mod session;
 mod settings;
 pub mod state;

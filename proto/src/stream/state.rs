@@ -18,7 +18,7 @@
 //!
 //! What stands in parentheses is done by the driver. While it is waited for, nothing is read.
 
-use super::Condition;
+use super::error::Condition;
 use crate::ns;
 use crate::sasl::Failure;
 use crate::xml::Element;

@@ -4,10 +4,10 @@
 //! given out as soon as any came. An error is final: nothing behind it is read.
 
 use super::element::Element;
+use super::error::{Measured, ReadError};
 use super::tag::check_declaration;
 use super::token::{Budget, Piece, Tokenizer};
 use super::tree::{Tree, utf8};
-use super::{Measured, ReadError};
 use crate::limit::Limits;
 
 /// What a stream consists of.

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use quick_xml::events::attributes::Attributes;
 
 use super::element::{Attribute, Element};
+use super::error::{ReadError, Shape};
 use super::grammar::{is_space, qualified};
 use super::name::Name;
-use super::{ReadError, Shape, text};
+use super::text;
 use crate::limit::Limits;
 use crate::ns;
 

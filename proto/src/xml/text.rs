@@ -1,6 +1,6 @@
 //! What text and attribute values mean: references, line ends, white space.
 
-use super::ReadError;
+use super::error::ReadError;
 use super::grammar::is_char;
 
 /// The longest reference between `&` and `;` that can be valid, with leading zeros tolerated within it.

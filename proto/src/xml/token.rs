@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
+use super::error::{Measured, ReadError};
 use super::grammar::is_space;
-use super::{Measured, ReadError};
 
 /// The kind of a complete piece, with what its range covers.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,9 +1,10 @@
 //! Builds elements from pieces.
 
 use super::element::Element;
+use super::error::{Measured, ReadError, Shape};
 use super::tag::Scope;
+use super::text;
 use super::token::{Budget, Piece, Tokenizer};
-use super::{Measured, ReadError, Shape, text};
 use crate::limit::Limits;
 
 /// The elements that are open, and the scope that they stand in.
