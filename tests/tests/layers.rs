@@ -1,8 +1,8 @@
-//! Which files of the node may know each other: `router` resolves, `services` serve, and both know only the door
-//! between them, `hooks`.
+//! Which files may know each other: none in a circle, neither in the protocol, nor in the core of the sessions, nor
+//! around the node's door. There `router` resolves, `services` serve, and both know only the door between them, `hooks`.
 //!
-//! The graph is drawn from the text: an arrow for each path of a file that leads into another one. Tests at the end of
-//! a file and the files that serve them are left out.
+//! The graph is drawn from the text: an arrow for each path of a file that leads into another one. Tests and the files
+//! that serve them are left out. Methods that files give to a type of another one are not seen.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,8 +10,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders that are looked at.
-const FOLDERS: [&str; 3] = ["router", "hooks", "services"];
+/// Folders of a crate in which no files know each other in a circle.
+struct Folders {
+    source: &'static str,
+    /// All of the crate's files if there are none.
+    folders: &'static [&'static str],
+    /// So many files there are at least: with fewer, the sources are elsewhere.
+    files: usize,
+}
+
+/// The wire.
+const PROTO: Folders = Folders {
+    source: "../proto/src",
+    folders: &[],
+    files: 50,
+};
+
+/// The core of the sessions.
+const SESSION: Folders = Folders {
+    source: "../cluster/src",
+    folders: &["session"],
+    files: 50,
+};
+
+/// Both sides of the door of the node, and the door.
+const NODE: Folders = Folders {
+    source: "../node/src",
+    folders: &["router", "hooks", "services"],
+    files: 20,
+};
+
+/// Files, and folders of files, that only tests use.
+const FOR_TESTS: [&str; 6] = [
+    "testing",
+    "tests",
+    "fixture",
+    "stage",
+    "simulation",
+    "fuzzing",
+];
 
 /// Arrows that are against the rules and still there. An arrow leaves this list for good.
 const EXCEPTIONS: &[(&str, &str)] = &[];
@@ -26,16 +63,19 @@ struct Files {
 }
 
 impl Files {
-    fn read() -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/src");
+    fn read(of: &Folders) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(of.source);
         let mut files = Self {
             names: BTreeMap::new(),
             texts: BTreeMap::new(),
         };
-        for folder in FOLDERS {
+        if of.folders.is_empty() {
+            files.add_below(&source, &source);
+        }
+        for folder in of.folders {
             files.add_below(&source, &source.join(folder));
         }
-        assert!(files.names.len() > 20, "the sources are elsewhere");
+        assert!(files.names.len() >= of.files, "the sources are elsewhere");
         files
     }
 
@@ -51,8 +91,12 @@ impl Files {
                 continue;
             };
             let module = stem.strip_suffix("/mod").unwrap_or(stem).split('/');
-            let module: Module = module.map(str::to_owned).collect();
-            if module.last().unwrap() != "testing" {
+            let mut module: Module = module.map(str::to_owned).collect();
+            if stem == "lib" {
+                module.clear();
+            }
+            let is_for_tests = |name: &String| FOR_TESTS.contains(&name.as_str());
+            if !module.iter().any(is_for_tests) {
                 self.names.insert(module.clone(), name.to_owned());
                 self.texts
                     .insert(module, fs::read_to_string(&path).unwrap());
@@ -84,10 +128,11 @@ impl Files {
 
     /// Where the path begins whose first word stands here, if one does that leads into our own code.
     fn start(&self, module: &Module, words: &[String], at: usize) -> Option<Module> {
-        let before = at
-            .checked_sub(1)
-            .map_or("", |before| words[before].as_str());
-        if before == "::" || before == "$" || words.get(at + 1).is_none_or(|next| next != "::") {
+        let before = |n| at.checked_sub(n).map_or("", |at| words[at].as_str());
+        let goes_on = matches!(before(1), "::" | "$");
+        // How far something is seen says nothing of what its file knows.
+        let is_visibility = before(1) == "in" && before(2) == "(";
+        if goes_on || is_visibility || words.get(at + 1).is_none_or(|next| next != "::") {
             return None;
         }
         let mut start = module.clone();
@@ -105,7 +150,7 @@ impl Files {
 
     /// The file in which a path ends.
     fn file_of(&self, path: &Module) -> Option<&String> {
-        let lengths = (1..=path.len()).rev();
+        let lengths = (0..=path.len()).rev();
         lengths
             .map(|length| self.names.get(&path[..length]))
             .find_map(|found| found)
@@ -197,9 +242,27 @@ fn leads(arrows: &BTreeSet<Arrow>, from: &str, to: &str) -> bool {
     false
 }
 
+/// The arrows that are part of a circle.
+fn circles(arrows: &BTreeSet<Arrow>) -> Vec<&Arrow> {
+    let arrows_back = |arrow: &&Arrow| leads(arrows, &arrow.1, &arrow.0);
+    arrows.iter().filter(arrows_back).collect()
+}
+
+#[test]
+fn no_files_of_the_protocol_know_each_other_in_a_circle() {
+    let arrows = Files::read(&PROTO).arrows();
+    assert_eq!(circles(&arrows), Vec::<&Arrow>::new());
+}
+
+#[test]
+fn no_files_of_the_core_of_the_sessions_know_each_other_in_a_circle() {
+    let arrows = Files::read(&SESSION).arrows();
+    assert_eq!(circles(&arrows), Vec::<&Arrow>::new());
+}
+
 #[test]
 fn routers_and_services_meet_at_the_door_only_and_no_files_know_each_other_in_a_circle() {
-    let all = Files::read().arrows();
+    let all = Files::read(&NODE).arrows();
     let exceptions = EXCEPTIONS.iter();
     let exceptions: BTreeSet<Arrow> = exceptions
         .map(|(from, to)| (String::from(*from), String::from(*to)))
@@ -266,4 +329,6 @@ fn arrows_are_found_however_they_are_written() {
         "a/b c"
     );
     assert_eq!(found("use std::c::d; use other::crate_like::e;"), "");
+    assert_eq!(found("use super::c::*;"), "c");
+    assert_eq!(found("pub(in crate::c) fn f() {}"), "");
 }

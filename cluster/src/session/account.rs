@@ -2,13 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto::stanza::{Kind, MessageType, Packet};
+use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::clients::Clients;
+use super::cow::{CopyOnWrite, Map};
 use super::old::OldSessions;
-use super::push::Clients;
 use super::resources::Resources;
+use super::session::Session;
+use super::settings::Settings;
 use super::shared::SharedMessages;
-use crate::id::Mid;
+use crate::id::{Mid, SmId};
+
+/// The accounts of a shard.
+pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
 
 /// Exists only while there is something to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +75,111 @@ impl Account {
             && shared.is_empty()
             && push.is_empty()
             && hidden.is_empty()
+    }
+
+    /// The sessions of this account, which has this name, that are `wanted`.
+    pub(super) fn sessions_where(
+        &self,
+        name: &BareJid,
+        wanted: impl Fn(&Session) -> bool,
+    ) -> Vec<Jid> {
+        let chosen = self.sessions.iter().filter(|(_, s)| wanted(s));
+        chosen
+            .map(|(resource, _)| name.with_prepared_resource(resource))
+            .collect()
+    }
+
+    /// Sessions that get a carbon, without those in `except`.
+    pub(super) fn carbon_sessions(&self, name: &BareJid, except: &[Jid]) -> Vec<Jid> {
+        let mut sessions = self.sessions_where(name, |s| s.carbons);
+        sessions.retain(|jid| !except.contains(jid));
+        sessions
+    }
+
+    /// Every resource of the highest live priority, and every one with carbons (IM-6). A hibernated one
+    /// alone sets the priority only where no live one is (IM-1).
+    pub(super) fn chat_targets(&self, name: &BareJid) -> Vec<Jid> {
+        let ready = || self.sessions.values().filter(|s| s.is_non_negative());
+        let live = ready()
+            .filter(|s| s.owner().is_some())
+            .map(|s| s.priority())
+            .max();
+        let Some(highest) = live.or_else(|| ready().map(|s| s.priority()).max()) else {
+            return Vec::new();
+        };
+        self.sessions_where(name, |s| {
+            s.is_non_negative() && (s.priority() >= highest || s.carbons)
+        })
+    }
+
+    /// Who gets what an ended session did not take, if any of them is connected. One that holds more than half of
+    /// `most` stanzas gets nothing; 0 = no limit.
+    pub(super) fn heirs(&self, name: &BareJid, kind: Kind, most: u32) -> Vec<Jid> {
+        let mut heirs = match kind {
+            Kind::Message(MessageType::Normal) => {
+                self.sessions_where(name, Session::is_non_negative)
+            }
+            _ => self.chat_targets(name),
+        };
+        let most = most as usize / 2;
+        let session = |jid: &Jid| jid.resource().and_then(|r| self.sessions.get(r));
+        let has_room = |s: &Session| most == 0 || s.queue.load().0 < most;
+        heirs.retain(|jid| session(jid).is_some_and(has_room));
+        let connected = |jid: &Jid| session(jid).is_some_and(|s| s.owner().is_some());
+        match heirs.iter().any(connected) {
+            true => heirs,
+            false => Vec::new(),
+        }
+    }
+
+    /// The available sessions with their last broadcast.
+    pub(super) fn available(&self, name: &BareJid) -> Vec<(Jid, Packet)> {
+        let available = self.sessions.iter().filter_map(|(resource, session)| {
+            let presence = session.presence.as_ref()?;
+            let jid = name.with_prepared_resource(resource);
+            Some((jid, presence.packet.clone()))
+        });
+        available.collect()
+    }
+
+    /// The session that may be resumed under this identifier.
+    pub(super) fn resumable(&self, name: &BareJid, smid: &SmId) -> Option<Jid> {
+        let mut sessions = self.sessions.iter();
+        let (resource, _) = sessions.find(|(_, s)| s.smid() == Some(smid))?;
+        Some(name.with_prepared_resource(resource))
+    }
+
+    /// The session that has hibernated for the longest time, if more than so many do.
+    pub(super) fn beyond(&self, name: &BareJid, limit: u32) -> Option<Jid> {
+        let sleeping = self
+            .sessions
+            .iter()
+            .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, r)));
+        if sleeping.clone().count() <= limit as usize {
+            return None;
+        }
+        let (_, _, resource) = sleeping.min()?;
+        Some(name.with_prepared_resource(resource))
+    }
+
+    /// The settings with the bytes that this session may hold: no more than the others of its account leave,
+    /// but never less than its equal share, so that one that is away takes nothing from one that reads. All
+    /// together hold no more than twice what the account may have.
+    pub(super) fn share_of(&self, resource: Option<&str>, mut settings: Settings) -> Settings {
+        let most = settings.max_account_queue_bytes;
+        if most == 0 {
+            return settings;
+        }
+        let others = self.sessions.iter();
+        let others = others.filter(|(other, _)| Some(*other) != resource);
+        let taken: u64 = others.map(|(_, session)| session.queue.load().1).sum();
+        let equal = most / self.sessions.len().max(1) as u64;
+        let share = most.saturating_sub(taken).max(equal).max(1);
+        settings.max_queue_bytes = match settings.max_queue_bytes {
+            0 => share,
+            own => own.min(share),
+        };
+        settings
     }
 
     /// How many messages wait for the account's next session.

@@ -1,335 +1,98 @@
-//! What a client's stanzas do, and what completed effects bring back.
+//! What a client's stanza amounts to, decided by the edge.
 
-use std::sync::Arc;
+use proto::BareJid;
+use proto::stanza::Packet;
+use serde::{Deserialize, Serialize};
 
-use proto::Jid;
-use proto::stanza::error::Condition;
-use proto::stanza::{IqType, Kind, Packet, PresenceType};
+use super::relay::{Relay, addressee};
+use crate::id::Mid;
 
-use super::enqueue::refusal;
-use super::question::Standing;
-use super::state::ShardState;
-use super::step::Step;
-use super::*;
-use crate::id::EffectId;
-
-impl ShardState {
-    pub(super) fn inbound(&mut self, inbound: Inbound, step: &mut Step) -> Outcome {
-        let jid = inbound.session;
-        for (k, actions) in (inbound.first..).zip(inbound.stanzas) {
-            let Some(session) = self.owned(&jid, inbound.epoch) else {
-                return Outcome::Stale;
-            };
-            if k < session.next_in {
-                continue;
-            }
-            if k > session.next_in {
-                return Outcome::Gap {
-                    expected: session.next_in,
-                };
-            }
-            session.next_in += 1;
-            for action in actions {
-                self.act(&jid, action, step);
-            }
-        }
-        match self.session(&jid) {
-            Some(session) if session.epoch == inbound.epoch => Outcome::Handled {
-                next: session.next_in,
-            },
-            _ => Outcome::Stale,
-        }
-    }
-
-    fn act(&mut self, jid: &Jid, action: Action, step: &mut Step) {
-        match action {
-            Action::Reply(packet) => self.answer(jid, packet, step),
-            Action::Send(relay) if self.turns_back(&relay, step) => {}
-            Action::Send(Relay::Message(message)) => self.send_message(jid, message, step),
-            Action::Send(Relay::Iq { packet, permitted }) => {
-                self.send_iq(jid, packet, permitted, step);
-            }
-            Action::Send(relay) => self.send(relay, step),
-            Action::Presence(update) if self.keeps_away(jid, &update) => {
-                let packet = update.packet;
-                self.refuse_presence(jid, packet, step);
-            }
-            Action::Presence(update) => self.presence(jid, update, step),
-            Action::Directed(packet) if self.is_in_vain(jid, &packet) => {
-                self.refuse_presence(jid, packet, step);
-            }
-            Action::Directed(packet) => self.directed(jid, packet, step),
-            Action::Carbons(on) => {
-                if let Some(session) = self.session_mut(jid) {
-                    session.carbons = on;
-                }
-            }
-            Action::Interested => {
-                if let Some(session) = self.session_mut(jid) {
-                    session.interested = true;
-                }
-            }
-            Action::Push(on) => self.set_push(jid, on),
-            Action::Result { mid, order, packet } => {
-                self.enqueue_result(jid, (mid, order), packet, step);
-            }
-        }
-    }
-
-    /// What a client sends to a shard that takes nothing comes back before it is acknowledged, but for what takes
-    /// something back and for answers. Nobody is told of a client's own error message.
-    pub(super) fn turns_back(&mut self, relay: &Relay, step: &mut Step) -> bool {
-        let packet = match relay {
-            Relay::Message(message) => &message.packet,
-            Relay::Iq { packet, .. } | Relay::Subscription(packet) => packet,
-            _ => return false,
-        };
-        let answers = matches!(packet.header.kind, Kind::Iq(IqType::Result | IqType::Error));
-        let refused = !answers && self.is_out_of_reach(packet);
-        if refused {
-            self.bounce(packet, Condition::ResourceConstraint, step);
-        }
-        refused
-    }
-
-    /// Sends a request, or the answer to one. A shard that takes nothing is told that there was no room for the
-    /// answer, which takes less than the request did; what answers nothing does not go there at all.
-    fn send_iq(&mut self, jid: &Jid, packet: Packet, permitted: bool, step: &mut Step) {
-        let cut_off = |to: &Jid| self.is_cut_off(&to.bare());
-        let cut_off = packet.header.to.as_ref().is_some_and(cut_off);
-        let packet = match self.note_answer(jid, &packet.header) {
-            Standing::Settled => return,
-            Standing::Request if !self.note_asked(jid, &packet.header) => {
-                return self.bounce(&packet, Condition::ResourceConstraint, step);
-            }
-            Standing::Unasked if cut_off => return,
-            Standing::Awaited if cut_off => refusal(packet),
-            Standing::Request | Standing::Awaited | Standing::Unasked => packet,
-        };
-        self.send(Relay::Iq { packet, permitted }, step);
-    }
-
-    /// Its addressee's shard takes nothing.
-    fn is_out_of_reach(&self, packet: &Packet) -> bool {
-        let Some(to) = &packet.header.to else {
-            return false;
-        };
-        match packet.header.kind {
-            // Each takes back what was accepted before, once.
-            Kind::Presence(PresenceType::Unavailable | PresenceType::Unsubscribed) => false,
-            // It may be said for no reason, and be said again.
-            Kind::Presence(PresenceType::Unsubscribe) => self.is_flooded(&to.bare()),
-            _ => self.is_cut_off(&to.bare()),
-        }
-    }
-
-    /// Directed presence that would go to a shard which takes nothing, without taking anything back.
-    fn is_in_vain(&self, jid: &Jid, packet: &Packet) -> bool {
-        let gone = packet.header.kind == Kind::Presence(PresenceType::Unavailable);
-        let shown = |to: &Jid| self.session(jid).is_some_and(|s| s.directed.contains(to));
-        let to = packet.header.to.as_ref();
-        let nothing = |to: &Jid| gone && !shown(to) && self.is_cut_off(&to.bare());
-        self.is_out_of_reach(packet) || to.is_some_and(nothing)
-    }
-
-    /// A presence that would go to a shard that takes nothing is not shown to anybody.
-    fn keeps_away(&self, jid: &Jid, update: &PresenceUpdate) -> bool {
-        let available = update.packet.header.kind == Kind::Presence(PresenceType::Available);
-        let mut reached = update.subscribers.iter().chain(&update.probes);
-        available && self.session(jid).is_some() && reached.any(|account| self.is_cut_off(account))
-    }
-
-    /// The client is told that its presence was not taken.
-    fn refuse_presence(&mut self, jid: &Jid, mut packet: Packet, step: &mut Step) {
-        packet.header.from = Some(jid.clone());
-        let to = packet.header.to.take();
-        packet.header.to = to.or_else(|| Some(Jid::from(&jid.bare())));
-        self.bounce(&packet, Condition::ResourceConstraint, step);
-    }
-
-    /// Sends to whichever shard, or shards, the addressees live in.
-    pub(super) fn send(&mut self, relay: Relay, step: &mut Step) {
-        let account = match &relay {
-            Relay::Message(m) => m.packet.header.to.as_ref().map(Jid::bare),
-            Relay::Iq { packet, .. } | Relay::Subscription(packet) => {
-                packet.header.to.as_ref().map(Jid::bare)
-            }
-            Relay::Push { account, .. }
-            | Relay::Notice { account, .. }
-            | Relay::Hidden { account, .. }
-            | Relay::NoPush { account, .. }
-            | Relay::Unkept { account, .. }
-            | Relay::EndAll { account, .. } => Some(account.clone()),
-            Relay::Presence { .. } | Relay::Probe { .. } => None,
-        };
-        match (relay, account) {
-            (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, step),
-            (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, step),
-            (relay, Some(account)) => self.dispatch(&account, relay, step),
-            (_, None) => {}
-        }
-    }
-
-    /// Archive and carbons of the sender first, then on to the recipient.
-    fn send_message(&mut self, jid: &Jid, message: Message, step: &mut Step) {
-        let account = jid.bare();
-        let Some(to) = message.packet.header.to.clone() else {
-            return;
-        };
-        if to.bare() != account {
-            let archived = message.traits.archive_sent;
-            let order = if archived { self.take_order() } else { 0 };
-            if archived {
-                let row = ArchiveRow {
-                    owner: account.clone(),
-                    mid: message.mid,
-                    order,
-                    with: to.clone(),
-                    stamp: self.clock.now(),
-                    hidden: false,
-                    packet: message.packet.clone(),
-                };
-                self.add_effect(Effect::Archive(row));
-            }
-            if message.traits.carbon {
-                let copy = Arc::new(Item {
-                    mid: archived.then_some(message.mid),
-                    archived,
-                    order,
-                    copy: Some(Copied::Carbon(Direction::Sent)),
-                    ..Item::plain(message.packet.clone(), self.clock.now())
-                });
-                for other in self.carbon_sessions(&account, std::slice::from_ref(jid)) {
-                    self.enqueue(&other, copy.clone(), step);
-                    self.notice_queued(&other, None, false, step);
-                }
-            }
-        }
-        self.dispatch(&to.bare(), Relay::Message(message), step);
-    }
-
-    fn directed(&mut self, jid: &Jid, packet: Packet, step: &mut Step) {
-        let Some(to) = packet.header.to.clone() else {
-            return;
-        };
-        let settings = self.settings;
-        if let Some(session) = self.session_mut(jid) {
-            match packet.header.kind {
-                // One that is not remembered would never be taken back: it is not sent either (T-51).
-                Kind::Presence(PresenceType::Available) if !session.has_place(&to, &settings) => {
-                    return self.bounce(&packet, Condition::PolicyViolation, step);
-                }
-                Kind::Presence(PresenceType::Available) => {
-                    session.directed.insert(to.clone());
-                }
-                Kind::Presence(PresenceType::Unavailable) => {
-                    session.directed.remove(&to);
-                }
-                _ => {}
-            }
-        }
-        self.dispatch(
-            &to.bare(),
-            Relay::Presence {
-                packet,
-                to: vec![to],
-            },
-            step,
-        );
-    }
-
-    /// An effect is done, by whichever leader: its results count once.
-    pub(super) fn completed(&mut self, completed: Completed, step: &mut Step) {
-        if let Some(effect) = self.remove_effect(completed.id) {
-            self.follow(&effect, completed, None, step);
-        }
-    }
-
-    /// As [`Self::completed`]; `rest` takes the effect's place.
-    pub(super) fn completed_in_part(&mut self, part: Completed, rest: Effect, step: &mut Step) {
-        if let Some(effect) = self.remove_effect(part.id) {
-            let rest = self.farewell_rest(&effect, rest);
-            let rest = self.add_effect(rest);
-            self.follow(&effect, part, Some(rest), step);
-        }
-    }
-
-    /// What follows from an effect that has been carried out, but for what `rest` will bring.
-    fn follow(
-        &mut self,
-        effect: &Effect,
-        completed: Completed,
-        rest: Option<EffectId>,
-        step: &mut Step,
-    ) {
-        match effect {
-            Effect::Fetch { session, .. } => {
-                self.fetched(session, completed.id, completed.messages, rest, step);
-            }
-            Effect::Return { .. } => {
-                for message in &completed.messages {
-                    self.bounce(&message.packet, Condition::RecipientUnavailable, step);
-                }
-            }
-            Effect::Unavailable { .. } => {
-                return self.farewell_found(effect, completed.relays, rest, step);
-            }
-            _ => {}
-        }
-        for relay in completed.relays {
-            if !self.asks_in_vain(&relay) {
-                self.send(relay, step);
-            }
-        }
-    }
-
-    /// A request of the server's own to a shard that takes nothing, such as a push: nobody waits for the answer,
-    /// and the next one will say more.
-    fn asks_in_vain(&self, relay: &Relay) -> bool {
-        let Relay::Iq { packet, .. } = relay else {
-            return false;
-        };
-        matches!(packet.header.kind, Kind::Iq(IqType::Get | IqType::Set))
-            && self.is_out_of_reach(packet)
-    }
+/// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// An answer to the client itself.
+    Reply(Packet),
+    /// Something for an account, its own or another, of whichever shard.
+    Send(Relay),
+    /// The session's own presence changes (no `to`).
+    Presence(PresenceUpdate),
+    /// Directed presence: `to` is put on or taken off the list, the stanza is sent (IM-46).
+    Directed(Packet),
+    /// Carbons are switched (XEP-0280).
+    Carbons(bool),
+    /// The client asked for its roster and gets pushes from now on.
+    Interested,
+    /// The client has registered a service that can wake it, or has none any more.
+    Push(bool),
+    /// An answer to the client itself: this message from its archive. Once the client has acknowledged it, it
+    /// gets it nowhere else (IM-63).
+    Result {
+        /// The archive id.
+        mid: Mid,
+        /// The place in the archive: [`ArchiveRow::order`](super::ArchiveRow::order).
+        order: u64,
+        /// The stanza.
+        packet: Packet,
+    },
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::stage::{Stage, packet, stanzas};
-    use super::*;
+/// A presence broadcast.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PresenceUpdate {
+    /// The stanza, `from` the full JID, without `to`; available or unavailable.
+    pub packet: Packet,
+    /// Its priority, −128…127; ignored when unavailable.
+    pub priority: i8,
+    /// Contacts that may see it (subscription from or both), of any shard.
+    pub subscribers: Vec<BareJid>,
+    /// Contacts whose presence is wanted and permitted (initial presence only), of any shard.
+    pub probes: Vec<BareJid>,
+    /// Pending subscription requests to show to this session (initial presence only).
+    pub requests: Vec<Packet>,
+}
 
-    const ALICE: &str = "alice@example.org/a";
-
-    /// Alice directs presence to so many addresses of bob's; how many she is told are too many.
-    fn refused(settings: impl Fn(&mut Settings), count: usize) -> usize {
-        let mut stage = Stage::new();
-        settings(&mut stage.settings);
-        stage.bind(ALICE, None);
-        stage.bind("bob@example.org/00", Some(0));
-        let mut refused = 0;
-        for n in 0..count {
-            let to = format!("bob@example.org/{n:02}");
-            let kind = Kind::Presence(PresenceType::Available);
-            for _ in 0..2 {
-                let outputs = stage.act(ALICE, Action::Directed(packet(kind, ALICE, Some(&to))));
-                let error = (ALICE.to_owned(), Kind::Presence(PresenceType::Error));
-                refused += usize::from(stanzas(&outputs).contains(&error));
+impl Action {
+    /// Shows each account that it reaches beside the session's own.
+    pub(crate) fn each_account(&self, show: &mut impl FnMut(&BareJid)) {
+        match self {
+            Self::Send(relay) => relay.each_account(show),
+            Self::Directed(packet) => addressee(packet, show),
+            Self::Presence(update) => {
+                update.subscribers.iter().for_each(&mut *show);
+                update.probes.iter().for_each(show);
             }
+            Self::Reply(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_)
+            | Self::Result { .. } => {}
         }
-        let session = stage.state.session(&ALICE.parse().expect("valid"));
-        let directed = session.expect("bound").directed.len();
-        assert_eq!(directed + refused / 2, count, "what is sent is remembered");
-        refused / 2
     }
 
-    #[test]
-    fn t_51_directed_presence_is_bounded_in_number_and_bytes_and_the_client_is_told() {
-        for (count, expect) in [(2, 0), (3, 0), (4, 1)] {
-            assert_eq!(refused(|settings| settings.max_directed = 3, count), expect);
-            // Eighteen bytes each.
-            let bytes = |settings: &mut Settings| settings.max_directed_bytes = 3 * 18;
-            assert_eq!(refused(bytes, count), expect);
+    /// The bytes of an answer to the client itself, if it is one.
+    pub fn answer_size(&self) -> usize {
+        match self {
+            Self::Reply(packet) | Self::Result { packet, .. } => packet.size(),
+            Self::Send(_)
+            | Self::Presence(_)
+            | Self::Directed(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_) => 0,
+        }
+    }
+
+    /// About how many bytes it takes where it waits, but for the names of many accounts.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Send(relay) => relay.size(),
+            Self::Directed(packet) => 48 + packet.size(),
+            Self::Presence(update) => 48 + update.packet.size(),
+            Self::Reply(_)
+            | Self::Carbons(_)
+            | Self::Interested
+            | Self::Push(_)
+            | Self::Result { .. } => 0,
         }
     }
 }

@@ -12,7 +12,7 @@
 //!   would stop the shard for seconds; in stretches a difference that nobody has met yet is found as well,
 //!   if later.
 //!
-//! Replicas tell each other their hashes by a command of their own ([`Command::Compare`]), so that all of
+//! Replicas tell each other their hashes by a command of their own ([`Command::Compare`](super::Command::Compare)), so that all of
 //! them see the same claims in the same order. A replica whose hash is not that of most voters is the one that
 //! is wrong, whether it leads or not: its process ends before it tells clients what is not so. When no hash has
 //! a majority nobody knows who is right, and all say so.
@@ -26,8 +26,9 @@ use proto::BareJid;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::step::Step;
-use super::*;
+use super::account::Users;
+use super::command::Outcome;
+use super::output::{Event, Output};
 use crate::codec;
 use crate::id::NodeId;
 
@@ -134,110 +135,103 @@ impl io::Write for Hashing {
     }
 }
 
-impl ShardState {
-    /// Takes into the hash what an entry has brought about.
-    pub(super) fn audit(&mut self, applied: &Applied) {
-        let every = u64::from(self.settings.compared_after);
-        if every == 0 {
-            return;
-        }
-        let mut hashing = Hashing::new(self.audit.hash);
-        for number in [
-            self.clock.now(),
-            self.clock.time().millis(),
-            self.users.len() as u64,
-            self.deadlines.len() as u64,
-            self.pending.len() as u64,
-            self.backlog,
-        ]
-        .into_iter()
-        .chain(self.numbers.all())
-        {
-            hashing.number(number);
-        }
-        hashing.value(&applied.outcomes);
-        for output in &applied.outputs {
+/// What a replica's word about its hash amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This replica has no hash of that time any more, or none yet.
+    Unknown,
+    /// Both have the same one.
+    Same,
+    Different(Dissent),
+}
+
+impl Audit {
+    /// Takes into the hash what an entry has brought about: numbers that count what the shard holds, outcomes and
+    /// outputs. Returns whether this makes a checkpoint, if there is one after `every` so many entries.
+    pub(super) fn add(
+        &mut self,
+        every: u64,
+        numbers: impl IntoIterator<Item = u64>,
+        outcomes: &[Outcome],
+        outputs: &[Output],
+    ) -> bool {
+        let mut hashing = Hashing::new(self.hash);
+        numbers
+            .into_iter()
+            .for_each(|number| hashing.number(number));
+        hashing.value(&outcomes);
+        for output in outputs {
             hashing.output(output);
         }
-        self.audit.hash = hashing.hasher.digest();
-        self.audit.entries += 1;
-        if self.audit.entries.is_multiple_of(every) {
-            self.add_checkpoint();
-        }
+        self.hash = hashing.hasher.digest();
+        self.entries += 1;
+        self.entries.is_multiple_of(every)
     }
 
-    fn add_checkpoint(&mut self) {
-        self.hash_stretch(STRETCH);
-        let (at, hash) = (self.audit.entries, self.audit.hash);
-        self.audit.checkpoints.push_back(Checkpoint {
-            at,
-            hash,
+    pub(super) fn add_checkpoint(&mut self, users: &Users) {
+        self.hash_stretch(users, STRETCH);
+        self.checkpoints.push_back(Checkpoint {
+            at: self.entries,
+            hash: self.hash,
             claims: BTreeMap::new(),
         });
-        if self.audit.checkpoints.len() > KEPT {
-            self.audit.checkpoints.pop_front();
+        if self.checkpoints.len() > KEPT {
+            self.checkpoints.pop_front();
         }
     }
 
     /// Takes the next accounts into the hash, about so many bytes of them.
-    fn hash_stretch(&mut self, most: u64) {
-        let mut hashing = Hashing::new(self.audit.hash);
+    fn hash_stretch(&mut self, users: &Users, most: u64) {
+        let mut hashing = Hashing::new(self.hash);
         let mut last = None;
-        for (account, user) in self.users.after(self.audit.behind.as_ref()) {
+        for (account, user) in users.after(self.behind.as_ref()) {
             if hashing.bytes >= most {
                 break;
             }
             hashing.value(&(account, user));
             last = Some(account);
         }
-        let end = self.users.after(last).next().is_none();
-        self.audit.behind = last.filter(|_| !end).cloned();
-        self.audit.hash = hashing.hasher.digest();
+        let end = users.after(last).next().is_none();
+        self.behind = last.filter(|_| !end).cloned();
+        self.hash = hashing.hasher.digest();
     }
 
     /// A replica says what its hash was.
-    pub(super) fn compare(
-        &mut self,
-        node: NodeId,
-        at: u64,
-        theirs: u64,
-        step: &mut Step,
-    ) -> Outcome {
-        let mut checkpoints = self.audit.checkpoints.iter_mut();
+    pub(super) fn claim(&mut self, node: NodeId, at: u64, theirs: u64) -> Claim {
+        let mut checkpoints = self.checkpoints.iter_mut();
         let Some(checkpoint) = checkpoints.find(|checkpoint| checkpoint.at == at) else {
-            return Outcome::Stale;
+            return Claim::Unknown;
         };
         if checkpoint.claims.len() < CLAIMS {
             checkpoint.claims.insert(node, theirs);
         }
         let own = checkpoint.hash;
-        if own != theirs {
-            step.dissents.push(Dissent {
-                node,
-                at,
-                own,
-                theirs,
-            });
+        if own == theirs {
+            return Claim::Same;
         }
-        Outcome::Done
+        Claim::Different(Dissent {
+            node,
+            at,
+            own,
+            theirs,
+        })
     }
 
-    /// After how many entries this replica last had a hash to tell, and what it was.
-    pub fn checkpoint(&self) -> Option<(u64, u64)> {
-        let newest = self.audit.checkpoints.back();
+    /// After how many entries there last was a hash to tell, and what it was.
+    pub(super) fn checkpoint(&self) -> Option<(u64, u64)> {
+        let newest = self.checkpoints.back();
         newest.map(|checkpoint| (checkpoint.at, checkpoint.hash))
     }
 
     /// The last entry made a checkpoint.
     #[cfg(test)]
     pub(super) fn is_at_checkpoint(&self) -> bool {
-        self.checkpoint()
-            .is_some_and(|(at, _)| at == self.audit.entries)
+        self.checkpoint().is_some_and(|(at, _)| at == self.entries)
     }
 
     /// The hash of most voters, if it is another one than that of this replica.
-    pub fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
-        let mut checkpoints = self.audit.checkpoints.iter();
+    pub(super) fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
+        let mut checkpoints = self.checkpoints.iter();
         let checkpoint = checkpoints.find(|checkpoint| checkpoint.at == at)?;
         let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
         for (node, hash) in &checkpoint.claims {
@@ -254,6 +248,7 @@ mod tests {
     use super::super::stage::{Stage, jid};
     use super::*;
     use crate::format::Version;
+    use crate::session::*;
 
     /// A shard with accounts, after so many entries with hashes.
     fn shard(entries: u64) -> ShardState {
@@ -333,14 +328,14 @@ mod tests {
 
     #[test]
     fn stretches_go_round_through_all_accounts() {
-        let mut state = shard(0);
-        let mut seen = BTreeSet::new();
+        let state = shard(0);
+        let (mut audit, mut seen) = (state.audit().clone(), BTreeSet::new());
         for _ in 0..20 {
-            state.hash_stretch(1);
-            seen.insert(state.audit.behind.clone());
+            audit.hash_stretch(state.users(), 1);
+            seen.insert(audit.behind.clone());
         }
         assert_eq!(seen.len(), 20, "19 accounts, and the end");
-        assert_eq!(state.audit.behind, None);
+        assert_eq!(audit.behind, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proto::stanza::{Header, Kind, MessageType, Packet};
 use proto::{BareJid, Element, Jid, ns};
 
-use super::{Copied, Direction, Item};
+use super::output::{Copied, Direction, Item};
 use crate::id::Mid;
 
 impl Item {

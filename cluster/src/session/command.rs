@@ -1,13 +1,16 @@
 //! What may be proposed to a shard, and what comes back.
 
-use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::action::Action;
 use super::effect::{Completed, Effect};
-use super::quota::Limits;
+use super::limits::Limits;
+use super::reason::EndReason;
+use super::relay::Relay;
+use super::settings::Settings;
 use crate::format::Version;
-use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, NodeId, Owner, ShardId, SmId};
 
 /// One log entry: commands that were waiting together, with the leader's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,78 +19,6 @@ pub struct Batch {
     pub now: u64,
     /// The commands, applied in order.
     pub commands: Vec<Command>,
-}
-
-/// Bounds that `apply` needs. A leader whose own differ from the shard's proposes them
-/// ([`Command::Settings`]), so that replicas with other files agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Sessions of one account that may hibernate at a time; the oldest is ended first.
-    pub max_hibernated_sessions: u32,
-    /// Ended sessions of one account whose inbound count is kept.
-    pub max_old_sessions: u32,
-    /// Sessions of one account in all; 0 = no limit.
-    pub sessions_per_account: u32,
-    /// What becomes of unacknowledged messages.
-    pub on_timeout: OnTimeout,
-    /// How long an ended session's inbound count is kept, in milliseconds.
-    pub old_session_ttl: u64,
-    /// Undelivered messages that one account may have waiting.
-    pub max_undelivered: u32,
-    /// How long a session hibernates whose client can be woken, in milliseconds; less than without, none.
-    pub push_hibernation_time: u64,
-    /// Stanzas that a session holds in full; of more only what is needed to read them back. 0 = no limit.
-    pub max_queue_stanzas: u32,
-    /// The same in bytes.
-    pub max_queue_bytes: u64,
-    /// Stanzas that a session holds in any form; with more it ends. 0 = no limit.
-    pub max_queue_ids: u32,
-    /// Bytes that may wait for the database. A node lets in no more (see
-    /// [`Cluster::admit`](crate::Cluster::admit)); `apply` takes what it is given. 0 = no limit.
-    pub max_backlog_bytes: u64,
-    /// Bytes that all sessions of one account hold together, before each is held to its share. 0 = no limit.
-    pub max_account_queue_bytes: u64,
-    /// Addresses that one session's directed presence is remembered for (T-51).
-    pub max_directed: u32,
-    /// Their bytes.
-    pub max_directed_bytes: u64,
-    /// After so many entries replicas compare hashes of their states; 0 = never.
-    pub compared_after: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_hibernated_sessions: 10,
-            max_old_sessions: 10,
-            sessions_per_account: 20,
-            on_timeout: OnTimeout::Archive,
-            old_session_ttl: 24 * 3600 * 1000,
-            max_undelivered: 1000,
-            push_hibernation_time: 72 * 3600 * 1000,
-            max_queue_stanzas: 2000,
-            max_queue_bytes: 8 << 20,
-            max_queue_ids: 50_000,
-            max_backlog_bytes: 64 << 20,
-            max_account_queue_bytes: 32 << 20,
-            max_directed: 500,
-            max_directed_bytes: 64 << 10,
-            compared_after: 1_000,
-        }
-    }
-}
-
-/// The fate of unacknowledged messages when their session ends (`sm.on_timeout`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnTimeout {
-    /// They go to the user's connected sessions, else they wait for the next one: the marker moves back.
-    #[default]
-    Archive,
-    /// They return to their senders.
-    Bounce,
-    /// Neither.
-    Silent,
 }
 
 /// What may be proposed. All of them may be repeated: a repeat changes nothing and answers the same or
@@ -244,186 +175,6 @@ pub struct Acknowledge {
     pub epoch: u64,
     /// The absolute number of the first stanza that the client does not have.
     pub upto: u64,
-}
-
-/// Why a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum EndReason {
-    /// The client closed its stream.
-    Closed,
-    /// The connection was lost and the session could not be resumed.
-    Lost,
-    /// The hibernation time is over.
-    Expired,
-    /// Another connection claimed the resource.
-    Conflict,
-    /// Too many hibernated sessions; this was the oldest.
-    Limit,
-    /// An administrator ended it.
-    Admin,
-    /// The client broke the protocol.
-    Violation,
-    /// The account's credentials changed, or it is disabled.
-    Credentials,
-    /// More was queued for it than can be kept in any form.
-    Overflow,
-    /// The account was removed.
-    Removed,
-}
-
-/// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Action {
-    /// An answer to the client itself.
-    Reply(Packet),
-    /// Something for an account, its own or another, of whichever shard.
-    Send(Relay),
-    /// The session's own presence changes (no `to`).
-    Presence(PresenceUpdate),
-    /// Directed presence: `to` is put on or taken off the list, the stanza is sent (IM-46).
-    Directed(Packet),
-    /// Carbons are switched (XEP-0280).
-    Carbons(bool),
-    /// The client asked for its roster and gets pushes from now on.
-    Interested,
-    /// The client has registered a service that can wake it, or has none any more.
-    Push(bool),
-    /// An answer to the client itself: this message from its archive. Once the client has acknowledged it, it
-    /// gets it nowhere else (IM-63).
-    Result {
-        /// The archive id.
-        mid: Mid,
-        /// The place in the archive: [`ArchiveRow::order`](super::ArchiveRow::order).
-        order: u64,
-        /// The stanza.
-        packet: Packet,
-    },
-}
-
-/// A presence broadcast.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PresenceUpdate {
-    /// The stanza, `from` the full JID, without `to`; available or unavailable.
-    pub packet: Packet,
-    /// Its priority, −128…127; ignored when unavailable.
-    pub priority: i8,
-    /// Contacts that may see it (subscription from or both), of any shard.
-    pub subscribers: Vec<BareJid>,
-    /// Contacts whose presence is wanted and permitted (initial presence only), of any shard.
-    pub probes: Vec<BareJid>,
-    /// Pending subscription requests to show to this session (initial presence only).
-    pub requests: Vec<Packet>,
-}
-
-/// What an account is to receive. Crosses from shard to shard through outboxes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Relay {
-    /// A message to `packet.header.to`.
-    Message(Message),
-    /// An iq to a full JID (those to bare JIDs are answered by the edge).
-    Iq {
-        /// The stanza.
-        packet: Packet,
-        /// The recipient's roster lets the sender see its presence (IM-D).
-        permitted: bool,
-    },
-    /// Available or unavailable presence, an error about one, or a subscription stanza that is to be
-    /// delivered as it is. `packet.header.to` is replaced by each of `to` unless it is among them.
-    Presence {
-        /// The stanza.
-        packet: Packet,
-        /// Bare JIDs reach all available sessions, full ones that session.
-        to: Vec<Jid>,
-    },
-    /// The accounts `to` show their present state to `from` (a full JID), which may see it.
-    Probe {
-        /// Who gets the answers.
-        from: Jid,
-        /// Whose presence is asked for.
-        to: Vec<BareJid>,
-    },
-    /// Subscribe, subscribed, unsubscribe or unsubscribed for a local contact: becomes an effect there.
-    Subscription(Packet),
-    /// A roster push (or other stanza without sender) for all interested sessions of an account.
-    Push {
-        /// The account.
-        account: BareJid,
-        /// The iq, without `to`.
-        packet: Packet,
-    },
-    /// A subscription stanza for an account's interested (or, with `available`, available) sessions.
-    Notice {
-        /// The account.
-        account: BareJid,
-        /// The stanza.
-        packet: Packet,
-        /// To available sessions rather than interested ones (IM-29).
-        available: bool,
-    },
-    /// Messages that the account's archive was to show, and whose rows are hidden.
-    Hidden {
-        /// The account.
-        account: BareJid,
-        /// The messages.
-        mids: Vec<Mid>,
-    },
-    /// No service is registered that would wake this client.
-    NoPush {
-        /// The account.
-        account: BareJid,
-        /// The client.
-        resource: Box<str>,
-    },
-    /// An account's sessions end (its credentials changed, or it was removed).
-    EndAll {
-        /// The account.
-        account: BareJid,
-        /// Why.
-        reason: EndReason,
-    },
-    /// A message that the account's archive was to keep, and never will.
-    Unkept {
-        /// The account.
-        account: BareJid,
-        /// The message.
-        mid: Mid,
-        /// Its stanza.
-        packet: Packet,
-    },
-}
-
-/// A message with what the edge found out about it in its one pass over the payload.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Message {
-    /// The stanza, `from` the sender's full JID, `to` as the sender wrote it.
-    pub packet: Packet,
-    /// Its archive id.
-    pub mid: Mid,
-    /// What may be kept and copied.
-    pub traits: Traits,
-}
-
-impl Message {
-    /// It adds to what waits for the database, and its sender can be told that it may not.
-    pub fn is_refusable(&self) -> bool {
-        let kept = self.traits.archive_sent || self.traits.archive_received || self.traits.offline;
-        kept && self.packet.header.kind != Kind::Message(MessageType::Error)
-    }
-}
-
-/// What may be done with a message besides delivering it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traits {
-    /// The sender's archive keeps it.
-    pub archive_sent: bool,
-    /// The recipient's archive keeps it (IM-85).
-    pub archive_received: bool,
-    /// It waits for a recipient who is away (IM-60).
-    pub offline: bool,
-    /// Carbons are made of it (IM-75).
-    pub carbon: bool,
-    /// It is worth a push notification (IM-105).
-    pub important: bool,
 }
 
 /// What became of a command.

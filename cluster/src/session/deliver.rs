@@ -8,9 +8,12 @@ use proto::{BareJid, Jid};
 
 use super::account::Waiting;
 use super::dispose::has_body;
+use super::effect::{ArchiveRow, Effect};
+use super::output::{Copied, Direction, Item};
+use super::relay::{Message, Relay};
+use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::Mid;
 
 impl ShardState {
@@ -24,7 +27,10 @@ impl ShardState {
                 self.add_effect(Effect::Subscription(packet));
             }
             Relay::Push { account, packet } => {
-                for jid in self.sessions_where(&account, |s| s.interested) {
+                for jid in self
+                    .account(&account)
+                    .sessions_where(&account, |s| s.interested)
+                {
                     let mut copy = packet.clone();
                     copy.header.to = Some(jid.clone());
                     self.enqueue_plain(&jid, copy, step);
@@ -35,14 +41,14 @@ impl ShardState {
                 packet,
                 available,
             } => {
-                let wanted = |s: &super::Session| {
+                let wanted = |s: &Session| {
                     if available {
                         s.presence.is_some()
                     } else {
                         s.interested
                     }
                 };
-                for jid in self.sessions_where(&account, wanted) {
+                for jid in self.account(&account).sessions_where(&account, wanted) {
                     self.enqueue_plain(&jid, packet.clone(), step);
                 }
             }
@@ -54,32 +60,11 @@ impl ShardState {
                 packet,
             } => self.unkept(&account, mid, packet, step),
             Relay::EndAll { account, reason } => {
-                for jid in self.sessions_where(&account, |_| true) {
+                for jid in self.account(&account).sessions_where(&account, |_| true) {
                     self.end(&jid, reason, step);
                 }
             }
         }
-    }
-
-    pub(super) fn sessions_where(
-        &self,
-        account: &BareJid,
-        wanted: impl Fn(&super::Session) -> bool,
-    ) -> Vec<Jid> {
-        let Some(user) = self.users.get(account) else {
-            return Vec::new();
-        };
-        let chosen = user.sessions.iter().filter(|(_, s)| wanted(s));
-        chosen
-            .map(|(r, _)| account.with_prepared_resource(r))
-            .collect()
-    }
-
-    /// Sessions that get a carbon, without those in `except`.
-    pub(super) fn carbon_sessions(&self, account: &BareJid, except: &[Jid]) -> Vec<Jid> {
-        let mut sessions = self.sessions_where(account, |s| s.carbons);
-        sessions.retain(|jid| !except.contains(jid));
-        sessions
     }
 
     fn deliver_message(&mut self, message: Message, step: &mut Step) {
@@ -97,10 +82,10 @@ impl ShardState {
                 return;
             }
             MessageType::Error => return,
-            MessageType::Normal | MessageType::Headline => {
-                self.sessions_where(&account, super::Session::is_non_negative)
-            }
-            MessageType::Chat => self.chat_targets(&account),
+            MessageType::Normal | MessageType::Headline => self
+                .account(&account)
+                .sessions_where(&account, Session::is_non_negative),
+            MessageType::Chat => self.account(&account).chat_targets(&account),
         };
         if targets.is_empty() {
             match kind {
@@ -117,25 +102,6 @@ impl ShardState {
         self.hand_out(&account, message, targets, step);
     }
 
-    /// Every resource of the highest live priority, and every one with carbons (IM-6). A hibernated one
-    /// alone sets the priority only where no live one is (IM-1).
-    pub(super) fn chat_targets(&self, account: &BareJid) -> Vec<Jid> {
-        let Some(user) = self.users.get(account) else {
-            return Vec::new();
-        };
-        let ready = || user.sessions.values().filter(|s| s.is_non_negative());
-        let live = ready()
-            .filter(|s| s.owner().is_some())
-            .map(|s| s.priority())
-            .max();
-        let Some(highest) = live.or_else(|| ready().map(|s| s.priority()).max()) else {
-            return Vec::new();
-        };
-        self.sessions_where(account, |s| {
-            s.is_non_negative() && (s.priority() >= highest || s.carbons)
-        })
-    }
-
     fn hand_out(
         &mut self,
         account: &BareJid,
@@ -150,13 +116,13 @@ impl ShardState {
         if traits.carbon {
             let mut except = targets.clone();
             except.extend(message.packet.header.from.clone());
-            copies = self.carbon_sessions(account, &except);
+            copies = self.account(account).carbon_sessions(account, &except);
         }
         let holders = targets.len() + copies.len();
         // Whoever acknowledges it, or a copy of it, has it for all of them.
         let mut item = Item {
             packet: message.packet.clone(),
-            stamp: self.clock.now(),
+            stamp: self.now(),
             mid: Some(message.mid),
             archived: traits.archive_received,
             offline: false,
@@ -188,14 +154,14 @@ impl ShardState {
 
     /// So many sessions hold a message.
     pub(super) fn share(&mut self, account: &BareJid, mid: Mid, holders: usize) {
-        let known = self.users.or_default(account.clone());
+        let known = self.account_or_new(account.clone());
         known.shared.hold(mid, holders);
     }
 
     /// Nobody is there: the message waits, and the marker stands before it at the latest (IM-60).
     fn store_offline(&mut self, account: &BareJid, message: &Message, step: &mut Step) {
-        let limit = self.settings.max_undelivered as usize;
-        let count = self.users.get(account).map_or(0, |u| u.waits());
+        let limit = self.settings().max_undelivered as usize;
+        let count = self.account(account).waits();
         if limit != 0 && count >= limit {
             self.bounce(&message.packet, Condition::ServiceUnavailable, step);
             return;
@@ -209,7 +175,7 @@ impl ShardState {
             hidden,
             size: u32::try_from(message.packet.size()).unwrap_or(u32::MAX),
         };
-        self.users.or_default(account.clone()).wait(order, waiting);
+        self.account_or_new(account.clone()).wait(order, waiting);
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: u64, must: bool) {
@@ -222,7 +188,7 @@ impl ShardState {
             mid: message.mid,
             order,
             with: with.unwrap_or_else(|| account.into()),
-            stamp: self.clock.now(),
+            stamp: self.now(),
             hidden: !message.traits.archive_received,
             packet: message.packet.clone(),
         };
@@ -249,17 +215,19 @@ impl ShardState {
             }
             return;
         }
-        if request && (self.is_over(&to) || !self.may_be_asked(&to, &packet.header)) {
+        let may_be_asked = |s: &Session| s.rare.may_be_asked(&packet.header);
+        if request && (self.is_over(&to) || !self.session(&to).is_none_or(may_be_asked)) {
             self.bounce(&packet, Condition::ResourceConstraint, step);
             return;
         }
-        if !request && self.note_answered(&to, &packet.header) {
+        let session = self.session_mut(&to).filter(|_| !request);
+        if session.is_some_and(|session| session.rare.note_answered(&packet.header)) {
             return self.answer(&to, packet, step);
         }
         let header = request.then(|| packet.header.clone());
         self.enqueue_plain(&to, packet, step);
-        if let Some(header) = header {
-            self.note_question(&to, &header);
+        if let (Some(header), Some(session)) = (header, self.session_mut(&to)) {
+            session.rare.note_question(&header);
         }
     }
 }
@@ -268,6 +236,7 @@ impl ShardState {
 mod tests {
     use super::super::stage::{Stage, message, packet, stanzas};
     use super::*;
+    use crate::session::*;
 
     use MessageType::{Chat, Error, Groupchat, Headline, Normal};
 

@@ -5,12 +5,17 @@ use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 
 use super::account::Waiting;
+use super::effect::Effect;
+use super::notice::Occasion;
 use super::old::Old;
+use super::output::{Detached, Event, Item};
 use super::queue::{Body, Later, Ticket};
+use super::reason::EndReason;
+use super::relay::{Message, Relay, Traits};
 use super::session::Session;
+use super::settings::OnTimeout;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::Mid;
 
 /// Messages that one effect returns. Who carries it out drops what the messages say, and splits what is still too large
@@ -23,31 +28,27 @@ impl ShardState {
         let Some(session) = self.remove_session(jid) else {
             return;
         };
-        step.outputs.extend(session.owner().map(|owner| Output {
-            owner,
-            session: jid.clone(),
-            epoch: session.epoch,
-            event: Event::Detached(Detached::Ended(reason)),
-        }));
+        let event = Event::Detached(Detached::Ended(reason));
+        step.tell_owner(jid, &session, event);
         self.over(jid, session, reason, step);
     }
 
     /// What follows from the end of a session that is no longer there.
     pub(super) fn over(&mut self, jid: &Jid, session: Session, reason: EndReason, step: &mut Step) {
         let account = jid.bare();
-        self.notice(jid, session.smid().cloned(), Occasion::Ended(reason), step);
+        step.notice(jid, session.smid().cloned(), Occasion::Ended(reason));
         self.remember(&account, &session, reason);
         self.note_over(jid, &session);
         self.say_unavailable(jid, &session, step);
         let fate = match reason {
             EndReason::Conflict => Fate::AWAITED,
             EndReason::Removed => Fate::RETURNED,
-            _ => self.settings.on_timeout.into(),
+            _ => self.settings().on_timeout.into(),
         };
         let waited = self.undelivered(&account);
         self.dispose(jid, session, fate, step);
         let wait = self.undelivered(&account).saturating_sub(waited);
-        self.notice_marker(jid, true, wait, step);
+        step.notice_marker(jid, true, wait);
         self.forget_delivered(&account, None);
         self.tidy(&account);
     }
@@ -59,7 +60,7 @@ impl ShardState {
         let Some(smid) = smid.filter(|_| reason != EndReason::Closed) else {
             return;
         };
-        let until = self.clock.time().after(self.settings.old_session_ttl);
+        let until = self.time().after(self.settings().old_session_ttl);
         let h = session.h();
         self.change_old(account, |old| match reason {
             EndReason::Expired | EndReason::Limit => old.add(Old { smid, h, until }),
@@ -70,9 +71,12 @@ impl ShardState {
     /// What a session did not acknowledge finds another way, kind by kind (SM-63).
     fn dispose(&mut self, jid: &Jid, session: Session, fate: Fate, step: &mut Step) {
         let account = jid.bare();
-        self.answer_all(jid, &session, step);
+        // Whoever still waits for an answer of the session gets one from the server.
+        for question in session.rare.open() {
+            self.bounce(&question.packet(jid), Condition::ServiceUnavailable, step);
+        }
         if let Some(effect) = session.queue.awaits() {
-            self.remove_effect(effect);
+            self.effects_mut().remove(effect);
         }
         let mut returned = Vec::new();
         let (numbered, deferred) = session.queue.into_stanzas();
@@ -178,7 +182,7 @@ impl ShardState {
 
     /// The message waits for the account's next session: the marker moves back to it if need be.
     fn put_aside(&mut self, account: &BareJid, mid: Mid, order: u64, size: u64) {
-        let user = self.users.or_default(account.clone());
+        let user = self.account_or_new(account.clone());
         let waiting = Waiting {
             mid,
             hidden: user.is_hidden(mid),
@@ -194,7 +198,7 @@ impl ShardState {
         mid: Mid,
         acknowledged: bool,
     ) -> bool {
-        let known = self.users.get_mut(account);
+        let known = self.account_mut(account);
         known.is_none_or(|known| known.shared.release(mid, acknowledged))
     }
 

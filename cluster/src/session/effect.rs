@@ -7,7 +7,7 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::command::Relay;
+use super::relay::Relay;
 use crate::id::{EffectId, Mid, ShardId};
 
 /// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again

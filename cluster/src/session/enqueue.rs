@@ -22,23 +22,22 @@ use proto::Jid;
 use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Header, IqType, Kind, MessageType, Packet};
 
+use super::effect::{Effect, Fetched};
+use super::notice::Occasion;
+use super::output::{Copied, Event, Item};
 use super::queue::{Body, Later, Ticket, is_availability};
+use super::reason::EndReason;
 use super::session::Session;
+use super::settings::Settings;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::{EffectId, Mid};
 
 /// Has a stanza leave if somebody owns the session it has just been given a number in.
 fn number(session: &mut Session, jid: &Jid, item: Arc<Item>, step: &mut Step) {
-    let owner = session.owner();
-    let seq = session.queue.number(item.clone(), owner.is_some());
-    step.outputs.extend(owner.map(|owner| Output {
-        owner,
-        session: jid.clone(),
-        epoch: session.epoch,
-        event: Event::Stanza { seq, item },
-    }));
+    let is_owned = session.owner().is_some();
+    let seq = session.queue.number(item.clone(), is_owned);
+    step.tell_owner(jid, session, Event::Stanza { seq, item });
 }
 
 /// What a session may miss in need: errors, answers, presence. Subscription requests are kept elsewhere.
@@ -73,7 +72,7 @@ pub(super) fn refusal(answer: Packet) -> Packet {
 impl ShardState {
     /// Queues a stanza that nobody keeps: an answer, a push, presence.
     pub(super) fn enqueue_plain(&mut self, jid: &Jid, packet: Packet, step: &mut Step) {
-        let item = Item::plain(packet, self.clock.now());
+        let item = Item::plain(packet, self.now());
         self.enqueue(jid, Arc::new(item), step);
         self.notice_queued(jid, None, false, step);
     }
@@ -85,7 +84,7 @@ impl ShardState {
             return self.enqueue_plain(jid, answer, step);
         }
         let lacks_room = |state: &Self, packet: &Packet| {
-            let bytes = Item::plain(packet.clone(), state.clock.now()).size();
+            let bytes = Item::plain(packet.clone(), state.now()).size();
             state.is_brimful(jid, bytes)
         };
         let answer = match lacks_room(self, &answer) {
@@ -94,8 +93,22 @@ impl ShardState {
         };
         if !lacks_room(self, &answer) {
             self.enqueue_plain(jid, answer, step);
-        } else if !step.overflown.contains(jid) {
-            step.overflown.push(jid.clone());
+        } else {
+            step.overflow(jid);
+        }
+    }
+
+    /// Tells of a stanza for a session, if that hibernates.
+    pub(super) fn notice_queued(
+        &self,
+        jid: &Jid,
+        mid: Option<Mid>,
+        important: bool,
+        step: &mut Step,
+    ) {
+        if let Some(sleeping) = self.session(jid).filter(|s| s.owner().is_none()) {
+            let what = Occasion::StanzaQueued { mid, important };
+            step.notice(jid, sleeping.smid().cloned(), what);
         }
     }
 
@@ -165,25 +178,10 @@ impl ShardState {
         load.is_some_and(|(stanzas, bytes)| self.share_of(jid).is_over(stanzas, bytes))
     }
 
-    /// The settings with the bytes that this session may hold: no more than the others of its account leave,
-    /// but never less than its equal share, so that one that is away takes nothing from one that reads. All
-    /// together hold no more than twice what the account may have.
+    /// The settings with the bytes that this session may hold beside the others of its account.
     fn share_of(&self, jid: &Jid) -> Settings {
-        let mut settings = self.settings;
-        let most = settings.max_account_queue_bytes;
-        let Some(user) = self.users.get(&jid.bare()).filter(|_| most != 0) else {
-            return settings;
-        };
-        let others = user.sessions.iter();
-        let others = others.filter(|(resource, _)| Some(*resource) != jid.resource());
-        let taken: u64 = others.map(|(_, session)| session.queue.load().1).sum();
-        let equal = most / user.sessions.len().max(1) as u64;
-        let share = most.saturating_sub(taken).max(equal).max(1);
-        settings.max_queue_bytes = match settings.max_queue_bytes {
-            0 => share,
-            own => own.min(share),
-        };
-        settings
+        let account = self.account(&jid.bare());
+        account.share_of(jid.resource(), *self.settings())
     }
 
     /// There is no room for stanzas that nothing can stand for.
@@ -202,10 +200,9 @@ impl ShardState {
         most != 0 && held.saturating_add(more) > most
     }
 
-    /// A session that holds more than anything can stand for ends, after the command that is being applied:
-    /// others are in the middle of it.
+    /// A session that holds more than anything can stand for ends.
     fn note_overflow(&self, jid: &Jid, step: &mut Step) {
-        let settings = self.settings;
+        let settings = *self.settings();
         let Some(session) = self.session(jid) else {
             return;
         };
@@ -214,14 +211,14 @@ impl ShardState {
         let bytes = settings.max_queue_bytes.saturating_mul(2);
         let over = (ids != 0 && session.queue.load().0 > ids)
             || (bytes != 0 && session.queue.deferred_bytes() > bytes);
-        if over && !step.overflown.contains(jid) {
-            step.overflown.push(jid.clone());
+        if over {
+            step.overflow(jid);
         }
     }
 
     /// Ends the sessions that [`Self::note_overflow`] found.
     pub(super) fn end_overflown(&mut self, step: &mut Step) {
-        while let Some(jid) = step.overflown.pop() {
+        while let Some(jid) = step.take_overflown() {
             self.end(&jid, EndReason::Overflow, step);
         }
     }
@@ -260,9 +257,9 @@ impl ShardState {
     /// Other bounds may leave more room.
     pub(super) fn refill_all(&mut self, step: &mut Step) {
         let mut stuck = Vec::new();
-        for (account, user) in self.users.iter() {
+        for (account, user) in self.users().iter() {
             let sessions = user.sessions.iter();
-            let sessions = sessions.filter(|(_, s)| s.is_stuck(&self.settings));
+            let sessions = sessions.filter(|(_, s)| s.is_stuck(self.settings()));
             stuck.extend(sessions.map(|(r, _)| account.with_prepared_resource(r)));
         }
         for jid in stuck {
@@ -325,7 +322,7 @@ impl ShardState {
             session.queue.await_bodies(effect, asked - count);
         }
         let account = jid.bare();
-        if let Some(user) = self.users.get_mut(&account) {
+        if let Some(user) = self.account_mut(&account) {
             for mid in hidden {
                 user.hide(mid);
             }
@@ -340,14 +337,15 @@ impl ShardState {
     /// archive is just giving it: that waits until it has got it.
     pub(super) fn take_undelivered(&mut self, jid: &Jid, step: &mut Step) {
         self.settle_read(jid, step);
-        let Some(user) = self.users.get_mut(&jid.bare()) else {
+        if self.account(&jid.bare()).waits() == 0 {
+            return;
+        }
+        let Some(given) = self.session(jid).map(Session::results) else {
             return;
         };
-        let session = jid.resource().and_then(|r| user.sessions.get(r));
-        let Some(session) = session.filter(|_| user.waits() > 0) else {
+        let Some(user) = self.account_mut(&jid.bare()) else {
             return;
         };
-        let given = session.results();
         let taken = user.take_waiting(&given);
         let moved = taken.len();
         if let Some(session) = jid.resource().and_then(|r| user.sessions.get_mut(r)) {
@@ -356,7 +354,7 @@ impl ShardState {
                 session.queue.defer(Later::Ticket(ticket));
             }
         }
-        self.notice_marker(jid, false, moved, step);
+        step.notice_marker(jid, false, moved);
         self.refill(jid, step);
     }
 }

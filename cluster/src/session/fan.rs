@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use proto::{BareJid, Jid};
+use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
 use super::cow::CopyOnWrite;
-use super::state::{SLICE, ShardState};
-use super::step::Step;
-use super::*;
+use super::relay::Relay;
+use super::step::SLICE;
 
 /// Bytes that may be left to later entries. An entry that finds more does more than its slice, so that whoever
 /// says so much is slowed down by it.
@@ -57,8 +56,17 @@ impl Fan {
         self.left.push_back(relay);
     }
 
+    /// Somebody is at it: what comes meanwhile is for later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    pub(super) fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
     /// The next one, if there is room for any of it.
-    fn pop(&mut self) -> Option<CopyOnWrite<Relay>> {
+    pub(super) fn pop(&mut self) -> Option<CopyOnWrite<Relay>> {
         if self.room == 0 && self.bytes > MOST {
             self.begin();
         }
@@ -67,9 +75,25 @@ impl Fan {
         Some(relay)
     }
 
-    fn put_back(&mut self, relay: Relay) {
+    pub(super) fn put_back(&mut self, relay: Relay) {
         self.bytes += relay.size();
         self.left.push_front(CopyOnWrite::new(relay));
+    }
+
+    /// Takes out those that there is no room for. All of one account stay together, because each of its sessions is
+    /// told once.
+    pub(super) fn slice<T: Clone>(
+        &mut self,
+        all: &mut Vec<T>,
+        account: impl Fn(&T) -> BareJid,
+    ) -> Vec<T> {
+        let mut rest = all.split_off(all.len().min(self.room));
+        if !rest.is_empty() {
+            let accounts: BTreeSet<BareJid> = all.iter().map(&account).collect();
+            all.extend(rest.extract_if(.., |one| accounts.contains(&account(one))));
+        }
+        self.room = self.room.saturating_sub(all.len());
+        rest
     }
 
     #[cfg(test)]
@@ -78,60 +102,14 @@ impl Fan {
     }
 }
 
-impl ShardState {
-    /// Shows presence, or asks for it, as far as there is room for it now.
-    pub(super) fn fan_out(&mut self, relay: Relay, step: &mut Step) {
-        self.fan.push(CopyOnWrite::new(relay));
-        if !self.fan.busy {
-            self.fan_on(step);
-        }
-    }
-
-    /// Goes on with what was left.
-    pub(super) fn fan_on(&mut self, step: &mut Step) {
-        self.fan.busy = true;
-        while let Some(relay) = self.fan.pop() {
-            let rest = match relay.into_inner() {
-                Relay::Presence { packet, mut to } => {
-                    let rest = self.slice(&mut to, Jid::bare);
-                    self.deliver_presence(&packet, to, step);
-                    let rest = Some(rest).filter(|rest| !rest.is_empty());
-                    rest.map(|to| Relay::Presence { packet, to })
-                }
-                Relay::Probe { from, mut to } => {
-                    let rest = self.slice(&mut to, BareJid::clone);
-                    self.answer_probe(&from, to, step);
-                    let rest = Some(rest).filter(|rest| !rest.is_empty());
-                    rest.map(|to| Relay::Probe { from, to })
-                }
-                _ => None,
-            };
-            if let Some(rest) = rest {
-                self.fan.put_back(rest);
-            }
-        }
-        self.fan.busy = false;
-    }
-
-    /// Takes out those that there is no room for. All of one account stay together, because each of its sessions is
-    /// told once.
-    fn slice<T: Clone>(&mut self, all: &mut Vec<T>, account: impl Fn(&T) -> BareJid) -> Vec<T> {
-        let mut rest = all.split_off(all.len().min(self.fan.room));
-        if !rest.is_empty() {
-            let accounts: BTreeSet<BareJid> = all.iter().map(&account).collect();
-            all.extend(rest.extract_if(.., |one| accounts.contains(&account(one))));
-        }
-        self.fan.room = self.fan.room.saturating_sub(all.len());
-        rest
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::Jid;
     use proto::stanza::{Kind, PresenceType};
 
     use super::super::stage::{Stage, packet, stanzas};
     use super::*;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
 
@@ -214,7 +192,11 @@ mod tests {
                 update.packet.payload = vec![b'x'; 200_000].into();
             }
             once(&mut stage, command);
-            assert!(stage.state.fan.bytes <= MOST, "{}", stage.state.fan.bytes);
+            assert!(
+                stage.state.fan().bytes <= MOST,
+                "{}",
+                stage.state.fan().bytes
+            );
         }
     }
 }

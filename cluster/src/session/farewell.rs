@@ -10,27 +10,18 @@
 //! contacts live there. When it takes something again they are found anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proto::stanza::{Header, Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
-use serde::{Deserialize, Serialize};
 
-use super::outbox::{FULL, Outbox, SLOW};
+use super::effect::{Among, Effect};
+use super::outbox::{Untold, join};
+use super::relay::Relay;
 use super::session::Session;
-use super::state::{SLICE, ShardState};
-use super::step::Step;
-use super::*;
+use super::state::ShardState;
+use super::step::{SLICE, Step};
 use crate::id::{EffectId, ShardId};
 use crate::shard::map::shard_of;
-
-/// Those who have yet to be told: subscribers, and to whom presence was directed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Untold {
-    /// Subscribers up to here, in the order of their addresses, know it already.
-    pub(super) after: Option<BareJid>,
-    pub(super) directed: Vec<Jid>,
-}
 
 /// A farewell that is under way.
 struct Farewell<'a> {
@@ -89,7 +80,7 @@ impl ShardState {
     /// A session that was not available is gone for those to whom it has shown itself. Who has yet to hear of the
     /// end of its predecessor hears of both together.
     pub(super) fn say_gone_to(&mut self, jid: &Jid, mut directed: Vec<Jid>, step: &mut Step) {
-        let shards = self.shards;
+        let shards = self.shards();
         // Takes out those who are to hear a farewell, which is for these shards and goes on behind `after`.
         let mut take = |after: &Option<BareJid>, among: &Among| {
             let untold = |to: &Jid| {
@@ -100,14 +91,13 @@ impl ShardState {
             directed = others;
             more
         };
-        for id in self.pending.farewells_of(jid) {
-            self.change_farewell(id, |after, among, told| join(told, take(after, among)));
+        for id in self.effects().farewells_of(jid) {
+            let effects = self.effects_mut();
+            effects.change_farewell(id, |after, among, told| join(told, take(after, among)));
         }
-        for (shard, outbox) in &mut self.outboxes {
-            if let Some(untold) = outbox.aside.get_mut(jid) {
-                let more = take(&untold.after, &Among::Only(*shard));
-                join(&mut untold.directed, more);
-            }
+        for (shard, untold) in self.outboxes_mut().untold_of(jid) {
+            let more = take(&untold.after, &Among::Only(shard));
+            join(&mut untold.directed, more);
         }
         self.spread_presence(&unavailable(jid), directed, step);
     }
@@ -121,14 +111,12 @@ impl ShardState {
         step: &mut Step,
     ) {
         let mut directed = Vec::new();
-        for id in self.pending.farewells_of(jid) {
-            self.change_farewell(id, |_, _, told| directed.append(told));
-            self.remove_effect(id);
+        for id in self.effects().farewells_of(jid) {
+            let effects = self.effects_mut();
+            effects.change_farewell(id, |_, _, told| directed.append(told));
+            self.effects_mut().remove(id);
         }
-        for outbox in self.outboxes.values_mut() {
-            let untold = outbox.aside.remove(jid);
-            directed.extend(untold.into_iter().flat_map(|untold| untold.directed));
-        }
+        directed.extend(self.outboxes_mut().take_back(jid));
         let Some(session) = self.session_mut(jid).filter(|_| !directed.is_empty()) else {
             return;
         };
@@ -172,9 +160,10 @@ impl ShardState {
                 other => self.send(other, step),
             }
         }
-        let shards = self.shards;
+        let shards = self.shards();
         subscribers.retain(|to| among.contains(shard_of(&to.bare(), shards)));
-        let later = self.directed_of(rest);
+        let later = rest.map(|rest| self.effects().directed_of(rest));
+        let later = later.unwrap_or_default();
         let mut directed: Vec<Jid> = directed.clone();
         directed.retain(|to| !later.contains(to));
         let from = packet.header.from.clone();
@@ -217,10 +206,9 @@ impl ShardState {
         directed: Vec<Jid>,
         step: &mut Step,
     ) {
-        let shards = self.shards;
+        let shards = self.shards();
         let home = |to: &Jid| shard_of(&to.bare(), shards);
-        let full = self.outboxes.iter().filter(|(_, o)| o.bytes >= FULL);
-        let full: BTreeSet<ShardId> = full.map(|(shard, _)| *shard).collect();
+        let full = self.outboxes().full();
         let mut away: BTreeMap<ShardId, Vec<Jid>> = BTreeMap::new();
         let mut near = Vec::with_capacity(directed.len());
         if full.is_empty() {
@@ -252,50 +240,37 @@ impl ShardState {
         if let Some(rest) = farewell.rest {
             directed.extend(self.leave_out(rest, shard));
         }
-        let aside = &mut self.outboxes.entry(shard).or_default().aside;
-        if let Some(known) = aside.get_mut(jid) {
-            // Who may have heard of neither hears of both.
-            known.after = known.after.take().min(farewell.after.cloned());
-            return join(&mut known.directed, directed);
-        }
         let after = farewell.after.cloned();
-        aside.insert(jid.clone(), Untold { after, directed });
+        let untold = Untold { after, directed };
+        self.outboxes_mut().set_aside(shard, jid, untold);
     }
 
     /// What is left of a farewell is for others than this shard's accounts; returns to whom of them presence was
     /// directed.
     fn leave_out(&mut self, rest: EffectId, left_out: ShardId) -> Vec<Jid> {
-        let shards = self.shards;
+        let shards = self.shards();
         let (mut apart, mut is_over) = (Vec::new(), false);
-        self.change_farewell(rest, |_, among, directed| {
-            let of = |to: &Jid| shard_of(&to.bare(), shards) == left_out;
-            (apart, *directed) = directed.drain(..).partition(of);
-            match among {
-                Among::All => *among = Among::Without(BTreeSet::from([left_out])),
-                Among::Only(only) => is_over = *only == left_out,
-                Among::Without(without) => {
-                    without.insert(left_out);
+        self.effects_mut()
+            .change_farewell(rest, |_, among, directed| {
+                let of = |to: &Jid| shard_of(&to.bare(), shards) == left_out;
+                (apart, *directed) = directed.drain(..).partition(of);
+                match among {
+                    Among::All => *among = Among::Without(BTreeSet::from([left_out])),
+                    Among::Only(only) => is_over = *only == left_out,
+                    Among::Without(without) => {
+                        without.insert(left_out);
+                    }
                 }
-            }
-        });
+            });
         if is_over {
-            self.remove_effect(rest);
+            self.effects_mut().remove(rest);
         }
         apart
     }
 
     /// Has farewells told that were set aside, where there is room again: some with each entry.
     pub(super) fn resume_farewells(&mut self) {
-        let due = self.outboxes.iter().filter(|(_, o)| o.has_farewells_due());
-        let due = due.flat_map(|(shard, outbox)| {
-            let first = outbox.aside.iter().take(SLICE);
-            first.map(|(jid, _)| (*shard, jid.clone()))
-        });
-        for (shard, jid) in due.collect::<Vec<_>>() {
-            let outbox = self.outboxes.get_mut(&shard);
-            let Some(untold) = outbox.and_then(|outbox| outbox.aside.remove(&jid)) else {
-                continue;
-            };
+        for (shard, jid, untold) in self.outboxes_mut().take_due(SLICE) {
             self.add_effect(Effect::Unavailable {
                 packet: unavailable(&jid),
                 directed: untold.directed,
@@ -303,11 +278,6 @@ impl ShardState {
                 among: Among::Only(shard),
             });
         }
-    }
-
-    /// The next entry has farewells to resume.
-    pub(super) fn has_farewells_due(&self) -> bool {
-        self.outboxes.values().any(Outbox::has_farewells_due)
     }
 
     /// Those to whom a session directed its presence, without those of its own account who hear of its
@@ -319,40 +289,6 @@ impl ShardState {
             !to.belongs_to(&account) || (to != jid && unavailable())
         };
         directed.into_iter().filter(is_one).collect()
-    }
-
-    fn directed_of(&self, farewell: Option<EffectId>) -> Vec<Jid> {
-        let effect = farewell.and_then(|id| self.pending.get(id));
-        match effect.map(|effect| &**effect) {
-            Some(Effect::Unavailable { directed, .. }) => directed.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn change_farewell(
-        &mut self,
-        id: EffectId,
-        change: impl FnOnce(&Option<BareJid>, &mut Among, &mut Vec<Jid>),
-    ) {
-        let Some(mut effect) = self.remove_effect(id) else {
-            return;
-        };
-        if let Effect::Unavailable {
-            directed,
-            after,
-            among,
-            ..
-        } = Arc::make_mut(&mut effect)
-        {
-            change(after, among, directed);
-        }
-        self.put_effect(id, effect);
-    }
-}
-
-impl Outbox {
-    fn has_farewells_due(&self) -> bool {
-        self.bytes < SLOW && !self.aside.is_empty()
     }
 }
 
@@ -387,15 +323,6 @@ fn together(subscribers: impl Iterator<Item = Jid>, directed: Vec<Jid>) -> Vec<J
         to.dedup();
     }
     to
-}
-
-/// Adds those who are not among them.
-fn join(told: &mut Vec<Jid>, more: Vec<Jid>) {
-    for to in more {
-        if !told.contains(&to) {
-            told.push(to);
-        }
-    }
 }
 
 #[cfg(test)]

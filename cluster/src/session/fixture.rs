@@ -5,7 +5,7 @@ use proto::BareJid;
 use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::cow::CopyOnWrite;
-use super::farewell::Untold;
+use super::outbox::Untold;
 use super::stage::{Stage, jid, message, owner, packet};
 use super::*;
 use crate::id::{BootId, EffectId, Mid, NodeId, ShardId, SmId};
@@ -369,7 +369,8 @@ pub(crate) fn state() -> ShardState {
         }],
     });
     for relay in relays() {
-        stage.state.post(ShardId(1), relay);
+        let outboxes = stage.state.outboxes_mut();
+        outboxes.post(ShardId(1), CopyOnWrite::new(relay));
     }
     for effect in effects() {
         stage.state.add_effect(effect);
@@ -384,13 +385,13 @@ fn leave_to_later(state: &mut ShardState) {
         packet: presence(),
         to: vec![jid("bob@example.org")],
     };
-    state.fan.push(CopyOnWrite::new(shown));
+    state.fan_mut().push(CopyOnWrite::new(shown));
     let untold = Untold {
         after: Some(bare("bob@example.org")),
         directed: vec![jid(BOB)],
     };
-    let outbox = state.outboxes.entry(ShardId(1)).or_default();
-    outbox.aside.insert(jid(ALICE), untold);
+    let outboxes = state.outboxes_mut();
+    outboxes.set_aside(ShardId(1), &jid(ALICE), untold);
 }
 
 fn old_sessions(stage: &mut Stage) {

@@ -1,21 +1,22 @@
 //! Messages that an account's archive does not show, and the moment from which it may forget them.
 //!
 //! What a user wants archived is decided when the row is written (the preferences are in the database);
-//! the shard learns of it afterwards, as [`Relay::Hidden`]. Until the message has been delivered, or is
+//! the shard learns of it afterwards, as [`Relay::Hidden`](super::Relay::Hidden). Until the message has been delivered, or is
 //! given up, a hidden row keeps it.
 
 use std::sync::Arc;
 
 use proto::BareJid;
 
+use super::effect::{ArchiveRow, Effect};
+use super::output::Item;
 use super::state::ShardState;
-use super::*;
 use crate::id::Mid;
 
 impl ShardState {
     /// These messages were meant for the archive, and their rows are hidden.
     pub(super) fn hidden(&mut self, account: &BareJid, mids: &[Mid]) {
-        let user = self.users.or_default(account.clone());
+        let user = self.account_or_new(account.clone());
         let hidden = |mid: &Mid| mids.contains(mid);
         for session in user.sessions.values_mut() {
             // Of a ticket more will be known when it is read back, or put aside.
@@ -36,7 +37,7 @@ impl ShardState {
     /// Writes the row that keeps a message which the archive does not show.
     pub(super) fn write_hidden(&mut self, account: &BareJid, item: &Item) {
         let Some(mid) = item.mid else { return };
-        let user = self.users.or_default(account.clone());
+        let user = self.account_or_new(account.clone());
         if !user.hide(mid) {
             return;
         }
@@ -55,7 +56,7 @@ impl ShardState {
     /// Has the hidden rows deleted whose messages nobody holds or waits for any more. Only of `gone`, if
     /// it is known what may have become free.
     pub(super) fn forget_delivered(&mut self, account: &BareJid, gone: Option<Vec<Mid>>) {
-        let Some(user) = self.users.get_mut(account) else {
+        let Some(user) = self.account_mut(account) else {
             return;
         };
         let free = user.take_free(gone);
@@ -75,6 +76,7 @@ mod tests {
     use super::super::stage::{Stage, jid, message};
     use super::*;
     use crate::id::EffectId;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
 
+use super::output::Item;
 use super::queue::{Body, Later, Ticket};
-use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::Mid;
 
 impl ShardState {
@@ -82,20 +81,8 @@ impl ShardState {
     }
 
     fn heirs(&self, account: &BareJid, kind: Kind) -> Vec<Jid> {
-        let mut heirs = match kind {
-            Kind::Message(MessageType::Normal) => {
-                self.sessions_where(account, Session::is_non_negative)
-            }
-            _ => self.chat_targets(account),
-        };
-        let most = self.settings.max_queue_ids as usize / 2;
-        let has_room = |s: &Session| most == 0 || s.queue.load().0 < most;
-        heirs.retain(|jid| self.session(jid).is_some_and(has_room));
-        let connected = |jid: &Jid| self.session(jid).is_some_and(|s| s.owner().is_some());
-        match heirs.iter().any(connected) {
-            true => heirs,
-            false => Vec::new(),
-        }
+        let most = self.settings().max_queue_ids;
+        self.account(account).heirs(account, kind, most)
     }
 }
 
@@ -103,6 +90,7 @@ impl ShardState {
 mod tests {
     use super::super::stage::{Stage, jid, message, stanzas};
     use super::*;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const DESK: &str = "bob@example.org/desk";

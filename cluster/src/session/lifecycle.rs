@@ -2,10 +2,13 @@
 
 use proto::Jid;
 
-use super::attachment::{Attachment, Hibernation};
-use super::state::{SLICE, ShardState};
-use super::step::Step;
-use super::*;
+use super::attachment::Hibernation;
+use super::command::{Acknowledge, Bind, Enable, Outcome};
+use super::output::{Detached, Event};
+use super::reason::EndReason;
+use super::session::{Session, Sm};
+use super::state::ShardState;
+use super::step::{SLICE, Step};
 use crate::id::{BootId, NodeId, Owner};
 
 impl ShardState {
@@ -19,22 +22,17 @@ impl ShardState {
         let (account, Some(resource)) = (bind.session.bare(), bind.session.resource()) else {
             return Outcome::Stale;
         };
-        let limit = self.settings.sessions_per_account as usize;
-        let count = self.users.get(&account).map_or(0, |u| u.sessions.len());
+        let limit = self.settings().sessions_per_account as usize;
+        let count = self.account(&account).sessions.len();
         if limit != 0 && count >= limit {
             return Outcome::TooManySessions;
         }
         let epoch = self.take_epoch();
-        let user = self.users.or_default(account);
+        let user = self.account_or_new(account);
         user.sessions
             .insert(resource, Session::new(bind.owner, epoch));
         self.note_here(&bind.session);
-        step.outputs.push(Output {
-            owner: bind.owner,
-            session: bind.session,
-            epoch,
-            event: Event::Bound,
-        });
+        step.tell(bind.owner, &bind.session, epoch, Event::Bound);
         Outcome::Bound { epoch }
     }
 
@@ -59,12 +57,7 @@ impl ShardState {
             next: start,
             seed: enable.seed,
         };
-        step.outputs.extend(session.owner().map(|owner| Output {
-            owner,
-            session: enable.session,
-            epoch: enable.epoch,
-            event,
-        }));
+        step.tell_owner(&enable.session, session, event);
         Outcome::Done
     }
 
@@ -116,7 +109,7 @@ impl ShardState {
     ) -> Outcome {
         let gone = |owner: Owner| owner.node == node && Some(owner.boot) != alive;
         let mut lost = Vec::new();
-        for (account, user) in self.users.iter() {
+        for (account, user) in self.users().iter() {
             let sessions = user.sessions.iter();
             let held = sessions.filter(|(_, session)| session.owner().is_some_and(gone));
             lost.extend(held.map(|(resource, _)| account.with_prepared_resource(resource)));
@@ -126,15 +119,8 @@ impl ShardState {
         }
         lost.truncate(SLICE);
         for jid in lost {
-            if let Some((owner, epoch)) =
-                self.session(&jid).and_then(|s| Some((s.owner()?, s.epoch)))
-            {
-                step.outputs.push(Output {
-                    owner,
-                    session: jid.clone(),
-                    epoch,
-                    event: Event::Detached(Detached::Fenced),
-                });
+            if let Some(session) = self.session(&jid) {
+                step.tell_owner(&jid, session, Event::Detached(Detached::Fenced));
             }
             self.drop_owner(&jid, step);
         }
@@ -143,7 +129,7 @@ impl ShardState {
 
     /// The connection is gone: the session hibernates if it may be resumed, else it is over.
     fn drop_owner(&mut self, jid: &Jid, step: &mut Step) {
-        let (epoch, since) = (self.take_epoch(), self.clock.time());
+        let (epoch, since) = (self.take_epoch(), self.time());
         let Some(session) = self.session_mut(jid) else {
             return;
         };
@@ -152,7 +138,7 @@ impl ShardState {
         };
         session.epoch = epoch;
         session.shrink();
-        let Some(sm) = session.sm.as_ref().filter(|sm| sm.smid.is_some()) else {
+        let Some(sm) = session.sm.clone().filter(|sm| sm.smid.is_some()) else {
             if let Some(session) = self.remove_session(jid) {
                 self.over(jid, session, EndReason::Lost, step);
             }
@@ -160,17 +146,14 @@ impl ShardState {
         };
         let ordinary = sm.hibernation();
         let (until, patient) = self.bedtime(jid, ordinary);
-        if let Some(session) = self.session_mut(jid) {
-            session.attachment = Attachment::Hibernated(Hibernation {
-                since,
-                until,
-                patient,
-                node: owner.node,
-            });
-        }
-        let name = self.session(jid).map_or(jid, |s| s.name(jid)).clone();
-        self.deadlines.set(until, name);
-        self.notice_sleep(jid, step);
+        let sleep = Hibernation {
+            since,
+            until,
+            patient,
+            node: owner.node,
+        };
+        self.hibernate(jid, sleep);
+        step.notice_sleep(jid, &sm);
         self.wake_for_queue(jid);
         self.enforce_limit(&jid.bare(), step);
     }
@@ -183,6 +166,7 @@ mod tests {
     use super::super::stage::{Stage, jid, message, numbers, owner};
     use super::*;
     use crate::id::SmId;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";

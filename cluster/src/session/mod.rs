@@ -17,14 +17,17 @@
 //! ```
 
 mod account;
+mod act;
 mod action;
 mod attachment;
 pub mod audit;
 mod carbon;
+mod clients;
 mod clock;
 pub mod command;
 mod cow;
 mod deliver;
+mod dispatch;
 mod dispose;
 pub mod effect;
 mod enqueue;
@@ -32,11 +35,13 @@ mod fan;
 mod farewell;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod follow;
 mod format;
 mod hidden;
 mod inherit;
-pub mod invariant;
 mod lifecycle;
+mod limits;
+mod load;
 pub mod notice;
 mod numbers;
 mod old;
@@ -50,7 +55,8 @@ mod queue;
 pub mod quota;
 mod rare;
 mod read;
-pub mod record;
+mod reason;
+mod relay;
 mod resources;
 mod resume;
 mod revision;
@@ -59,6 +65,7 @@ mod revision;
     reason = "the folder is the core of all sessions, this is one of them"
 )]
 mod session;
+mod settings;
 mod shared;
 #[cfg(test)]
 mod simulation;
@@ -71,16 +78,23 @@ mod totals;
 mod unkept;
 mod view;
 
+pub use action::{Action, PresenceUpdate};
 pub use audit::Dissent;
 pub use command::*;
 pub use effect::*;
+pub use limits::{Limits, MAX_LIMIT, Override};
+pub use load::Load;
 pub use notice::{Notice, Occasion};
 pub use output::*;
 pub use pending::Lane;
-pub use quota::{Limits, Override, Quota};
-pub use record::{Disorder, Record};
+pub use quota::Quota;
+pub use reason::EndReason;
+pub use relay::{Message, Relay, Traits};
 pub use session::{Session, Sm};
+pub use settings::{OnTimeout, Settings};
 pub use state::ShardState;
+pub use state::invariant;
+pub use state::record::{Disorder, Record};
 pub use step::Applied;
 pub use totals::Totals;
-pub use view::{Load, SessionView};
+pub use view::SessionView;

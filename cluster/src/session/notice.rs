@@ -4,12 +4,10 @@
 //! one that is brought up to date by a snapshot does not hear of it. What must happen exactly once is an
 //! [`Effect`](super::Effect), not a notice.
 
-use proto::{BareJid, Jid};
+use proto::Jid;
 
-use super::command::EndReason;
-use super::state::ShardState;
-use super::step::Step;
-use crate::id::{Mid, NodeId, SmId};
+use super::reason::EndReason;
+use crate::id::{Mid, SmId};
 
 /// Something happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,106 +62,13 @@ pub enum Occasion {
     LimitsSet,
 }
 
-impl ShardState {
-    /// Tells of something that happened to a session.
-    pub(super) fn notice(
-        &self,
-        session: &Jid,
-        smid: Option<SmId>,
-        what: Occasion,
-        step: &mut Step,
-    ) {
-        step.notices.push(Notice {
-            session: session.clone(),
-            smid,
-            at: self.clock.now(),
-            what,
-        });
-    }
-
-    /// Tells of a marker that has moved by so many messages, if it has.
-    pub(super) fn notice_marker(
-        &self,
-        session: &Jid,
-        back: bool,
-        messages: usize,
-        step: &mut Step,
-    ) {
-        if messages > 0 {
-            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-            self.notice(
-                session,
-                None,
-                Occasion::MarkerMoved { back, messages },
-                step,
-            );
-        }
-    }
-
-    /// Tells of a session that has just lost its connection.
-    pub(super) fn notice_sleep(&self, session: &Jid, step: &mut Step) {
-        let Some((smid, max)) = self.session(session).and_then(|s| {
-            let sm = s.sm.as_ref()?;
-            Some((sm.smid.clone(), u64::from(sm.max)))
-        }) else {
-            return;
-        };
-        let until = self.clock.now() + max * 1000;
-        self.notice(session, smid, Occasion::HibernationStart { until }, step);
-    }
-
-    /// Tells of a session that goes on at `node`; `before` is where it was, if it hibernated.
-    pub(super) fn notice_wake(
-        &self,
-        session: &Jid,
-        smid: &SmId,
-        (before, node): (Option<NodeId>, NodeId),
-        step: &mut Step,
-    ) {
-        if let Some(before) = before {
-            let across = before != node;
-            self.notice(
-                session,
-                Some(smid.clone()),
-                Occasion::HibernationEnd { across },
-                step,
-            );
-        }
-    }
-
-    /// Tells of a stanza for a session, if that hibernates.
-    pub(super) fn notice_queued(
-        &self,
-        session: &Jid,
-        mid: Option<Mid>,
-        important: bool,
-        step: &mut Step,
-    ) {
-        let Some(sleeping) = self.session(session).filter(|s| s.owner().is_none()) else {
-            return;
-        };
-        let smid = sleeping.smid().cloned();
-        self.notice(
-            session,
-            smid,
-            Occasion::StanzaQueued { mid, important },
-            step,
-        );
-    }
-
-    /// Tells of an account whose limits have changed.
-    pub(super) fn notice_limits(&self, account: &BareJid, step: &mut Step) {
-        self.notice(&account.into(), None, Occasion::LimitsSet, step);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proto::stanza::MessageType;
 
     use super::super::stage::{Stage, message, owner};
     use super::*;
-    use crate::id::Owner;
+    use crate::id::{NodeId, Owner};
     use crate::session::{Action, Command, Relay, Resume};
 
     const ALICE: &str = "alice@example.org/a";

@@ -1,4 +1,4 @@
-//! Between shards: what one has committed and the other has not yet confirmed.
+//! What one shard has committed for others and they have not yet confirmed, and how far it has come with theirs.
 //!
 //! The sender keeps items in order until the receiver's cursor has passed them; the receiver skips what
 //! its cursor covers and refuses gaps. Both move in the same entry as the state they belong to, so a
@@ -9,18 +9,16 @@
 //! then on an outbox grows only by what takes the place of something that was accepted before and is about as large:
 //! an error that of the message or the request which it is about, an end that of what it takes back.
 
-use proto::stanza::Packet;
+use std::collections::{BTreeMap, BTreeSet};
+
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::cow::{CopyOnWrite, Map, Queue};
-use super::farewell::Untold;
-use super::state::ShardState;
-use super::step::Step;
-use super::*;
+use super::load::Load;
+use super::relay::Relay;
 use crate::codec;
 use crate::id::ShardId;
-use crate::shard::map::shard_of;
 
 /// With so many bytes for one other shard those who send there have to wait, unless it takes nothing at all. They are
 /// taken in order: whoever says little waits behind all of it.
@@ -28,18 +26,44 @@ pub const SLOW: u64 = 256 << 10;
 /// With so many they are refused.
 pub const FULL: u64 = 16 << 20;
 /// With so many also what takes something back is, unless it can be said only once.
-const FLOODED: u64 = 2 * FULL;
+pub(super) const FLOODED: u64 = 2 * FULL;
+
+/// The outboxes of a shard for the others, and the number of the next item that it expects from each of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Outboxes {
+    outboxes: BTreeMap<ShardId, Outbox>,
+    cursors: BTreeMap<ShardId, u64>,
+    /// Of all items.
+    bytes: u64,
+}
 
 /// Items for one other shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Outbox {
     /// The number of the first item.
-    pub(super) first: u64,
-    pub(super) items: Queue<CopyOnWrite<Relay>>,
+    first: u64,
+    items: Queue<CopyOnWrite<Relay>>,
     /// Of the items.
-    pub(super) bytes: u64,
+    bytes: u64,
     /// Farewells that will be told when there is room again, by the session that is gone.
-    pub(super) aside: Map<Jid, Untold>,
+    aside: Map<Jid, Untold>,
+}
+
+/// Those who have yet to be told of the end of a session: subscribers, and to whom presence was directed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Untold {
+    /// Subscribers up to here, in the order of their addresses, know it already.
+    pub(super) after: Option<BareJid>,
+    pub(super) directed: Vec<Jid>,
+}
+
+/// A stretch of items from another shard that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// So many of them are known.
+    pub(super) known: usize,
+    /// The number of the item that is expected then.
+    pub(super) next: u64,
 }
 
 impl Default for Outbox {
@@ -60,6 +84,34 @@ impl Outbox {
         }
     }
 
+    /// The number of the first item.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// In their order.
+    pub(super) fn items(&self) -> impl Iterator<Item = &CopyOnWrite<Relay>> {
+        self.items.iter()
+    }
+
+    /// The farewells that were set aside, by the session that is gone.
+    pub(super) fn aside(&self) -> impl Iterator<Item = (&Jid, &Untold)> {
+        self.aside.iter()
+    }
+
+    /// The number that the next item gets.
+    fn next(&self) -> u64 {
+        self.first + self.items.len() as u64
+    }
+
+    /// Returns the bytes of the item.
+    fn push(&mut self, relay: CopyOnWrite<Relay>) -> u64 {
+        let bytes = relay.size() as u64;
+        self.bytes += bytes;
+        self.items.push_back(relay);
+        bytes
+    }
+
     /// Takes out the items below number `upto`; returns their bytes.
     fn trim(&mut self, upto: u64) -> u64 {
         let mut bytes = 0;
@@ -72,73 +124,72 @@ impl Outbox {
         self.bytes -= bytes;
         bytes
     }
+
+    fn has_farewells_due(&self) -> bool {
+        self.bytes < SLOW && !self.aside.is_empty()
+    }
 }
 
-impl ShardState {
-    /// Sends something to the account, in this shard or another.
-    pub(super) fn dispatch(&mut self, account: &BareJid, relay: Relay, step: &mut Step) {
-        let shard = shard_of(account, self.shards);
-        if shard == self.id {
-            self.deliver(relay, step);
-        } else {
-            self.post(shard, relay);
+impl Outboxes {
+    /// As they were written down.
+    pub(super) fn of(outboxes: BTreeMap<ShardId, Outbox>, cursors: BTreeMap<ShardId, u64>) -> Self {
+        let bytes = outboxes.values().map(|outbox| outbox.bytes).sum();
+        Self {
+            outboxes,
+            cursors,
+            bytes,
         }
     }
 
-    pub(super) fn post(&mut self, shard: ShardId, relay: Relay) {
-        let size = relay.size() as u64;
-        self.backlog += size;
-        let outbox = self.outboxes.entry(shard).or_default();
-        outbox.bytes += size;
-        outbox.items.push_back(CopyOnWrite::new(relay));
+    /// Bytes of all that waits, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Counts it anew: an earlier build may have counted in another way.
-    pub(super) fn count_backlog(&mut self) {
-        let pending: u64 = self.pending.iter().map(|(_, effect)| effect.size()).sum();
-        let outboxes: u64 = self.outboxes.values().map(|outbox| outbox.bytes).sum();
-        self.backlog = pending + outboxes;
+    /// The number of the next item that is expected from each shard.
+    pub(super) fn cursors(&self) -> &BTreeMap<ShardId, u64> {
+        &self.cursors
     }
 
-    /// More waits for the account's shard than may: what is sent there is refused.
-    pub(super) fn is_cut_off(&self, account: &BareJid) -> bool {
-        self.outbox_load(shard_of(account, self.shards)).bytes >= FULL
+    /// In the order of the shards.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ShardId, &Outbox)> {
+        self.outboxes.iter()
     }
 
-    /// So much more that even what takes something back is refused.
-    pub(super) fn is_flooded(&self, account: &BareJid) -> bool {
-        self.outbox_load(shard_of(account, self.shards)).bytes >= FLOODED
+    /// An outbox that was written down without its items, which follow.
+    pub(super) fn begin(&mut self, to: ShardId, first: u64) {
+        let outbox = Outbox::of(first, Queue::default());
+        let before = self.outboxes.insert(to, outbox);
+        self.bytes -= before.map_or(0, |before| before.bytes);
     }
 
-    pub(super) fn relayed(
-        &mut self,
-        from: ShardId,
-        first: u64,
-        items: Vec<Relay>,
-        step: &mut Step,
-    ) -> Outcome {
+    /// Something waits for another shard from now on.
+    pub(super) fn post(&mut self, to: ShardId, relay: CopyOnWrite<Relay>) {
+        self.bytes += self.outboxes.entry(to).or_default().push(relay);
+    }
+
+    /// The other shard has everything below number `upto`.
+    pub(super) fn trim(&mut self, to: ShardId, upto: u64) {
+        if let Some(outbox) = self.outboxes.get_mut(&to) {
+            self.bytes -= outbox.trim(upto);
+        }
+    }
+
+    /// So many items come from another shard, of which the first has this number. With a gap before them none is
+    /// taken, and the number that is expected is returned.
+    pub(super) fn take(&mut self, from: ShardId, first: u64, count: usize) -> Result<Taken, u64> {
         let cursor = *self.cursors.get(&from).unwrap_or(&1);
         if first > cursor {
-            return Outcome::Gap { expected: cursor };
+            return Err(cursor);
         }
         let known = usize::try_from(cursor - first).unwrap_or(usize::MAX);
-        let next = (first + items.len() as u64).max(cursor);
-        for relay in items.into_iter().skip(known) {
-            self.deliver(relay, step);
-        }
+        let next = (first + count as u64).max(cursor);
         self.cursors.insert(from, next);
-        Outcome::Relayed { cursor: next }
-    }
-
-    pub(super) fn trim(&mut self, to: ShardId, upto: u64) -> Outcome {
-        if let Some(outbox) = self.outboxes.get_mut(&to) {
-            self.backlog -= outbox.trim(upto);
-        }
-        Outcome::Done
+        Ok(Taken { known, next })
     }
 
     /// What waits for another shard to take it.
-    pub fn outbox_load(&self, to: ShardId) -> Load {
+    pub(super) fn load(&self, to: ShardId) -> Load {
         let outbox = self.outboxes.get(&to);
         outbox.map_or(Load::default(), |outbox| Load {
             bytes: outbox.bytes,
@@ -147,15 +198,14 @@ impl ShardState {
     }
 
     /// The numbers of the first unconfirmed item for `to` and of the next one to come.
-    pub fn outbox_range(&self, to: ShardId) -> (u64, u64) {
-        self.outboxes
-            .get(&to)
-            .map_or((1, 1), |o| (o.first, o.first + o.items.len() as u64))
+    pub(super) fn range(&self, to: ShardId) -> (u64, u64) {
+        let outbox = self.outboxes.get(&to);
+        outbox.map_or((1, 1), |outbox| (outbox.first, outbox.next()))
     }
 
     /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and `max_bytes` of them as
     /// they are encoded, or one, with the number of the first.
-    pub fn outbox(
+    pub(super) fn items(
         &self,
         to: ShardId,
         from: u64,
@@ -175,99 +225,85 @@ impl ShardState {
         });
         (first, items.map(|(_, relay)| Relay::clone(relay)).collect())
     }
-}
 
-impl Action {
-    /// Shows each account that it reaches beside the session's own.
-    pub(crate) fn each_account(&self, show: &mut impl FnMut(&BareJid)) {
-        match self {
-            Self::Send(relay) => relay.each_account(show),
-            Self::Directed(packet) => addressee(packet, show),
-            Self::Presence(update) => {
-                update.subscribers.iter().for_each(&mut *show);
-                update.probes.iter().for_each(show);
+    /// The shards for which so much waits that they take nothing more.
+    pub(super) fn full(&self) -> BTreeSet<ShardId> {
+        let full = self.iter().filter(|(_, outbox)| outbox.bytes >= FULL);
+        full.map(|(shard, _)| *shard).collect()
+    }
+
+    /// Sets a farewell aside until the shard takes something again.
+    pub(super) fn set_aside(&mut self, to: ShardId, jid: &Jid, untold: Untold) {
+        let aside = &mut self.outboxes.entry(to).or_default().aside;
+        match aside.get_mut(jid) {
+            Some(known) => {
+                // Who may have heard of neither hears of both.
+                known.after = known.after.take().min(untold.after);
+                join(&mut known.directed, untold.directed);
             }
-            Self::Reply(_)
-            | Self::Carbons(_)
-            | Self::Interested
-            | Self::Push(_)
-            | Self::Result { .. } => {}
-        }
-    }
-
-    /// The bytes of an answer to the client itself, if it is one.
-    pub fn answer_size(&self) -> usize {
-        match self {
-            Self::Reply(packet) | Self::Result { packet, .. } => packet.size(),
-            Self::Send(_)
-            | Self::Presence(_)
-            | Self::Directed(_)
-            | Self::Carbons(_)
-            | Self::Interested
-            | Self::Push(_) => 0,
-        }
-    }
-
-    /// About how many bytes it takes where it waits, but for the names of many accounts.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Send(relay) => relay.size(),
-            Self::Directed(packet) => 48 + packet.size(),
-            Self::Presence(update) => 48 + update.packet.size(),
-            Self::Reply(_)
-            | Self::Carbons(_)
-            | Self::Interested
-            | Self::Push(_)
-            | Self::Result { .. } => 0,
-        }
-    }
-}
-
-fn addressee(packet: &Packet, show: &mut impl FnMut(&BareJid)) {
-    if let Some(to) = &packet.header.to {
-        show(&to.bare());
-    }
-}
-
-impl Relay {
-    fn each_account(&self, show: &mut impl FnMut(&BareJid)) {
-        match self {
-            Self::Message(message) => addressee(&message.packet, show),
-            Self::Iq { packet, .. } | Self::Subscription(packet) => addressee(packet, show),
-            Self::Presence { to, .. } => to.iter().for_each(|to| show(&to.bare())),
-            Self::Probe { to, .. } => to.iter().for_each(show),
-            Self::Push { account, .. }
-            | Self::Notice { account, .. }
-            | Self::Hidden { account, .. }
-            | Self::NoPush { account, .. }
-            | Self::EndAll { account, .. }
-            | Self::Unkept { account, .. } => show(account),
-        }
-    }
-
-    /// About how many bytes the item takes while it waits.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Message(Message { packet, .. }) | Self::Unkept { packet, .. } => {
-                64 + packet.size()
+            None => {
+                aside.insert(jid.clone(), untold);
             }
-            Self::Iq { packet, .. }
-            | Self::Subscription(packet)
-            | Self::Push { packet, .. }
-            | Self::Notice { packet, .. } => 48 + packet.size(),
-            Self::Presence { packet, to } => {
-                48 + packet.size() + to.iter().map(|to| name(to.as_str())).sum::<usize>()
-            }
-            Self::Probe { to, .. } => 48 + to.iter().map(|to| name(to.as_str())).sum::<usize>(),
-            Self::Hidden { mids, .. } => 48 + size_of_val(mids.as_slice()),
-            Self::EndAll { .. } | Self::NoPush { .. } => 48,
         }
+    }
+
+    /// The farewells of this session that were set aside, with the shards that they are for.
+    pub(super) fn untold_of(&mut self, jid: &Jid) -> impl Iterator<Item = (ShardId, &mut Untold)> {
+        let outboxes = self.outboxes.iter_mut();
+        outboxes.filter_map(|(shard, outbox)| Some((*shard, outbox.aside.get_mut(jid)?)))
+    }
+
+    /// The farewells of this session are not told: those to whom it had directed its presence.
+    pub(super) fn take_back(&mut self, jid: &Jid) -> Vec<Jid> {
+        let outboxes = self.outboxes.values_mut();
+        let untold = outboxes.filter_map(|outbox| outbox.aside.remove(jid));
+        untold.flat_map(|untold| untold.directed).collect()
+    }
+
+    /// Takes out farewells for shards that take something again, so many for each.
+    pub(super) fn take_due(&mut self, most: usize) -> Vec<(ShardId, Jid, Untold)> {
+        let mut due = Vec::new();
+        for (shard, outbox) in &mut self.outboxes {
+            if !outbox.has_farewells_due() {
+                continue;
+            }
+            for _ in 0..most {
+                let Some((jid, _)) = outbox.aside.first() else {
+                    break;
+                };
+                let jid = jid.clone();
+                let untold = outbox.aside.remove(&jid);
+                due.extend(untold.map(|untold| (*shard, jid, untold)));
+            }
+        }
+        due
+    }
+
+    /// The next entry has farewells to tell.
+    pub(super) fn has_farewells_due(&self) -> bool {
+        self.outboxes.values().any(Outbox::has_farewells_due)
+    }
+
+    /// What is wrong with them, if anything is.
+    pub(super) fn broken(&self) -> Option<String> {
+        for (to, outbox) in &self.outboxes {
+            let bytes: u64 = outbox.items.iter().map(|item| item.size() as u64).sum();
+            if outbox.bytes != bytes {
+                return Some(format!("what waits for shard {to} is miscounted"));
+            }
+        }
+        let bytes: u64 = self.outboxes.values().map(|outbox| outbox.bytes).sum();
+        (bytes != self.bytes).then(|| String::from("the backlog is miscounted"))
     }
 }
 
-/// Bytes of an address among others.
-fn name(text: &str) -> usize {
-    16 + text.len()
+/// Adds those who are not among them.
+pub(super) fn join(told: &mut Vec<Jid>, more: Vec<Jid>) {
+    for to in more {
+        if !told.contains(&to) {
+            told.push(to);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use proto::Jid;
 use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
-use super::command::EndReason;
+use super::reason::EndReason;
 use crate::id::{Mid, Owner, SmId};
 
 /// An entry of a session's outbound queue.

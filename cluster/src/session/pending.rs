@@ -11,7 +11,8 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cow::Map;
-use super::{Effect, Pending};
+use super::effect::{Among, Effect, Pending};
+use super::load::Load;
 use crate::id::{EffectId, Mid};
 
 /// Effects that wait for each other.
@@ -73,6 +74,8 @@ pub(super) struct PendingEffects {
     returns: Owned,
     /// Farewells by the session that is gone.
     farewells: Map<Jid, Vec<EffectId>>,
+    /// Bytes of all of them, about.
+    bytes: u64,
     /// Bytes of rows, about.
     row_bytes: u64,
     /// How many rows this replica has seen go: it rises as long as the database answers.
@@ -133,11 +136,13 @@ impl From<Map<EffectId, Arc<Effect>>> for PendingEffects {
 }
 
 impl PendingEffects {
+    #[cfg(test)]
     pub(super) fn get(&self, id: EffectId) -> Option<&Arc<Effect>> {
         self.all.get(&id)
     }
 
     pub(super) fn insert(&mut self, id: EffectId, effect: Arc<Effect>) {
+        self.bytes += effect.size();
         self.lanes[effect.lane() as usize].insert(id, ());
         match &*effect {
             Effect::Archive(row) => {
@@ -153,8 +158,10 @@ impl PendingEffects {
         self.all.insert(id, effect);
     }
 
+    /// An effect is done, or nobody wants it any more.
     pub(super) fn remove(&mut self, id: EffectId) -> Option<Arc<Effect>> {
         let effect = self.all.remove(&id)?;
+        self.bytes -= effect.size();
         self.lanes[effect.lane() as usize].remove(&id);
         match &*effect {
             Effect::Archive(row) => {
@@ -179,6 +186,35 @@ impl PendingEffects {
     /// Those that tell of the end of a session with this name.
     pub(super) fn farewells_of(&self, jid: &Jid) -> Vec<EffectId> {
         self.farewells.get(jid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what a farewell says: behind which subscriber it goes on, in which shards, and to whom besides.
+    pub(super) fn change_farewell(
+        &mut self,
+        id: EffectId,
+        change: impl FnOnce(&Option<BareJid>, &mut Among, &mut Vec<Jid>),
+    ) {
+        let Some(mut effect) = self.remove(id) else {
+            return;
+        };
+        if let Effect::Unavailable {
+            directed,
+            after,
+            among,
+            ..
+        } = Arc::make_mut(&mut effect)
+        {
+            change(after, among, directed);
+        }
+        self.insert(id, effect);
+    }
+
+    /// Those to whom the session had directed its presence that this farewell is about.
+    pub(super) fn directed_of(&self, farewell: EffectId) -> Vec<Jid> {
+        match self.all.get(&farewell).map(|effect| &**effect) {
+            Some(Effect::Unavailable { directed, .. }) => directed.clone(),
+            _ => Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -238,9 +274,23 @@ impl PendingEffects {
         ids.filter_map(|(id, ())| Some(pending((id, self.all.get(id)?))))
     }
 
-    /// Bytes of rows, about, and how many rows have gone.
-    pub(super) fn row_load(&self) -> (u64, u64) {
-        (self.row_bytes, self.gone)
+    /// Bytes of all of them, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What waits for the database to take it as a row of an archive.
+    pub(super) fn row_load(&self) -> Load {
+        Load {
+            bytes: self.row_bytes,
+            gone: self.gone,
+        }
+    }
+
+    /// What is wrong with them, if anything is.
+    pub(super) fn broken(&self) -> Option<String> {
+        let bytes: u64 = self.all.values().map(|effect| effect.size()).sum();
+        (bytes != self.bytes).then(|| String::from("the backlog is miscounted"))
     }
 }
 

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::stanza::{Kind, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
+use super::action::PresenceUpdate;
+use super::cow::CopyOnWrite;
+use super::relay::Relay;
 use super::session::Available;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::ShardId;
-use crate::shard::map::shard_of;
 
 impl ShardState {
     /// A session's own presence changes (IM-39…41).
@@ -64,6 +65,7 @@ impl ShardState {
     fn welcome(&mut self, jid: &Jid, update: &PresenceUpdate, step: &mut Step) {
         let account = jid.bare();
         let others: Vec<Packet> = self
+            .account(&account)
             .available(&account)
             .into_iter()
             .filter(|(other, _)| other != jid)
@@ -81,26 +83,11 @@ impl ShardState {
 
     /// The account's available sessions see the presence of one of them (IM-39).
     pub(super) fn show_to_own(&mut self, account: &BareJid, packet: &Packet, step: &mut Step) {
-        for (own, _) in self.available(account) {
+        for (own, _) in self.account(account).available(account) {
             let mut copy = packet.clone();
             copy.header.to = Some(account.into());
             self.enqueue_plain(&own, copy, step);
         }
-    }
-
-    /// The account's available sessions with their last broadcast.
-    pub(super) fn available(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
-        let Some(user) = self.users.get(account) else {
-            return Vec::new();
-        };
-        let available = user.sessions.iter().filter_map(|(resource, session)| {
-            let presence = session.presence.as_ref()?;
-            Some((
-                account.with_prepared_resource(resource),
-                presence.packet.clone(),
-            ))
-        });
-        available.collect()
     }
 
     /// One copy for each shard, with the addressees that live there.
@@ -108,7 +95,7 @@ impl ShardState {
         let mut by_shard: BTreeMap<ShardId, Vec<Jid>> = BTreeMap::new();
         for jid in to {
             by_shard
-                .entry(shard_of(&jid.bare(), self.shards))
+                .entry(self.home_of(&jid.bare()))
                 .or_default()
                 .push(jid);
         }
@@ -125,7 +112,7 @@ impl ShardState {
         let mut by_shard: BTreeMap<ShardId, Vec<BareJid>> = BTreeMap::new();
         for account in to {
             by_shard
-                .entry(shard_of(&account, self.shards))
+                .entry(self.home_of(&account))
                 .or_default()
                 .push(account);
         }
@@ -138,12 +125,38 @@ impl ShardState {
         }
     }
 
-    fn send_to_shard(&mut self, shard: ShardId, relay: Relay, step: &mut Step) {
-        if shard == self.id {
-            self.deliver(relay, step);
-        } else {
-            self.post(shard, relay);
+    /// Shows presence, or asks for it, as far as there is room for it now.
+    pub(super) fn fan_out(&mut self, relay: Relay, step: &mut Step) {
+        self.fan_mut().push(CopyOnWrite::new(relay));
+        if !self.fan_mut().is_busy() {
+            self.fan_on(step);
         }
+    }
+
+    /// Goes on with what was left.
+    pub(super) fn fan_on(&mut self, step: &mut Step) {
+        self.fan_mut().set_busy(true);
+        while let Some(relay) = self.fan_mut().pop() {
+            let rest = match relay.into_inner() {
+                Relay::Presence { packet, mut to } => {
+                    let rest = self.fan_mut().slice(&mut to, Jid::bare);
+                    self.deliver_presence(&packet, to, step);
+                    let rest = Some(rest).filter(|rest| !rest.is_empty());
+                    rest.map(|to| Relay::Presence { packet, to })
+                }
+                Relay::Probe { from, mut to } => {
+                    let rest = self.fan_mut().slice(&mut to, BareJid::clone);
+                    self.answer_probe(&from, to, step);
+                    let rest = Some(rest).filter(|rest| !rest.is_empty());
+                    rest.map(|to| Relay::Probe { from, to })
+                }
+                _ => None,
+            };
+            if let Some(rest) = rest {
+                self.fan_mut().put_back(rest);
+            }
+        }
+        self.fan_mut().set_busy(false);
     }
 
     /// Presence arrives for accounts or sessions of this shard (IM-C).
@@ -161,7 +174,9 @@ impl ShardState {
             let targets: Vec<Jid> = if to.resource().is_some() {
                 vec![to]
             } else {
-                self.available(&to.bare())
+                let account = to.bare();
+                self.account(&account)
+                    .available(&account)
                     .into_iter()
                     .map(|(jid, _)| jid)
                     .collect()
@@ -184,7 +199,7 @@ impl ShardState {
     /// Each of the accounts shows `from`, which may see it, where it is available (IM-43).
     pub(super) fn answer_probe(&mut self, from: &Jid, accounts: Vec<BareJid>, step: &mut Step) {
         for account in accounts {
-            for (_, packet) in self.available(&account) {
+            for (_, packet) in self.account(&account).available(&account) {
                 self.spread_presence(&packet, vec![from.clone()], step);
             }
         }

@@ -10,84 +10,20 @@
 //!                           push_hibernation_time      (a push)                sm.max
 //! ```
 
-use std::collections::BTreeMap;
-
 use proto::stanza::{Kind, MessageType};
 use proto::{BareJid, Jid};
-use serde::{Deserialize, Serialize};
 
-use super::attachment::{Attachment, Hibernation};
+use super::attachment::Hibernation;
+use super::clients::Pushing;
 use super::clock::ShardTime;
-use super::resources::Resources;
-use super::session::Session;
+use super::command::Outcome;
+use super::effect::Effect;
+use super::relay::Message;
+use super::session::{Session, Sm};
 use super::state::ShardState;
-use super::*;
 
 /// A client gets no second push within so many milliseconds.
 const PAUSE: u64 = 1_000;
-
-/// Clients of one account that are remembered: as many as there may be registrations.
-const CLIENTS: usize = 64;
-
-/// A client that can be woken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pushing {
-    /// Important messages since the client was last connected.
-    pub(super) count: u32,
-    /// When it was last woken since then, on the shard's scale.
-    pub(super) last: Option<ShardTime>,
-    /// Its last session is over, and wanted copies of what goes to others.
-    pub(super) copies: bool,
-}
-
-/// An account's clients that can be woken, by resource, connected or not.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Clients(BTreeMap<Box<str>, Pushing>);
-
-impl From<BTreeMap<Box<str>, Pushing>> for Clients {
-    fn from(clients: BTreeMap<Box<str>, Pushing>) -> Self {
-        Self(clients)
-    }
-}
-
-impl Clients {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn can_wake(&self, resource: &str) -> bool {
-        self.0.contains_key(resource)
-    }
-
-    fn get_mut(&mut self, resource: &str) -> Option<&mut Pushing> {
-        self.0.get_mut(resource)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, &Pushing)> {
-        self.0
-            .iter()
-            .map(|(resource, client)| (&**resource, client))
-    }
-
-    /// Remembers one more client, in the place of another if there are too many.
-    fn add(&mut self, resource: &str, sessions: &Resources) {
-        if self.0.len() >= CLIENTS && !self.can_wake(resource) {
-            // A hint that is out of date may be among them, and one without a session is likely to be it. If it
-            // is not, its client is woken again once it registers anew.
-            let mut clients = self.0.keys();
-            let one = clients.find(|r| sessions.get(r).is_none());
-            let one = one.or_else(|| self.0.keys().next());
-            if let Some(one) = one.cloned() {
-                self.0.remove(&one);
-            }
-        }
-        self.0.entry(resource.into()).or_default();
-    }
-
-    fn forget(&mut self, resource: &str) {
-        self.0.remove(resource);
-    }
-}
 
 impl ShardState {
     /// A client has registered a service that wakes it, or taken the last one back.
@@ -98,14 +34,14 @@ impl ShardState {
         if !on {
             return self.no_push(&account, resource);
         }
-        let known = &mut **self.users.or_default(account);
+        let known = self.account_or_new(account);
         known.push.add(resource, &known.sessions);
     }
 
     /// Nothing is registered that would wake the client: a session that waited for that waits no longer
     /// than any other.
     pub(super) fn no_push(&mut self, account: &BareJid, resource: &str) {
-        if let Some(user) = self.users.get_mut(account) {
+        if let Some(user) = self.account_mut(account) {
             user.push.forget(resource);
         }
         self.end_patience(&account.with_prepared_resource(resource));
@@ -114,7 +50,7 @@ impl ShardState {
 
     /// The client is here: it needs no waking.
     pub(super) fn note_here(&mut self, jid: &Jid) {
-        let user = self.users.get_mut(&jid.bare());
+        let user = self.account_mut(&jid.bare());
         let pushing = user
             .zip(jid.resource())
             .and_then(|(u, r)| u.push.get_mut(r));
@@ -126,18 +62,18 @@ impl ShardState {
     /// Until when a session sleeps that has just lost its connection, and whether it is patient: then that
     /// is when it is to be woken, and it goes on sleeping after that.
     pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (ShardTime, bool) {
-        let most = self.settings.push_hibernation_time;
-        let user = self.users.get(&jid.bare()).zip(jid.resource());
-        let has_push = user.is_some_and(|(user, r)| user.push.can_wake(r));
+        let most = self.settings().push_hibernation_time;
+        let clients = &self.account(&jid.bare()).push;
+        let has_push = jid.resource().is_some_and(|r| clients.can_wake(r));
         match has_push && most > ordinary {
-            true => (self.clock.time().after(most - ordinary), true),
-            false => (self.clock.time().after(ordinary), false),
+            true => (self.time().after(most - ordinary), true),
+            false => (self.time().after(ordinary), false),
         }
     }
 
     /// A client's session is over.
     pub(super) fn note_over(&mut self, jid: &Jid, session: &Session) {
-        let user = self.users.get_mut(&jid.bare());
+        let user = self.account_mut(&jid.bare());
         let pushing = user.zip(jid.resource());
         if let Some(pushing) = pushing.and_then(|(u, r)| u.push.get_mut(r)) {
             pushing.copies = session.carbons;
@@ -157,9 +93,7 @@ impl ShardState {
         if !message.traits.important || own || error {
             return;
         }
-        let Some(user) = self.users.get(account) else {
-            return;
-        };
+        let user = self.account(account);
         let is_away = |s: &Session| s.attachment.is_away();
         let named = header.to.as_ref().and_then(Jid::resource);
         let concerned = |r: &str, pushing: &Pushing| match (user.sessions.get(r), got) {
@@ -196,7 +130,7 @@ impl ShardState {
         let (account, Some(resource)) = (jid.bare(), jid.resource()) else {
             return;
         };
-        let user = self.users.get_mut(&account);
+        let user = self.account_mut(&account);
         let Some(pushing) = user.and_then(|u| u.push.get_mut(resource)) else {
             return;
         };
@@ -218,8 +152,8 @@ impl ShardState {
     }
 
     fn wake(&mut self, account: &BareJid, resource: &str, message: Option<&Message>) {
-        let time = self.clock.time();
-        let user = self.users.get_mut(account);
+        let time = self.time();
+        let user = self.account_mut(account);
         let Some(pushing) = user.and_then(|u| u.push.get_mut(resource)) else {
             return;
         };
@@ -240,8 +174,8 @@ impl ShardState {
 
     /// From now on the session sleeps as long as any other.
     fn end_patience(&mut self, jid: &Jid) {
-        let time = self.clock.time();
-        let Some(session) = self.session_mut(jid) else {
+        let time = self.time();
+        let Some(session) = self.session(jid) else {
             return;
         };
         let ordinary = session.sm.as_ref().map_or(0, Sm::hibernation);
@@ -253,13 +187,12 @@ impl ShardState {
             return;
         };
         let until = time.after(ordinary);
-        session.attachment = Attachment::Hibernated(Hibernation {
+        let sleep = Hibernation {
             until,
             patient: false,
             ..sleep
-        });
-        self.deadlines.cancel(sleep.until, jid.clone());
-        self.deadlines.set(until, jid.clone());
+        };
+        self.hibernate(jid, sleep);
     }
 }
 
@@ -268,6 +201,8 @@ mod tests {
     use super::super::stage::{Stage, jid, message};
     use super::*;
     use crate::id::EffectId;
+    use crate::session::clients::CLIENTS;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";
@@ -474,7 +409,7 @@ mod tests {
             stage.act(&session, Action::Push(true));
             stage.lose(&session);
         }
-        let user = stage.state.users.get(&jid(BOB).bare()).expect("bound");
+        let user = stage.state.account(&jid(BOB).bare());
         assert_eq!(user.push.iter().count(), CLIENTS);
         assert!(user.push.can_wake("b"), "the one that is here stays");
         assert!(user.push.can_wake("73"), "and the newest");

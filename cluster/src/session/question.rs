@@ -9,22 +9,17 @@
 //! is told that there is no room for them, or its session ends. What answers nothing has no such claim.
 
 use proto::Jid;
-use proto::stanza::error::Condition;
 use proto::stanza::{Header, IqType, Kind, Packet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::session::Session;
-use super::state::ShardState;
-use super::step::Step;
-
 /// Requests to one session that are open.
-const OPEN: usize = 256;
+pub(super) const OPEN: usize = 256;
 /// Of them, those of one account: it leaves room for others.
-const EACH: usize = 64;
+pub(super) const EACH: usize = 64;
 
 /// Requests of one client to others that are open. A further one is refused.
-const ASKED: usize = 1024;
+pub(super) const ASKED: usize = 1024;
 
 /// A request on its way to a client, or with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +43,16 @@ pub(super) enum Standing {
     Settled,
 }
 
+impl Standing {
+    /// Of an IQ of a client whose session is over: nothing is known of its questions.
+    pub(super) fn without_session(header: &Header) -> Self {
+        match (header.kind, &header.to) {
+            (Kind::Iq(IqType::Result | IqType::Error), Some(_)) => Self::Unasked,
+            _ => Self::Request,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Ask {
     Get,
@@ -55,7 +60,8 @@ pub(super) enum Ask {
 }
 
 impl Question {
-    fn new(header: &Header) -> Option<Self> {
+    /// The request in this header, if it is one.
+    pub(super) fn new(header: &Header) -> Option<Self> {
         let kind = match header.kind {
             Kind::Iq(IqType::Get) => Ask::Get,
             Kind::Iq(IqType::Set) => Ask::Set,
@@ -70,7 +76,7 @@ impl Question {
     }
 
     /// The request, without its payload, as it was addressed to `to`.
-    fn packet(&self, to: &Jid) -> Packet {
+    pub(super) fn packet(&self, to: &Jid) -> Packet {
         let kind = match self.kind {
             Ask::Get => IqType::Get,
             Ask::Set => IqType::Set,
@@ -89,94 +95,13 @@ impl Question {
 }
 
 /// What is kept of a request to this address.
-fn hash(to: &Jid, id: Option<&str>) -> u64 {
+pub(super) fn hash(to: &Jid, id: Option<&str>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(to.as_str().as_bytes());
     // No address has this byte.
     hasher.update(&[0]);
     hasher.update(id.unwrap_or_default().as_bytes());
     hasher.digest()
-}
-
-impl ShardState {
-    /// The session's client asks somebody else: whether it may.
-    pub(super) fn note_asked(&mut self, jid: &Jid, header: &Header) -> bool {
-        let (Some(to), Some(session)) = (&header.to, self.session_mut(jid)) else {
-            return true;
-        };
-        let room = session.rare.asked.len() < ASKED;
-        if room {
-            let hash = hash(to, header.id.as_deref());
-            session.rare.asked.push_back(hash);
-        }
-        room
-    }
-
-    /// An answer has come for the session: whether its client waits for it.
-    pub(super) fn note_answered(&mut self, jid: &Jid, header: &Header) -> bool {
-        let (Some(from), Some(session)) = (&header.from, self.session_mut(jid)) else {
-            return false;
-        };
-        if session.rare.asked.is_empty() {
-            return false;
-        }
-        let hash = hash(from, header.id.as_deref());
-        let mut asked = session.rare.asked.iter();
-        let Some(place) = asked.position(|known| *known == hash) else {
-            return false;
-        };
-        session.rare.asked.remove(place);
-        session.rare.shrink();
-        true
-    }
-
-    /// Whether the session may be asked one thing more.
-    pub(super) fn may_be_asked(&self, jid: &Jid, header: &Header) -> bool {
-        let (Some(session), Some(from)) = (self.session(jid), &header.from) else {
-            return true;
-        };
-        let from = from.bare();
-        let open = session.rare.questions.iter().filter(|q| !q.answered);
-        let (all, same) = open.fold((0, 0), |(all, same), question| {
-            (all + 1, same + usize::from(question.from.belongs_to(&from)))
-        });
-        all < OPEN && same < EACH
-    }
-
-    /// A request was queued for the session: its answer is owed from now on.
-    pub(super) fn note_question(&mut self, jid: &Jid, header: &Header) {
-        if let (Some(question), Some(session)) = (Question::new(header), self.session_mut(jid)) {
-            session.rare.questions.push_back(question);
-        }
-    }
-
-    /// The client sends an IQ: an answer settles its question.
-    pub(super) fn note_answer(&mut self, jid: &Jid, header: &Header) -> Standing {
-        let (Kind::Iq(IqType::Result | IqType::Error), Some(to)) = (header.kind, &header.to) else {
-            return Standing::Request;
-        };
-        let id = header.id.as_deref().unwrap_or_default();
-        let Some(session) = self.session_mut(jid) else {
-            return Standing::Unasked;
-        };
-        let place = session
-            .rare
-            .questions
-            .iter()
-            .position(|q| q.from == *to && *q.id == *id);
-        match place.and_then(|place| session.rare.questions.remove(place)) {
-            None => Standing::Unasked,
-            Some(question) if question.answered => Standing::Settled,
-            Some(_) => Standing::Awaited,
-        }
-    }
-
-    /// The session is over: whoever still waits for its answer gets one from the server.
-    pub(super) fn answer_all(&mut self, jid: &Jid, session: &Session, step: &mut Step) {
-        for question in session.rare.questions.iter().filter(|q| !q.answered) {
-            self.bounce(&question.packet(jid), Condition::ServiceUnavailable, step);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,54 +7,17 @@
 use std::collections::BTreeMap;
 
 use proto::BareJid;
-use serde::{Deserialize, Serialize};
 
-use super::account::Account;
-use super::old::OldSessions;
+use super::command::Outcome;
+use super::limits::{Limits, Override};
+use super::reason::EndReason;
+use super::settings::Settings;
 use super::state::ShardState;
 use super::step::Step;
-use super::timers::Timers;
-use super::{EndReason, Outcome, Settings};
 use crate::id::SmId;
-
-/// No account gets more than so many of either kind, whoever asks for it.
-pub const MAX_LIMIT: u32 = 10_000;
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
-
-/// What an operator has set for one account; absent values are the configured ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Sessions that may hibernate at a time.
-    pub hibernated: Option<u32>,
-    /// Ended sessions whose count is kept.
-    pub old: Option<u32>,
-}
-
-impl Limits {
-    /// Both as configured.
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn clamped(self) -> Self {
-        Self {
-            hibernated: self.hibernated.map(|limit| limit.min(MAX_LIMIT)),
-            old: self.old.map(|limit| limit.min(MAX_LIMIT)),
-        }
-    }
-}
-
-/// Limits that were set, and when: rises with each change of any account, so that of two copies the newer
-/// is known. Stays behind when the limits are the default again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Override {
-    /// What was set.
-    pub limits: Limits,
-    /// When; 0 = never.
-    pub version: u64,
-}
 
 /// An account's sessions as limits see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,34 +46,10 @@ impl Quota {
 }
 
 impl ShardState {
-    /// Sessions of this account that may hibernate, and old ones that are remembered.
-    pub(super) fn limits_of(&self, account: &BareJid) -> (u32, u32) {
-        let set = self.limits.get(account).map(|set| set.limits);
-        let set = set.unwrap_or_default();
-        let settings = &self.settings;
-        (
-            set.hibernated.unwrap_or(settings.max_hibernated_sessions),
-            set.old.unwrap_or(settings.max_old_sessions),
-        )
-    }
-
     /// Ends the account's oldest hibernated sessions beyond the limit, in full.
     pub(super) fn enforce_limit(&mut self, account: &BareJid, step: &mut Step) {
-        let limit = self.limits_of(account).0 as usize;
-        while let Some(user) = self.users.get(account) {
-            let sleeping = user
-                .sessions
-                .iter()
-                .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, r)));
-            if sleeping.clone().count() <= limit {
-                return;
-            }
-            let Some(jid) = sleeping
-                .min()
-                .map(|(_, _, r)| account.with_prepared_resource(r))
-            else {
-                return;
-            };
+        let limit = self.limits_of(account).0;
+        while let Some(jid) = self.account(account).beyond(account, limit) {
             self.end(&jid, EndReason::Limit, step);
         }
     }
@@ -120,38 +59,6 @@ impl ShardState {
         self.change_old(account, |_| {});
     }
 
-    /// The one way to change what is remembered of an account's ended sessions, so that none is above the limit
-    /// and `forgets` names each account once, by when the first of them is to be forgotten.
-    pub(super) fn change_old(&mut self, account: &BareJid, change: impl FnOnce(&mut OldSessions)) {
-        let limit = self.limits_of(account).1 as usize;
-        let Some(user) = self.users.get_mut(account) else {
-            return;
-        };
-        let before = user.old.next_forget();
-        change(&mut user.old);
-        user.old.limit(limit);
-        let after = user.old.next_forget();
-        if before == after {
-            return;
-        }
-        if let Some(at) = before {
-            self.forgets.cancel(at, account.clone());
-        }
-        if let Some(at) = after {
-            self.forgets.set(at, account.clone());
-        }
-    }
-
-    /// Names each account that has old sessions, by when the first of them is to be forgotten.
-    pub(super) fn index_old(&mut self) {
-        self.forgets = Timers::default();
-        for (account, user) in self.users.iter() {
-            if let Some(at) = user.old.next_forget() {
-                self.forgets.set(at, account.clone());
-            }
-        }
-    }
-
     /// An operator decides for one account. What is beyond a lower limit goes at once.
     pub(super) fn set_limits(
         &mut self,
@@ -159,16 +66,12 @@ impl ShardState {
         limits: Option<Limits>,
         step: &mut Step,
     ) -> Outcome {
-        let limits = limits.unwrap_or_default().clamped();
-        let known = self.limits.get(account).copied().unwrap_or_default();
-        if known.limits == limits {
+        let now = self.now();
+        let limits = limits.unwrap_or_default();
+        if !self.limits_mut().set(account, limits, now) {
             return Outcome::Done;
         }
-        self.last_limits = self.clock.now().max(self.last_limits + 1);
-        let version = self.last_limits;
-        self.limits
-            .insert(account.clone(), Override { limits, version });
-        self.notice_limits(account, step);
+        step.notice_limits(account);
         self.enforce_limit(account, step);
         self.enforce_old(account);
         self.tidy(account);
@@ -177,13 +80,13 @@ impl ShardState {
 
     /// The leader's settings are in force from now on.
     pub(super) fn set_settings(&mut self, settings: Settings, step: &mut Step) -> Outcome {
-        let before = std::mem::replace(&mut self.settings, settings);
-        if before != self.settings {
-            let now = &self.settings;
+        let before = self.replace_settings(settings);
+        if before != settings {
+            let now = &settings;
             if now.max_hibernated_sessions < before.max_hibernated_sessions
                 || now.max_old_sessions < before.max_old_sessions
             {
-                self.revise_limits();
+                self.limits_mut().begin_revision();
             }
             self.refill_all(step);
         }
@@ -192,28 +95,21 @@ impl ShardState {
 
     /// The account as limits see it.
     pub fn quota(&self, account: &BareJid) -> Quota {
-        static NOBODY: std::sync::LazyLock<Account> = std::sync::LazyLock::new(Account::default);
-        self.quota_of(
-            account,
-            self.users.get(account).map_or(&*NOBODY, |user| user),
-        )
-    }
-
-    fn quota_of(&self, account: &BareJid, user: &Account) -> Quota {
+        let user = self.account(account);
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping
             .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, Box::from(r))))
             .collect();
         sleeping.sort();
         let old = user.old.iter();
-        let old = old.map(|old| (self.clock.date_until(old.until), old.smid.clone()));
+        let old = old.map(|old| (self.clock().date_until(old.until), old.smid.clone()));
         let (max_hibernated, max_old) = self.limits_of(account);
         Quota {
             account: account.clone(),
             live: user.sessions.len() - sleeping.len(),
             hibernated: sleeping
                 .into_iter()
-                .map(|(at, _, resource)| (self.clock.date_of(at), resource))
+                .map(|(at, _, resource)| (self.clock().date_of(at), resource))
                 .collect(),
             old: old.collect(),
             set: self.override_of(account),
@@ -225,8 +121,8 @@ impl ShardState {
     /// A page of the accounts that have hibernated or old sessions or limits of their own, behind `after`, by
     /// account, and where the next page begins. A page may be empty and not the last.
     pub fn quotas(&self, after: Option<&BareJid>, max: usize) -> (Vec<Quota>, Option<BareJid>) {
-        let mut users = self.users.after(after).peekable();
-        let mut set = self.limits.after(after).peekable();
+        let mut users = self.users().after(after).peekable();
+        let mut set = self.limits().after(after).peekable();
         let mut page = BTreeMap::new();
         let mut last = None;
         for _ in 0..LOOK {
@@ -255,12 +151,7 @@ impl ShardState {
 
     /// What was set for the account.
     pub fn override_of(&self, account: &BareJid) -> Override {
-        self.limits.get(account).copied().unwrap_or_default()
-    }
-
-    /// The settings that are in force.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.limits().get(account)
     }
 }
 
@@ -270,6 +161,7 @@ mod tests {
 
     use super::super::stage::{Stage, message};
     use super::*;
+    use crate::session::*;
     use crate::session::{Action, Command, Occasion, Relay};
 
     const ALICE: &str = "alice@example.org/a";

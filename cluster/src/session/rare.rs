@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 
-use super::question::Question;
+use proto::Jid;
+use proto::stanza::{Header, IqType, Kind};
+
+use super::question::{ASKED, EACH, OPEN, Question, Standing, hash};
 use crate::id::Mid;
 
 /// Read as [`Parts`]; written to only where there is something to write.
@@ -34,6 +37,70 @@ impl Parts {
 impl Rare {
     pub(super) fn of(parts: Parts) -> Self {
         Self((parts != Parts::NOTHING).then(|| Box::new(parts)))
+    }
+
+    /// The client asks somebody else: whether it may.
+    pub(super) fn note_asked(&mut self, header: &Header) -> bool {
+        let Some(to) = &header.to else {
+            return true;
+        };
+        let room = self.asked.len() < ASKED;
+        if room {
+            self.asked.push_back(hash(to, header.id.as_deref()));
+        }
+        room
+    }
+
+    /// An answer has come: whether the client waits for it.
+    pub(super) fn note_answered(&mut self, header: &Header) -> bool {
+        let Some(from) = header.from.as_ref().filter(|_| !self.asked.is_empty()) else {
+            return false;
+        };
+        let hash = hash(from, header.id.as_deref());
+        let Some(place) = self.asked.iter().position(|known| *known == hash) else {
+            return false;
+        };
+        self.asked.remove(place);
+        self.shrink();
+        true
+    }
+
+    /// Whether the client may be asked one thing more.
+    pub(super) fn may_be_asked(&self, header: &Header) -> bool {
+        let Some(from) = header.from.as_ref().map(Jid::bare) else {
+            return true;
+        };
+        let (all, same) = self.open().fold((0, 0), |(all, same), question| {
+            (all + 1, same + usize::from(question.from.belongs_to(&from)))
+        });
+        all < OPEN && same < EACH
+    }
+
+    /// A request was queued for the client: its answer is owed from now on.
+    pub(super) fn note_question(&mut self, header: &Header) {
+        if let Some(question) = Question::new(header) {
+            self.questions.push_back(question);
+        }
+    }
+
+    /// The client sends an IQ: an answer settles its question.
+    pub(super) fn note_answer(&mut self, header: &Header) -> Standing {
+        let (Kind::Iq(IqType::Result | IqType::Error), Some(to)) = (header.kind, &header.to) else {
+            return Standing::Request;
+        };
+        let id = header.id.as_deref().unwrap_or_default();
+        let mut known = self.questions.iter();
+        let place = known.position(|q| q.from == *to && *q.id == *id);
+        match place.and_then(|place| self.questions.remove(place)) {
+            None => Standing::Unasked,
+            Some(question) if question.answered => Standing::Settled,
+            Some(_) => Standing::Awaited,
+        }
+    }
+
+    /// Requests that the client owes an answer.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Question> {
+        self.questions.iter().filter(|question| !question.answered)
     }
 
     /// Gives back memory that holds nothing.

@@ -12,11 +12,11 @@ use proto::Jid;
 use proto::stanza::Packet;
 
 use super::account::Account;
+use super::output::{Copied, Item};
 use super::queue::{Body, Later, Ticket};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::Mid;
 
 /// Messages that are remembered as read by a client that is not available: 24 bytes each. What it read
@@ -35,7 +35,7 @@ impl ShardState {
         let item = Item {
             order,
             copy: Some(Copied::Result(mid)),
-            ..Item::plain(packet, self.clock.now())
+            ..Item::plain(packet, self.now())
         };
         self.enqueue(jid, Arc::new(item), step);
         self.notice_queued(jid, None, false, step);
@@ -67,9 +67,9 @@ impl ShardState {
     }
 
     fn have_read(&mut self, jid: &Jid, read: &[(u64, Mid)], step: &mut Step) {
-        if let Some(user) = self.users.get_mut(&jid.bare()) {
+        if let Some(user) = self.account_mut(&jid.bare()) {
             let waited = user.have_read(read);
-            self.notice_marker(jid, false, waited, step);
+            step.notice_marker(jid, false, waited);
         }
     }
 }
@@ -142,6 +142,7 @@ mod tests {
 
     use super::super::stage::{Stage, jid, message, packet};
     use super::*;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";

@@ -3,11 +3,12 @@
 use proto::sm::CountTooHigh;
 use proto::{BareJid, Jid};
 
-use super::attachment::Attachment;
+use super::command::{Outcome, Resume};
+use super::output::{Detached, Event, Resumed};
+use super::reason::EndReason;
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use super::{Detached, EndReason, Event, Outcome, Output, Resume, Resumed};
 use crate::id::SmId;
 
 impl ShardState {
@@ -53,39 +54,25 @@ impl ShardState {
     }
 
     pub(super) fn resumable(&self, account: &BareJid, smid: &SmId) -> Option<Jid> {
-        let user = self.users.get(account)?;
-        let (resource, _) = user.sessions.iter().find(|(_, s)| s.smid() == Some(smid))?;
-        Some(account.with_prepared_resource(resource))
+        self.account(account).resumable(account, smid)
     }
 
     pub(super) fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
-        let user = self.users.get(account)?;
-        user.old.h(smid, self.clock.time())
+        self.account(account).old.h(smid, self.time())
     }
 
     /// The session changes hands: the old owner hears of it, the new one gets what is unacknowledged.
     fn take_over(&mut self, jid: &Jid, epoch: u64, resume: &Resume, step: &mut Step) {
+        if let Some(session) = self.session(jid) {
+            step.tell_owner(jid, session, Event::Detached(Detached::Resumed));
+        }
+        let slept = self.attach(jid, resume.owner);
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        step.outputs.extend(session.owner().map(|owner| Output {
-            owner,
-            session: jid.clone(),
-            epoch: session.epoch,
-            event: Event::Detached(Detached::Resumed),
-        }));
         session.epoch = epoch;
-        let slept = session.attachment.hibernation();
-        session.attachment = Attachment::to(resume.owner);
         session.queue.hand_over();
-        let mut tell = |event| {
-            step.outputs.push(Output {
-                owner: resume.owner,
-                session: jid.clone(),
-                epoch,
-                event,
-            });
-        };
+        let mut tell = |event| step.tell(resume.owner, jid, epoch, event);
         tell(Event::Resumed(Resumed {
             smid: resume.smid.clone(),
             h: session.h(),
@@ -101,10 +88,7 @@ impl ShardState {
             });
         }
         self.note_here(jid);
-        if let Some(slept) = slept {
-            self.deadlines.cancel(slept.until, jid.clone());
-        }
         let before = slept.map(|slept| slept.node);
-        self.notice_wake(jid, &resume.smid, (before, resume.owner.node), step);
+        step.notice_wake(jid, &resume.smid, (before, resume.owner.node));
     }
 }

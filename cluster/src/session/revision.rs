@@ -3,56 +3,34 @@
 //! All accounts of a shard at once would make every session of it wait. Each entry goes on where the last one
 //! ended, and while something is left the leader makes the next one without delay.
 
-use proto::BareJid;
-use serde::{Deserialize, Serialize};
-
-use super::state::{SLICE, ShardState};
-use super::step::Step;
+use super::state::ShardState;
+use super::step::{SLICE, Step};
 
 /// Accounts that an entry looks at, at most; most of them are within the limits.
 const LOOK: usize = 20 * SLICE;
 
-/// How far this has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Revision {
-    /// All accounts up to this one are done.
-    behind: Option<BareJid>,
-}
-
 impl ShardState {
-    /// Begins with the first account, also if an earlier revision is under way.
-    pub(super) fn revise_limits(&mut self) {
-        self.revision = Some(Revision::default());
-    }
-
-    /// Whether the account may still hold more than its limits allow.
-    pub(super) fn awaits_revision(&self, account: &BareJid) -> bool {
-        let revision = self.revision.as_ref();
-        revision.is_some_and(|r| r.behind.as_ref().is_none_or(|behind| account > behind))
-    }
-
     /// Ends what is beyond the limits of the next accounts, a slice of it.
     pub(super) fn revise(&mut self, step: &mut Step) {
-        let Some(Revision { mut behind }) = self.revision.take() else {
+        let Some(mut revision) = self.limits_mut().take_revision() else {
             return;
         };
         let mut ended = 0;
         for _ in 0..LOOK {
-            let Some((account, user)) = self.users.after(behind.as_ref()).next() else {
+            let Some((account, user)) = self.users().after(revision.behind()).next() else {
                 return;
             };
             let (account, before) = (account.clone(), user.sessions.len());
             self.enforce_limit(&account, step);
             self.enforce_old(&account);
             self.tidy(&account);
-            let after = self.users.get(&account).map_or(0, |u| u.sessions.len());
-            ended += before - after;
-            behind = Some(account);
+            ended += before - self.account(&account).sessions.len();
+            revision.pass(account);
             if ended >= SLICE {
                 break;
             }
         }
-        self.revision = Some(Revision { behind });
+        self.limits_mut().go_on(revision);
     }
 }
 

@@ -7,10 +7,10 @@ use proto::sm::{CountTooHigh, Origin};
 use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
 use super::attachment::Attachment;
 use super::queue::Queue;
 use super::rare::Rare;
+use super::settings::Settings;
 use crate::id::{Owner, SmId};
 
 /// One bound resource. How it is written down is in `session::format`.

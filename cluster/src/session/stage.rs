@@ -92,7 +92,7 @@ impl Stage {
         self.notices.append(&mut applied.notices);
         let (outcome, mut outputs) = (applied.outcomes.pop().expect("one"), applied.outputs);
         // The leader makes the next entries at once.
-        while !self.state.fan.is_empty() {
+        while !self.state.fan().is_empty() {
             let batch = Batch {
                 now: self.now,
                 commands: vec![Command::Tick],

@@ -40,11 +40,11 @@ impl ShardState {
     /// Counts everything once; takes time in proportion to what there is.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
-            hibernated: self.deadlines.len(),
-            effects: self.pending.len(),
+            hibernated: self.deadlines().len(),
+            effects: self.effects().len(),
             ..Totals::default()
         };
-        for user in self.users.values() {
+        for user in self.users().values() {
             totals.sessions += user.sessions.len();
             totals.old += user.old.len();
             totals.undelivered += user.waits();

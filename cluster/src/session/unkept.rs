@@ -10,18 +10,18 @@ use proto::BareJid;
 use proto::stanza::Packet;
 use proto::stanza::error::Condition;
 
+use super::output::Item;
 use super::queue::{Later, Ticket};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use super::*;
 use crate::id::Mid;
 
 impl ShardState {
     /// The account's archive will never hold this message.
     pub(super) fn unkept(&mut self, account: &BareJid, mid: Mid, packet: Packet, step: &mut Step) {
-        let now = self.clock.now();
-        let Some(user) = self.users.get_mut(account) else {
+        let now = self.now();
+        let Some(user) = self.account_mut(account) else {
             return;
         };
         for session in user.sessions.values_mut() {
@@ -69,8 +69,8 @@ mod tests {
     use proto::stanza::MessageType;
 
     use super::super::stage::{Stage, jid, message, stanzas};
-    use super::*;
     use crate::id::EffectId;
+    use crate::session::*;
 
     const ALICE: &str = "alice@example.org/a";
     const BOB: &str = "bob@example.org/b";

@@ -7,23 +7,17 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::Serialize;
 
+use super::effect::{Effect, Pending};
+use super::load::Load;
+use super::output::Item;
+use super::pending::Lane;
+use super::relay::Relay;
 use super::session::Session;
 use super::state::ShardState;
-use super::{Effect, Item, Lane, Pending};
-use crate::format::Version;
 use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
-
-/// What waits in a shard until somebody takes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Bytes, about.
-    pub bytes: u64,
-    /// Changes whenever something was taken, as far as this replica has seen.
-    pub gone: u64,
-}
 
 /// A session as an operator sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -49,25 +43,16 @@ pub struct SessionView {
 }
 
 impl ShardState {
-    /// Which shard this is.
-    pub fn id(&self) -> ShardId {
-        self.id
-    }
-
-    /// The newest version of the formats among its entries.
-    pub fn format(&self) -> Version {
-        self.format
-    }
-
     /// Sessions in all, and how many of them hibernate.
     pub fn counts(&self) -> (usize, usize) {
-        let all = self.users.values().map(|u| u.sessions.len()).sum();
-        (all, self.deadlines.len())
+        let all = self.users().values().map(|u| u.sessions.len()).sum();
+        (all, self.deadlines().len())
     }
 
     /// The last entry has left something to the next one.
     pub(super) fn is_busy(&self) -> bool {
-        self.revision.is_some() || self.has_farewells_due() || !self.fan.is_empty()
+        let farewells = self.outboxes().has_farewells_due();
+        self.limits().revision().is_some() || farewells || !self.fan().is_empty()
     }
 
     /// Milliseconds of shard time until something ends by itself.
@@ -75,18 +60,18 @@ impl ShardState {
         if self.is_busy() {
             return Some(0);
         }
-        let next = self.deadlines.next();
-        next.map(|until| until.since(self.clock.time()))
+        let next = self.deadlines().next();
+        next.map(|until| until.since(self.time()))
     }
 
     /// Some session hibernates.
     pub fn has_hibernated(&self) -> bool {
-        !self.deadlines.is_empty()
+        !self.deadlines().is_empty()
     }
 
     /// The processes whose connections act for sessions.
     pub fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
-        let sessions = self.users.values().flat_map(|u| u.sessions.values());
+        let sessions = self.users().values().flat_map(|u| u.sessions.values());
         sessions
             .filter_map(Session::owner)
             .map(|o| (o.node, o.boot))
@@ -103,7 +88,7 @@ impl ShardState {
     ) -> (Vec<(Jid, u64)>, Option<BareJid>) {
         let mut found = Vec::new();
         let mut last: Option<&BareJid> = None;
-        for (n, (account, user)) in self.users.after(after).enumerate() {
+        for (n, (account, user)) in self.users().after(after).enumerate() {
             if n >= LOOK {
                 return (found, last.cloned());
             }
@@ -123,7 +108,7 @@ impl ShardState {
 
     /// Effects after `after`, in order.
     pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
-        self.pending.after(&after).take(max).collect()
+        self.effects().after(&after).take(max).collect()
     }
 
     /// Effects of a lane after `after`, in order: so many, and about so many bytes if it is more than one.
@@ -135,7 +120,7 @@ impl ShardState {
         max_bytes: u64,
     ) -> Vec<Pending> {
         let mut bytes = 0;
-        let found = self.pending.lane(lane, &after).take(max);
+        let found = self.effects().lane(lane, &after).take(max);
         let found = found.take_while(|pending| {
             let fits = bytes < max_bytes;
             bytes += pending.effect.size();
@@ -150,10 +135,10 @@ impl ShardState {
         for pending in effects {
             match &*pending.effect {
                 Effect::Fetch { session, mids } => {
-                    rows.extend(self.pending.rows_among(&session.bare(), mids));
+                    rows.extend(self.effects().rows_among(&session.bare(), mids));
                 }
                 Effect::Return { account, mids } => {
-                    rows.extend(self.pending.rows_among(account, mids));
+                    rows.extend(self.effects().rows_among(account, mids));
                 }
                 _ => {}
             }
@@ -167,30 +152,29 @@ impl ShardState {
     /// would come back, and before it is read back for its sender, nobody would hear of it.
     pub fn may_begin(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Forget { account, mids } => !self.pending.needs_rows(account, mids),
+            Effect::Forget { account, mids } => !self.effects().needs_rows(account, mids),
             _ => true,
         }
     }
 
     /// What waits for the database to take it as a row of an archive.
     pub fn row_load(&self) -> Load {
-        let (bytes, gone) = self.pending.row_load();
-        Load { bytes, gone }
+        self.effects().row_load()
     }
 
     /// See [`Settings::max_backlog_bytes`](super::Settings::max_backlog_bytes), as the last leader had it.
     pub fn max_backlog(&self) -> u64 {
-        self.settings.max_backlog_bytes
+        self.settings().max_backlog_bytes
     }
 
     /// Bytes of pending effects and of what waits for other shards, about.
     pub fn backlog(&self) -> u64 {
-        self.backlog
+        self.effects().bytes() + self.outboxes().bytes()
     }
 
     /// How many effects are pending.
     pub fn pending_count(&self) -> usize {
-        self.pending.len()
+        self.effects().len()
     }
 
     /// What the owner with this epoch is to write from number `from` on; none if it no longer acts for
@@ -209,6 +193,44 @@ impl ShardState {
         )
     }
 
+    /// What waits for another shard to take it.
+    pub fn outbox_load(&self, to: ShardId) -> Load {
+        self.outboxes().load(to)
+    }
+
+    /// The numbers of the first unconfirmed item for `to` and of the next one to come.
+    pub fn outbox_range(&self, to: ShardId) -> (u64, u64) {
+        self.outboxes().range(to)
+    }
+
+    /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and `max_bytes` of them as
+    /// they are encoded, or one, with the number of the first.
+    pub fn outbox(
+        &self,
+        to: ShardId,
+        from: u64,
+        max_items: usize,
+        max_bytes: usize,
+    ) -> (u64, Vec<Relay>) {
+        self.outboxes().items(to, from, max_items, max_bytes)
+    }
+
+    /// After how many entries this replica last had a hash to tell, and what it was.
+    pub fn checkpoint(&self) -> Option<(u64, u64)> {
+        self.audit().checkpoint()
+    }
+
+    /// The last entry made a checkpoint.
+    #[cfg(test)]
+    pub(super) fn is_at_checkpoint(&self) -> bool {
+        self.audit().is_at_checkpoint()
+    }
+
+    /// The hash of most voters, if it is another one than that of this replica.
+    pub fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
+        self.audit().outvoted(at, voters)
+    }
+
     /// Whether there is nothing to resume under this identifier, and then the inbound count of the session that
     /// was there (SM-47).
     pub fn refuses(&self, account: &BareJid, smid: &SmId) -> Option<Option<u32>> {
@@ -220,29 +242,30 @@ impl ShardState {
 
     /// The account's sessions.
     pub fn sessions(&self, account: &BareJid) -> Vec<SessionView> {
-        let Some(user) = self.users.get(account) else {
-            return Vec::new();
-        };
-        let views = user.sessions.iter().map(|(resource, s)| SessionView {
-            jid: account.with_prepared_resource(resource),
-            owner: s.owner(),
-            epoch: s.epoch,
-            resumable: s.is_resumable(),
-            queue: s.queue.load().0,
-            queue_bytes: usize::try_from(s.queue.load().1).unwrap_or(usize::MAX),
-            oldest: s.queue.stanzas().front().map(|item| item.stamp),
-            priority: s.presence.as_ref().map(|p| p.priority),
-            hibernates_for: s
-                .attachment
-                .hibernation()
-                .map(|h| h.until.since(self.clock.time())),
-        });
+        let views = self
+            .account(account)
+            .sessions
+            .iter()
+            .map(|(resource, s)| SessionView {
+                jid: account.with_prepared_resource(resource),
+                owner: s.owner(),
+                epoch: s.epoch,
+                resumable: s.is_resumable(),
+                queue: s.queue.load().0,
+                queue_bytes: usize::try_from(s.queue.load().1).unwrap_or(usize::MAX),
+                oldest: s.queue.stanzas().front().map(|item| item.stamp),
+                priority: s.presence.as_ref().map(|p| p.priority),
+                hibernates_for: s
+                    .attachment
+                    .hibernation()
+                    .map(|h| h.until.since(self.time())),
+            });
         views.collect()
     }
 
     /// Every account with a session.
     pub fn accounts(&self) -> impl Iterator<Item = &BareJid> {
-        self.users
+        self.users()
             .iter()
             .filter(|(_, u)| !u.sessions.is_empty())
             .map(|(account, _)| account)
@@ -250,26 +273,25 @@ impl ShardState {
 
     /// The last broadcast of each available session of the account.
     pub fn presences(&self, account: &BareJid) -> Vec<(Jid, Packet)> {
-        self.available(account)
+        self.account(account).available(account)
     }
 
     /// The rows for an account's archive that are not yet reported as written: all that it may have been told
     /// of and that cannot be read there.
     pub fn archive_tail(&self, account: &BareJid) -> Vec<Arc<Effect>> {
-        let rows = self.pending.rows_of(account);
+        let rows = self.effects().rows_of(account);
         rows.map(|row| row.effect).collect()
     }
 
     /// Those of the messages that nobody holds and that wait for nobody.
     pub fn not_held(&self, account: &BareJid, mut mids: Vec<Mid>) -> Vec<Mid> {
-        if let Some(user) = self.users.get(account) {
-            user.each_held(|held| mids.retain(|mid| *mid != held));
-        }
+        let user = self.account(account);
+        user.each_held(|held| mids.retain(|mid| *mid != held));
         mids
     }
 
     /// Messages that wait for the account.
     pub fn undelivered(&self, account: &BareJid) -> usize {
-        self.users.get(account).map_or(0, |u| u.waits())
+        self.account(account).waits()
     }
 }

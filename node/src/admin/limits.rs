@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use clap::{ArgGroup, Subcommand};
-use cluster::session::quota::MAX_LIMIT;
+use cluster::session::MAX_LIMIT;
 use cluster::session::{Limits, Quota};
 use proto::{BareJid, Jid};
 use serde::de::{self, Deserializer};

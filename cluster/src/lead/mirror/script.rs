@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::SmId;
-use crate::session::quota::MAX_LIMIT;
+use crate::session::MAX_LIMIT;
 use crate::session::{Limits, Notice, Occasion, Override, Quota, Settings};
 
 /// How many seconds the sets live unless a leader renews them.

@@ -5,6 +5,7 @@ use proto::stanza::{IqType, PresenceType};
 use super::super::clock::MAX_STEP;
 use super::super::stage::{Stage, jid, message, packet, stanzas};
 use super::*;
+use crate::session::*;
 
 const ALICE: &str = "alice@example.org/a";
 const BOB: &str = "bob@example.org/b";
@@ -336,13 +337,13 @@ fn an_account_is_to_be_forgotten_once_however_many_sessions_end() {
         stage.now += 1000;
         end_each(&mut stage, &[&n.to_string()], EndReason::Expired);
     }
-    assert_eq!(stage.state.forgets.len(), 1);
+    assert_eq!(stage.state.forgets_mut().len(), 1);
     let day = stage.settings.old_session_ttl / MAX_STEP + 1;
     for _ in 0..day {
         stage.now += MAX_STEP;
         stage.apply(Command::Tick);
     }
-    assert!(stage.state.forgets.is_empty() && stage.state.users.is_empty());
+    assert!(stage.state.forgets_mut().is_empty() && stage.state.users().is_empty());
 }
 
 /// What bob's sessions hear of alice's end, each for itself.

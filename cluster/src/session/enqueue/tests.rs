@@ -6,6 +6,7 @@ use super::super::stage::{Stage, jid, message, packet, stanzas};
 use proto::stanza::PresenceType;
 
 use super::*;
+use crate::session::*;
 
 const ALICE: &str = "alice@example.org/a";
 const BOB: &str = "bob@example.org/b";

@@ -2,6 +2,7 @@
 
 use super::super::stage::{Stage, jid, packet, stanzas};
 use super::*;
+use crate::session::*;
 
 const ALICE: &str = "alice@example.org/a";
 const WATCHERS: [&str; 3] = [

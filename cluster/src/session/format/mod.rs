@@ -3,7 +3,8 @@
 //! The present types are the newest version. Older ones are frozen mirrors of what the types once were, with
 //! conversions that the compiler asks to extend whenever a present type gets a new field.
 
-use super::{Batch, Command, ShardState};
+use super::command::{Batch, Command};
+use super::state::ShardState;
 use crate::codec::{self, CodecError};
 use crate::format::{self, FormatError, Version, Versions};
 
@@ -58,10 +59,6 @@ impl Batch {
 impl ShardState {
     /// The state that a snapshot of version 1 held as one value. Since then it holds records.
     pub fn read_v1(value: &[u8]) -> Result<Self, CodecError> {
-        let mut state = Self::from(codec::decode::<v1::ShardState>(value)?);
-        // It named accounts once for each of their old sessions.
-        state.index_old();
-        state.count_backlog();
-        Ok(state)
+        Ok(codec::decode::<v1::ShardState>(value)?.into())
     }
 }

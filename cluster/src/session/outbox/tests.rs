@@ -1,9 +1,12 @@
 //! What waits for a shard that takes nothing.
 
-use proto::stanza::{IqType, Kind, MessageType, PresenceType};
+use proto::stanza::{IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::super::stage::{Stage, message, packet, stanzas};
 use super::*;
+use crate::session::step::Step;
+use crate::session::*;
+use crate::shard::map::shard_of;
 
 const SHARDS: u16 = 2;
 
@@ -30,9 +33,9 @@ fn fill(stage: &mut Stage, session: &str, far: &str, bytes: u64) {
     let mut mid = 1;
     while stage
         .state
-        .outboxes
-        .values()
-        .all(|outbox| outbox.bytes < bytes)
+        .outboxes()
+        .iter()
+        .all(|(_, outbox)| outbox.bytes < bytes)
     {
         let mut large = message(MessageType::Chat, session, far, mid);
         large.packet.payload = vec![b'x'; 200_000].into();
@@ -44,9 +47,9 @@ fn fill(stage: &mut Stage, session: &str, far: &str, bytes: u64) {
 fn waiting(stage: &Stage) -> usize {
     stage
         .state
-        .outboxes
-        .values()
-        .map(|outbox| outbox.items.len())
+        .outboxes()
+        .iter()
+        .map(|(_, outbox)| outbox.items.len())
         .sum()
 }
 
@@ -267,7 +270,7 @@ fn bid_farewell(stage: &mut Stage, far: &[BareJid]) {
 
 /// How often the other shard is going to hear that these are gone.
 fn ends(stage: &Stage, names: &[String]) -> Vec<usize> {
-    let items = stage.state.outboxes.values().flat_map(|o| o.items.iter());
+    let items = stage.state.outboxes().iter().flat_map(|(_, o)| o.items());
     let gone = items.filter_map(|item| match &**item {
         Relay::Presence { packet, .. }
             if packet.header.kind == Kind::Presence(PresenceType::Unavailable) =>

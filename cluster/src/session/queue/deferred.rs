@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
-use super::Later;
+use super::ticket::Later;
 use crate::id::EffectId;
 
 /// Read as a [`Line`]; written to only where there is something to write.

@@ -16,7 +16,9 @@ use proto::Jid;
 use proto::stanza::{Kind, Packet, PresenceType};
 pub(super) use ticket::{Body, Later, Ticket};
 
-use super::{Fetched, Item, Settings};
+use super::effect::Fetched;
+use super::output::Item;
+use super::settings::Settings;
 use crate::id::{EffectId, Mid};
 
 /// Stanzas read back at a time.

@@ -7,7 +7,7 @@ use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Mid;
-use crate::session::{Copied, Direction, Item, Settings};
+use crate::session::output::{Copied, Direction, Item};
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
 const ORDER_BITS: u32 = 58;
@@ -166,20 +166,6 @@ impl Later {
             Self::Whole(item) => item.size(),
             Self::Ticket(_) => 0,
         }
-    }
-}
-
-impl Settings {
-    /// So much is more than a queue is to hold in full.
-    pub(in crate::session) fn is_over(&self, stanzas: usize, bytes: u64) -> bool {
-        let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
-        (most != 0 && stanzas >= most) || (most_bytes != 0 && bytes >= most_bytes)
-    }
-
-    /// So little leaves room for what waits behind a queue.
-    pub(in crate::session) fn has_room(&self, stanzas: usize, bytes: u64) -> bool {
-        let (most, most_bytes) = (self.max_queue_stanzas as usize, self.max_queue_bytes);
-        (most == 0 || stanzas <= most / 2) && (most_bytes == 0 || bytes <= most_bytes / 2)
     }
 }
 

@@ -66,10 +66,11 @@ struct Replica {
 impl Shard {
     pub(super) fn new(id: ShardId, shards: u16, replicas: usize, mutant: Mutant) -> Self {
         let mut state = ShardState::new(id, shards);
-        state.settings = SETTINGS;
+        let mut settings = SETTINGS;
         if mutant == Mutant::LimitsLifted {
-            state.settings.max_hibernated_sessions = u32::MAX;
+            settings.max_hibernated_sessions = u32::MAX;
         }
+        state.replace_settings(settings);
         let replica = || Replica {
             state: state.clone(),
             applied: 0,
@@ -124,7 +125,7 @@ impl Shard {
             return Err(format!("shard {}: {what}", self.id));
         }
         let most = SETTINGS.max_hibernated_sessions as usize;
-        for (account, user) in self.state().users.iter() {
+        for (account, user) in self.state().users().iter() {
             let sleeping = user.sessions.values().filter(|s| s.owner().is_none());
             if sleeping.count() > most {
                 return Err(format!("{account} has more than {most} hibernated (I-12)"));

@@ -14,11 +14,11 @@ use crate::id::{EffectId, Mid, ShardId, SmId};
 use crate::session::account::{self, Account};
 use crate::session::audit::Audit;
 use crate::session::clock::{Clock, ShardTime};
-use crate::session::fan::Fan;
 use crate::session::format::upgrade::{Upgrade, mirror_struct};
 use crate::session::numbers::Numbers;
-use crate::session::timers::Timers;
-use crate::session::{self, old, outbox, push, shared};
+use crate::session::outbox::Outboxes;
+use crate::session::state::record::Head;
+use crate::session::{self, clients, old, outbox, shared};
 
 #[derive(Clone, Debug, serde::Deserialize)]
 pub(in crate::session) struct ShardState {
@@ -28,11 +28,14 @@ pub(in crate::session) struct ShardState {
     now: u64,
     settings: Settings,
     users: BTreeMap<BareJid, Box<User>>,
+    #[expect(dead_code, reason = "they follow from the accounts")]
     deadlines: BTreeSet<(u64, Jid)>,
+    #[expect(dead_code, reason = "they follow from the accounts")]
     forgets: BTreeSet<(u64, BareJid)>,
     outboxes: BTreeMap<ShardId, Outbox>,
     cursors: BTreeMap<ShardId, u64>,
     pending: BTreeMap<EffectId, Arc<Effect>>,
+    #[expect(dead_code, reason = "it is summed up anew")]
     backlog: u64,
     next_effect: u64,
     next_order: u64,
@@ -43,35 +46,29 @@ pub(in crate::session) struct ShardState {
 
 impl Upgrade<session::ShardState> for ShardState {
     fn upgrade(self) -> session::ShardState {
-        session::ShardState {
+        let head = Head {
             id: self.id,
             shards: self.shards,
             clock: Clock::new(ShardTime::at(self.time), self.now),
             settings: self.settings.upgrade(),
-            users: self.users.upgrade(),
-            deadlines: timers(self.deadlines),
-            forgets: timers(self.forgets),
-            outboxes: self.outboxes.upgrade(),
-            cursors: self.cursors,
-            pending: self.pending.upgrade(),
-            backlog: self.backlog,
+            cursors: BTreeMap::new(),
             numbers: Numbers::of(self.next_effect, self.next_order, self.next_epoch),
-            limits: self.limits.upgrade(),
             last_limits: self.last_limits,
             format: Version::V1,
             audit: Audit::default(),
             revision: None,
-            fan: Fan::default(),
+        };
+        let mut state = head.state();
+        for (account, user) in self.users {
+            state.put_account(account, user.upgrade());
         }
+        *state.outboxes_mut() = Outboxes::of(self.outboxes.upgrade(), self.cursors);
+        *state.effects_mut() = self.pending.upgrade();
+        for (account, set) in self.limits {
+            state.limits_mut().put(account, set.upgrade());
+        }
+        state
     }
-}
-
-fn timers<K: Ord + Clone>(all: BTreeSet<(u64, K)>) -> Timers<K> {
-    let mut timers = Timers::default();
-    for (at, key) in all {
-        timers.set(ShardTime::at(at), key);
-    }
-    timers
 }
 
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -88,7 +85,7 @@ impl Upgrade<Account> for User {
     fn upgrade(self) -> Account {
         let old: VecDeque<old::Old> = self.old.upgrade();
         let shared: BTreeMap<Mid, shared::Shared> = self.shared.upgrade();
-        let push: BTreeMap<Box<str>, push::Pushing> = self.push.upgrade();
+        let push: BTreeMap<Box<str>, clients::Pushing> = self.push.upgrade();
         let known = (self.sessions.upgrade(), old.into(), push.into());
         Account::of(
             known,
@@ -116,7 +113,7 @@ mirror_struct!(Shared => shared::Shared {
     acknowledged: bool,
 });
 
-mirror_struct!(Pushing => push::Pushing {
+mirror_struct!(Pushing => clients::Pushing {
     count: u32,
     last: Option<u64>,
 } with {

@@ -37,7 +37,7 @@ pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Co
             Command::Resume(resume)
         }
         (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
-            let holder = state.users.iter().find(|(_, user)| {
+            let holder = state.users().iter().find(|(_, user)| {
                 let ids = user
                     .sessions
                     .values()
@@ -67,7 +67,7 @@ pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Co
 
 /// A count that is wrong by one, where it is one that the session takes.
 fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> {
-    let user = state.users.get(&resume.account)?;
+    let user = state.account(&resume.account);
     let smid = Some(&resume.smid);
     let mut sessions = user.sessions.values();
     let session = sessions.find(|s| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == smid)?;
@@ -95,13 +95,13 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
             });
         }
         Mutant::ForgetsPile => {
-            for (account, user) in state.users.iter() {
+            for (account, user) in state.users().clone().iter() {
                 for old in user.old.iter() {
-                    state.forgets.set(old.until, account.clone());
+                    state.forgets_mut().set(old.until, account.clone());
                 }
             }
         }
-        Mutant::FanForgetsRest => state.fan.forget(),
+        Mutant::FanForgetsRest => state.fan_mut().forget(),
         Mutant::GoneTwice => repeat_gone(state, batch),
         Mutant::GoneWhenLost => say_gone_when_lost(state, batch, &mut step),
         Mutant::GoneApart => say_gone_apart(state, batch, &mut step),
@@ -113,7 +113,7 @@ pub(super) fn before(mutant: Mutant, state: &mut ShardState, batch: &Batch) -> V
         }
         _ => {}
     }
-    step.outputs
+    step.applied(Vec::new()).outputs
 }
 
 fn repeat_gone(state: &mut ShardState, batch: &Batch) {
@@ -124,7 +124,7 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
     });
     for completed in done
         .flatten()
-        .filter(|c| !state.pending.contains(c.id))
+        .filter(|c| !state.effects().contains(c.id))
         .collect::<Vec<_>>()
     {
         if let Some(Relay::Presence { packet, .. }) = completed.relays.first() {
@@ -134,8 +134,7 @@ fn repeat_gone(state: &mut ShardState, batch: &Batch) {
                 after: None,
                 among: Among::All,
             };
-            state.backlog += effect.size();
-            state.pending.insert(completed.id, Arc::new(effect));
+            state.effects_mut().insert(completed.id, Arc::new(effect));
         }
     }
 }
@@ -147,7 +146,7 @@ fn say_gone_apart(state: &mut ShardState, batch: &Batch, step: &mut Step) {
         _ => None,
     });
     for completed in done.flatten() {
-        let Some(effect) = state.pending.get(completed.id).cloned() else {
+        let Some(effect) = state.effects().get(completed.id).cloned() else {
             continue;
         };
         if let (Effect::Unavailable { directed, .. }, Some(Relay::Presence { packet, .. })) =
@@ -196,7 +195,7 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, step: &mut Step) {
 /// What an end puts aside for the user's next session is gone.
 pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
     each_user(after, |account, user| {
-        let Some(known) = before.users.get(account) else {
+        let Some(known) = before.users().get(account) else {
             return;
         };
         if user.sessions.len() < known.sessions.len() || user.old.len() > known.old.len() {
@@ -208,12 +207,12 @@ pub(super) fn drop_ended(before: &ShardState, after: &mut ShardState) {
 /// Does something to every account; one of which nothing is left is forgotten.
 pub(super) fn each_user(state: &mut ShardState, mut act: impl FnMut(&BareJid, &mut Account)) {
     let accounts: Vec<BareJid> = state
-        .users
+        .users()
         .iter()
         .map(|(account, _)| account.clone())
         .collect();
     for account in accounts {
-        if let Some(user) = state.users.get_mut(&account) {
+        if let Some(user) = state.account_mut(&account) {
             act(&account, user);
         }
         state.tidy(&account);

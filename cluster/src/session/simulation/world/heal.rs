@@ -50,7 +50,7 @@ impl World {
             sent && s.state().pending_count() == 0 && !s.state().is_busy()
         };
         let idle = |s: &Shard| {
-            let users = s.state().users.values();
+            let users = s.state().users().values();
             let mut sessions = users.flat_map(|u| u.sessions.values());
             sessions.all(|s| s.queue.load().0 == 0 || (away.is_some() && s.owner().is_none()))
         };

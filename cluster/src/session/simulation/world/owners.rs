@@ -80,7 +80,7 @@ impl World {
         let users = self
             .shards
             .iter()
-            .flat_map(|shard| shard.state().users.iter());
+            .flat_map(|shard| shard.state().users().iter());
         for (account, user) in users {
             let owners = user.sessions.values().filter_map(|s| s.owner());
             for owner in owners {

@@ -9,21 +9,19 @@ use std::sync::Arc;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::account::Account;
-use super::audit::Audit;
-use super::clock::Clock;
-use super::cow::{CopyOnWrite, Map, Queue};
-use super::fan::Fan;
-use super::farewell::Untold;
-use super::numbers::Numbers;
-use super::outbox::Outbox;
-use super::pending::PendingEffects;
-use super::revision::Revision;
-use super::state::ShardState;
-use super::timers::Timers;
-use super::{Effect, Override, Relay, Settings};
+use super::ShardState;
 use crate::format::Version;
 use crate::id::{EffectId, ShardId};
+use crate::session::account::Account;
+use crate::session::audit::Audit;
+use crate::session::clock::Clock;
+use crate::session::cow::CopyOnWrite;
+use crate::session::effect::Effect;
+use crate::session::limits::{Override, Overrides, Revision};
+use crate::session::numbers::Numbers;
+use crate::session::outbox::{Outbox, Outboxes, Untold};
+use crate::session::relay::Relay;
+use crate::session::settings::Settings;
 
 /// A part of a shard's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,17 +46,17 @@ enum Part {
 
 /// All that there is one of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Head {
-    id: ShardId,
-    shards: u16,
-    clock: Clock,
-    settings: Settings,
-    cursors: BTreeMap<ShardId, u64>,
-    numbers: Numbers,
-    last_limits: u64,
-    format: Version,
-    audit: Audit,
-    revision: Option<Revision>,
+pub(in crate::session) struct Head {
+    pub(in crate::session) id: ShardId,
+    pub(in crate::session) shards: u16,
+    pub(in crate::session) clock: Clock,
+    pub(in crate::session) settings: Settings,
+    pub(in crate::session) cursors: BTreeMap<ShardId, u64>,
+    pub(in crate::session) numbers: Numbers,
+    pub(in crate::session) last_limits: u64,
+    pub(in crate::session) format: Version,
+    pub(in crate::session) audit: Audit,
+    pub(in crate::session) revision: Option<Revision>,
 }
 
 /// A series of records that is not a state.
@@ -79,15 +77,11 @@ impl ShardState {
             deadlines: _,
             forgets: _,
             outboxes,
-            cursors,
-            pending,
-            backlog: _,
+            effects,
             numbers,
             limits,
-            last_limits,
             format,
             audit,
-            revision,
             fan,
         } = self;
         let head = Part::Head(Box::new(Head {
@@ -95,17 +89,17 @@ impl ShardState {
             shards: *shards,
             clock: *clock,
             settings: *settings,
-            cursors: cursors.clone(),
+            cursors: outboxes.cursors().clone(),
             numbers: *numbers,
-            last_limits: *last_limits,
+            last_limits: limits.last(),
             format: *format,
             audit: audit.clone(),
-            revision: revision.clone(),
+            revision: limits.revision().cloned(),
         }));
         let users = users
             .iter()
             .map(|(account, user)| Part::Account(account.clone(), user.clone()));
-        let effects = pending
+        let effects = effects
             .iter()
             .map(|(id, effect)| Part::Effect(*id, effect.clone()));
         let outboxes = outboxes.iter().flat_map(outbox_parts);
@@ -134,7 +128,6 @@ impl ShardState {
             let Record(part) = record?;
             state.put(part, &mut outbox)?;
         }
-        state.count_backlog();
         Ok(state)
     }
 
@@ -142,41 +135,18 @@ impl ShardState {
     fn put(&mut self, part: Part, outbox: &mut Option<ShardId>) -> Result<(), Disorder> {
         match part {
             Part::Head(_) => return Err(Disorder),
-            Part::Account(account, user) => {
-                for (resource, session) in user.sessions.iter() {
-                    if let Some(sleep) = session.attachment.hibernation() {
-                        let jid = account.with_prepared_resource(resource);
-                        let name = session.name(&jid).clone();
-                        self.deadlines.set(sleep.until, name);
-                    }
-                }
-                if let Some(at) = user.old.next_forget() {
-                    self.forgets.set(at, account.clone());
-                }
-                self.users.insert(account, user);
-            }
-            Part::Effect(id, effect) => {
-                self.pending.insert(id, effect);
-            }
+            Part::Account(account, user) => self.put_account(account, user),
+            Part::Effect(id, effect) => self.effects.insert(id, effect),
             Part::Outbox(to, first) => {
-                self.outboxes
-                    .insert(to, Outbox::of(first, Queue::default()));
+                self.outboxes.begin(to, first);
                 *outbox = Some(to);
             }
-            Part::Item(item) => {
-                let to = outbox.ok_or(Disorder)?;
-                let outbox = self.outboxes.get_mut(&to).ok_or(Disorder)?;
-                outbox.bytes += item.size() as u64;
-                outbox.items.push_back(item);
-            }
-            Part::Limits(account, set) => {
-                self.limits.insert(account, set);
-            }
+            Part::Item(item) => self.outboxes.post(outbox.ok_or(Disorder)?, item),
+            Part::Limits(account, set) => self.limits.put(account, set),
             Part::Fan(relay) => self.fan.push(relay),
             Part::Aside(jid, untold) => {
                 let to = outbox.ok_or(Disorder)?;
-                let outbox = self.outboxes.get_mut(&to).ok_or(Disorder)?;
-                outbox.aside.insert(jid, untold);
+                self.outboxes.set_aside(to, &jid, untold);
             }
         }
         Ok(())
@@ -185,35 +155,26 @@ impl ShardState {
 
 /// What waits for one shard.
 fn outbox_parts((to, outbox): (&ShardId, &Outbox)) -> impl Iterator<Item = Part> {
-    let items = outbox.items.iter().map(|item| Part::Item(item.clone()));
-    let aside = outbox.aside.iter();
+    let items = outbox.items().map(|item| Part::Item(item.clone()));
+    let aside = outbox.aside();
     let aside = aside.map(|(jid, untold)| Part::Aside(jid.clone(), untold.clone()));
-    std::iter::once(Part::Outbox(*to, outbox.first))
+    std::iter::once(Part::Outbox(*to, outbox.first()))
         .chain(items)
         .chain(aside)
 }
 
 impl Head {
-    fn state(self) -> ShardState {
+    /// A state without all that there are many of.
+    pub(in crate::session) fn state(self) -> ShardState {
         ShardState {
-            id: self.id,
-            shards: self.shards,
             clock: self.clock,
             settings: self.settings,
-            users: Map::default(),
-            deadlines: Timers::default(),
-            forgets: Timers::default(),
-            outboxes: BTreeMap::new(),
-            cursors: self.cursors,
-            pending: PendingEffects::default(),
-            backlog: 0,
+            outboxes: Outboxes::of(BTreeMap::new(), self.cursors),
             numbers: self.numbers,
-            limits: Map::default(),
-            last_limits: self.last_limits,
+            limits: Overrides::of(self.last_limits, self.revision),
             format: self.format,
             audit: self.audit,
-            revision: self.revision,
-            fan: Fan::default(),
+            ..ShardState::new(self.id, self.shards)
         }
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use proto::Jid;
 
-use super::command::Settings;
-use super::session::Session;
-use super::state::ShardState;
+use super::ShardState;
 use crate::id::Mid;
+use crate::session::session::Session;
+use crate::session::settings::Settings;
 
 /// The first thing found broken, in words.
 pub fn broken(state: &ShardState) -> Option<String> {
@@ -31,7 +31,7 @@ pub fn broken(state: &ShardState) -> Option<String> {
             }
         }
         let (max_hibernated, max_old) = state.limits_of(account);
-        let revised = !state.awaits_revision(account);
+        let revised = !state.limits.awaits_revision(account);
         if revised && user.old.len() > max_old as usize {
             return Some(format!("{account} has too many old sessions (I-12)"));
         }
@@ -54,16 +54,8 @@ pub fn broken(state: &ShardState) -> Option<String> {
             "old sessions are to be forgotten twice (I-12)",
         ));
     }
-    for (to, outbox) in &state.outboxes {
-        let bytes: u64 = outbox.items.iter().map(|item| item.size() as u64).sum();
-        if outbox.bytes != bytes {
-            return Some(format!("what waits for shard {to} is miscounted"));
-        }
-    }
-    let pending: u64 = state.pending.iter().map(|(_, e)| e.size()).sum();
-    let outboxes = state.outboxes.values().flat_map(|o| o.items.iter());
-    if pending + outboxes.map(|r| r.size() as u64).sum::<u64>() != state.backlog {
-        return Some(String::from("the backlog is miscounted"));
+    if let Some(what) = state.outboxes.broken().or_else(|| state.effects.broken()) {
+        return Some(what);
     }
     (state.deadlines.len() != sleeping as usize).then(|| String::from("a deadline has no session"))
 }
@@ -76,7 +68,7 @@ fn broken_session(state: &ShardState, session: &Session) -> Option<&'static str>
         return Some("it has room, and what waits behind its queue does not move");
     }
     let effect = session.queue.awaits();
-    let done = effect.is_some_and(|effect| !state.pending.contains(effect));
+    let done = effect.is_some_and(|effect| !state.effects.contains(effect));
     done.then_some("it waits for nothing")
 }
 

@@ -1,0 +1,10 @@
+//! How much waits somewhere until somebody takes it.
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes, about.
+    pub bytes: u64,
+    /// Changes whenever something was taken, as far as this replica has seen.
+    pub gone: u64,
+}
