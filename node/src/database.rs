@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::services;
 use crate::storage::{Storage, StorageError, Upgrade};
 
 /// How often a database that did not answer at the start is tried again.
@@ -21,11 +22,12 @@ const LOST: u32 = 2;
 
 /// The database, or one that is waited for while the node runs.
 pub async fn open(config: &Config) -> Result<Storage, StorageError> {
-    let (storage, upgrade) = Storage::open_soon(config.storage.url()).await?;
+    let (storage, upgrade) =
+        Storage::open_soon(config.storage.url(), &services::needs().schema).await?;
     if let Some(upgrade) = upgrade {
         actix_rt::spawn(wait(upgrade));
     }
-    Ok(storage.with_quotas(&config.quotas))
+    Ok(storage)
 }
 
 /// Waits for a database that did not answer at the start. Until then nobody can log in whose account is not remembered.

@@ -46,30 +46,35 @@ impl Live {
             ("tls", next.tls == fresh.tls),
             ("auth", next.auth == fresh.auth),
             ("storage", next.storage == fresh.storage),
-            ("archive", next.archive == fresh.archive),
             ("limits", next.limits == fresh.limits),
             ("quotas", next.quotas == fresh.quotas),
-            ("push", next.push == fresh.push),
             ("redis", next.redis.is_some() == fresh.redis.is_some()),
             ("cluster", next.cluster == fresh.cluster),
             ("admin", next.admin == fresh.admin),
             ("log", next.log == fresh.log),
         ];
-        self.0.send_replace(Arc::new(next));
-        fixed
-            .into_iter()
+        let fixed = fixed.into_iter();
+        let mut waiting: Vec<_> = fixed
             .filter_map(|(section, same)| (!same).then_some(section))
-            .collect()
+            .collect();
+        for section in next.changed_tables(fresh) {
+            if !waiting.contains(&section) {
+                waiting.push(section);
+            }
+        }
+        self.0.send_replace(Arc::new(next));
+        waiting
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services;
 
     fn config(sets: &[&str]) -> Config {
         let sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
-        Config::load(None, &sets, []).unwrap()
+        Config::load(&services::needs().tables, None, &sets, []).unwrap()
     }
 
     #[test]
@@ -87,5 +92,14 @@ mod tests {
         assert_eq!(now.c2s.ping_timeout.as_secs(), 9);
         assert_eq!(now.admin.listen.port(), 9090);
         assert_eq!(live.reload(&config(&[])), [""; 0]);
+        // Services are told what they were started with.
+        let sets = [
+            "push.with_body=true",
+            "quotas.vcard_bytes=1000",
+            "quotas.push_bytes=1000",
+        ];
+        let mut waiting = live.reload(&config(&sets));
+        waiting.sort_unstable();
+        assert_eq!(waiting, ["push", "quotas"]);
     }
 }

@@ -194,15 +194,14 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
     let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
-    let services = Arc::new(Registry::new(services::ALL)?);
+    let services = Arc::new(Registry::new(services::ALL, &config)?);
     let edge = Arc::new(Edge {
         trail: Trail::new(seat, clock::now),
         domains: config.domains().to_vec(),
         storage,
         accounts,
         presences: presences.clone(),
-        archive: config.archive.clone(),
-        push: config.push.clone(),
+        visibility: services.visibility().clone(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),

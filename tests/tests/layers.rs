@@ -159,7 +159,10 @@ impl Files {
 
 /// The names and the marks of paths in a text, without comments and without the tests at its end.
 fn words(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let tests = ["mod tests {", "pub(super) mod tests {"];
+    let tests = tests.map(|tests| format!("#[cfg(test)]\n{tests}"));
+    let end = tests.iter().filter_map(|tests| text.find(tests)).min();
+    let code = &text[..end.unwrap_or(text.len())];
     let lines = code
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));

@@ -45,8 +45,8 @@ fn the_configurations_load() {
     for (block, nodes) in blocks.iter().zip([0, 3, 0]) {
         let file = dir.path().join("holdfast.toml");
         std::fs::write(&file, block).unwrap();
-        let config =
-            Config::load(Some(&file), &[], []).unwrap_or_else(|error| panic!("{error}:\n{block}"));
+        let config = Config::load(&node::services::needs().tables, Some(&file), &[], [])
+            .unwrap_or_else(|error| panic!("{error}:\n{block}"));
         let peers = config
             .cluster
             .map(|cluster| cluster.peers.len())

@@ -287,12 +287,13 @@ async fn peer(tls: &Tls, peer: &Peer) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services;
 
     async fn check(sets: &[&str]) -> (bool, String) {
         let dir = tempfile::tempdir().unwrap();
         let mut sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
         sets.push(format!("data_dir={}", dir.path().display()));
-        let config = Config::load(None, &sets, []).unwrap();
+        let config = Config::load(&services::needs().tables, None, &sets, []).unwrap();
         let mut out = Vec::new();
         let works = run(&config, &mut out).await.unwrap();
         (works, String::from_utf8(out).unwrap())
@@ -340,7 +341,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _claim = claim::claim_dir(dir.path()).unwrap();
         let sets = [set, format!("data_dir={}", dir.path().display())];
-        let found = listeners(&Config::load(None, &sets, []).unwrap());
+        let found = listeners(&Config::load(&services::needs().tables, None, &sets, []).unwrap());
         assert!(found.iter().all(|found| found.weight == Weight::Notice));
     }
 
@@ -351,7 +352,7 @@ mod tests {
         let open = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(dir.path(), open).unwrap();
         let set = format!("data_dir={}", dir.path().display());
-        let config = Config::load(None, &[set], []).unwrap();
+        let config = Config::load(&services::needs().tables, None, &[set], []).unwrap();
         let found = data_dir(&config).await;
         assert_eq!(found[0].weight, Weight::Bad, "{}", found[0].text);
     }

@@ -17,6 +17,7 @@ use super::limits::LimitsCommand;
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
 use crate::demo::{self, DemoError, DemoOptions, Interrupted, orphan};
+use crate::services;
 
 /// The XMPP server that does not lose your session
 #[derive(Debug, Parser)]
@@ -283,7 +284,12 @@ fn load(source: &Source) -> Result<Config, ConfigError> {
     // Variables that are not Unicode are none of ours.
     let env = std::env::vars_os()
         .filter_map(|(key, value)| key.into_string().ok().zip(value.into_string().ok()));
-    Config::load(source.config.as_deref(), &source.set, env)
+    Config::load(
+        &services::needs().tables,
+        source.config.as_deref(),
+        &source.set,
+        env,
+    )
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

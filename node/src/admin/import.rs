@@ -148,6 +148,8 @@ fn unquote(text: &str) -> Result<(String, Option<&str>), BadLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services;
+    use crate::storage::testing;
 
     #[test]
     fn a_line_has_two_fields_that_may_be_quoted() {
@@ -165,8 +167,14 @@ mod tests {
 
     #[tokio::test]
     async fn good_lines_are_done_and_bad_ones_named_without_their_password() {
-        let storage = Storage::in_memory().await.unwrap();
-        let config = Config::load(None, &["domain=x".to_owned()], []).unwrap();
+        let storage = testing::in_memory().await;
+        let config = Config::load(
+            &services::needs().tables,
+            None,
+            &["domain=x".to_owned()],
+            [],
+        )
+        .unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv");
         std::fs::write(

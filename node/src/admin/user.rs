@@ -10,6 +10,7 @@ use proto::jid::JidError;
 use super::import::{self, ImportError};
 use crate::auth::{Rejected, derive_keys};
 use crate::config::Config;
+use crate::services;
 use crate::storage::{Storage, StorageError};
 
 /// How many accounts are read at a time for a list.
@@ -127,7 +128,7 @@ pub async fn run(
     now: u64,
     out: &mut (dyn Write + Send),
 ) -> Result<(), UserError> {
-    let storage = Storage::open(config.storage.url()).await?;
+    let storage = Storage::open(config.storage.url(), &services::needs().schema).await?;
     let done = carry_out(config, &storage, command, now, out).await;
     storage.close().await;
     done
@@ -309,16 +310,23 @@ async fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::testing;
 
     async fn run_on(storage: &Storage, command: UserCommand) -> Result<String, UserError> {
-        let config = Config::load(None, &["domain=example.org".to_owned()], []).unwrap();
+        let config = Config::load(
+            &services::needs().tables,
+            None,
+            &["domain=example.org".to_owned()],
+            [],
+        )
+        .unwrap();
         let mut out = Vec::new();
         carry_out(&config, storage, command, 7, &mut out).await?;
         Ok(String::from_utf8(out).unwrap())
     }
 
     async fn storage() -> Storage {
-        let storage = Storage::in_memory().await.unwrap();
+        let storage = testing::in_memory().await;
         let keys = derive_keys("secret").unwrap();
         for name in ["alice@example.org", "bob@example.org", "eve@example.net"] {
             storage
@@ -398,7 +406,13 @@ mod tests {
 
     #[test]
     fn an_address_must_be_an_account_of_a_served_domain() {
-        let config = Config::load(None, &["domains=a.example,b.example".to_owned()], []).unwrap();
+        let config = Config::load(
+            &services::needs().tables,
+            None,
+            &["domains=a.example,b.example".to_owned()],
+            [],
+        )
+        .unwrap();
         assert_eq!(
             served(&config, "Me@B.example").unwrap().as_str(),
             "me@b.example"

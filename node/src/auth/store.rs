@@ -227,13 +227,14 @@ fn lock<V>(map: &Mutex<HashMap<BareJid, V>>) -> MutexGuard<'_, HashMap<BareJid, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::testing;
 
     fn alice() -> BareJid {
         BareJid::new("alice@example.org").unwrap()
     }
 
     async fn accounts() -> (Accounts, Storage) {
-        let storage = Storage::in_memory().await.unwrap();
+        let storage = testing::in_memory().await;
         storage
             .create_account(&alice(), &derive_keys("secret").unwrap(), 0)
             .await

@@ -1,113 +1,76 @@
-//! Lists every key that may be configured, so that misspelt ones are recognised.
+//! Knows every key that may be configured, so that misspelt ones are recognised.
 
-/// The keys outside of any section.
-pub(super) const TOP: &[&str] = &["domain", "domains", "data_dir"];
+use super::table::{Tables, fields};
+use super::{Admin, Auth, C2s, Cluster, Config, Limits, Log, Quotas, Redis, Sm, Storage, Tls};
 
-/// The sections and their keys.
-pub(super) const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        "c2s",
-        &[
-            "listen",
-            "listen_tls",
-            "proxy_protocol",
-            "trusted_proxies",
-            "idle_timeout",
-            "ping_timeout",
-            "max_stanza_bytes",
-        ],
-    ),
-    ("tls", &["certificate", "key"]),
-    ("auth", &["mechanisms", "registration"]),
-    (
-        "sm",
-        &[
-            "hibernation_time",
-            "push_hibernation_time",
-            "max_hibernated_sessions",
-            "max_old_sessions",
-            "max_unacked_stanzas",
-            "max_ack_delay",
-            "ack_timeout",
-            "s2s",
-            "on_timeout",
-            "max_queue_stanzas",
-            "max_queue_bytes",
-            "max_queue_ids",
-            "first_count",
-        ],
-    ),
-    ("storage", &["url"]),
-    ("archive", &["default", "retention", "quota_messages"]),
-    ("push", &["with_sender", "with_body"]),
-    (
-        "limits",
-        &[
-            "stanzas_per_second",
-            "bytes_per_second",
-            "logins_per_minute",
-            "connections_per_address",
-            "failed_resumes_per_minute",
-            "sessions_per_account",
-            "backlog_bytes",
-        ],
-    ),
-    (
-        "quotas",
-        &[
-            "roster_contacts",
-            "roster_groups",
-            "roster_bytes",
-            "roster_requests",
-            "private_elements",
-            "private_bytes",
-            "vcard_bytes",
-            "push_registrations",
-            "push_bytes",
-            "queue_bytes",
-            "directed_presence",
-            "directed_presence_bytes",
-        ],
-    ),
-    ("redis", &["url"]),
-    (
-        "cluster",
-        &[
-            "node_id",
-            "node_id_from_hostname",
-            "listen",
-            "advertise",
-            "peers",
-            "discovery",
-            "secret_file",
-            "ca",
-            "certificate",
-            "key",
-            "shards",
-            "lost_after",
-        ],
-    ),
-    ("admin", &["listen"]),
-    ("log", &["format", "level"]),
-];
+/// Every key that may be configured.
+pub(super) struct Keys {
+    /// The keys outside of any section.
+    pub(super) top: Vec<&'static str>,
+    /// The sections and their keys. A section in which services have keys may be there several times.
+    pub(super) sections: Vec<(&'static str, &'static [&'static str])>,
+}
 
 /// What a top-level name stands for.
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Known {
     /// A key with a value.
     Key,
-    /// A section with these keys.
-    Section(&'static [&'static str]),
+    /// A section.
+    Section,
     /// Nothing.
     Unknown,
 }
 
-/// Looks up a top-level name.
-pub(super) fn top(name: &str) -> Known {
-    if TOP.contains(&name) {
-        return Known::Key;
+impl Keys {
+    /// Those of the server itself, and those of its services.
+    pub(super) fn new(tables: &Tables) -> Self {
+        let mut sections = vec![
+            ("c2s", fields::<C2s>()),
+            ("tls", fields::<Tls>()),
+            ("auth", fields::<Auth>()),
+            ("sm", fields::<Sm>()),
+            ("storage", fields::<Storage>()),
+            ("limits", fields::<Limits>()),
+            ("quotas", fields::<Quotas>()),
+            ("redis", fields::<Redis>()),
+            ("cluster", fields::<Cluster>()),
+            ("admin", fields::<Admin>()),
+            ("log", fields::<Log>()),
+        ];
+        let own: Vec<_> = sections.iter().map(|(section, _)| *section).collect();
+        let top = fields::<Config>().iter().copied();
+        let top = top.filter(|name| !own.contains(name)).collect();
+        sections.extend(tables.iter().map(|table| (table.section, table.keys)));
+        Self { top, sections }
     }
-    let section = SECTIONS.iter().find(|(section, _)| *section == name);
-    section.map_or(Known::Unknown, |(_, keys)| Known::Section(keys))
+
+    /// Looks up a top-level name.
+    pub(super) fn top(&self, name: &str) -> Known {
+        let is_section = |(section, _): &(&str, _)| *section == name;
+        match self.sections.iter().any(is_section) {
+            true => Known::Section,
+            false if self.top.contains(&name) => Known::Key,
+            false => Known::Unknown,
+        }
+    }
+
+    /// The keys of a section, or those outside of any.
+    pub(super) fn of<'a>(
+        &'a self,
+        section: Option<&'a str>,
+    ) -> impl Iterator<Item = &'static str> + 'a {
+        let top = self.top.iter().filter(move |_| section.is_none()).copied();
+        let all = self.sections.iter();
+        let own = all.filter(move |(name, _)| Some(*name) == section);
+        top.chain(own.flat_map(|(_, keys)| keys.iter().copied()))
+    }
+
+    /// All names outside of sections.
+    pub(super) fn top_names(&self) -> impl Iterator<Item = &'static str> {
+        let sections = self.sections.iter().map(|(section, _)| *section);
+        self.top.iter().copied().chain(sections)
+    }
 }
 
 /// The known name that is spelt most alike, if any is.
@@ -119,11 +82,4 @@ pub(super) fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> 
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, candidate)| candidate.to_owned())
-}
-
-/// All names outside of sections.
-pub(super) fn top_names() -> impl Iterator<Item = &'static str> {
-    TOP.iter()
-        .copied()
-        .chain(SECTIONS.iter().map(|(section, _)| *section))
 }

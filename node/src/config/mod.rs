@@ -17,6 +17,7 @@ mod quotas;
 mod section;
 mod source;
 mod storage;
+mod table;
 mod value;
 
 use std::net::SocketAddr;
@@ -27,14 +28,15 @@ use serde::Deserialize;
 
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule, UnknownVariable};
-pub use quotas::Quotas;
-pub use section::{
-    Admin, Archive, Auth, C2s, KeepByDefault, Limits, Log, LogFormat, Push, Redis, Sm, Tls,
-};
+pub use quotas::{Bound, Quotas, within};
+pub use section::{Admin, Auth, C2s, Limits, Log, LogFormat, Redis, Sm, Tls};
 pub use storage::{Storage, StorageUrl};
+pub use table::{SharedKey, Table, Tables};
+pub(crate) use value::duration;
 pub use value::{Network, NotADuration, Secret, parse_duration};
 
-use crate::config::source::Layers;
+use self::source::Layers;
+use self::table::Configured;
 
 /// Everything that may be configured.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +44,9 @@ use crate::config::source::Layers;
 pub struct Config {
     #[serde(skip)]
     file: Option<PathBuf>,
+    /// What services are told.
+    #[serde(skip)]
+    configured: Configured,
     domain: Option<String>,
     #[serde(deserialize_with = "value::one_or_many")]
     domains: Vec<String>,
@@ -56,10 +61,6 @@ pub struct Config {
     pub sm: Sm,
     /// The database.
     pub storage: Storage,
-    /// The message archive.
-    pub archive: Archive,
-    /// What services learn that wake users' devices.
-    pub push: Push,
     /// Rates and counts.
     pub limits: Limits,
     /// What one account may take.
@@ -75,15 +76,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Loads the configuration; `sets` are the `section.key=value` of `--set`, `env` the environment.
+    /// Loads the configuration; `tables` are those of services, `sets` the `section.key=value` of `--set`, `env` the
+    /// environment.
     ///
     /// Relative paths are taken from the file's directory or, without a file, the working directory.
     pub fn load(
+        tables: &Tables,
         path: Option<&Path>,
         sets: &[String],
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut layers = Layers::default();
+        let mut layers = Layers::new(tables);
         let mut base = PathBuf::new();
         if let Some(path) = path {
             layers.add_file(path)?;
@@ -91,7 +94,7 @@ impl Config {
         }
         layers.add_env(env)?;
         layers.add_sets(sets)?;
-        let mut config: Self = layers.finish()?;
+        let mut config = layers.finish()?;
         config.file = path.map(Path::to_path_buf);
         config.anchor(&base)?;
         config.settle()?;
@@ -101,6 +104,19 @@ impl Config {
     /// The file that it was read from, if any.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// What a service is told in its table.
+    pub fn table<T: Table>(&self) -> T {
+        self.configured.get()
+    }
+
+    /// In which sections services are told something else.
+    pub fn changed_tables<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = &'static str> + 'a {
+        self.configured.changed(&other.configured)
     }
 
     /// The domains that are served here, prepared; at least one.
@@ -247,6 +263,7 @@ impl Config {
         self.auth.settle()?;
         self.sm.settle()?;
         self.quotas.settle()?;
+        self.configured.check()?;
         self.log.settle()?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;

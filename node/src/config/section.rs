@@ -7,8 +7,8 @@ use std::time::Duration;
 use cluster::session::OnTimeout;
 use proto::limit::WRITTEN_BYTES;
 use proto::sasl::Mechanism;
+use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
 use super::value::{self, Network};
@@ -218,42 +218,6 @@ fn at_least_a_second(time: Duration, key: &'static str) -> Result<(), ConfigErro
         true => Ok(()),
         false => Err(Rule::TooShort.broken(key)),
     }
-}
-
-/// `[archive]`: what is kept of messages.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Archive {
-    /// For accounts that did not say what they prefer.
-    pub default: KeepByDefault,
-    /// How long messages are kept; zero is for ever.
-    #[serde(deserialize_with = "value::duration")]
-    pub retention: Duration,
-    /// How many messages are kept per account; zero is any number.
-    pub quota_messages: u64,
-}
-
-/// Which messages an account's archive keeps that did not say what it prefers (XEP-0441).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeepByDefault {
-    /// All messages.
-    #[default]
-    Always,
-    /// Messages to and from contacts.
-    Roster,
-    /// None. Undelivered messages are still kept, but hidden, until they are delivered.
-    Never,
-}
-
-/// `[push]`: what a service learns that wakes a user's device (XEP-0357). It may be anybody's.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Push {
-    /// The service learns who wrote last.
-    pub with_sender: bool,
-    /// The service learns what was written.
-    pub with_body: bool,
 }
 
 /// `[limits]`: rates and counts; zero turns one off.

@@ -4,25 +4,37 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
+use super::Config;
 use super::error::{ConfigError, Origin, UnknownVariable};
-use super::keys::{self, Known};
+use super::keys::{self, Keys, Known};
+use super::table::{Configured, Tables};
 
 const PREFIX: &str = "HOLDFAST_";
 /// Variables with our prefix that are no keys.
 const NOT_KEYS: &[&str] = &["HOLDFAST_CONFIG"];
 
 /// The values given so far.
-#[derive(Default)]
-pub(super) struct Layers {
+pub(super) struct Layers<'a> {
+    tables: &'a Tables,
+    keys: Keys,
     values: Table,
     origins: HashMap<String, Origin>,
 }
 
-impl Layers {
+impl<'a> Layers<'a> {
+    /// No values yet, for the keys of the server and these of its services.
+    pub(super) fn new(tables: &'a Tables) -> Self {
+        Self {
+            tables,
+            keys: Keys::new(tables),
+            values: Table::new(),
+            origins: HashMap::new(),
+        }
+    }
+
     /// Adds the values of a file.
     pub(super) fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
@@ -40,15 +52,15 @@ impl Layers {
         let table = DeTable::parse(&text).map_err(syntax)?;
         for (name, value) in table.get_ref() {
             let at = origin(name.span());
-            match (keys::top(name.get_ref()), value.get_ref()) {
-                (Known::Section(known), DeValue::Table(section)) => {
+            match (self.keys.top(name.get_ref()), value.get_ref()) {
+                (Known::Section, DeValue::Table(section)) => {
                     for (key, value) in section {
                         let at = origin(key.span());
                         let path = KeyPath {
                             section: Some(name.get_ref()),
                             key: key.get_ref(),
                         };
-                        self.insert(path, known, owned(value).map_err(syntax)?, at)?;
+                        self.insert(path, owned(value).map_err(syntax)?, at)?;
                     }
                     // Even an empty section counts: `[cluster]` says that there is a cluster.
                     let entry = self.values.entry(name.get_ref().as_ref());
@@ -60,7 +72,7 @@ impl Layers {
                         section: None,
                         key: name.get_ref(),
                     };
-                    self.insert(path, keys::TOP, owned(value).map_err(syntax)?, at)?;
+                    self.insert(path, owned(value).map_err(syntax)?, at)?;
                 }
             }
         }
@@ -85,12 +97,12 @@ impl Layers {
                     section: Some(section),
                     key,
                 },
-                None if keys::TOP.contains(&rest.as_str()) => KeyPath {
+                None if self.keys.top(&rest) == Known::Key => KeyPath {
                     section: None,
                     key: &rest,
                 },
                 None if is_made_up(&rest) || NOT_KEYS.contains(&name.as_str()) => continue,
-                None => return Err(ConfigError::Variable(variable(&name, &rest))),
+                None => return Err(ConfigError::Variable(self.variable(&name, &rest))),
             };
             self.insert_text(path, &value, Origin::Variable(name.clone()))?;
         }
@@ -121,21 +133,56 @@ impl Layers {
         Ok(())
     }
 
-    /// Deserialises everything into a typed struct.
-    pub(super) fn finish<T: DeserializeOwned>(self) -> Result<T, ConfigError> {
-        let Self { values, origins } = self;
-        serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
+    /// Reads everything into typed structs: the tables of services each by itself, and all the rest.
+    pub(super) fn finish(mut self) -> Result<Config, ConfigError> {
+        let mut configured = Configured::default();
+        for known in self.tables.iter() {
+            let own = self.take(known.section, known.keys);
+            let read = configured.read(known, own);
+            read.map_err(|misfit| {
+                let key = match misfit.key.as_str() {
+                    "." => known.section.to_owned(),
+                    key => format!("{}.{key}", known.section),
+                };
+                self.misfit(key, misfit.reason)
+            })?;
+        }
+        let values = std::mem::take(&mut self.values);
+        let config = serde_path_to_error::deserialize(Value::Table(values));
+        let config: Config = config.map_err(|error| {
             let key = error.path().to_string();
-            // The path of an element is the path of its list, with an index.
-            let known = key.split('[').next().unwrap_or_default();
-            let origin = origins.get(known).cloned().unwrap_or(Origin::Absent);
-            let reason = error.into_inner().message().trim().to_owned();
-            ConfigError::Value {
-                origin,
-                key,
-                reason,
-            }
+            self.misfit(key, error.into_inner().message().trim().to_owned())
+        })?;
+        Ok(Config {
+            configured,
+            ..config
         })
+    }
+
+    /// Takes the values of some keys out. A section is gone with the last of its values.
+    fn take(&mut self, section: &str, keys: &[&str]) -> Table {
+        let Some(Value::Table(all)) = self.values.get_mut(section) else {
+            return Table::new();
+        };
+        let own = keys.iter().filter_map(|key| all.remove_entry(*key));
+        let own = own.collect();
+        // Only `[cluster]` says something without a value, and it is no section of services.
+        if all.is_empty() {
+            self.values.remove(section);
+        }
+        own
+    }
+
+    /// The error for a value that does not fit its key.
+    fn misfit(&self, key: String, reason: String) -> ConfigError {
+        // The path of an element is the path of its list, with an index.
+        let known = key.split('[').next().unwrap_or_default();
+        let origin = self.origins.get(known).cloned().unwrap_or(Origin::Absent);
+        ConfigError::Value {
+            origin,
+            key,
+            reason,
+        }
     }
 
     fn insert_text(
@@ -144,38 +191,33 @@ impl Layers {
         text: &str,
         origin: Origin,
     ) -> Result<(), ConfigError> {
-        let known = match path.section {
-            None => keys::TOP,
-            Some(section) => match keys::top(section) {
-                Known::Section(known) => known,
-                Known::Key | Known::Unknown => {
-                    return Err(unknown(section, keys::top_names(), origin));
-                }
-            },
-        };
-        self.insert(path, known, text_value(text), origin)
+        if let Some(section) = path.section
+            && self.keys.top(section) != Known::Section
+        {
+            return Err(unknown(section, self.keys.top_names(), origin));
+        }
+        self.insert(path, text_value(text), origin)
     }
 
     fn insert(
         &mut self,
         path: KeyPath<'_>,
-        known: &'static [&'static str],
         value: Value,
         origin: Origin,
     ) -> Result<(), ConfigError> {
         let KeyPath { section, key } = path;
-        if !known.contains(&key) {
-            let known = known.iter().copied();
+        if !self.keys.of(section).any(|known| known == key) {
             return Err(match section {
-                Some(section) => prefixed(section, unknown(key, known, origin)),
-                None => match keys::top(key) {
-                    Known::Section(_) => ConfigError::Value {
-                        origin,
-                        key: key.to_owned(),
-                        reason: "is a section, not a key".to_owned(),
-                    },
-                    Known::Key | Known::Unknown => unknown(key, keys::top_names(), origin),
+                Some(section) => {
+                    let known = self.keys.of(Some(section));
+                    prefixed(section, unknown(key, known, origin))
+                }
+                None if self.keys.top(key) == Known::Section => ConfigError::Value {
+                    origin,
+                    key: key.to_owned(),
+                    reason: "is a section, not a key".to_owned(),
                 },
+                None => unknown(key, self.keys.top_names(), origin),
             });
         }
         let name = section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
@@ -196,6 +238,28 @@ impl Layers {
         };
         table.insert(key.to_owned(), value);
         Ok(())
+    }
+
+    /// Makes the error for a variable that names no key, with the one that was probably meant: an underscore or the
+    /// section is easily forgotten.
+    fn variable(&self, name: &str, rest: &str) -> UnknownVariable {
+        let likeness = |known: &str| strsim::jaro_winkler(rest, known);
+        let in_sections = self.keys.sections.iter().flat_map(|(section, keys)| {
+            keys.iter().map(move |key| {
+                let alike = likeness(&format!("{section}_{key}")).max(likeness(key));
+                (alike, format!("{section}__{key}"))
+            })
+        });
+        let top = self.keys.top.iter();
+        let top = top.map(|key| (likeness(key), (*key).to_owned()));
+        let nearest = in_sections
+            .chain(top)
+            .max_by(|one, other| one.0.total_cmp(&other.0));
+        let nearest = nearest.filter(|(likeness, _)| *likeness > 0.75);
+        UnknownVariable {
+            name: name.to_owned(),
+            nearest: nearest.map(|(_, key)| format!("{PREFIX}{}", key.to_ascii_uppercase())),
+        }
     }
 }
 
@@ -243,29 +307,6 @@ fn is_made_up(rest: &str) -> bool {
         .strip_prefix("port_")
         .or(rest.split_once("_port_").map(|(_, tail)| tail));
     service || ends("port") || port.is_some_and(is_port)
-}
-
-/// Makes the error for a variable that names no key, with the one that was probably meant: an underscore or the section
-/// is easily forgotten.
-fn variable(name: &str, rest: &str) -> UnknownVariable {
-    let likeness = |known: &str| strsim::jaro_winkler(rest, known);
-    let in_sections = keys::SECTIONS.iter().flat_map(|(section, keys)| {
-        keys.iter().map(move |key| {
-            let alike = likeness(&format!("{section}_{key}")).max(likeness(key));
-            (alike, format!("{section}__{key}"))
-        })
-    });
-    let top = keys::TOP
-        .iter()
-        .map(|key| (likeness(key), (*key).to_owned()));
-    let nearest = in_sections
-        .chain(top)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    let nearest = nearest.filter(|(likeness, _)| *likeness > 0.75);
-    UnknownVariable {
-        name: name.to_owned(),
-        nearest: nearest.map(|(_, key)| format!("{PREFIX}{}", key.to_ascii_uppercase())),
-    }
 }
 
 /// Turns a text without quotes into a value: a number, truth value or list if it is one in TOML, else a text.

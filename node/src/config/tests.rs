@@ -1,6 +1,7 @@
 //! What a configuration may say, and what each mistake is told.
 
 use super::*;
+use crate::services;
 
 const EXAMPLE: &str = include_str!("example.toml");
 
@@ -12,7 +13,7 @@ fn load(text: &str, sets: &[&str], env: &[(&str, &str)]) -> Result<Config, Confi
     let env = env
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    Config::load(Some(&path), &sets, env)
+    Config::load(&services::needs().tables, Some(&path), &sets, env)
 }
 
 #[track_caller]
@@ -25,7 +26,7 @@ fn refused(text: &str, sets: &[&str], env: &[(&str, &str)], expect: &[&str]) {
 
 #[test]
 fn without_a_file_one_node_serves_localhost() {
-    let config = Config::load(None, &[], []).unwrap();
+    let config = Config::load(&services::needs().tables, None, &[], []).unwrap();
     assert_eq!(config.domains(), ["localhost"]);
     assert_eq!(config.data_dir(), Path::new("data"));
     assert_eq!(
@@ -40,6 +41,8 @@ fn the_example_holds_every_key() {
     let config = load(EXAMPLE, &[], &[]).unwrap();
     assert_eq!(config.sm.hibernation_time.as_secs(), 300);
     assert_eq!(config.quotas, Quotas::default());
+    let default = load("", &[], &[]).unwrap();
+    assert_eq!(config.changed_tables(&default).collect::<Vec<_>>(), [""; 0]);
     assert_eq!(config.cluster.unwrap().node_id, Some(1));
     // A key that excludes another one stands there as a comment.
     let text = EXAMPLE.replace("# ", "");
@@ -52,10 +55,10 @@ fn the_example_holds_every_key() {
             found.insert((section, key));
         }
     }
-    let keys = keys::SECTIONS
-        .iter()
-        .flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
-    for key in keys.chain(keys::TOP.iter().map(|key| ("", *key))) {
+    let known = keys::Keys::new(&services::needs().tables);
+    let keys = known.sections.iter();
+    let keys = keys.flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
+    for key in keys.chain(known.top.iter().map(|key| ("", *key))) {
         assert!(found.contains(&key), "{key:?}");
     }
 }
@@ -342,7 +345,7 @@ proptest::proptest! {
 
     #[test]
     fn t_78_no_flag_makes_it_panic(text in "[a-z]{0,3}\\.?[a-z0-9_]{0,8}=?.{0,10}") {
-        drop(Config::load(None, &[text], []));
+        drop(Config::load(&services::needs().tables, None, &[text], []));
     }
 }
 

@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 /// `"300s"`, `"5m"`, `"2h"`, `"365d"`, `"500ms"`, or a number of seconds.
-pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     const UNITS: &[(&str, u64)] = &[
         ("ms", 1),
         ("s", 1_000),

@@ -30,6 +30,7 @@ pub use options::{BadOptions, DemoOptions};
 
 use crate::clock;
 use crate::config::StorageUrl;
+use crate::services;
 use crate::storage::{AccountKeys, Storage, StorageError};
 use balancer::Balancer;
 use client::Credentials;
@@ -243,7 +244,11 @@ async fn gather(
 
 /// Makes accounts directly in the database, as `holdfast user add` does.
 pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credentials>, DemoError> {
-    let storage = Storage::open(&StorageUrl::Sqlite(nodes.database())).await?;
+    let storage = Storage::open(
+        &StorageUrl::Sqlite(nodes.database()),
+        &services::needs().schema,
+    )
+    .await?;
     let now = clock::now();
     let mut accounts = Vec::new();
     for number in 1..=count {

@@ -334,6 +334,7 @@ impl Nodes {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::services;
 
     #[test]
     fn the_configurations_are_ones() {
@@ -347,7 +348,13 @@ mod tests {
             )
             .unwrap();
             for index in 0..count {
-                let config = Config::load(Some(&nodes.config(index)), &[], []).unwrap();
+                let config = Config::load(
+                    &services::needs().tables,
+                    Some(&nodes.config(index)),
+                    &[],
+                    [],
+                )
+                .unwrap();
                 assert_eq!(config.cluster.is_some(), count > 1);
                 assert_eq!(config.sm.first_count, 7);
                 assert!(config.check().iter().all(|problem| !problem.is_serious()));

@@ -9,8 +9,8 @@ use proto::stanza::error::StanzaError;
 use proto::{BareJid, Jid};
 
 use super::refusal::failure;
+use super::visibility::Visibility;
 use crate::auth::Accounts;
-use crate::config::{Archive, Push};
 use crate::storage::Storage;
 use crate::trace::Trail;
 
@@ -24,10 +24,8 @@ pub struct Edge {
     pub accounts: Accounts,
     /// What the shards hold.
     pub presences: Arc<dyn Presences>,
-    /// What is kept of messages.
-    pub archive: Archive,
-    /// What services learn that wake users' devices.
-    pub push: Push,
+    /// Who may see whom.
+    pub visibility: Arc<dyn Visibility>,
     /// What became of messages.
     pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.

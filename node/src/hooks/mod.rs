@@ -5,6 +5,8 @@
 //! features it adds to disco. The router does the rest once, for all: finding the handler, decoding, the refusal of what
 //! nobody handles, the reply. A [`Hook`] has a turn with messages or presence before they go to the
 //! shard, an [`EffectHook`] carries out what follows from there, and a [`SessionHook`] hears what happens to sessions.
+//! A service has its own table of the configuration ([`Setup::config`]) and its own tables of the database
+//! ([`Setup::stored`]); what all of them want is known before either is read ([`Registry::needs`]).
 //!
 //! # Invariants
 //!
@@ -31,6 +33,7 @@ mod scope;
 mod sender;
 mod session;
 mod turn;
+mod visibility;
 
 pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};
@@ -41,8 +44,9 @@ pub use phase::{EffectPhase, Phase};
 pub use presence::Presence;
 pub use refusal::refuse;
 pub(crate) use refusal::{fail, failure};
-pub use registry::{Clash, Registry, Service, Setup, Xep};
+pub use registry::{Claim, Clash, Needs, Registry, Service, Setup, Xep};
 pub use scope::{Features, Scope};
 pub use sender::{Sender, Target};
 pub use session::{Heard, SessionHook};
 pub use turn::{Hook, Turn, at_once, later};
+pub use visibility::Visibility;

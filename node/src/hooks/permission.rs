@@ -11,13 +11,8 @@ use crate::storage::StorageError;
 
 /// `viewer` may see the presence of `account`.
 pub async fn sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StanzaError> {
-    let seen = try_sees(edge, viewer, account).await;
+    let seen = edge.visibility.sees(&edge.storage, viewer, account).await;
     seen.map_err(|error| failure(&error))
-}
-
-async fn try_sees(edge: &Edge, viewer: &BareJid, account: &BareJid) -> Result<bool, StorageError> {
-    let item = edge.storage.contact(account, viewer).await?;
-    Ok(item.is_some_and(|item| item.subscription.from()))
 }
 
 /// A request of `account`, or of the server in its name, on its way to a session of somebody: it carries
@@ -28,6 +23,7 @@ pub async fn request(
     to: &BareJid,
     packet: Packet,
 ) -> Result<Relay, StorageError> {
-    let permitted = to == account || try_sees(edge, account, to).await?;
+    let seen = edge.visibility.sees(&edge.storage, account, to);
+    let permitted = to == account || seen.await?;
     Ok(Relay::Iq { packet, permitted })
 }

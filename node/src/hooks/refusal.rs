@@ -24,7 +24,7 @@ pub(crate) fn fail<T>(condition: Condition) -> Result<T, StanzaError> {
 pub(crate) fn failure(error: &StorageError) -> StanzaError {
     match error {
         StorageError::Full(full) => {
-            StanzaError::new(Condition::ResourceConstraint).with_text(full.to_string())
+            StanzaError::new(Condition::ResourceConstraint).with_text(full.clone())
         }
         StorageError::Oversize(_) => StanzaError::new(Condition::ResourceConstraint),
         _ => {

@@ -16,6 +16,9 @@ use super::presence::Presence;
 use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
 use super::turn::Hook;
+use super::visibility::{Nobody, Visibility};
+use crate::config::{Config, SharedKey, Table, Tables};
+use crate::storage::{Schema, Stored};
 
 /// An extension that a service implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +49,16 @@ impl Service {
     }
 }
 
+/// What services want of the configuration and the database, which is known before either is read.
+#[derive(Clone, Default)]
+pub struct Needs {
+    /// Their tables of the configuration.
+    pub tables: Tables,
+    /// All tables of the database.
+    pub schema: Schema,
+}
+
 /// All that services have attached.
-#[derive(Default)]
 pub struct Registry {
     handlers: HashMap<iq::Key, iq::Entry>,
     features: Arc<Features>,
@@ -58,30 +69,80 @@ pub struct Registry {
     presences: Vec<(Phase, Box<dyn Hook<Presence>>)>,
     effects: Vec<(EffectPhase, Box<dyn EffectHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
-    clash: Option<Clash>,
+    visibility: Arc<dyn Visibility>,
 }
 
-/// Two services answer the same payload.
+/// Two services claim the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("service {service} handles {namespace} {name}, which another service handles already")]
+#[error("service {service} handles {claim}, which another service handles already")]
 pub struct Clash {
     /// The later service.
     pub service: &'static str,
-    /// The payload's namespace.
-    pub namespace: &'static str,
-    /// The payload's element name.
-    pub name: &'static str,
+    /// What it claims.
+    pub claim: Claim,
+}
+
+/// What only one service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Claim {
+    /// A payload.
+    #[error("{namespace} {name}")]
+    Payload {
+        /// Its namespace.
+        namespace: &'static str,
+        /// Its element name.
+        name: &'static str,
+    },
+    /// A key of the configuration.
+    #[error("the key {section}.{key}")]
+    Key {
+        /// Its table.
+        section: &'static str,
+        /// Its name there.
+        key: &'static str,
+    },
 }
 
 impl Registry {
+    fn empty() -> Self {
+        Self {
+            handlers: HashMap::new(),
+            features: Arc::default(),
+            answers: Vec::new(),
+            forged: Vec::new(),
+            classifies: Vec::new(),
+            messages: Vec::new(),
+            presences: Vec::new(),
+            effects: Vec::new(),
+            sessions: Vec::new(),
+            visibility: Arc::new(Nobody),
+        }
+    }
+
+    /// What services want of the configuration and the database. They are asked by attaching them to nothing, with the
+    /// defaults of their tables.
+    pub fn needs(services: &[Service]) -> Needs {
+        let (_, needs, _) = Self::attach(services, &Config::default());
+        needs
+    }
+
     /// Lets every service attach itself.
-    pub fn new(services: &[Service]) -> Result<Self, Clash> {
-        let mut registry = Self::default();
+    pub fn new(services: &[Service], config: &Config) -> Result<Self, Clash> {
+        let (registry, _, clash) = Self::attach(services, config);
+        clash.map_or(Ok(registry), Err)
+    }
+
+    fn attach(services: &[Service], config: &Config) -> (Self, Needs, Option<Clash>) {
+        let mut registry = Self::empty();
         let mut features = Features::default();
+        let (mut needs, mut clash) = (Needs::default(), None);
         for service in services {
             (service.register)(&mut Setup {
                 registry: &mut registry,
                 features: &mut features,
+                needs: &mut needs,
+                clash: &mut clash,
+                config,
                 service: service.name,
             });
         }
@@ -90,10 +151,12 @@ impl Registry {
         registry.messages.sort_by_key(|(phase, _)| *phase);
         registry.presences.sort_by_key(|(phase, _)| *phase);
         registry.effects.sort_by_key(|(phase, _)| *phase);
-        match registry.clash {
-            Some(clash) => Err(clash),
-            None => Ok(registry),
-        }
+        (registry, needs, clash)
+    }
+
+    /// Who may see whom.
+    pub fn visibility(&self) -> &Arc<dyn Visibility> {
+        &self.visibility
     }
 
     /// The features that disco names.
@@ -162,10 +225,39 @@ impl Registry {
 pub struct Setup<'a> {
     registry: &'a mut Registry,
     features: &'a mut Features,
+    needs: &'a mut Needs,
+    clash: &'a mut Option<Clash>,
+    config: &'a Config,
     service: &'static str,
 }
 
 impl Setup<'_> {
+    /// The service's own table of the configuration. From now on the file may have it; what it says holds until the
+    /// node is started again.
+    pub fn config<T: Table>(&mut self) -> T {
+        if let Err(SharedKey { section, key }) = self.needs.tables.add::<T>() {
+            self.claimed(Claim::Key { section, key });
+        }
+        self.config.table()
+    }
+
+    /// Keeps something in the database.
+    pub fn stored(&mut self, stored: &Stored) {
+        self.needs.schema.add(stored);
+    }
+
+    /// Says who may see whom, which one service does.
+    pub fn visibility(&mut self, visibility: impl Visibility) {
+        self.registry.visibility = Arc::new(visibility);
+    }
+
+    fn claimed(&mut self, claim: Claim) {
+        *self.clash = Some(Clash {
+            service: self.service,
+            claim,
+        });
+    }
+
     /// Announces a feature that no payload stands for.
     pub fn feature(&mut self, scopes: &[Scope], feature: &'static str) {
         for scope in scopes {
@@ -239,8 +331,7 @@ impl Setup<'_> {
                 name: P::NAME,
             };
             if self.registry.handlers.insert(key, entry.clone()).is_some() {
-                self.registry.clash = Some(Clash {
-                    service: self.service,
+                self.claimed(Claim::Payload {
                     namespace: P::NS,
                     name: P::NAME,
                 });
@@ -278,7 +369,8 @@ mod tests {
 
     #[test]
     fn a_payload_is_announced_where_it_is_answered() {
-        let registry = Registry::new(&[Service::new("one", &[], register)]).unwrap();
+        let registry =
+            Registry::new(&[Service::new("one", &[], register)], &Config::default()).unwrap();
         assert!(
             registry
                 .features()
@@ -295,7 +387,9 @@ mod tests {
             Service::new("two", &[], register),
         ];
         assert_eq!(
-            Registry::new(&twice).err().map(|clash| clash.service),
+            Registry::new(&twice, &Config::default())
+                .err()
+                .map(|clash| clash.service),
             Some("two")
         );
     }

@@ -45,11 +45,12 @@ pub fn traits(services: &Registry, stanza: &Stanza) -> Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::services;
     use proto::stanza::MessageType;
 
     fn services() -> Registry {
-        Registry::new(services::ALL).unwrap()
+        Registry::new(services::ALL, &Config::default()).unwrap()
     }
 
     fn message(kind: MessageType, children: &str) -> Stanza {

@@ -62,7 +62,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::Quotas;
     use crate::router::testing::{Node, bare, edge, edge_with, perform as perform_one};
     use cluster::Mid;
     use cluster::id::EffectId;
@@ -192,11 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn t_52_who_asks_a_user_with_too_many_open_requests_is_told() {
-        let quotas = Quotas {
-            roster_requests: 1,
-            ..Quotas::default()
-        };
-        let edge = edge_with(&quotas).await;
+        let edge = edge_with(&["quotas.roster_requests=1"]).await;
         let asks = |from: &str| {
             let stanza = Stanza::new(Kind::Presence(PresenceType::Subscribe));
             let stanza = stanza.with_from(from.parse().unwrap());
@@ -231,8 +226,8 @@ mod tests {
         let relays: Vec<_> = done.iter().map(|done| done.relays.clone()).collect();
         assert_eq!(relays, [vec![word], vec![]]);
         let mids = [Mid(1), Mid(2)];
-        let found = edge.storage.fetch(&bare("alice@example.org"), &mids).await;
-        assert_eq!(found.unwrap().len(), 1);
+        let alice = bare("alice@example.org");
+        assert_eq!(edge.storage.count_archived(&alice, &mids).await, 1);
     }
 
     #[tokio::test]

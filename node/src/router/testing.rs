@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
-use crate::config::{Archive, Push, Quotas};
+use crate::config::Config;
 use crate::hooks::{ArchiveTail, Edge, Presences, Registry, Service};
 use crate::services;
 use crate::storage::{AccountKeys, Storage};
@@ -59,21 +59,25 @@ impl std::ops::Deref for Node {
 
 /// An edge with [`ACCOUNTS`] and nothing else.
 pub(crate) async fn edge() -> Node {
-    edge_with(&Quotas::default()).await
+    edge_with(&[]).await
+}
+
+/// The same with these keys of the configuration.
+pub(crate) async fn edge_with(sets: &[&str]) -> Node {
+    node(services::ALL, sets).await
 }
 
 /// The same with one service more.
-pub(crate) async fn with_service(service: Service) -> Node {
-    let all = [services::ALL, &[service]].concat();
-    Node {
-        services: Arc::new(Registry::new(&all).unwrap()),
-        ..edge().await
-    }
+pub(crate) async fn with_service(service: Service, sets: &[&str]) -> Node {
+    node(&[services::ALL, &[service]].concat(), sets).await
 }
 
-/// The same for accounts of these quotas.
-pub(crate) async fn edge_with(quotas: &Quotas) -> Node {
-    let storage = Storage::in_memory().await.unwrap().with_quotas(quotas);
+async fn node(all: &[Service], sets: &[&str]) -> Node {
+    let needs = Registry::needs(all);
+    let sets: Vec<_> = sets.iter().map(|set| String::from(*set)).collect();
+    let config = Config::load(&needs.tables, None, &sets, []).unwrap();
+    let services = Arc::new(Registry::new(all, &config).unwrap());
+    let storage = Storage::in_memory(&needs.schema).await.unwrap();
     let keys = AccountKeys {
         sha1: None,
         sha256: None,
@@ -90,16 +94,12 @@ pub(crate) async fn edge_with(quotas: &Quotas) -> Node {
         accounts: Accounts::new(storage.clone(), || NOW),
         storage,
         presences: Arc::new(AllOn),
-        archive: Archive::default(),
-        push: Push::default(),
+        visibility: services.visibility().clone(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
     });
-    Node {
-        edge,
-        services: Arc::new(Registry::new(services::ALL).unwrap()),
-    }
+    Node { edge, services }
 }
 
 pub(crate) fn bare(jid: &str) -> BareJid {

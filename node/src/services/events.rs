@@ -61,12 +61,13 @@ mod tests {
     use cluster::session::Notice;
 
     use super::*;
+    use crate::config::Config;
     use crate::hooks::Registry;
     use crate::metrics::Metrics;
 
     #[test]
     fn what_happens_is_counted_by_the_node_that_leads() {
-        let registry = Registry::new(&[SERVICE]).unwrap();
+        let registry = Registry::new(&[SERVICE], &Config::default()).unwrap();
         let metrics = Metrics::default();
         for leads in [true, false] {
             let notice = Notice {

@@ -2,15 +2,32 @@
 //! told to those who see its presence (T-50).
 
 use proto::stanza::error::{Condition, StanzaError};
-use proto::{Element, ns};
+use proto::{BareJid, Element, ns};
 
 use crate::empty_payload;
 use crate::hooks::{Request, Scope, Service, Setup, Xep, fail, failure, permission};
+use crate::storage::{Step, Storage, StorageError, Stored, assembled, placeholders};
 
 /// The service.
 pub const SERVICE: Service = Service::new("last", &[Xep(12, "2.0")], register);
 
+/// Rows in one statement.
+const MOST_ROWS: usize = 64;
+
+const STORED: Stored = Stored {
+    steps: &[Step::new(
+        1,
+        "CREATE TABLE last_activity (
+    account TEXT NOT NULL PRIMARY KEY,
+    stamp BIGINT NOT NULL,
+    status TEXT
+);",
+    )],
+    removals: &["DELETE FROM last_activity WHERE account = $1"],
+};
+
 fn register(setup: &mut Setup<'_>) {
+    setup.stored(&STORED);
     setup.iq_get(&[Scope::Host, Scope::Account, Scope::Contact], last);
 }
 
@@ -45,4 +62,86 @@ async fn last(request: Request<Last>) -> Result<Element, StanzaError> {
 empty_payload! {
     /// The question.
     Last, ns::LAST, "query"
+}
+
+/// When an account's last session ended, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastActivity {
+    /// Milliseconds since 1970.
+    pub stamp: u64,
+    /// The text of its last presence.
+    pub status: Option<String>,
+}
+
+impl Storage {
+    /// When the account's last session ended, if one ever has (XEP-0012).
+    pub(in crate::services) async fn last_activity(
+        &self,
+        account: &BareJid,
+    ) -> Result<Option<LastActivity>, StorageError> {
+        let sql = "SELECT stamp, status FROM last_activity WHERE account = $1";
+        let row = self
+            .database
+            .row(sql, vec![account.as_str().into()])
+            .await?;
+        row.map(|row| {
+            Ok(LastActivity {
+                stamp: row.count(0)?,
+                status: row.text_or_none(1)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Notes that sessions of these accounts have ended, of each account once, and what they said. An older
+    /// time than the one noted changes nothing.
+    pub(in crate::services) async fn set_last_activity(
+        &self,
+        stamp: u64,
+        accounts: &[(&BareJid, Option<String>)],
+    ) -> Result<(), StorageError> {
+        let mut transaction = self.database.begin().await?;
+        for chunk in accounts.chunks(MOST_ROWS) {
+            let sql = format!(
+                "INSERT INTO last_activity (account, stamp, status) VALUES {} \
+                 ON CONFLICT (account) DO UPDATE SET stamp = excluded.stamp, status = excluded.status \
+                 WHERE last_activity.stamp <= excluded.stamp",
+                placeholders(chunk.len(), 3)
+            );
+            let values = chunk.iter().flat_map(|(account, status)| {
+                [account.as_str().into(), stamp.into(), status.clone().into()]
+            });
+            transaction
+                .execute(assembled(sql), values.collect())
+                .await?;
+        }
+        transaction.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing;
+
+    fn alice() -> BareJid {
+        BareJid::new("alice@example.org").unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_latest_logout_counts() {
+        testing::each(async |storage| {
+            let alice = alice();
+            let said = [(&alice, Some("bye".to_owned()))];
+            storage.set_last_activity(20, &said).await.unwrap();
+            let nothing = [(&alice, None)];
+            storage.set_last_activity(10, &nothing).await.unwrap();
+            let expect = LastActivity {
+                stamp: 20,
+                status: Some("bye".to_owned()),
+            };
+            assert_eq!(storage.last_activity(&alice).await.unwrap(), Some(expect));
+        })
+        .await;
+    }
 }

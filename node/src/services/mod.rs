@@ -14,14 +14,14 @@ mod offline;
 mod ping;
 mod private;
 mod push;
-pub(crate) mod roster;
+mod roster;
 mod time;
 mod vcard;
 mod version;
 
 pub use mam::retention;
 
-use crate::hooks::Service;
+use crate::hooks::{Needs, Registry, Service};
 
 /// Every service of this server.
 pub const ALL: &[Service] = &[
@@ -39,3 +39,8 @@ pub const ALL: &[Service] = &[
     vcard::SERVICE,
     version::SERVICE,
 ];
+
+/// What all services want of the configuration and the database.
+pub fn needs() -> Needs {
+    Registry::needs(ALL)
+}

@@ -2,16 +2,56 @@
 
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
+use serde::Deserialize;
 
+use crate::config::{ConfigError, Table, within};
 use crate::empty_payload;
 use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
+use crate::storage::{Step, Storage, StorageError, Stored};
 
 /// The service.
 pub const SERVICE: Service = Service::new("vcard", &[Xep(54, "1.3.0")], register);
 
+const STORED: Stored = Stored {
+    steps: &[Step::new(
+        1,
+        "CREATE TABLE vcard (
+    account TEXT NOT NULL PRIMARY KEY,
+    xml TEXT NOT NULL
+);",
+    )],
+    removals: &["DELETE FROM vcard WHERE account = $1"],
+};
+
+/// Of `[quotas]`: what a card may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Quotas {
+    /// The most bytes of a vCard.
+    vcard_bytes: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            vcard_bytes: 128 << 10,
+        }
+    }
+}
+
+impl Table for Quotas {
+    const SECTION: &'static str = "quotas";
+
+    fn check(&self) -> Result<(), ConfigError> {
+        within(&[("quotas.vcard_bytes", self.vcard_bytes, 1_000..=256 << 10)])
+    }
+}
+
 fn register(setup: &mut Setup<'_>) {
+    let quotas: Quotas = setup.config();
+    setup.stored(&STORED);
     setup.iq_get(&[Scope::Account, Scope::Contact], read);
-    setup.iq_set(&[Scope::Account], write);
+    setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     // Clients look for the feature at the server.
     setup.feature(&[Scope::Host], ns::VCARD);
 }
@@ -34,10 +74,10 @@ async fn read(request: Request<Read>) -> Result<Element, StanzaError> {
     }
 }
 
-async fn write(request: Request<Card>) -> Result<Empty, StanzaError> {
+async fn write(request: Request<Card>, quotas: Quotas) -> Result<Empty, StanzaError> {
     let (account, storage): (&BareJid, _) = (&request.account, &request.edge.storage);
     let Card(xml) = &request.payload;
-    if xml.len() as u64 > storage.quotas().vcard_bytes {
+    if xml.len() as u64 > quotas.vcard_bytes {
         return fail(Condition::ResourceConstraint);
     }
     let stored = storage.set_vcard(account, xml).await;
@@ -63,10 +103,49 @@ impl Payload for Card {
     }
 }
 
+impl Storage {
+    /// The account's vCard, written (XEP-0054).
+    async fn vcard(&self, account: &BareJid) -> Result<Option<String>, StorageError> {
+        let sql = "SELECT xml FROM vcard WHERE account = $1";
+        let row = self
+            .database
+            .row(sql, vec![account.as_str().into()])
+            .await?;
+        row.map(|row| row.text(0)).transpose()
+    }
+
+    /// Replaces the account's vCard.
+    async fn set_vcard(&self, account: &BareJid, xml: &str) -> Result<(), StorageError> {
+        let sql = "INSERT INTO vcard (account, xml) VALUES ($1, $2) \
+                   ON CONFLICT (account) DO UPDATE SET xml = excluded.xml";
+        self.database
+            .execute(sql, vec![account.as_str().into(), xml.into()])
+            .await
+            .map(drop)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::config::Quotas;
+    use super::*;
     use crate::router::testing::{edge_with, says, session};
+    use crate::storage::testing;
+
+    fn alice() -> BareJid {
+        BareJid::new("alice@example.org").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_vcard_is_replaced() {
+        testing::each(async |storage| {
+            assert_eq!(storage.vcard(&alice()).await.unwrap(), None);
+            for xml in ["<a/>", "<b/>"] {
+                storage.set_vcard(&alice(), xml).await.unwrap();
+                assert_eq!(storage.vcard(&alice()).await.unwrap().as_deref(), Some(xml));
+            }
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn t_54_a_card_may_be_as_large_as_the_quota_and_no_larger() {
@@ -75,11 +154,8 @@ mod tests {
             let name = "x".repeat(bytes - around);
             format!("<vCard xmlns='vcard-temp'><FN>{name}</FN></vCard>")
         };
-        let quotas = Quotas {
-            vcard_bytes: 1_000,
-            ..Quotas::default()
-        };
-        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        let edge = edge_with(&["quotas.vcard_bytes=1000"]).await;
+        let ctx = session(&edge, "alice@example.org/desk");
         for (bytes, fits) in [(999, true), (1_000, true), (1_001, false)] {
             let set = format!("<iq type='set' id='1'>{}</iq>", card(bytes));
             let answer = says(&ctx, &set).await.concat();

@@ -22,8 +22,8 @@ use sqlx::{
 
 use super::error::StorageError;
 use super::health::Health;
-pub(super) use super::row::Row;
-pub(super) use super::value::Value;
+use super::row::Row;
+use super::value::Value;
 
 /// How long a statement waits for a connection. Senders wait behind it, so it is short.
 const ACQUIRE: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const SQLITE_READERS: u32 = 4;
 
 /// An open database of either engine.
 #[derive(Clone, Debug)]
-pub(super) enum Database {
+pub(crate) enum Database {
     /// A file.
     Sqlite {
         /// The one connection that writes.
@@ -52,7 +52,7 @@ pub(super) enum Database {
 
 /// Connections to a server, closed to statements until the tables are known to be up to date.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     pool: Pool<Postgres>,
     open: Arc<AtomicBool>,
     health: Health,
@@ -97,7 +97,7 @@ macro_rules! statement {
 
 impl Database {
     /// Opens a file, and makes it and its directory if need be, for its owner only (T-33).
-    pub(super) async fn sqlite(file: &Path) -> Result<Self, StorageError> {
+    pub(crate) async fn sqlite(file: &Path) -> Result<Self, StorageError> {
         let failed = |source| StorageError::Open {
             path: file.to_owned(),
             source,
@@ -137,7 +137,8 @@ impl Database {
     }
 
     /// A database that lives as long as this handle.
-    pub(super) fn sqlite_in_memory() -> Result<Self, StorageError> {
+    #[cfg(test)]
+    pub(crate) fn sqlite_in_memory() -> Result<Self, StorageError> {
         let options = SqliteConnectOptions::from_str("sqlite::memory:")?;
         let writer = sqlite_pool(1).connect_lazy_with(options);
         Ok(Self::Sqlite {
@@ -147,7 +148,7 @@ impl Database {
     }
 
     /// Connects to a server. It is tried once by itself: a pool would only say that it took too long.
-    pub(super) async fn postgres(url: &str) -> Result<Self, StorageError> {
+    pub(crate) async fn postgres(url: &str) -> Result<Self, StorageError> {
         let (options, database) = Self::postgres_lazy(url, true)?;
         let attempt = tokio::time::timeout(ACQUIRE, options.connect()).await;
         let attempt = attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
@@ -156,7 +157,7 @@ impl Database {
     }
 
     /// A server that is connected to when it is needed; `open`: its tables are up to date.
-    pub(super) fn postgres_lazy(
+    pub(crate) fn postgres_lazy(
         url: &str,
         open: bool,
     ) -> Result<(PgConnectOptions, Self), StorageError> {
@@ -187,7 +188,7 @@ impl Database {
     }
 
     /// The same database, whose tables are just being brought up to date.
-    pub(super) fn ahead(&self) -> Self {
+    pub(crate) fn ahead(&self) -> Self {
         match self {
             Self::Sqlite { .. } => self.clone(),
             Self::Postgres(server) => Self::Postgres(Server {
@@ -198,14 +199,14 @@ impl Database {
     }
 
     /// Its tables are up to date: statements may be run.
-    pub(super) fn set_open(&self) {
+    pub(crate) fn set_open(&self) {
         if let Self::Postgres(server) = self {
             server.open.store(true, Ordering::Release);
         }
     }
 
     /// The engine's name.
-    pub(super) fn engine(&self) -> &'static str {
+    pub(crate) fn engine(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "SQLite",
             Self::Postgres(_) => "PostgreSQL",
@@ -213,7 +214,7 @@ impl Database {
     }
 
     /// Whether it answers now.
-    pub(super) async fn probe(&self) -> Result<(), StorageError> {
+    pub(crate) async fn probe(&self) -> Result<(), StorageError> {
         match self {
             Self::Sqlite { .. } => self.rows("SELECT 1", Vec::new()).await.map(drop),
             Self::Postgres(server) => server.health.look(server.pool()?).await,
@@ -221,7 +222,7 @@ impl Database {
     }
 
     /// Whether it did not answer at the last probe.
-    pub(super) fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         match self {
             Self::Sqlite { .. } => false,
             Self::Postgres(server) => server.health.trouble().is_some(),
@@ -229,7 +230,7 @@ impl Database {
     }
 
     /// Waits for what is under way and closes all connections.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite { writer, readers } => {
                 readers.close().await;
@@ -240,7 +241,7 @@ impl Database {
     }
 
     /// Reads.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -261,7 +262,7 @@ impl Database {
     }
 
     /// Reads one row, if there is one.
-    pub(super) async fn row(
+    pub(crate) async fn row(
         &self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -270,7 +271,7 @@ impl Database {
     }
 
     /// Changes, in a transaction of its own. Says how many rows.
-    pub(super) async fn execute(
+    pub(crate) async fn execute(
         &self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -288,7 +289,7 @@ impl Database {
     }
 
     /// Begins a transaction that is going to change something.
-    pub(super) async fn begin(&self) -> Result<Transaction, StorageError> {
+    pub(crate) async fn begin(&self) -> Result<Transaction, StorageError> {
         Ok(match self {
             Self::Sqlite { writer, .. } => {
                 Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
@@ -300,7 +301,7 @@ impl Database {
     }
 
     #[cfg(test)]
-    pub(super) async fn raw(&self, sql: String) -> Result<(), StorageError> {
+    pub(crate) async fn raw(&self, sql: String) -> Result<(), StorageError> {
         let sql = AssertSqlSafe(sql);
         match self {
             Self::Sqlite { writer, .. } => sqlx::raw_sql(sql).execute(writer).await.map(|_| ())?,
@@ -336,7 +337,7 @@ fn make_private(file: &Path) -> std::io::Result<()> {
 }
 
 /// A transaction of either engine. Dropped without [`Transaction::commit`] it has never been.
-pub(super) enum Transaction {
+pub(crate) enum Transaction {
     /// It holds the write lock.
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     /// Read committed: rows are locked by the first statement that changes them.
@@ -345,7 +346,7 @@ pub(super) enum Transaction {
 
 impl Transaction {
     /// Reads, or changes with `RETURNING`.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &mut self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -363,7 +364,7 @@ impl Transaction {
     }
 
     /// Reads one row, if there is one.
-    pub(super) async fn row(
+    pub(crate) async fn row(
         &mut self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -372,7 +373,7 @@ impl Transaction {
     }
 
     /// Changes. Says how many rows.
-    pub(super) async fn execute(
+    pub(crate) async fn execute(
         &mut self,
         sql: impl SqlSafeStr,
         values: Vec<Value>,
@@ -389,7 +390,7 @@ impl Transaction {
     }
 
     /// Keeps out other transactions that lock the same name, until the end of this one.
-    pub(super) async fn lock(&mut self, name: &str) -> Result<(), StorageError> {
+    pub(crate) async fn lock(&mut self, name: &str) -> Result<(), StorageError> {
         match self {
             // It began with the lock of the whole file.
             Self::Sqlite(_) => Ok(()),
@@ -401,7 +402,7 @@ impl Transaction {
     }
 
     /// Runs several statements without values.
-    pub(super) async fn script(&mut self, sql: &'static str) -> Result<(), StorageError> {
+    pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), StorageError> {
         match self {
             Self::Sqlite(inner) => sqlx::raw_sql(sql).execute(&mut **inner).await.map(|_| ())?,
             Self::Postgres(inner) => sqlx::raw_sql(sql).execute(&mut **inner).await.map(|_| ())?,
@@ -410,7 +411,7 @@ impl Transaction {
     }
 
     /// Makes it last.
-    pub(super) async fn commit(self) -> Result<(), StorageError> {
+    pub(crate) async fn commit(self) -> Result<(), StorageError> {
         match self {
             Self::Sqlite(inner) => inner.commit().await?,
             // Whether it was committed is open then; what is asked for again is there or is made.
@@ -421,12 +422,12 @@ impl Transaction {
 }
 
 /// Puts a statement together from parts that are all written in this program; values are bound.
-pub(super) fn assembled(sql: String) -> AssertSqlSafe<String> {
+pub(crate) fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
 }
 
 /// `($1, $2), ($3, $4)` for that many rows of that many values.
-pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
         let values: Vec<_> = (0..columns)
             .map(|column| format!("${}", row * columns + column + 1))

@@ -45,35 +45,9 @@ pub enum StorageError {
         /// The newest version that is known here.
         known: i64,
     },
-    /// The account has no room for it.
-    #[error(transparent)]
-    Full(#[from] Full),
-}
-
-/// What an account has as much of as it may. Clients are told in these words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// Contacts.
-    #[error("a roster holds at most {0} contacts")]
-    Contacts(u64),
-    /// All contacts with their names and groups.
-    #[error("a roster holds at most {0} bytes")]
-    Roster(u64),
-    /// Requests of others.
-    #[error("at most {0} subscription requests wait for an answer")]
-    Requests(u64),
-    /// Private XML.
-    #[error("at most {0} elements are stored")]
-    PrivateElements(u64),
-    /// All private XML.
-    #[error("stored elements take at most {0} bytes together")]
-    PrivateBytes(u64),
-    /// Services that wake devices.
-    #[error("at most {0} push registrations are kept")]
-    Push(u64),
-    /// All of them.
-    #[error("push registrations take at most {0} bytes together")]
-    PushBytes(u64),
+    /// The account has no room for it. Clients are told in these words.
+    #[error("{0}")]
+    Full(String),
 }
 
 /// A value is larger than anything that is stored.

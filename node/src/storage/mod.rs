@@ -1,7 +1,7 @@
-//! What outlives sessions: accounts, rosters, archives and the small things that users keep.
+//! What outlives sessions: the database, and the accounts in it.
 //!
-//! [`Storage`] is one handle over two engines, SQLite and PostgreSQL. Each subject has a file of its own
-//! with its statements, which both engines understand; `database` holds what differs between them.
+//! [`Storage`] is one handle over two engines, SQLite and PostgreSQL. Each service has its tables and statements, which
+//! both engines understand, in a file of its own ([`Stored`]); `database` holds what differs between them.
 //! Whatever shards ask for may be asked again after a failover, so every change can be repeated.
 //!
 //! # Invariants
@@ -11,99 +11,80 @@
 //! 3. No password is ever stored (T-33).
 
 mod account;
-mod archive;
 mod database;
 mod error;
 mod health;
-mod keepsake;
-mod push;
 mod revocation;
-mod roster;
 mod row;
 mod schema;
 mod secret;
 mod value;
 
 pub use account::{Account, AccountKeys, StoredKeys};
-pub use archive::{Entry, Expired, Filter, Page, Place, Preferences};
-pub use error::{Full, Oversize, StorageError};
-pub use keepsake::LastActivity;
-pub use push::Registration;
+pub(crate) use database::{Database, Transaction, assembled, placeholders};
+pub use error::{Oversize, StorageError};
 pub use revocation::Revocation;
-pub use roster::{
-    Change, Contact, Roster, RosterChange, RosterItem, RosterVersion, Subscription, Updated,
-};
+pub(crate) use row::Row;
+pub use schema::{Schema, Step, Stored};
+pub(crate) use value::Value;
 
-use database::Database;
+use std::sync::Arc;
 
-use crate::config::{Quotas, StorageUrl};
+use crate::config::StorageUrl;
 
 /// The database. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    database: Database,
-    quotas: Quotas,
+    pub(crate) database: Database,
+    schema: Arc<Schema>,
 }
 
 impl Storage {
     /// Connects, and brings the schema up to date.
-    pub async fn open(url: &StorageUrl) -> Result<Self, StorageError> {
-        let storage = Self::connect(url).await?;
-        schema::upgrade(&storage.database).await?;
-        Ok(storage)
+    pub async fn open(url: &StorageUrl, schema: &Schema) -> Result<Self, StorageError> {
+        let database = connect(url).await?;
+        schema::upgrade(&database, schema).await?;
+        Ok(Self::over(database, schema))
     }
 
     /// The same, for a node that is to start whether the server answers or not: until it does, everything
     /// that is asked of it fails as if it were away. Returns what there is to wait for, if anything.
-    pub async fn open_soon(url: &StorageUrl) -> Result<(Self, Option<Upgrade>), StorageError> {
-        let (error, url) = match (Self::open(url).await, url) {
+    pub async fn open_soon(
+        url: &StorageUrl,
+        schema: &Schema,
+    ) -> Result<(Self, Option<Upgrade>), StorageError> {
+        let (error, url) = match (Self::open(url, schema).await, url) {
             (Ok(storage), _) => return Ok((storage, None)),
             (Err(error), StorageUrl::Postgres(url)) if error.is_temporary() => (error, url),
             (Err(error), _) => return Err(error),
         };
         let (_, database) = Database::postgres_lazy(url.reveal(), false)?;
+        let storage = Self::over(database, schema);
         let upgrade = Upgrade {
-            database: database.clone(),
+            storage: storage.clone(),
             error,
         };
-        let quotas = Quotas::default();
-        Ok((Self { database, quotas }, Some(upgrade)))
+        Ok((storage, Some(upgrade)))
     }
 
     /// Connects and changes nothing; only good for [`Storage::ping`].
     pub async fn connect(url: &StorageUrl) -> Result<Self, StorageError> {
-        let database = match url {
-            StorageUrl::Sqlite(file) => Database::sqlite(file).await?,
-            StorageUrl::Postgres(url) => Database::postgres(url.reveal()).await?,
-        };
-        Ok(Self::over(database))
+        Ok(Self::over(connect(url).await?, &Schema::default()))
     }
 
-    fn over(database: Database) -> Self {
+    fn over(database: Database, schema: &Schema) -> Self {
         Self {
             database,
-            quotas: Quotas::default(),
+            schema: Arc::new(schema.clone()),
         }
     }
 
-    /// Holds accounts to these from now on.
-    pub fn with_quotas(self, quotas: &Quotas) -> Self {
-        Self {
-            quotas: quotas.clone(),
-            ..self
-        }
-    }
-
-    /// What one account may take.
-    pub fn quotas(&self) -> &Quotas {
-        &self.quotas
-    }
-
-    /// An empty database in memory, for tests.
-    pub async fn in_memory() -> Result<Self, StorageError> {
+    /// An empty database in memory.
+    #[cfg(test)]
+    pub(crate) async fn in_memory(schema: &Schema) -> Result<Self, StorageError> {
         let database = Database::sqlite_in_memory()?;
-        schema::upgrade(&database).await?;
-        Ok(Self::over(database))
+        schema::upgrade(&database, schema).await?;
+        Ok(Self::over(database, schema))
     }
 
     /// Whether the database answers.
@@ -132,9 +113,16 @@ impl Storage {
     }
 }
 
+async fn connect(url: &StorageUrl) -> Result<Database, StorageError> {
+    match url {
+        StorageUrl::Sqlite(file) => Database::sqlite(file).await,
+        StorageUrl::Postgres(url) => Database::postgres(url.reveal()).await,
+    }
+}
+
 /// A database that did not answer when its node started.
 pub struct Upgrade {
-    database: Database,
+    storage: Storage,
     error: StorageError,
 }
 
@@ -146,8 +134,9 @@ impl Upgrade {
 
     /// Tries once more to bring the schema up to date; afterwards the database can be used.
     pub async fn attempt(&self) -> Result<(), StorageError> {
-        schema::upgrade(&self.database.ahead()).await?;
-        self.database.set_open();
+        let Storage { database, schema } = &self.storage;
+        schema::upgrade(&database.ahead(), schema).await?;
+        database.set_open();
         Ok(())
     }
 }
@@ -159,6 +148,7 @@ pub(crate) mod testing {
     use std::cell::Cell;
 
     use super::*;
+    use crate::services;
 
     thread_local! {
         static STATEMENTS: Cell<usize> = const { Cell::new(0) };
@@ -174,12 +164,19 @@ pub(crate) mod testing {
         STATEMENTS.get()
     }
 
+    /// An empty database in memory, with all tables.
+    pub(crate) async fn in_memory() -> Storage {
+        let schema = services::needs().schema;
+        Storage::in_memory(&schema).await.unwrap()
+    }
+
     pub(crate) async fn each(test: impl AsyncFn(Storage)) {
-        test(Storage::in_memory().await.unwrap()).await;
+        test(in_memory().await).await;
+        let schema = services::needs().schema;
 
         let dir = tempfile::tempdir().unwrap();
         let url = StorageUrl::Sqlite(dir.path().join("test.db"));
-        test(Storage::open(&url).await.unwrap()).await;
+        test(Storage::open(&url, &schema).await.unwrap()).await;
 
         if let Ok(server) = std::env::var("HOLDFAST_TEST_POSTGRES") {
             let name = format!("test_{:016x}", rand::random::<u64>());
@@ -188,7 +185,7 @@ pub(crate) mod testing {
             let joint = if server.contains('?') { '&' } else { '?' };
             let own = format!("{server}{joint}options=-c%20search_path%3D{name}");
             let url = StorageUrl::Postgres(crate::config::Secret::new(own));
-            test(Storage::open(&url).await.unwrap()).await;
+            test(Storage::open(&url, &schema).await.unwrap()).await;
             database
                 .raw(format!("DROP SCHEMA {name} CASCADE"))
                 .await

@@ -6,8 +6,9 @@
 use proto::BareJid;
 
 use super::Storage;
-use super::database::{Row, Transaction};
+use super::database::Transaction;
 use super::error::StorageError;
+use super::row::Row;
 use crate::clock;
 
 /// A note that an account's sessions are to end.

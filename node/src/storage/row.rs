@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::error::StorageError;
 
 /// A row of either engine; columns are counted from 0.
-pub(super) enum Row {
+pub(crate) enum Row {
     /// From SQLite.
     Sqlite(SqliteRow),
     /// From PostgreSQL.
@@ -25,37 +25,37 @@ macro_rules! column {
 
 impl Row {
     /// A text.
-    pub(super) fn text(&self, index: usize) -> Result<String, StorageError> {
+    pub(crate) fn text(&self, index: usize) -> Result<String, StorageError> {
         Ok(column!(self, index))
     }
 
     /// A text or nothing.
-    pub(super) fn text_or_none(&self, index: usize) -> Result<Option<String>, StorageError> {
+    pub(crate) fn text_or_none(&self, index: usize) -> Result<Option<String>, StorageError> {
         Ok(column!(self, index))
     }
 
     /// A number.
-    pub(super) fn number(&self, index: usize) -> Result<i64, StorageError> {
+    pub(crate) fn number(&self, index: usize) -> Result<i64, StorageError> {
         Ok(column!(self, index))
     }
 
     /// A number or nothing.
-    pub(super) fn number_or_none(&self, index: usize) -> Result<Option<i64>, StorageError> {
+    pub(crate) fn number_or_none(&self, index: usize) -> Result<Option<i64>, StorageError> {
         Ok(column!(self, index))
     }
 
     /// A number that was stored as an unsigned one.
-    pub(super) fn count(&self, index: usize) -> Result<u64, StorageError> {
+    pub(crate) fn count(&self, index: usize) -> Result<u64, StorageError> {
         u64::try_from(self.number(index)?).map_err(|_| StorageError::Damaged("a count"))
     }
 
     /// Truth.
-    pub(super) fn truth(&self, index: usize) -> Result<bool, StorageError> {
+    pub(crate) fn truth(&self, index: usize) -> Result<bool, StorageError> {
         Ok(self.number(index)? != 0)
     }
 
     /// Bytes or nothing.
-    pub(super) fn bytes_or_none(&self, index: usize) -> Result<Option<Vec<u8>>, StorageError> {
+    pub(crate) fn bytes_or_none(&self, index: usize) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(column!(self, index))
     }
 }

@@ -3,11 +3,11 @@
 use super::error::Oversize;
 
 /// The largest value that is stored (T-72).
-pub(super) const MAX_VALUE: usize = 1 << 20;
+pub(crate) const MAX_VALUE: usize = 1 << 20;
 
 /// A value for a statement.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A text or nothing.
     Text(Option<String>),
     /// A number or nothing; also truth, as 0 and 1.
@@ -61,7 +61,7 @@ impl From<Option<Vec<u8>>> for Value {
 
 impl Value {
     /// Refuses what is larger than anything that is stored.
-    pub(super) fn check(&self) -> Result<(), Oversize> {
+    pub(crate) fn check(&self) -> Result<(), Oversize> {
         let bytes = match self {
             Self::Text(text) => text.as_ref().map_or(0, String::len),
             Self::Bytes(bytes) => bytes.as_ref().map_or(0, Vec::len),

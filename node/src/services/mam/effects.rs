@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use proto::BareJid;
 
+use super::settings::KeepByDefault;
 use crate::clock;
 use crate::hooks::{Edge, EffectHook, Work, completed, followed_by};
 use crate::storage::StorageError;
@@ -18,7 +19,10 @@ use crate::trace::Step;
 const RECALLED: usize = 8;
 
 /// Writes rows.
-pub struct Rows;
+pub struct Rows {
+    /// What archives keep whose owners did not say what they prefer.
+    pub fallback: KeepByDefault,
+}
 
 impl EffectHook for Rows {
     fn takes(&self, effect: &Effect) -> bool {
@@ -30,7 +34,7 @@ impl EffectHook for Rows {
         work: Work<'a>,
         done: &'a mut Vec<Completed>,
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        archive(work, done).boxed()
+        archive(work, self.fallback, done).boxed()
     }
 }
 
@@ -73,7 +77,11 @@ async fn waiting(edge: &Edge, effect: &Pending) -> Result<Option<Completed>, Sto
 }
 
 /// All rows in one transaction; if the database refuses one of them, each by itself.
-async fn archive(work: Work<'_>, done: &mut Vec<Completed>) -> Result<(), StorageError> {
+async fn archive(
+    work: Work<'_>,
+    fallback: KeepByDefault,
+    done: &mut Vec<Completed>,
+) -> Result<(), StorageError> {
     let edge = work.edge;
     let rows = work
         .effects
@@ -84,7 +92,6 @@ async fn archive(work: Work<'_>, done: &mut Vec<Completed>) -> Result<(), Storag
         });
     let rows: Vec<(&Pending, &ArchiveRow)> = rows.collect();
     let all: Vec<&ArchiveRow> = rows.iter().map(|(_, row)| *row).collect();
-    let fallback = edge.archive.default;
     match edge.storage.archive(&all, fallback).await {
         Ok(hidden) => {
             done.extend(

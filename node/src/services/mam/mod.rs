@@ -11,6 +11,8 @@ mod preferences;
 mod query;
 mod quota;
 mod retention;
+mod settings;
+mod storage;
 
 pub use retention::run as retention;
 
@@ -22,11 +24,13 @@ use proto::{Element, ns};
 
 use self::query::Query;
 use self::quota::Quota;
+use self::settings::{Archive, KeepByDefault};
+use self::storage::{Page, Place};
 use crate::empty_payload;
 use crate::hooks::{
     Content, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
 };
-use crate::storage::{Page, Place, StorageError};
+use crate::storage::StorageError;
 
 /// The service.
 pub const SERVICE: Service = Service::new("mam", &[Xep(313, "1.1.3"), Xep(441, "0.2.0")], register);
@@ -34,18 +38,21 @@ pub const SERVICE: Service = Service::new("mam", &[Xep(313, "1.1.3"), Xep(441, "
 const OWN: [Scope; 1] = [Scope::Account];
 
 fn register(setup: &mut Setup<'_>) {
-    setup.iq_set(&OWN, find);
+    let archive: Archive = setup.config();
+    let fallback = archive.default;
+    setup.stored(&storage::STORED);
+    setup.iq_set(&OWN, move |request| find(request, fallback));
     setup.iq_get(&OWN, fields);
-    setup.iq_get(&OWN, metadata);
-    setup.iq_get(&OWN, preferences::read);
+    setup.iq_get(&OWN, move |request| metadata(request, fallback));
+    setup.iq_get(&OWN, move |request| preferences::read(request, fallback));
     setup.iq_set(&OWN, preferences::replace);
     for feature in [ns::MAM_EXTENDED, ns::SID, "urn:xmpp:mam:2#groupchat-field"] {
         setup.feature(&OWN, feature);
     }
     setup.forged(|child| child.is("result", ns::MAM));
     setup.classify(classify);
-    setup.message(Phase::Limit, Quota::default());
-    setup.effects(EffectPhase::Rows, effects::Rows);
+    setup.message(Phase::Limit, Quota::new(archive));
+    setup.effects(EffectPhase::Rows, effects::Rows { fallback });
     setup.effects(EffectPhase::Each, effects::Waiting);
 }
 
@@ -59,8 +66,8 @@ fn classify(content: Content, traits: &mut Traits) {
     traits.archive_received = lasting;
 }
 
-async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
-    let tail = write_tail(&request).await;
+async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply, StanzaError> {
+    let tail = write_tail(&request, fallback).await;
     let current = tail.map_err(|error| failure(&error))?;
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
@@ -92,7 +99,10 @@ async fn find(request: Request<Query>) -> Result<Reply, StanzaError> {
 
 /// Writes what the account's sessions may know of and what is not yet in the archive. Returns whether the
 /// archive is complete then: the shard could be asked.
-async fn write_tail<P>(request: &Request<P>) -> Result<bool, StorageError> {
+async fn write_tail<P>(
+    request: &Request<P>,
+    fallback: KeepByDefault,
+) -> Result<bool, StorageError> {
     let (account, edge) = (&request.account, &request.edge);
     let tail = edge.presences.archive_tail(account).await;
     let rows = tail.rows.iter().filter_map(|effect| match &**effect {
@@ -101,7 +111,6 @@ async fn write_tail<P>(request: &Request<P>) -> Result<bool, StorageError> {
     });
     let rows: Vec<&ArchiveRow> = rows.collect();
     if !rows.is_empty() {
-        let fallback = edge.archive.default;
         edge.storage.archive_shown(&rows, fallback).await?;
     }
     Ok(tail.current)
@@ -142,8 +151,11 @@ async fn fields(_: Request<Fields>) -> Result<Element, StanzaError> {
 }
 
 /// The ends of the archive (IM-95).
-async fn metadata(request: Request<Metadata>) -> Result<Element, StanzaError> {
-    let tail = write_tail(&request).await;
+async fn metadata(
+    request: Request<Metadata>,
+    fallback: KeepByDefault,
+) -> Result<Element, StanzaError> {
+    let tail = write_tail(&request, fallback).await;
     tail.map_err(|error| failure(&error))?;
     let ends = request.edge.storage.archive_ends(&request.account).await;
     let mut metadata = Element::new("metadata", ns::MAM);
@@ -173,7 +185,6 @@ mod tests {
     use proto::stanza::{Kind, MessageType, Stanza};
 
     use super::*;
-    use crate::config::KeepByDefault;
     use crate::router::SessionContext;
     use crate::router::testing::{Node, bare, edge, says, session};
 

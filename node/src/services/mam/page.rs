@@ -6,7 +6,7 @@ use proto::stanza::{Kind, MessageType, Packet, Stanza};
 use proto::xml::ReadError;
 use proto::{BareJid, Element, Jid, ns};
 
-use crate::storage::{Entry, Page};
+use super::storage::{Entry, Page};
 
 /// The bytes of payload that a page may hold: it travels through the shard's log like everything that is
 /// written to a client, and must not hold up the chat around it.

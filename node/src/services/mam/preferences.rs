@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
-use crate::config::KeepByDefault;
+use super::settings::KeepByDefault;
+use super::storage::Preferences;
 use crate::hooks::{Payload, Request, fail, failure};
-use crate::storage::Preferences;
 
 /// Parties that one list may name.
 const MAX_PARTIES: usize = 1000;
@@ -68,12 +68,15 @@ fn list(prefs: &Element, name: &str) -> Result<BTreeSet<Jid>, StanzaError> {
 }
 
 /// What is in force.
-pub async fn read(request: Request<Asked>) -> Result<Element, StanzaError> {
+pub async fn read(
+    request: Request<Asked>,
+    fallback: KeepByDefault,
+) -> Result<Element, StanzaError> {
     let (edge, account) = (&request.edge, &request.account);
     let stated = edge.storage.archive_preferences(account).await;
     let stated = stated.map_err(|error| failure(&error))?;
     Ok(element(&stated.unwrap_or(Preferences {
-        fallback: edge.archive.default,
+        fallback,
         ..Preferences::default()
     })))
 }

@@ -7,8 +7,8 @@ use proto::payload::rsm;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
+use super::storage::{Filter, Place};
 use crate::hooks::{Payload, fail};
-use crate::storage::{Filter, Place};
 
 /// Entries on a page that names no number (IM-93).
 pub const DEFAULT_PAGE: u32 = 100;

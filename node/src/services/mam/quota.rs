@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Jid};
 
+use super::settings::Archive;
 use crate::hooks::{Edge, Hook, Message, Sender, Turn, at_once, fail, later};
 
 /// For how long a number is remembered, in milliseconds.
@@ -20,8 +21,8 @@ const FRESH: u64 = 5_000;
 const REMEMBERED: usize = 20_000;
 
 /// What is remembered.
-#[derive(Default)]
 pub struct Quota {
+    archive: Archive,
     // Sessions of all threads look here, each for the length of one look-up and never across an await.
     sizes: Mutex<HashMap<BareJid, Size>>,
 }
@@ -40,7 +41,7 @@ impl Hook<Message> for Quota {
         message: &'a mut Message,
     ) -> Turn<'a, Result<(), StanzaError>> {
         let traits = message.traits;
-        let most = sender.edge.archive.quota_messages;
+        let most = self.archive.quota_messages;
         if most == 0 || !(traits.archive_sent || traits.archive_received) {
             return at_once(Ok(()));
         }
@@ -60,6 +61,14 @@ impl Hook<Message> for Quota {
 }
 
 impl Quota {
+    /// Nothing is remembered yet.
+    pub fn new(archive: Archive) -> Self {
+        Self {
+            archive,
+            sizes: Mutex::default(),
+        }
+    }
+
     async fn check(
         &self,
         sender: Sender<'_>,
@@ -103,7 +112,7 @@ impl Quota {
         if let Some(room) = remembered {
             return room || !self.keeps(edge, account, with).await;
         }
-        let most = edge.archive.quota_messages;
+        let most = self.archive.quota_messages;
         let Ok(messages) = edge.storage.archive_size(account, most).await else {
             return true;
         };
@@ -115,7 +124,7 @@ impl Quota {
 
     /// Whether there is room for one more, which is counted then; nothing if that is not known.
     fn remembered(&self, edge: &Edge, account: &BareJid) -> Option<bool> {
-        let (most, now) = (edge.archive.quota_messages, (edge.now)());
+        let (most, now) = (self.archive.quota_messages, (edge.now)());
         let mut sizes = self.sizes();
         let fresh = |size: &&mut Size| now.abs_diff(size.at) < FRESH;
         let size = sizes.get_mut(account).filter(fresh)?;
@@ -135,7 +144,7 @@ impl Quota {
     async fn keeps(&self, edge: &Edge, account: &BareJid, with: &Jid) -> bool {
         let kept = edge
             .storage
-            .archive_keeps(account, with, edge.archive.default);
+            .archive_keeps(account, with, self.archive.default);
         kept.await.unwrap_or(false)
     }
 
@@ -147,17 +156,13 @@ impl Quota {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
-    use crate::config::KeepByDefault;
-    use crate::router::testing::{Node, bare, edge, says, session};
-    use crate::storage::Preferences;
+    use super::super::settings::KeepByDefault;
+    use super::super::storage::Preferences;
+    use crate::router::testing::{Node, bare, edge_with, says, session};
 
     async fn small(most: u64) -> Node {
-        let mut node = edge().await;
-        let edge = Arc::get_mut(&mut node.edge).unwrap();
-        edge.archive.quota_messages = most;
-        node
+        edge_with(&[&format!("archive.quota_messages={most}")]).await
     }
 
     async fn say(edge: &Node, xml: &str) -> String {

@@ -11,8 +11,10 @@ use std::time::Duration;
 use cluster::{Mid, NodeId, ShardId};
 use proto::BareJid;
 
+use super::settings::Archive;
+use super::storage::Expired;
 use crate::app::App;
-use crate::storage::{Expired, StorageError};
+use crate::storage::StorageError;
 
 /// The longest pause between two rounds.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -25,7 +27,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Runs for as long as the node does.
 pub async fn run(app: Arc<App>) {
-    let retention = app.config.archive.retention;
+    let retention = app.config.table::<Archive>().retention;
     if retention.is_zero() {
         return;
     }

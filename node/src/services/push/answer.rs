@@ -6,8 +6,9 @@ use proto::stanza::{IqType, Kind, Stanza};
 use proto::{BareJid, Element, ns};
 
 use super::publish::id;
+use super::storage::Registration;
 use crate::hooks::{Message, Sender, Turn, at_once, later};
-use crate::storage::{Registration, StorageError};
+use crate::storage::StorageError;
 
 /// An iq without a question has come for an account. If it is a service's word that a node of the
 /// account's is gone for good, the registration goes too.

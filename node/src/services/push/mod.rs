@@ -11,15 +11,18 @@
 
 mod answer;
 mod publish;
+mod settings;
+mod storage;
 
 use cluster::session::{Action, Relay, Traits};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
+use self::settings::{Push, Quotas};
+use self::storage::Registration;
 use crate::hooks::{
     Content, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
 };
-use crate::storage::Registration;
 
 /// The service.
 pub const SERVICE: Service = Service::new("push", &[Xep(357, "0.4.1")], register);
@@ -28,12 +31,15 @@ pub const SERVICE: Service = Service::new("push", &[Xep(357, "0.4.1")], register
 const MAX_BYTES: usize = 4096;
 
 fn register(setup: &mut Setup<'_>) {
-    setup.iq_set(&[Scope::Account], enable);
+    let told: Push = setup.config();
+    let quotas: Quotas = setup.config();
+    setup.stored(&storage::STORED);
+    setup.iq_set(&[Scope::Account], move |request| enable(request, quotas));
     setup.iq_set(&[Scope::Account], disable);
     setup.iq_answer(answer::answered);
     setup.message(Phase::Follow, answer::revoked);
     setup.classify(classify);
-    setup.effects(EffectPhase::Each, publish::Publisher);
+    setup.effects(EffectPhase::Each, publish::Publisher { told });
 }
 
 /// Of what is important a service learns at once (IM-105).
@@ -43,7 +49,7 @@ fn classify(content: Content, traits: &mut Traits) {
         && !content.no_store;
 }
 
-async fn enable(request: Request<Enable>) -> Result<Reply, StanzaError> {
+async fn enable(request: Request<Enable>, quotas: Quotas) -> Result<Reply, StanzaError> {
     let Enable {
         service,
         node,
@@ -56,7 +62,9 @@ async fn enable(request: Request<Enable>) -> Result<Reply, StanzaError> {
         options,
     };
     let storage = &request.edge.storage;
-    let enabled = storage.enable_push(&request.account, &registration).await;
+    let enabled = storage
+        .enable_push(&quotas, &request.account, &registration)
+        .await;
     let left = enabled.map_err(|error| failure(&error))?;
     // The client that had this registration has none any more: the shard need not remember it.
     let left = left.map(|resource| {

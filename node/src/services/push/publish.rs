@@ -7,8 +7,10 @@ use proto::payload::form::{Form, FormType};
 use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
+use super::settings::Push;
+use super::storage::Registration;
 use crate::hooks::{Edge, EffectHook, Work, followed_by, permission};
-use crate::storage::{Registration, StorageError};
+use crate::storage::StorageError;
 
 /// The form that sums up what came.
 const SUMMARY: &str = "urn:xmpp:push:summary";
@@ -19,7 +21,10 @@ const MAX_BODY: usize = 256;
 const ID: &str = "push-";
 
 /// Wakes clients.
-pub struct Publisher;
+pub struct Publisher {
+    /// What services learn.
+    pub told: Push,
+}
 
 impl EffectHook for Publisher {
     fn takes(&self, effect: &Effect) -> bool {
@@ -40,8 +45,15 @@ impl EffectHook for Publisher {
                     message,
                 } = &*effect.effect
                 {
-                    let relays =
-                        publish(work.edge, account, resource, *count, message.as_ref()).await?;
+                    let relays = publish(
+                        work.edge,
+                        self.told,
+                        account,
+                        resource,
+                        *count,
+                        message.as_ref(),
+                    )
+                    .await?;
                     done.push(followed_by(effect, relays));
                 }
             }
@@ -54,6 +66,7 @@ impl EffectHook for Publisher {
 /// One request for each service that wakes the client, or word that there is none.
 async fn publish(
     edge: &Edge,
+    told: Push,
     account: &BareJid,
     resource: &str,
     count: u32,
@@ -67,7 +80,7 @@ async fn publish(
             resource: resource.into(),
         }]);
     }
-    let summary = summary(edge, count, message);
+    let summary = summary(told, count, message);
     // Other servers cannot be reached yet; their registrations are kept until they can.
     let near = registrations
         .iter()
@@ -84,20 +97,16 @@ async fn publish(
     Ok(requests)
 }
 
-fn summary(edge: &Edge, count: u32, message: Option<&Packet>) -> Form {
+fn summary(told: Push, count: u32, message: Option<&Packet>) -> Form {
     let mut form = Form::new(FormType::Submit, SUMMARY).with("message-count", [count.to_string()]);
     let Some(message) = message else {
         return form;
     };
-    let from = message
-        .header
-        .from
-        .as_ref()
-        .filter(|_| edge.push.with_sender);
+    let from = message.header.from.as_ref().filter(|_| told.with_sender);
     if let Some(from) = from {
         form = form.with("last-message-sender", [from.as_str()]);
     }
-    let stanza = message.unpack().ok().filter(|_| edge.push.with_body);
+    let stanza = message.unpack().ok().filter(|_| told.with_body);
     let body = stanza.and_then(|stanza| stanza.child("body", ns::CLIENT).map(Element::text));
     match body {
         Some(body) => {
@@ -143,17 +152,14 @@ pub(super) fn id(registration: &Registration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::config;
     use crate::router::testing::{bare, edge, says, session, xml};
-    use crate::storage::{Change, RosterItem, Subscription};
+    use crate::services::roster::settings::Quotas;
+    use crate::services::roster::storage::{Change, RosterItem, Subscription};
     use proto::stanza::MessageType;
 
-    async fn pushed(push: config::Push, options: &str) -> Vec<String> {
-        let mut edge = edge().await;
-        Arc::get_mut(&mut edge.edge).unwrap().push = push;
+    async fn pushed(told: Push, options: &str) -> Vec<String> {
+        let edge = edge().await;
         let alice = session(&edge, "alice@example.org/desk");
         for service in ["push@example.org/app", "push@elsewhere.example"] {
             let enable = format!(
@@ -167,7 +173,7 @@ mod tests {
             .with_from("bob@example.org/x".parse().unwrap())
             .pack();
         let account = bare("alice@example.org");
-        let relays = publish(&edge, &account, "desk", 3, Some(&message)).await;
+        let relays = publish(&edge, told, &account, "desk", 3, Some(&message)).await;
         let packet = |relay| match relay {
             Relay::Iq { packet, .. } => xml(&packet),
             other => panic!("{other:?}"),
@@ -178,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn im_103_a_service_learns_the_number_and_no_more() {
         let form = "<x xmlns='jabber:x:data' type='submit'><field var='secret'><value>s</value></field></x>";
-        let pushed = pushed(config::Push::default(), form).await;
+        let pushed = pushed(Push::default(), form).await;
         let [request] = &pushed[..] else {
             panic!("{pushed:?}")
         };
@@ -199,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn im_103_sender_and_body_are_told_if_the_operator_wants_it() {
-        let all = config::Push {
+        let all = Push {
             with_sender: true,
             with_body: true,
         };
@@ -224,12 +230,20 @@ mod tests {
                 subscription: Subscription::From,
                 ..RosterItem::new(alice.clone())
             };
-            let granted = edge
-                .storage
-                .update_contact(&bob, &alice, None, |_| Change::Put(seen));
+            let granted =
+                edge.storage
+                    .update_contact(Quotas::default(), &bob, &alice, None, |_| Change::Put(seen));
             granted.await.unwrap();
         }
-        let relays = publish(&edge, &bare("alice@example.org"), "desk", 1, None).await;
+        let relays = publish(
+            &edge,
+            Push::default(),
+            &bare("alice@example.org"),
+            "desk",
+            1,
+            None,
+        )
+        .await;
         match &relays.unwrap()[..] {
             [Relay::Iq { permitted, .. }] => *permitted,
             other => panic!("{other:?}"),
@@ -245,7 +259,15 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_no_registration_is_reported() {
-        let relays = publish(&*edge().await, &bare("alice@example.org"), "desk", 1, None).await;
+        let relays = publish(
+            &*edge().await,
+            Push::default(),
+            &bare("alice@example.org"),
+            "desk",
+            1,
+            None,
+        )
+        .await;
         let word = Relay::NoPush {
             account: bare("alice@example.org"),
             resource: "desk".into(),

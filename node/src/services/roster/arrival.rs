@@ -1,6 +1,5 @@
 //! Subscription requests that reach an account of ours.
 
-use cluster::ShardId;
 use cluster::session::{Completed, Effect, Pending, Relay};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -8,13 +7,17 @@ use proto::BareJid;
 use proto::stanza::error::{self, Condition, StanzaError};
 use proto::stanza::{Kind, Packet, Stanza};
 
+use super::settings::Quotas;
 use super::subscription::Request;
 use super::{contact, subscribe};
-use crate::hooks::{Edge, EffectHook, Work, completed, followed_by};
+use crate::hooks::{EffectHook, Work, completed, followed_by};
 use crate::storage::StorageError;
 
 /// Brings requests into rosters.
-pub struct Arrivals;
+pub struct Arrivals {
+    /// What a roster may take.
+    pub quotas: Quotas,
+}
 
 impl EffectHook for Arrivals {
     fn takes(&self, effect: &Effect) -> bool {
@@ -29,7 +32,7 @@ impl EffectHook for Arrivals {
         async move {
             for effect in work.effects {
                 if let Effect::Subscription(packet) = &*effect.effect {
-                    done.push(subscription(work.edge, work.shard, effect, packet).await?);
+                    done.push(subscription(work, self.quotas, effect, packet).await?);
                 }
             }
             Ok(())
@@ -40,11 +43,12 @@ impl EffectHook for Arrivals {
 
 /// A subscription stanza has reached a local account: the contact's half of RFC 6121 §3 (IM-E, inbound).
 async fn subscription(
-    edge: &Edge,
-    shard: ShardId,
+    work: Work<'_>,
+    quotas: Quotas,
     effect: &Pending,
     packet: &Packet,
 ) -> Result<Completed, StorageError> {
+    let Work { edge, shard, .. } = work;
     let Some((request, account, peer)) = parties(packet) else {
         return Ok(completed(effect));
     };
@@ -53,7 +57,7 @@ async fn subscription(
         return Ok(completed(effect));
     }
     let repeat = format!("{shard}/{}", effect.id.0);
-    let received = contact::received(edge, &account, &peer, request, packet, &repeat).await;
+    let received = contact::received(edge, quotas, &account, &peer, request, packet, &repeat).await;
     let received = match received {
         // The stanza has been acknowledged: its sender is told that it came to nothing.
         Err(error) if error.blames_values() => {

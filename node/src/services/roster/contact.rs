@@ -13,9 +13,11 @@ use proto::{BareJid, Element, ns};
 
 use super::entry::Entry;
 use super::item::{element, pushed, removal};
+use super::settings::Quotas;
+use super::storage::{Change, RosterItem, Subscription, Updated};
 use super::subscription::{Request, State};
 use crate::hooks::{Edge, failure};
-use crate::storage::{Change, RosterItem, StorageError, Subscription, Updated};
+use crate::storage::StorageError;
 
 /// What a stored subscription request may measure; of a bigger one its wording is dropped (IM-32).
 const MAX_REQUEST: usize = 1024;
@@ -33,6 +35,7 @@ pub struct Sent {
 /// Carries out a request of the user's own client. `repeat` names it.
 pub async fn sent(
     edge: &Edge,
+    quotas: Quotas,
     account: &BareJid,
     peer: &BareJid,
     request: Request,
@@ -40,7 +43,7 @@ pub async fn sent(
 ) -> Result<Sent, StorageError> {
     let update = edge
         .storage
-        .update_contact(account, peer, Some(repeat), |item| {
+        .update_contact(quotas, account, peer, Some(repeat), |item| {
             let (after, _) = entry(item).sent(request);
             stored(peer, item, after, None)
         });
@@ -71,6 +74,7 @@ pub struct Received {
 /// Carries out a request of the contact, which is kept if it awaits an answer (IM-32). `repeat` names it.
 pub async fn received(
     edge: &Edge,
+    quotas: Quotas,
     account: &BareJid,
     peer: &BareJid,
     request: Request,
@@ -79,7 +83,7 @@ pub async fn received(
 ) -> Result<Received, StorageError> {
     let update = edge
         .storage
-        .update_contact(account, peer, Some(repeat), |item| {
+        .update_contact(quotas, account, peer, Some(repeat), |item| {
             let (after, _) = entry(item).received(request);
             let asked = (request == Request::Subscribe).then(|| written(packet));
             stored(peer, item, after, asked)
@@ -99,24 +103,27 @@ pub async fn received(
 /// Names and sorts a contact, who is put into the roster if need be (IM-21). The push, if there is a change.
 pub async fn put(
     edge: &Edge,
+    quotas: Quotas,
     account: &BareJid,
     peer: &BareJid,
     name: Option<String>,
     groups: Vec<String>,
 ) -> Result<Option<Relay>, StanzaError> {
-    let update = edge.storage.update_contact(account, peer, None, |item| {
-        stored(
-            peer,
-            item,
-            Entry {
-                listed: true,
-                name,
-                groups,
-                ..entry(item)
-            },
-            None,
-        )
-    });
+    let update = edge
+        .storage
+        .update_contact(quotas, account, peer, None, |item| {
+            stored(
+                peer,
+                item,
+                Entry {
+                    listed: true,
+                    name,
+                    groups,
+                    ..entry(item)
+                },
+                None,
+            )
+        });
     let update = update.await.map_err(|error| failure(&error))?;
     Ok(push(edge, account, peer, &update))
 }
@@ -132,16 +139,17 @@ pub struct Removed {
 /// Removes a contact; `None` if the roster has no such contact (IM-19). `repeat` names the request.
 pub async fn remove(
     edge: &Edge,
+    quotas: Quotas,
     account: &BareJid,
     peer: &BareJid,
     repeat: &str,
 ) -> Result<Option<Removed>, StanzaError> {
-    let update = edge
-        .storage
-        .update_contact(account, peer, Some(repeat), |item| match item {
-            Some(item) if item.listed => Change::Remove,
-            _ => Change::Keep,
-        });
+    let update =
+        edge.storage
+            .update_contact(quotas, account, peer, Some(repeat), |item| match item {
+                Some(item) if item.listed => Change::Remove,
+                _ => Change::Keep,
+            });
     let update = update.await.map_err(|error| failure(&error))?;
     let before = entry(update.before.as_ref());
     Ok(before.listed.then(|| Removed {

@@ -1,7 +1,7 @@
 //! One contact as one user's roster has it, and what requests make of it. Pure.
 
+use super::storage::RosterItem;
 use super::subscription::{self, Request, State};
-use crate::storage::RosterItem;
 
 /// A contact as one user's roster has it.
 #[derive(Clone, Debug, Default, PartialEq)]

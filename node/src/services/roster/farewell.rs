@@ -129,6 +129,8 @@ mod tests {
     use proto::Element;
     use proto::stanza::{Kind, PresenceType, Stanza};
 
+    use super::super::settings::Quotas;
+    use super::super::storage::{Change, RosterItem, Subscription};
     use super::*;
     use crate::router::effects::perform;
     use crate::router::testing::{bare, edge};
@@ -151,12 +153,14 @@ mod tests {
     }
 
     async fn subscribe(edge: &Edge, to: &BareJid, contact: &BareJid) {
-        let update = edge.storage.update_contact(to, contact, None, |_| {
-            let mut item = crate::storage::RosterItem::new(contact.clone());
-            item.listed = true;
-            item.subscription = crate::storage::Subscription::From;
-            crate::storage::Change::Put(item)
-        });
+        let update = edge
+            .storage
+            .update_contact(Quotas::default(), to, contact, None, |_| {
+                let mut item = RosterItem::new(contact.clone());
+                item.listed = true;
+                item.subscription = Subscription::From;
+                Change::Put(item)
+            });
         update.await.unwrap();
     }
 

@@ -4,8 +4,8 @@ use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
 use super::entry::Entry;
+use super::storage::{RosterVersion, Subscription};
 use crate::hooks::Edge;
-use crate::storage::{RosterVersion, Subscription};
 
 /// One contact, as the roster shows it (IM-24).
 pub fn element(jid: &BareJid, entry: &Entry) -> Element {

@@ -7,11 +7,14 @@
 mod arrival;
 mod audience;
 mod contact;
-pub(crate) mod entry;
+mod entry;
 mod farewell;
-pub(crate) mod item;
+mod item;
+pub(super) mod settings;
+pub(super) mod storage;
 mod subscribe;
 mod subscription;
+mod visibility;
 
 use std::collections::HashSet;
 
@@ -23,11 +26,12 @@ use proto::{BareJid, Element, Jid, ns};
 use self::contact::Removed;
 use self::entry::Entry;
 use self::item::{element, pushed, removal};
+use self::settings::Quotas;
+use self::storage::RosterVersion;
 use self::subscription::Request as Told;
 use crate::hooks::{
     Edge, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, fail, failure,
 };
-use crate::storage::RosterVersion;
 
 /// The service.
 pub const SERVICE: Service = Service::new("roster", &[], register);
@@ -38,12 +42,15 @@ const MAX_TEXT: usize = 1023;
 const MAX_CHANGES: usize = 50;
 
 fn register(setup: &mut Setup<'_>) {
+    let quotas: Quotas = setup.config();
+    setup.stored(&storage::STORED);
+    setup.visibility(visibility::Subscriptions);
     setup.iq_get(&[Scope::Account], read);
-    setup.iq_set(&[Scope::Account], edit);
+    setup.iq_set(&[Scope::Account], move |request| edit(request, quotas));
     setup.iq_set(&[Scope::Contact], forbidden);
-    setup.presence(Phase::Follow, audience::presence);
+    setup.presence(Phase::Follow, audience::Audience { quotas });
     setup.effects(EffectPhase::Ends, farewell::Ends);
-    setup.effects(EffectPhase::Each, arrival::Arrivals);
+    setup.effects(EffectPhase::Each, arrival::Arrivals { quotas });
 }
 
 /// From here on the session gets pushes, so interest is declared before the roster is given (IM-17).
@@ -83,7 +90,7 @@ async fn read(request: Request<Get>) -> Result<Reply, StanzaError> {
     Ok(Reply::new(query).after(Action::Interested))
 }
 
-async fn edit(request: Request<Set>) -> Result<Reply, StanzaError> {
+async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaError> {
     let Set { jid, change } = request.payload;
     if jid == request.account {
         return fail(Condition::NotAllowed);
@@ -91,15 +98,15 @@ async fn edit(request: Request<Set>) -> Result<Reply, StanzaError> {
     let (edge, account) = (&request.edge, &request.account);
     match change {
         Change::Put { name, groups } => {
-            if groups.len() as u64 > edge.storage.quotas().roster_groups {
+            if groups.len() as u64 > quotas.roster_groups {
                 return fail(Condition::NotAcceptable);
             }
-            let push = contact::put(edge, account, &jid, name, groups).await?;
+            let push = contact::put(edge, quotas, account, &jid, name, groups).await?;
             Ok(Reply::empty().after_all(push.map(Action::Send)))
         }
         Change::Remove => {
             let repeat = format!("{} remove {}", request.session, request.id);
-            let removed = contact::remove(edge, account, &jid, &repeat).await?;
+            let removed = contact::remove(edge, quotas, account, &jid, &repeat).await?;
             let Some(removed) = removed else {
                 return fail(Condition::ItemNotFound);
             };
@@ -232,7 +239,6 @@ fn groups(item: &Element) -> Result<Vec<String>, StanzaError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Quotas;
     use crate::router::SessionContext;
     use crate::router::testing::{acts, edge, edge_with, says, session, settle};
 
@@ -296,11 +302,8 @@ mod tests {
 
     #[tokio::test]
     async fn im_19_a_contact_is_in_as_many_groups_as_the_quota_says_and_no_more() {
-        let quotas = Quotas {
-            roster_groups: 3,
-            ..Quotas::default()
-        };
-        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        let edge = edge_with(&["quotas.roster_groups=3"]).await;
+        let ctx = session(&edge, "alice@example.org/desk");
         for (count, fits) in [(2, true), (3, true), (4, false)] {
             let groups: String = (0..count).map(|n| format!("<group>{n}</group>")).collect();
             let item = format!("<item jid='bob@example.org'>{groups}</item>");
@@ -311,11 +314,8 @@ mod tests {
 
     #[tokio::test]
     async fn t_52_a_contact_too_many_is_refused_with_the_reason() {
-        let quotas = Quotas {
-            roster_contacts: 1,
-            ..Quotas::default()
-        };
-        let ctx = session(&edge_with(&quotas).await, "alice@example.org/desk");
+        let edge = edge_with(&["quotas.roster_contacts=1"]).await;
+        let ctx = session(&edge, "alice@example.org/desk");
         ask(&ctx, "set", "<item jid='bob@example.org'/>", "").await;
         let lines = ask(&ctx, "set", "<item jid='carol@example.org'/>", "").await;
         assert!(lines.concat().contains("<resource-constraint"), "{lines:?}");

@@ -9,11 +9,13 @@ use proto::stanza::{Kind, PresenceType, Stanza};
 use proto::{BareJid, Jid};
 
 use super::contact;
+use super::settings::Quotas;
 use super::subscription::Request;
 use crate::hooks::{Edge, Sender, Target, failure, refuse};
 
 pub(super) async fn resolve(
     sender: Sender<'_>,
+    quotas: Quotas,
     request: Request,
     to: &Jid,
     stanza: &mut Stanza,
@@ -28,7 +30,7 @@ pub(super) async fn resolve(
     };
     let header = stanza.header.clone();
     let repeat = repeat_key(sender.session, request, header.id.as_deref());
-    let sent = contact::sent(edge, account, &peer, request, &repeat);
+    let sent = contact::sent(edge, quotas, account, &peer, request, &repeat);
     let sent = sent.await.map_err(|error| failure(&error))?;
 
     let mut actions = Vec::new();

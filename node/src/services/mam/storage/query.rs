@@ -1,11 +1,10 @@
 //! Pages of an archive (XEP-0313, XEP-0059).
 
 use cluster::Mid;
-use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 
-use super::{Value, assembled, entry, id_list, keyed, mid};
-use crate::storage::{Storage, StorageError};
+use super::row::{Entry, MOST_IDS, entry, id_list, keyed, mid};
+use crate::storage::{Storage, StorageError, Value, assembled};
 
 /// The largest page (IM-93).
 const MOST_ENTRIES: u32 = 250;
@@ -41,19 +40,6 @@ pub enum Place {
     Last,
 }
 
-/// An archived message.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Its archive id.
-    pub mid: Mid,
-    /// When it was handled, milliseconds since 1970.
-    pub stamp: u64,
-    /// Its place in the archive: the order that the shard gave it.
-    pub order: u64,
-    /// The stanza.
-    pub packet: Packet,
-}
-
 /// Messages in the order of the archive, whatever the direction of paging (IM-92).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
@@ -66,7 +52,7 @@ pub struct Page {
 impl Storage {
     /// A page of at most `max` messages. `None` if the archive lacks a message that the filter's `after`,
     /// `before` or `ids`, or the place, name (IM-89).
-    pub async fn archive_page(
+    pub(in crate::services) async fn archive_page(
         &self,
         owner: &BareJid,
         filter: &Filter,
@@ -110,7 +96,7 @@ impl Storage {
     }
 
     /// How many messages match; 0 if the filter names one that the archive lacks.
-    pub async fn archive_count(
+    pub(in crate::services) async fn archive_count(
         &self,
         owner: &BareJid,
         filter: &Filter,
@@ -124,11 +110,15 @@ impl Storage {
     }
 
     /// Whether the archive shows all of these messages (IM-89).
-    pub async fn archive_holds(&self, owner: &BareJid, mids: &[Mid]) -> Result<bool, StorageError> {
+    pub(in crate::services) async fn archive_holds(
+        &self,
+        owner: &BareJid,
+        mids: &[Mid],
+    ) -> Result<bool, StorageError> {
         let mut wanted = mids.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
-        for chunk in wanted.chunks(super::MOST_IDS) {
+        for chunk in wanted.chunks(MOST_IDS) {
             let ids = id_list(chunk.len(), 2);
             let sql = format!(
                 "SELECT count(*) FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})"
@@ -145,7 +135,7 @@ impl Storage {
     }
 
     /// The first and the last message with their times, for `<metadata/>` (IM-95).
-    pub async fn archive_ends(
+    pub(in crate::services) async fn archive_ends(
         &self,
         owner: &BareJid,
     ) -> Result<Option<[(Mid, u64); 2]>, StorageError> {
@@ -240,7 +230,7 @@ impl Clause {
 mod tests {
     use super::super::tests::{alice, row};
     use super::*;
-    use crate::config::KeepByDefault;
+    use crate::services::mam::settings::KeepByDefault;
     use crate::storage::testing;
     use cluster::session::ArchiveRow;
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use proto::BareJid;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
+
 /// A contact as an account knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RosterItem {
@@ -183,6 +185,11 @@ impl fmt::Display for RosterVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.epoch, self.counter)
     }
+}
+
+/// Tells this roster from one that was restored from a backup or made anew, or has forgotten something.
+pub(super) fn new_epoch() -> String {
+    clock::name(64)
 }
 
 /// The text is no version of ours.

@@ -3,8 +3,8 @@
 use cluster::Mid;
 use proto::BareJid;
 
-use super::{MOST_IDS, assembled, id_list, keyed, mid};
-use crate::storage::{Storage, StorageError};
+use super::row::{MOST_IDS, id_list, keyed, mid};
+use crate::storage::{Storage, StorageError, assembled};
 
 /// A row that is older than rows may become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Expired {
 impl Storage {
     /// Archived messages older than `before`, the oldest first, behind the one that is named; at most `max`.
     /// Hidden ones still wait for their user.
-    pub async fn expired_archive(
+    pub(in crate::services) async fn expired_archive(
         &self,
         before: u64,
         behind: Option<&Expired>,
@@ -49,7 +49,7 @@ impl Storage {
     }
 
     /// Deletes messages from an account's archive; says how many there were.
-    pub async fn delete_archived(
+    pub(in crate::services) async fn delete_archived(
         &self,
         owner: &BareJid,
         mids: &[Mid],
@@ -66,7 +66,11 @@ impl Storage {
     }
 
     /// How many messages an account's archive shows, counted up to `most`.
-    pub async fn archive_size(&self, owner: &BareJid, most: u64) -> Result<u64, StorageError> {
+    pub(in crate::services) async fn archive_size(
+        &self,
+        owner: &BareJid,
+        most: u64,
+    ) -> Result<u64, StorageError> {
         let sql = "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = $1 AND hidden = 0 LIMIT $2) AS found";
         let values = vec![owner.as_str().into(), most.into()];
         let row = self.database.row(sql, values).await?;
@@ -78,7 +82,7 @@ impl Storage {
 mod tests {
     use super::super::tests::{alice, row};
     use super::*;
-    use crate::config::KeepByDefault;
+    use crate::services::mam::settings::KeepByDefault;
     use crate::storage::testing;
     use cluster::session::ArchiveRow;
 

@@ -11,10 +11,9 @@ use cluster::Mid;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
-use super::{MOST_IDS, Value, assembled, id_list};
-use crate::config::KeepByDefault;
-use crate::storage::database::{Database, Transaction};
-use crate::storage::{Storage, StorageError};
+use super::row::{MOST_IDS, id_list, mid};
+use crate::services::mam::settings::KeepByDefault;
+use crate::storage::{Storage, StorageError, Transaction, Value, assembled};
 
 /// A user's preferences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +76,7 @@ pub(super) struct Judge {
 impl Judge {
     /// Reads what is needed to judge these rows.
     pub(super) async fn read(
-        database: &Database,
+        storage: &Storage,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
     ) -> Result<Self, StorageError> {
@@ -90,11 +89,11 @@ impl Judge {
             fallback: Preferences::plain(fallback),
         };
         for chunk in owners.chunks(MOST_IDS) {
-            judge.owners.extend(preferences(database, chunk).await?);
+            judge.owners.extend(preferences(storage, chunk).await?);
         }
         for owner in owners {
             if judge.preferences(owner).fallback == KeepByDefault::Roster {
-                judge.read_contacts(database, owner, rows).await?;
+                judge.read_contacts(storage, owner, rows).await?;
             }
         }
         Ok(judge)
@@ -106,25 +105,17 @@ impl Judge {
 
     async fn read_contacts(
         &mut self,
-        database: &Database,
+        storage: &Storage,
         owner: &BareJid,
         rows: &[&ArchiveRow],
     ) -> Result<(), StorageError> {
         let own = rows.iter().filter(|row| row.owner == *owner);
         let parties: BTreeSet<BareJid> = own.map(|row| row.with.bare()).collect();
         let parties: Vec<BareJid> = parties.into_iter().collect();
-        for chunk in parties.chunks(MOST_IDS) {
-            let sql = format!(
-                "SELECT contact FROM roster WHERE account = $1 AND removed = 0 AND listed = 1 AND contact IN ({})",
-                id_list(chunk.len(), 2)
-            );
-            let names = chunk.iter().map(|party| party.as_str().into());
-            let values = [owner.as_str().into()].into_iter().chain(names).collect();
-            for row in database.rows(assembled(sql), values).await? {
-                let contact = account(&row.text(0)?)?;
-                self.contacts.insert((owner.clone(), contact));
-            }
-        }
+        let contacts = storage.contacts_among(owner, &parties).await?;
+        let contacts = contacts.into_iter();
+        let contacts = contacts.map(|contact| (owner.clone(), contact));
+        self.contacts.extend(contacts);
         Ok(())
     }
 
@@ -165,7 +156,7 @@ fn account(text: &str) -> Result<BareJid, StorageError> {
 
 /// The preferences of those accounts that have stated some.
 async fn preferences(
-    database: &Database,
+    storage: &Storage,
     accounts: &[&BareJid],
 ) -> Result<HashMap<BareJid, Preferences>, StorageError> {
     // As long as a power of two, so that few statements are prepared.
@@ -176,7 +167,7 @@ async fn preferences(
     let ids = id_list(padded.len(), 1);
     let sql = format!("SELECT account, fallback FROM archive_preference WHERE account IN ({ids})");
     let mut found = HashMap::new();
-    for row in database.rows(assembled(sql), names()).await? {
+    for row in storage.database.rows(assembled(sql), names()).await? {
         let fallback = parse(&row.text(1)?)?;
         found.insert(account(&row.text(0)?)?, Preferences::plain(fallback));
     }
@@ -185,7 +176,7 @@ async fn preferences(
     }
     let sql =
         format!("SELECT account, party, keep FROM archive_exception WHERE account IN ({ids})");
-    for row in database.rows(assembled(sql), names()).await? {
+    for row in storage.database.rows(assembled(sql), names()).await? {
         let party = Jid::new(&row.text(1)?).map_err(|_| StorageError::Damaged("a party"))?;
         if let Some(preferences) = found.get_mut(&account(&row.text(0)?)?) {
             match row.truth(2)? {
@@ -216,16 +207,16 @@ fn parse(text: &str) -> Result<KeepByDefault, StorageError> {
 
 impl Storage {
     /// What an account has stated that it prefers, if it has.
-    pub async fn archive_preferences(
+    pub(in crate::services) async fn archive_preferences(
         &self,
         account: &BareJid,
     ) -> Result<Option<Preferences>, StorageError> {
-        let mut found = preferences(&self.database, &[account]).await?;
+        let mut found = preferences(self, &[account]).await?;
         Ok(found.remove(account))
     }
 
     /// Replaces what an account prefers; from now on it is in force.
-    pub async fn set_archive_preferences(
+    pub(in crate::services) async fn set_archive_preferences(
         &self,
         account: &BareJid,
         preferences: &Preferences,
@@ -251,7 +242,7 @@ impl Storage {
     }
 
     /// Whether the archive of `account` would keep what is exchanged with `with`.
-    pub async fn archive_keeps(
+    pub(in crate::services) async fn archive_keeps(
         &self,
         account: &BareJid,
         with: &Jid,
@@ -280,7 +271,7 @@ pub(super) async fn hidden_among(
         );
         let mids = chunk.iter().map(|row| row.mid.to_string().into()).collect();
         for row in transaction.rows(assembled(sql), mids).await? {
-            hidden.insert((account(&row.text(0)?)?, super::mid(&row, 1)?));
+            hidden.insert((account(&row.text(0)?)?, mid(&row, 1)?));
         }
     }
     // Another owner's row of the same message says nothing about this one.
@@ -293,9 +284,12 @@ pub(super) async fn hidden_among(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Filter;
     use super::super::tests::{alice, row};
     use super::*;
-    use crate::storage::{Change, Filter, RosterItem, testing};
+    use crate::services::roster::settings::Quotas;
+    use crate::services::roster::storage::{Change, RosterItem};
+    use crate::storage::testing;
     use proto::stanza::{Kind, MessageType, Stanza};
 
     const ALWAYS: KeepByDefault = KeepByDefault::Always;
@@ -398,7 +392,7 @@ mod tests {
     async fn im_86_by_roster_only_contacts_are_kept() {
         testing::each(async |storage| {
             let (alice, bob) = (alice(), BareJid::new("bob@x").unwrap());
-            let update = storage.update_contact(&alice, &bob, None, |_| {
+            let update = storage.update_contact(Quotas::default(), &alice, &bob, None, |_| {
                 let mut item = RosterItem::new(bob.clone());
                 item.listed = true;
                 Change::Put(item)

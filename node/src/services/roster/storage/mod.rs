@@ -12,27 +12,36 @@
 mod item;
 mod read;
 mod room;
+mod row;
 
 pub use item::{Change, RosterItem, RosterVersion, Subscription, Updated};
-pub use read::{Contact, Roster, RosterChange};
 
 use proto::BareJid;
 
-use super::Storage;
-use super::database::{Row, Transaction, Value};
-use super::error::StorageError;
-use crate::clock;
+use self::item::new_epoch;
+use self::row::item;
+use super::settings::Quotas;
+use crate::storage::{Step, Storage, StorageError, Stored, Transaction, Value};
 
-/// The columns of an item, in the order in which [`item`] reads them.
-const COLUMNS: &str =
-    "contact, listed, name, subscription, ask, approved, contact_groups, request, removed, version";
+/// The tables.
+pub const STORED: Stored = Stored {
+    steps: &[
+        Step::new(1, include_str!("../schema/1.sql")),
+        Step::new(3, include_str!("../schema/3.sql")),
+    ],
+    removals: &[
+        "DELETE FROM roster WHERE account = $1",
+        "DELETE FROM roster_version WHERE account = $1",
+    ],
+};
 
 impl Storage {
     /// Changes one contact of an account, as `decide` says when it sees the present item.
     ///
     /// `repeat` names the change if it may be asked for twice. Changes of one account wait for each other.
-    pub async fn update_contact(
+    pub(in crate::services) async fn update_contact(
         &self,
+        quotas: Quotas,
         account: &BareJid,
         contact: &BareJid,
         repeat: Option<&str>,
@@ -59,7 +68,7 @@ impl Storage {
         };
         if !repeated {
             let (was, is) = (before.as_ref(), after.as_ref());
-            room::check(&mut transaction, account, was, is, &self.quotas).await?;
+            room::check(&mut transaction, account, was, is, quotas).await?;
             let change = Written {
                 contact,
                 before: &before,
@@ -114,13 +123,8 @@ async fn lock(
     })
 }
 
-/// Tells this roster from one that was restored from a backup or made anew, or has forgotten something.
-fn new_epoch() -> String {
-    clock::name(64)
-}
-
 /// A row of the table.
-struct Stored {
+struct Found {
     item: Option<RosterItem>,
     version: u64,
     last_change: Option<String>,
@@ -131,7 +135,7 @@ async fn stored(
     transaction: &mut Transaction,
     account: &BareJid,
     contact: &BareJid,
-) -> Result<Option<Stored>, StorageError> {
+) -> Result<Option<Found>, StorageError> {
     let sql = "SELECT contact, listed, name, subscription, ask, approved, contact_groups, request, removed, version, \
                last_change, before FROM roster WHERE account = $1 AND contact = $2";
     let row = transaction
@@ -142,7 +146,7 @@ async fn stored(
         let before = before.map(|json| {
             serde_json::from_str(&json).map_err(|_| StorageError::Damaged("a contact"))
         });
-        Ok(Stored {
+        Ok(Found {
             item: item(&row)?,
             version: row.count(9)?,
             last_change: row.text_or_none(10)?,
@@ -206,30 +210,6 @@ async fn write(
     transaction.execute(sql, values).await.map(drop)
 }
 
-/// Reads [`COLUMNS`]; nothing if the contact has been removed.
-fn item(row: &Row) -> Result<Option<RosterItem>, StorageError> {
-    if row.truth(8)? {
-        return Ok(None);
-    }
-    let groups = serde_json::from_str(&row.text(6)?)
-        .map_err(|_| StorageError::Damaged("a list of groups"))?;
-    Ok(Some(RosterItem {
-        jid: address(row, 0)?,
-        listed: row.truth(1)?,
-        name: row.text_or_none(2)?,
-        subscription: Subscription::parse(&row.text(3)?)
-            .ok_or(StorageError::Damaged("a subscription"))?,
-        ask: row.truth(4)?,
-        approved: row.truth(5)?,
-        groups,
-        request: row.text_or_none(7)?,
-    }))
-}
-
-fn address(row: &Row, index: usize) -> Result<BareJid, StorageError> {
-    BareJid::new(&row.text(index)?).map_err(|_| StorageError::Damaged("an address"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +237,7 @@ mod tests {
                 ..RosterItem::new(bob.clone())
             };
             let hidden = storage
-                .update_contact(&alice, &bob, None, put(request))
+                .update_contact(Quotas::default(), &alice, &bob, None, put(request))
                 .await
                 .unwrap();
             assert!(!hidden.pushed);
@@ -267,7 +247,7 @@ mod tests {
                 ..contact(Subscription::To)
             };
             let shown = storage
-                .update_contact(&alice, &bob, None, put(item.clone()))
+                .update_contact(Quotas::default(), &alice, &bob, None, put(item.clone()))
                 .await
                 .unwrap();
             assert!(shown.pushed);
@@ -276,12 +256,12 @@ mod tests {
                 (1, Some(&item))
             );
             let same = storage
-                .update_contact(&alice, &bob, None, |_| Change::Keep)
+                .update_contact(Quotas::default(), &alice, &bob, None, |_| Change::Keep)
                 .await
                 .unwrap();
             assert_eq!((same.version.counter, same.before), (1, Some(item)));
             let gone = storage
-                .update_contact(&alice, &bob, None, |_| Change::Remove)
+                .update_contact(Quotas::default(), &alice, &bob, None, |_| Change::Remove)
                 .await
                 .unwrap();
             assert_eq!(
@@ -306,11 +286,11 @@ mod tests {
             };
             for effect in ["0/1", "0/2", "0/3"] {
                 let first = storage
-                    .update_contact(&alice, &bob, Some(effect), step)
+                    .update_contact(Quotas::default(), &alice, &bob, Some(effect), step)
                     .await
                     .unwrap();
                 let again = storage
-                    .update_contact(&alice, &bob, Some(effect), step)
+                    .update_contact(Quotas::default(), &alice, &bob, Some(effect), step)
                     .await
                     .unwrap();
                 assert!(again.repeated && !first.repeated);
@@ -328,15 +308,15 @@ mod tests {
             let (alice, bob) = (jid("alice"), jid("bob"));
             let put = |_: Option<&RosterItem>| Change::Put(contact(Subscription::To));
             storage
-                .update_contact(&alice, &bob, Some("a"), put)
+                .update_contact(Quotas::default(), &alice, &bob, Some("a"), put)
                 .await
                 .unwrap();
             storage
-                .update_contact(&alice, &bob, None, |_| Change::Remove)
+                .update_contact(Quotas::default(), &alice, &bob, None, |_| Change::Remove)
                 .await
                 .unwrap();
             let again = storage
-                .update_contact(&alice, &bob, Some("a"), put)
+                .update_contact(Quotas::default(), &alice, &bob, Some("a"), put)
                 .await
                 .unwrap();
             assert!(!again.repeated && again.pushed);
@@ -358,7 +338,7 @@ mod tests {
                         Change::Put(item)
                     };
                     storage
-                        .update_contact(&alice, &bob, None, more)
+                        .update_contact(Quotas::default(), &alice, &bob, None, more)
                         .await
                         .unwrap();
                 })

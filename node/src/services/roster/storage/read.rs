@@ -1,15 +1,17 @@
 //! Questions about rosters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto::BareJid;
 
-use super::{COLUMNS, RosterItem, RosterVersion, address, item};
-use crate::storage::database::{Row, assembled};
-use crate::storage::{Storage, StorageError};
+use super::item::{RosterItem, RosterVersion};
+use super::row::{COLUMNS, address, item};
+use crate::storage::{Row, Storage, StorageError, assembled};
 
 /// Accounts that one statement asks about.
 const MOST_ACCOUNTS: usize = 64;
+/// Contacts that one statement asks about.
+const MOST_CONTACTS: usize = 256;
 
 /// A roster with its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,10 @@ pub struct Contact {
 
 impl Storage {
     /// An account's roster.
-    pub async fn roster(&self, account: &BareJid) -> Result<Roster, StorageError> {
+    pub(in crate::services) async fn roster(
+        &self,
+        account: &BareJid,
+    ) -> Result<Roster, StorageError> {
         // The version first: a change in between is then pushed with a newer one, never missed (IM-27).
         let version = self.roster_version(account).await?;
         let sql = format!(
@@ -63,7 +68,10 @@ impl Storage {
     }
 
     /// The version of an account's roster.
-    pub async fn roster_version(&self, account: &BareJid) -> Result<RosterVersion, StorageError> {
+    pub(in crate::services) async fn roster_version(
+        &self,
+        account: &BareJid,
+    ) -> Result<RosterVersion, StorageError> {
         let sql = "SELECT epoch, version FROM roster_version WHERE account = $1";
         let row = self
             .database
@@ -80,7 +88,7 @@ impl Storage {
 
     /// What has changed since a version, in the order of the changes. `None`: it is not a version of this
     /// roster, so the whole of it has to be sent.
-    pub async fn roster_changes(
+    pub(in crate::services) async fn roster_changes(
         &self,
         account: &BareJid,
         since: &RosterVersion,
@@ -110,7 +118,7 @@ impl Storage {
     }
 
     /// One contact of an account.
-    pub async fn contact(
+    pub(in crate::services) async fn contact(
         &self,
         account: &BareJid,
         contact: &BareJid,
@@ -121,8 +129,33 @@ impl Storage {
         row.map_or(Ok(None), |row| item(&row))
     }
 
+    /// Those of the parties that the account has in its roster.
+    pub(in crate::services) async fn contacts_among(
+        &self,
+        account: &BareJid,
+        parties: &[BareJid],
+    ) -> Result<HashSet<BareJid>, StorageError> {
+        let mut found = HashSet::new();
+        for chunk in parties.chunks(MOST_CONTACTS) {
+            let names: Vec<_> = (2..chunk.len() + 2).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "SELECT contact FROM roster WHERE account = $1 AND removed = 0 AND listed = 1 AND contact IN ({})",
+                names.join(", ")
+            );
+            let names = chunk.iter().map(|party| party.as_str().into());
+            let values = [account.as_str().into()].into_iter().chain(names).collect();
+            for row in self.database.rows(assembled(sql), values).await? {
+                found.insert(address(&row, 0)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Who may see the account's presence (subscription `from` or `both`).
-    pub async fn subscribers(&self, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
+    pub(in crate::services) async fn subscribers(
+        &self,
+        account: &BareJid,
+    ) -> Result<Vec<BareJid>, StorageError> {
         let sql = "SELECT contact FROM roster \
                    WHERE account = $1 AND removed = 0 AND subscription IN ('from', 'both') ORDER BY contact";
         let rows = self
@@ -133,7 +166,7 @@ impl Storage {
     }
 
     /// The same for many accounts at a time; those that nobody may see are left out.
-    pub async fn subscribers_of(
+    pub(in crate::services) async fn subscribers_of(
         &self,
         accounts: &[&BareJid],
     ) -> Result<HashMap<BareJid, Vec<BareJid>>, StorageError> {
@@ -155,7 +188,10 @@ impl Storage {
     }
 
     /// Whose presence the account wants to see (subscription `to` or `both`), and which of them permit it.
-    pub async fn subscriptions(&self, account: &BareJid) -> Result<Vec<Contact>, StorageError> {
+    pub(in crate::services) async fn subscriptions(
+        &self,
+        account: &BareJid,
+    ) -> Result<Vec<Contact>, StorageError> {
         let sql = "SELECT own.contact, CAST(COALESCE(theirs.removed, 1) AS BIGINT) FROM roster own \
                    LEFT JOIN roster theirs ON theirs.account = own.contact AND theirs.contact = own.account \
                    AND theirs.removed = 0 AND theirs.subscription IN ('from', 'both') \
@@ -176,7 +212,7 @@ impl Storage {
     }
 
     /// The requests that await the account's answer: who asks, and the stanza, written (IM-32).
-    pub async fn pending_in(
+    pub(in crate::services) async fn pending_in(
         &self,
         account: &BareJid,
     ) -> Result<Vec<(BareJid, String)>, StorageError> {
@@ -194,8 +230,10 @@ impl Storage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::item::{Change, Subscription};
     use super::*;
-    use crate::storage::{Change, Subscription, testing};
+    use crate::services::roster::settings::Quotas;
+    use crate::storage::testing;
 
     fn jid(name: &str) -> BareJid {
         BareJid::new(&format!("{name}@example.org")).unwrap()
@@ -216,7 +254,13 @@ mod tests {
             Change::Put(item)
         };
         storage
-            .update_contact(&jid(account), &jid(contact), None, decide)
+            .update_contact(
+                Quotas::default(),
+                &jid(account),
+                &jid(contact),
+                None,
+                decide,
+            )
             .await
             .unwrap();
     }
@@ -234,7 +278,9 @@ mod tests {
             .await;
             put(&storage, "alice", "dora", |_| {}).await;
             storage
-                .update_contact(&alice, &jid("dora"), None, |_| Change::Remove)
+                .update_contact(Quotas::default(), &alice, &jid("dora"), None, |_| {
+                    Change::Remove
+                })
                 .await
                 .unwrap();
 

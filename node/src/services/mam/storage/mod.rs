@@ -6,40 +6,57 @@
 mod expiry;
 mod preference;
 mod query;
+mod row;
 
 pub use expiry::Expired;
 pub use preference::Preferences;
-pub use query::{Entry, Filter, Page, Place};
+pub use query::{Filter, Page, Place};
+pub use row::Entry;
 
 use std::collections::HashSet;
 
 use cluster::Mid;
 use cluster::session::{ArchiveRow, Fetched};
-use proto::stanza::{Packet, Stanza};
-use proto::{BareJid, Element, ns};
+use proto::BareJid;
 
 use self::preference::{Fate, Judge, hidden_among};
-use super::Storage;
-use super::database::{Row, Transaction, Value, assembled, placeholders};
-use super::error::StorageError;
-use crate::config::KeepByDefault;
+use self::row::{MOST_IDS, entry, id_list, keyed};
+use super::settings::KeepByDefault;
+use crate::storage::{
+    Step, Storage, StorageError, Stored, Transaction, Value, assembled, placeholders,
+};
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
 const MOST_ROWS: usize = 64;
-/// Archive ids in one statement.
-const MOST_IDS: usize = 256;
 /// Messages that are read back by one statement. They are in memory at once, each of up to a stanza's bytes.
 const MOST_READ: usize = 32;
+
+/// The tables.
+pub const STORED: Stored = Stored {
+    steps: &[
+        Step::of_each(
+            1,
+            include_str!("../schema/1.sqlite.sql"),
+            include_str!("../schema/1.postgres.sql"),
+        ),
+        Step::new(2, include_str!("../schema/2.sql")),
+    ],
+    removals: &[
+        "DELETE FROM archive WHERE owner = $1",
+        "DELETE FROM archive_preference WHERE account = $1",
+        "DELETE FROM archive_exception WHERE account = $1",
+    ],
+};
 
 impl Storage {
     /// Adds rows, all or none, as far as their owners want them kept. Rows that are there already stay as
     /// they are. Returns those that were to be shown and are hidden.
-    pub async fn archive(
+    pub(in crate::services) async fn archive(
         &self,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
     ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
-        let judge = Judge::read(&self.database, rows, fallback).await?;
+        let judge = Judge::read(self, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
         let wanted: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Dropped).collect();
         let mut transaction = self.database.begin().await?;
@@ -57,12 +74,12 @@ impl Storage {
     /// Adds those of the rows that the archive is going to show, and returns those that were meant to be and
     /// are not. For who wants to read them before their turn: a hidden one may have been delivered and
     /// deleted meanwhile.
-    pub async fn archive_shown(
+    pub(in crate::services) async fn archive_shown(
         &self,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
     ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
-        let judge = Judge::read(&self.database, rows, fallback).await?;
+        let judge = Judge::read(self, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
         let wanted = judged.filter(|(_, fate)| *fate != Fate::Dropped);
         let (shown, hidden): (Vec<_>, Vec<_>) = wanted.partition(|(_, fate)| *fate == Fate::Shown);
@@ -80,7 +97,11 @@ impl Storage {
     }
 
     /// Reads messages of an account back, hidden ones too. What is gone, or damaged, is left out.
-    pub async fn fetch(&self, owner: &BareJid, mids: &[Mid]) -> Result<Vec<Fetched>, StorageError> {
+    pub(in crate::services) async fn fetch(
+        &self,
+        owner: &BareJid,
+        mids: &[Mid],
+    ) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_READ) {
             let sql = format!(
@@ -116,7 +137,11 @@ impl Storage {
     }
 
     /// Deletes those of the messages that are hidden: they have been delivered.
-    pub async fn forget(&self, owner: &BareJid, mids: &[Mid]) -> Result<(), StorageError> {
+    pub(in crate::services) async fn forget(
+        &self,
+        owner: &BareJid,
+        mids: &[Mid],
+    ) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
             let ids = id_list(chunk.len(), 2);
             let sql =
@@ -131,6 +156,11 @@ impl Storage {
 
 #[cfg(test)]
 impl Storage {
+    /// How many of these messages are there.
+    pub(crate) async fn count_archived(&self, owner: &BareJid, mids: &[Mid]) -> usize {
+        self.fetch(owner, mids).await.unwrap().len()
+    }
+
     /// Has every statement about the archive fail.
     pub(crate) async fn break_archive(&self) {
         let sql = "ALTER TABLE archive RENAME TO elsewhere".to_owned();
@@ -167,19 +197,6 @@ async fn insert(
     Ok(())
 }
 
-/// `$2, $3, …`
-fn id_list(count: usize, first: usize) -> String {
-    (first..first + count)
-        .map(|n| format!("${n}"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
-    let mids = mids.iter().map(|mid| mid.to_string().into());
-    [owner.as_str().into()].into_iter().chain(mids).collect()
-}
-
 fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
     let mut stanza = Vec::new();
     row.packet.write(&[], &mut stanza);
@@ -203,45 +220,19 @@ fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
     ])
 }
 
-/// Reads the columns `mid, stamp, stanza, place`.
-fn entry(row: &Row) -> Result<Entry, StorageError> {
-    Ok(Entry {
-        mid: mid(row, 0)?,
-        stamp: row.count(1)?,
-        order: row.count(3)?,
-        packet: packet(&row.text(2)?)?,
-    })
-}
-
-fn mid(row: &Row, index: usize) -> Result<Mid, StorageError> {
-    row.text(index)?
-        .parse()
-        .map_err(|_| StorageError::Damaged("an archive id"))
-}
-
-fn packet(xml: &str) -> Result<Packet, StorageError> {
-    let element = Element::parse_in(ns::CLIENT, xml)
-        .ok()
-        .and_then(|elements| elements.into_iter().next());
-    let stanza = element.and_then(|element| Stanza::parse(element).ok());
-    stanza
-        .map(|stanza| stanza.pack())
-        .ok_or(StorageError::Damaged("a stanza"))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::storage::testing;
-    use proto::Jid;
-    use proto::stanza::{Kind, MessageType};
+    use crate::storage::{AccountKeys, testing};
+    use proto::stanza::{Kind, MessageType, Stanza};
+    use proto::{Element, Jid, ns};
 
     pub(super) fn alice() -> BareJid {
         BareJid::new("alice@example.org").unwrap()
     }
 
     /// A message from `with`, number `n` in the archive and in time.
-    pub(in crate::storage) fn row(n: u64, with: &str) -> ArchiveRow {
+    pub(crate) fn row(n: u64, with: &str) -> ArchiveRow {
         let with = Jid::new(with).unwrap();
         let body = Element::new("body", ns::CLIENT).with_text(&format!("<{n}> & 'ü'"));
         let stanza = Stanza::new(Kind::Message(MessageType::Chat))
@@ -319,6 +310,48 @@ pub(super) mod tests {
             assert_eq!(
                 left.iter().map(|found| found.mid).collect::<Vec<_>>(),
                 [shown.mid]
+            );
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn whoever_gets_the_name_of_a_removed_account_gets_nothing_else_of_it() {
+        testing::each(async |storage| {
+            let alice = alice();
+            let late = row(1, "bob@example.org/x");
+            storage
+                .create_account(&alice, &AccountKeys::default(), 5)
+                .await
+                .unwrap();
+            assert!(storage.remove_account(&alice).await.unwrap());
+            // It was on its way.
+            storage
+                .archive(&[&late], KeepByDefault::Always)
+                .await
+                .unwrap();
+            let kept = || storage.archive_ends(&alice);
+            assert!(kept().await.unwrap().is_some());
+            assert!(
+                storage
+                    .create_account(&alice, &AccountKeys::default(), 6)
+                    .await
+                    .unwrap()
+            );
+            assert!(kept().await.unwrap().is_none());
+            storage
+                .archive(&[&late], KeepByDefault::Always)
+                .await
+                .unwrap();
+            assert!(
+                !storage
+                    .create_account(&alice, &AccountKeys::default(), 7)
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                kept().await.unwrap().is_some(),
+                "an account that is there keeps its own"
             );
         })
         .await;

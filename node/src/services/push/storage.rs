@@ -2,9 +2,31 @@
 
 use proto::{BareJid, Jid};
 
-use super::Storage;
-use super::database::{Row, Value};
-use super::error::{Full, StorageError};
+use super::settings::Quotas;
+use crate::storage::{Row, Step, Storage, StorageError, Stored, Value};
+
+/// The table.
+pub const STORED: Stored = Stored {
+    steps: &[Step::new(2, include_str!("schema/2.sql"))],
+    removals: &["DELETE FROM push WHERE account = $1"],
+};
+
+/// What an account has as much of as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Full {
+    /// Registrations.
+    #[error("at most {0} push registrations are kept")]
+    Number(u64),
+    /// All of them.
+    #[error("push registrations take at most {0} bytes together")]
+    Bytes(u64),
+}
+
+impl From<Full> for StorageError {
+    fn from(full: Full) -> Self {
+        Self::Full(full.to_string())
+    }
+}
 
 /// A registration: the client `resource` of an account is woken through a node of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +52,9 @@ impl Registration {
 impl Storage {
     /// Adds a registration, or replaces the one of the same service and node, if there is room for it. Says
     /// which client has none any more because of that.
-    pub async fn enable_push(
+    pub(super) async fn enable_push(
         &self,
+        quotas: &Quotas,
         account: &BareJid,
         registration: &Registration,
     ) -> Result<Option<String>, StorageError> {
@@ -54,13 +77,12 @@ impl Storage {
                 false => others.push(known),
             }
         }
-        let quotas = &self.quotas;
         if replaced.is_none() && others.len() as u64 >= quotas.push_registrations {
-            return Err(Full::Push(quotas.push_registrations).into());
+            return Err(Full::Number(quotas.push_registrations).into());
         }
         let taken: usize = others.iter().map(Registration::size).sum();
         if (taken + registration.size()) as u64 > quotas.push_bytes {
-            return Err(Full::PushBytes(quotas.push_bytes).into());
+            return Err(Full::Bytes(quotas.push_bytes).into());
         }
         let sql = "INSERT INTO push (account, service, node, resource, options) \
                    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account, service, node) \
@@ -79,7 +101,7 @@ impl Storage {
     }
 
     /// Removes the registration of a node of a service, or those of all its nodes.
-    pub async fn disable_push(
+    pub(super) async fn disable_push(
         &self,
         account: &BareJid,
         service: &Jid,
@@ -97,7 +119,7 @@ impl Storage {
     }
 
     /// The account's registrations.
-    pub async fn push_registrations(
+    pub(super) async fn push_registrations(
         &self,
         account: &BareJid,
     ) -> Result<Vec<Registration>, StorageError> {
@@ -120,7 +142,6 @@ fn registration(row: &Row) -> Result<Registration, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Quotas;
     use crate::storage::testing;
 
     fn of(service: &str, node: &str, resource: &str) -> Registration {
@@ -136,17 +157,19 @@ mod tests {
     async fn im_102_a_repeat_replaces_and_a_service_is_disabled_as_a_whole_or_by_node() {
         testing::each(async |storage| {
             let alice = BareJid::new("alice@x").unwrap();
-            let storage = storage.with_quotas(&Quotas {
+            let quotas = Quotas {
                 push_registrations: 3,
                 ..Quotas::default()
-            });
-            let enable =
-                async |registration: Registration| storage.enable_push(&alice, &registration).await;
+            };
+            let enable = async |registration: Registration| {
+                storage.enable_push(&quotas, &alice, &registration).await
+            };
             for (service, node) in [("p@x", "1"), ("p@x", "2"), ("q@x", "")] {
                 assert_eq!(enable(of(service, node, "a")).await.unwrap(), None);
             }
             let fourth = enable(of("r@x", "", "a")).await;
-            assert!(matches!(fourth, Err(StorageError::Full(Full::Push(3)))));
+            let expect = Full::Number(3).to_string();
+            assert!(matches!(fourth, Err(StorageError::Full(full)) if full == expect));
             assert_eq!(enable(of("p@x", "2", "b")).await.unwrap(), None);
             let all = async || storage.push_registrations(&alice).await.unwrap();
             let expect = [of("p@x", "1", "a"), of("p@x", "2", "b"), of("q@x", "", "a")];
@@ -170,16 +193,20 @@ mod tests {
         for (bytes, fits) in [(9, false), (10, true), (11, true)] {
             testing::each(async |storage| {
                 let alice = BareJid::new("alice@x").unwrap();
-                let storage = storage.with_quotas(&Quotas {
+                let quotas = Quotas {
                     push_bytes: bytes,
                     ..Quotas::default()
-                });
-                let first = storage.enable_push(&alice, &one).await;
+                };
+                let first = storage.enable_push(&quotas, &alice, &one).await;
                 assert_eq!(first.unwrap(), None);
-                let second = storage.enable_push(&alice, &of("p@x", "2", "c")).await;
+                let second = storage
+                    .enable_push(&quotas, &alice, &of("p@x", "2", "c"))
+                    .await;
                 assert_eq!(second.is_ok(), fits, "{bytes}");
                 // Another client takes the first one's place.
-                let other = storage.enable_push(&alice, &of("p@x", "1", "d")).await;
+                let other = storage
+                    .enable_push(&quotas, &alice, &of("p@x", "1", "d"))
+                    .await;
                 assert_eq!(other.unwrap().as_deref(), Some("a"));
             })
             .await;

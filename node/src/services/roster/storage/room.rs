@@ -2,11 +2,9 @@
 
 use proto::BareJid;
 
-use super::{RosterItem, RosterVersion};
-use crate::config::Quotas;
-use crate::storage::StorageError;
-use crate::storage::database::Transaction;
-use crate::storage::error::Full;
+use super::item::{RosterItem, RosterVersion, new_epoch};
+use crate::services::roster::settings::Quotas;
+use crate::storage::{StorageError, Transaction};
 
 /// Removed contacts that are remembered, so that clients can be told of the removal alone.
 const REMOVED: i64 = 1_000;
@@ -21,6 +19,26 @@ const WORD: usize = 16;
 /// What groups take more, and each of them.
 const GROUPS: usize = 6;
 const GROUP: usize = 15;
+
+/// What a roster has as much of as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Full {
+    /// Contacts.
+    #[error("a roster holds at most {0} contacts")]
+    Contacts(u64),
+    /// All contacts with their names and groups.
+    #[error("a roster holds at most {0} bytes")]
+    Roster(u64),
+    /// Requests of others.
+    #[error("at most {0} subscription requests wait for an answer")]
+    Requests(u64),
+}
+
+impl From<Full> for StorageError {
+    fn from(full: Full) -> Self {
+        Self::Full(full.to_string())
+    }
+}
 
 impl RosterItem {
     /// What it takes in a roster that is sent, at most.
@@ -55,7 +73,7 @@ pub(super) async fn check(
     account: &BareJid,
     before: Option<&RosterItem>,
     after: Option<&RosterItem>,
-    quotas: &Quotas,
+    quotas: Quotas,
 ) -> Result<(), StorageError> {
     let Some(after) = after else { return Ok(()) };
     let listed = |item: Option<&RosterItem>| item.is_some_and(|item| item.listed);
@@ -101,7 +119,7 @@ pub(super) async fn forget_removed(
     let sql = "DELETE FROM roster WHERE account = $1 AND removed = 1 AND version < $2";
     let values = vec![account.as_str().into(), upto.into()];
     transaction.execute(sql, values).await?;
-    version.epoch = super::new_epoch();
+    version.epoch = new_epoch();
     let sql = "UPDATE roster_version SET epoch = $2 WHERE account = $1";
     let values = vec![account.as_str().into(), version.epoch.clone().into()];
     transaction.execute(sql, values).await.map(drop)
@@ -109,7 +127,7 @@ pub(super) async fn forget_removed(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Change, Subscription};
+    use super::super::item::{Change, Subscription};
     use super::*;
     use crate::services::roster::entry::Entry;
     use crate::services::roster::item::element;
@@ -128,16 +146,28 @@ mod tests {
         }
     }
 
-    async fn put(storage: &Storage, item: RosterItem) -> Result<(), StorageError> {
+    async fn put_within(
+        quotas: Quotas,
+        storage: &Storage,
+        item: RosterItem,
+    ) -> Result<(), StorageError> {
         let (alice, contact) = (jid("alice"), item.jid.clone());
         let put = |_: Option<&RosterItem>| Change::Put(item);
-        let done = storage.update_contact(&alice, &contact, None, put).await;
+        let done = storage
+            .update_contact(quotas, &alice, &contact, None, put)
+            .await;
         done.map(drop)
+    }
+
+    async fn put(storage: &Storage, item: RosterItem) -> Result<(), StorageError> {
+        put_within(Quotas::default(), storage, item).await
     }
 
     async fn remove(storage: &Storage, contact: &str) {
         let (alice, contact) = (jid("alice"), jid(contact));
-        let gone = storage.update_contact(&alice, &contact, None, |_| Change::Remove);
+        let gone = storage.update_contact(Quotas::default(), &alice, &contact, None, |_| {
+            Change::Remove
+        });
         gone.await.unwrap();
     }
 
@@ -148,7 +178,7 @@ mod tests {
         }
     }
 
-    fn full(result: Result<(), StorageError>) -> Option<Full> {
+    fn full(result: Result<(), StorageError>) -> Option<String> {
         match result {
             Ok(()) => None,
             Err(StorageError::Full(full)) => Some(full),
@@ -182,19 +212,20 @@ mod tests {
     #[tokio::test]
     async fn t_52_contacts_are_counted_and_those_that_are_there_may_change() {
         testing::each(async |storage| {
-            let storage = storage.with_quotas(&Quotas {
+            let quotas = Quotas {
                 roster_contacts: 3,
                 ..Quotas::default()
-            });
+            };
+            let put = async |item| put_within(quotas, &storage, item).await;
             for contact in ["a", "b"] {
-                put(&storage, named(contact, "x")).await.unwrap();
+                put(named(contact, "x")).await.unwrap();
             }
-            put(&storage, named("c", "x")).await.unwrap();
-            let refused = put(&storage, named("d", "x")).await;
-            assert_eq!(full(refused), Some(Full::Contacts(3)));
-            put(&storage, named("c", "another name")).await.unwrap();
+            put(named("c", "x")).await.unwrap();
+            let refused = put(named("d", "x")).await;
+            assert_eq!(full(refused), Some(Full::Contacts(3).to_string()));
+            put(named("c", "another name")).await.unwrap();
             remove(&storage, "a").await;
-            put(&storage, named("d", "x")).await.unwrap();
+            put(named("d", "x")).await.unwrap();
         })
         .await;
     }
@@ -205,15 +236,19 @@ mod tests {
         let both = (one.size() + two.size()) as u64;
         for (limit, fits) in [(both - 1, false), (both, true), (both + 1, true)] {
             testing::each(async |storage| {
-                let storage = storage.with_quotas(&Quotas {
+                let quotas = Quotas {
                     roster_bytes: limit,
                     ..Quotas::default()
-                });
-                put(&storage, one.clone()).await.unwrap();
-                let refused = put(&storage, two.clone()).await;
-                assert_eq!(full(refused), (!fits).then_some(Full::Roster(limit)));
+                };
+                let put = async |item| put_within(quotas, &storage, item).await;
+                put(one.clone()).await.unwrap();
+                let refused = put(two.clone()).await;
+                assert_eq!(
+                    full(refused),
+                    (!fits).then(|| Full::Roster(limit).to_string())
+                );
                 // What takes less is always possible.
-                put(&storage, named("a", "")).await.unwrap();
+                put(named("a", "")).await.unwrap();
             })
             .await;
         }
@@ -222,25 +257,26 @@ mod tests {
     #[tokio::test]
     async fn t_52_strangers_requests_are_counted_apart() {
         testing::each(async |storage| {
-            let storage = storage.with_quotas(&Quotas {
+            let quotas = Quotas {
                 roster_requests: 2,
                 roster_contacts: 1,
                 ..Quotas::default()
-            });
+            };
+            let put = async |item| put_within(quotas, &storage, item).await;
             for contact in ["a", "b"] {
-                put(&storage, request(contact)).await.unwrap();
+                put(request(contact)).await.unwrap();
             }
-            let refused = put(&storage, request("c")).await;
-            assert_eq!(full(refused), Some(Full::Requests(2)));
+            let refused = put(request("c")).await;
+            assert_eq!(full(refused), Some(Full::Requests(2).to_string()));
             // The owner's own contacts have their room.
-            put(&storage, named("c", "x")).await.unwrap();
+            put(named("c", "x")).await.unwrap();
         })
         .await;
     }
 
     #[tokio::test]
     async fn whoever_was_removed_takes_no_room_for_ever() {
-        let storage = Storage::in_memory().await.unwrap();
+        let storage = testing::in_memory().await;
         let alice = jid("alice");
         put(&storage, named("stays", "x")).await.unwrap();
         let before = storage.roster_version(&alice).await.unwrap();

@@ -1,0 +1,31 @@
+//! What a service says about who may see whom.
+
+use futures_util::future::BoxFuture;
+use proto::BareJid;
+
+use crate::storage::{Storage, StorageError};
+
+/// Knows who may see whose presence. Where no service does, nobody may.
+pub trait Visibility: Send + Sync + 'static {
+    /// `viewer` may see the presence of `account`.
+    fn sees<'a>(
+        &'a self,
+        storage: &'a Storage,
+        viewer: &'a BareJid,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<bool, StorageError>>;
+}
+
+/// Nobody may see anybody.
+pub(super) struct Nobody;
+
+impl Visibility for Nobody {
+    fn sees<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a BareJid,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<bool, StorageError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+}

@@ -1,0 +1,62 @@
+//! What the statements about the archive have in common.
+
+use cluster::Mid;
+use proto::stanza::{Packet, Stanza};
+use proto::{BareJid, Element, ns};
+
+use crate::storage::{Row, StorageError, Value};
+
+/// Archive ids in one statement.
+pub(super) const MOST_IDS: usize = 256;
+
+/// An archived message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its archive id.
+    pub mid: Mid,
+    /// When it was handled, milliseconds since 1970.
+    pub stamp: u64,
+    /// Its place in the archive: the order that the shard gave it.
+    pub order: u64,
+    /// The stanza.
+    pub packet: Packet,
+}
+
+/// `$2, $3, …`
+pub(super) fn id_list(count: usize, first: usize) -> String {
+    (first..first + count)
+        .map(|n| format!("${n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+pub(super) fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
+    let mids = mids.iter().map(|mid| mid.to_string().into());
+    [owner.as_str().into()].into_iter().chain(mids).collect()
+}
+
+/// Reads the columns `mid, stamp, stanza, place`.
+pub(super) fn entry(row: &Row) -> Result<Entry, StorageError> {
+    Ok(Entry {
+        mid: mid(row, 0)?,
+        stamp: row.count(1)?,
+        order: row.count(3)?,
+        packet: packet(&row.text(2)?)?,
+    })
+}
+
+pub(super) fn mid(row: &Row, index: usize) -> Result<Mid, StorageError> {
+    row.text(index)?
+        .parse()
+        .map_err(|_| StorageError::Damaged("an archive id"))
+}
+
+fn packet(xml: &str) -> Result<Packet, StorageError> {
+    let element = Element::parse_in(ns::CLIENT, xml)
+        .ok()
+        .and_then(|elements| elements.into_iter().next());
+    let stanza = element.and_then(|element| Stanza::parse(element).ok());
+    stanza
+        .map(|stanza| stanza.pack())
+        .ok_or(StorageError::Damaged("a stanza"))
+}
