@@ -28,7 +28,7 @@ const FOREIGN: [&str; 11] = [
 ];
 
 /// Rules that no test cites. Who writes a test for one takes it off the list; a new rule comes with a test.
-const UNTESTED: [&str; 34] = [
+const UNTESTED: [&str; 33] = [
     "DI-5", "I-7", "IM-21", "IM-27", "IM-36", "IM-4", "IM-42", "IM-45", "IM-56", "IM-83", "IM-C",
     "P6", "SM-11", "SM-13", "SM-49", "ST-14", "ST-17", "ST-29", "ST-35", "ST-38", "ST-4", "ST-51",
     "ST-53", "ST-54", "ST-55", "ST-58", "ST-68", "ST-74", "T-11", "T-18", "T-50", "T-64", "T-76",
