@@ -336,7 +336,7 @@ impl Birth {
         while self.groups.all().iter().any(|group| group.is_empty()) {
             founding.start = false;
             let told = self.tell(&founding).await;
-            let late = begun.elapsed() > LATE && (told + 1) * 2 > founding.founders.len();
+            let late = clock::instant() - begun > LATE && (told + 1) * 2 > founding.founders.len();
             if told + 1 == founding.founders.len() || late {
                 founding.start = true;
                 self.take_part(founding.clone()).await;

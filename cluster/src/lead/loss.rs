@@ -82,7 +82,7 @@ pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, mut watch: PeerWat
             // One entry gives up a bounded number of sessions, so there may be more.
             continue;
         }
-        let settled = changed.elapsed() > UNSETTLED && now.up.len() >= now.expected;
+        let settled = clock::timer() - changed > UNSETTLED && now.up.len() >= now.expected;
         tokio::select! {
             event = watch.peers.changed() => match event {
                 Ok(()) => changed = clock::timer(),

@@ -221,7 +221,7 @@ async fn watch(inner: Arc<Inner>) {
             };
             // The voters try one after the other, beginning with the preferred leader.
             let rank = (place + voters.len() - turn % voters.len()) % voters.len();
-            if since.elapsed() >= WATCH * (1 + rank as u32) && inner.has_quorum(group) {
+            if clock::instant() - since >= WATCH * (1 + rank as u32) && inner.has_quorum(group) {
                 leaderless.remove(&group.shard);
                 // The group may have stopped, which is noticed elsewhere.
                 let _ = group.raft.trigger().elect(true).await;
@@ -360,7 +360,7 @@ impl Inner {
             let settled = {
                 let peers = self.peers();
                 let since = peers.up_since.get(&preferred);
-                since.is_some_and(|since| since.elapsed() >= self.settled)
+                since.is_some_and(|since| clock::instant() - *since >= self.settled)
                     && !peers.draining.contains(&preferred)
             };
             if settled && lag(group, preferred).is_some_and(|lag| lag <= NEARLY_ALL) {

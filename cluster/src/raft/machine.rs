@@ -138,7 +138,7 @@ impl Machine {
     /// Whether the policy asks for a snapshot.
     pub fn snapshot_due(&self, policy: &SnapshotPolicy) -> bool {
         let replica = self.lock();
-        let since = replica.snapshot_at.elapsed();
+        let since = clock::instant() - replica.snapshot_at;
         !replica.rests() && policy.is_due(replica.logged, replica.snapshot_bytes, since)
     }
 

@@ -239,7 +239,7 @@ impl Talker {
             self.heard = clock::instant();
             return Ok(());
         }
-        if self.heard.elapsed() > SILENCE {
+        if clock::instant() - self.heard > SILENCE {
             let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return Err(ClientError::Io(silent).into());
         }
@@ -273,7 +273,7 @@ impl Talker {
 
     /// Reports a failure, unless it comes right after a kill, where failures are expected.
     fn complain(&self, reason: &str) {
-        if self.lost.elapsed() > Duration::from_secs(1) {
+        if clock::instant() - self.lost > Duration::from_secs(1) {
             self.tell(&format!("cannot go on yet: {reason}"));
         }
     }

@@ -297,7 +297,7 @@ impl Nodes {
         let admin = self.nodes[index].ports.admin.to_string();
         loop {
             let reason = match request(&admin, Method::Get, "/readyz", None).await {
-                Ok(answer) if answer.status == 200 => return Ok(started.elapsed()),
+                Ok(answer) if answer.status == 200 => return Ok(clock::timer() - started),
                 Ok(answer) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -307,7 +307,7 @@ impl Nodes {
                 let (status, tail) = (status.to_string(), self.tail(index));
                 return Err(NodeError::Stopped { seat, status, tail });
             }
-            if started.elapsed() > patience {
+            if clock::timer() - started > patience {
                 return Err(NodeError::NotReady {
                     seat,
                     reason,

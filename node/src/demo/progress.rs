@@ -30,7 +30,7 @@ impl Progress {
 
     /// Prints one line.
     pub fn event(&self, text: &str) {
-        let time = self.start.elapsed().as_secs_f64();
+        let time = (clock::instant() - self.start).as_secs_f64();
         if writeln!(std::io::stderr().lock(), "{time:7.2}  {text}").is_err() {
             self.closed.send_replace(true);
         }

@@ -331,7 +331,7 @@ fn fill(
             let begun = clock::instant();
             medium.write(&spare.file, &zeros[..some as usize], at)?;
             medium.sync(&spare.file)?;
-            pause(begun.elapsed());
+            pause(clock::instant() - begun);
             at += some;
         }
     } else {

@@ -136,8 +136,9 @@ impl Incoming {
         let collected = self.add(file, (from, group), part).await;
         match &collected {
             Err(why) => {
-                let before = self.lock().refused.insert(group, clock::instant());
-                if before.is_none_or(|before| before.elapsed() > QUIET) {
+                let now = clock::instant();
+                let before = self.lock().refused.insert(group, now);
+                if before.is_none_or(|before| now - before > QUIET) {
                     tracing::warn!(node = %from, group, "a snapshot is refused: {why}");
                 }
             }
@@ -250,7 +251,8 @@ impl Incoming {
         while any {
             sleep(self.idle).await;
             let mut waiting = self.lock();
-            let stale = |_: &u64, known: &mut Transfer| known.touched.elapsed() >= self.idle;
+            let now = clock::instant();
+            let stale = |_: &u64, known: &mut Transfer| now - known.touched >= self.idle;
             let gone: Vec<Transfer> = waiting
                 .transfers
                 .extract_if(stale)

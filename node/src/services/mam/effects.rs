@@ -172,7 +172,7 @@ async fn recall(
             message.packet.payload = Bytes::new();
         }
         returned.messages.append(&mut found);
-        tokio::time::sleep(began.elapsed()).await;
+        tokio::time::sleep(clock::instant() - began).await;
     }
     Ok(returned)
 }
