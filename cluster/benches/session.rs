@@ -15,7 +15,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use cluster::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use cluster::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId, SmId};
 use cluster::session::{
     Action, Batch, Bind, Command, Completed, Enable, Inbound, Message, Outcome, PresenceUpdate,
     Relay, Resume, Settings, ShardState, Traits,
@@ -91,7 +91,7 @@ impl Shard {
     }
 
     /// Binds a session that may be resumed and is available; returns its epoch.
-    fn open(&mut self, session: &Jid, conn: u64) -> u64 {
+    fn open(&mut self, session: &Jid, conn: u64) -> Epoch {
         let bind = Bind {
             session: session.clone(),
             owner: owner(conn),
@@ -165,7 +165,7 @@ fn resident() -> usize {
 fn speed() {
     let before = resident();
     let mut shard = Shard::new(Settings::default());
-    let mut epochs: Vec<u64> = (0..SESSIONS)
+    let mut epochs: Vec<Epoch> = (0..SESSIONS)
         .map(|n| shard.open(&jid(n), n as u64))
         .collect();
     let opened = resident();
@@ -191,7 +191,7 @@ fn speed() {
 }
 
 /// Every connection is lost.
-fn sleep(shard: &mut Shard, epochs: &[u64]) {
+fn sleep(shard: &mut Shard, epochs: &[Epoch]) {
     let lost = epochs.iter().enumerate().map(|(n, epoch)| Command::Lost {
         session: jid(n),
         epoch: *epoch,
@@ -200,7 +200,7 @@ fn sleep(shard: &mut Shard, epochs: &[u64]) {
 }
 
 /// Every client comes back.
-fn wake(shard: &mut Shard, epochs: &mut [u64], round: usize) {
+fn wake(shard: &mut Shard, epochs: &mut [Epoch], round: usize) {
     let mut first = 0;
     for chunk in epochs.chunks_mut(BATCH) {
         let resume = |n: usize| {

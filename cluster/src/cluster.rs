@@ -24,7 +24,7 @@ use crate::ask;
 use crate::bootstrap::Replication;
 use crate::clock;
 use crate::config::Config;
-use crate::id::Owner;
+use crate::id::{Epoch, Owner};
 use crate::lead::mirror::{LimitCounters, LimitCounts};
 use crate::link::Links;
 use crate::peers::Peers;
@@ -252,7 +252,7 @@ impl Cluster {
         shard: ShardId,
         after: Option<&BareJid>,
         is_here: impl Fn(ConnId) -> bool,
-    ) -> (Vec<(Jid, u64)>, Option<BareJid>) {
+    ) -> (Vec<(Jid, Epoch)>, Option<BareJid>) {
         let group = self.0.shards.get(usize::from(shard.0));
         group.map_or_else(Default::default, |group| {
             group.read(|state| state.ghosts(self.0.me, after, is_here))
@@ -286,7 +286,7 @@ impl Cluster {
 
     /// The stanzas that the owner of a session with this epoch has to write, from number `from` on; `None` if it no
     /// longer owns the session.
-    pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
+    pub fn missed(&self, session: &Jid, epoch: Epoch, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
         self.read(&session.bare(), |state| state.missed(session, epoch, from))
     }
 

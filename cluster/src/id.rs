@@ -36,6 +36,19 @@ pub struct ShardId(pub u16);
 )]
 pub struct EffectId(pub u64);
 
+/// One stretch of a session's life with an owner, or without one: rises whenever it gets one or loses it, so that what
+/// an earlier owner says is known for late.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Epoch(pub u64);
+
+/// The place of a message among those of its shard, which is its place in an archive too: rises with each of them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Order(pub u64);
+
 /// The identifier that `<resume/>` names (SM-11). Opaque; at least 128 random bits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SmId(pub Box<str>);

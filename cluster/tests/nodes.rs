@@ -14,7 +14,7 @@ use cluster::config::{Config, LinkAuth, Peer};
 use cluster::format::{Version, Versions};
 use cluster::session::*;
 use cluster::shard::map::shard_of;
-use cluster::{Cluster, ConnId, Host, Mid, ShardId, SmId};
+use cluster::{Cluster, ConnId, Epoch, Host, Mid, ShardId, SmId};
 use futures_util::future::BoxFuture;
 use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
@@ -141,7 +141,7 @@ fn packet(kind: Kind, from: &Jid, to: Option<&BareJid>, text: String) -> Packet 
 }
 
 /// A session that may be resumed, with presence.
-async fn log_in(node: &Node, account: &BareJid) -> (Jid, u64) {
+async fn log_in(node: &Node, account: &BareJid) -> (Jid, Epoch) {
     let session = account.with_resource("r").expect("valid");
     let propose = |command| node.cluster.propose(account, command);
     let bind = Bind {
@@ -188,7 +188,7 @@ async fn log_in(node: &Node, account: &BareJid) -> (Jid, u64) {
 }
 
 /// Sends the message with this number, from 0 on.
-async fn send(node: &Node, (session, epoch): &(Jid, u64), to: &BareJid, n: u64) {
+async fn send(node: &Node, (session, epoch): &(Jid, Epoch), to: &BareJid, n: u64) {
     let text = format!("<body>{n}</body>");
     let message = Message {
         packet: packet(Kind::Message(MessageType::Chat), session, Some(to), text),

@@ -197,7 +197,7 @@ fn report(view: SessionView, client: Option<&ClientOf>, seats: &Seats) -> Sessio
         node: view.owner.map(|owner| seats.name(owner.node)),
         address: client.map(|client| client.address.to_string()),
         since: client.and_then(|client| clock::text(client.since)),
-        epoch: view.epoch,
+        epoch: view.epoch.0,
         resumable: view.resumable,
         queue: view.queue,
         queue_bytes: view.queue_bytes,

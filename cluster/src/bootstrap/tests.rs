@@ -448,7 +448,7 @@ fn a_quiet_group_lets_go_of_the_log_however_few_its_entries() {
     let session = format!("user@example.org/{}", "x".repeat(1000));
     let lost = Command::Lost {
         session: proto::Jid::new(&session).expect("valid"),
-        epoch: 1,
+        epoch: crate::id::Epoch(1),
     };
     let batch = Batch {
         now: 1,

@@ -61,7 +61,7 @@ use self::outbox::Outbox;
 use self::rate::Answers;
 pub use self::request::*;
 use self::state::{Flow, Job, State, Title};
-use crate::id::Mid;
+use crate::id::{Epoch, Mid};
 use crate::session::EndReason;
 
 /// So long, in milliseconds, an `<r/>` waits for the stanzas before it (SM-24).
@@ -76,7 +76,7 @@ pub type Names = Box<dyn FnMut(u32) -> String>;
 pub struct Connection {
     session: Jid,
     account: BareJid,
-    epoch: u64,
+    epoch: Epoch,
     state: State,
     title: Title,
     flow: Flow,
@@ -140,7 +140,7 @@ impl Connection {
     }
 
     /// The connection's epoch.
-    pub fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 

@@ -7,7 +7,7 @@ use super::count::{Incoming, Outgoing};
 use super::inbox::Work;
 use super::liveness::{Times, UNCOUNTED};
 use super::outbox::Outbox;
-use crate::id::Mid;
+use crate::id::{Epoch, Mid};
 use crate::session::{Acknowledge, Command, Enable, EndReason, Resumed};
 
 /// Something to be done. What is answered, and how, each of them says.
@@ -157,7 +157,7 @@ pub struct Opening {
     /// The session's full JID.
     pub session: Jid,
     /// The connection's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
     pub(super) outbox: Outbox,
@@ -167,7 +167,7 @@ pub struct Opening {
 
 impl Opening {
     /// A resource was bound.
-    pub fn bound(session: Jid, epoch: u64) -> Self {
+    pub fn bound(session: Jid, epoch: Epoch) -> Self {
         Self {
             session,
             epoch,
@@ -179,7 +179,7 @@ impl Opening {
     }
 
     /// A session was resumed.
-    pub fn resumed(session: Jid, epoch: u64, resumed: &Resumed) -> Self {
+    pub fn resumed(session: Jid, epoch: Epoch, resumed: &Resumed) -> Self {
         Self {
             session,
             epoch,

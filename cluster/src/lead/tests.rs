@@ -17,7 +17,7 @@ use crate::peers::{Away, Peers};
 use crate::propose::Proposer;
 use crate::session::*;
 use crate::shard::map::shard_of;
-use crate::{BootId, ConnId, Mid, NodeId, ShardId, SmId};
+use crate::{BootId, ConnId, Epoch, Mid, NodeId, ShardId, SmId};
 
 pub(crate) fn owner(node: u64) -> Owner {
     Owner {
@@ -57,7 +57,7 @@ fn proposer<'a>(node: &'a Node, account: &BareJid) -> &'a Proposer {
 }
 
 /// A session that may be resumed, with presence.
-pub(crate) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, u64) {
+pub(crate) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) -> (Jid, Epoch) {
     let session = account.with_resource("r").expect("valid");
     let proposer = proposer(node, account);
     let bind = Bind {
@@ -102,7 +102,7 @@ pub(crate) async fn log_in(node: &Node, id: u64, account: &BareJid, max: u32) ->
 }
 
 /// Sends `count` numbered messages, each acknowledged before the next.
-async fn send(node: &Node, (session, epoch): (Jid, u64), to: &BareJid, count: u64) {
+async fn send(node: &Node, (session, epoch): (Jid, Epoch), to: &BareJid, count: u64) {
     for n in 0..count {
         let message = Message {
             packet: packet(

@@ -301,7 +301,7 @@ mod tests {
     fn acknowledge(session: &str, upto: u64) -> Command {
         Command::Acknowledge(Acknowledge {
             session: jid(session),
-            epoch: 1,
+            epoch: crate::id::Epoch(1),
             upto,
         })
     }
@@ -310,7 +310,7 @@ mod tests {
         let stanzas = vec![Vec::new(); stanzas];
         Command::Inbound(Inbound {
             session: jid("a@b/c"),
-            epoch: 1,
+            epoch: crate::id::Epoch(1),
             first: 1,
             stanzas,
         })

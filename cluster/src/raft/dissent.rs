@@ -36,7 +36,7 @@ pub struct Outvoted {
 }
 
 /// Logs which replicas differ. Returns an error if this node's replica is the wrong one.
-pub fn judge(
+pub(crate) fn judge(
     shard: ShardId,
     entry: LogId,
     state: &ShardState,

@@ -13,7 +13,7 @@ use super::resources::Resources;
 use super::session::Session;
 use super::settings::Settings;
 use super::shared::SharedMessages;
-use crate::id::{Mid, SmId};
+use crate::id::{Mid, Order, SmId};
 
 /// The accounts of a shard.
 pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
@@ -24,7 +24,7 @@ pub(super) struct Account {
     pub(super) sessions: Resources,
     pub(super) old: OldSessions,
     /// Messages not yet delivered to anyone, by their order. The first is the marker.
-    undelivered: BTreeMap<u64, Waiting>,
+    undelivered: BTreeMap<Order, Waiting>,
     /// Messages that several sessions hold.
     pub(super) shared: SharedMessages,
     /// Clients that can be woken.
@@ -46,7 +46,7 @@ impl Account {
     /// An account as version 1 wrote it down.
     pub(super) fn of(
         (sessions, old, push): (Resources, OldSessions, Clients),
-        undelivered: BTreeMap<u64, Waiting>,
+        undelivered: BTreeMap<Order, Waiting>,
         shared: SharedMessages,
         hidden: BTreeSet<Mid>,
     ) -> Self {
@@ -91,7 +91,7 @@ impl Account {
 
     /// Sessions that get a carbon, without those in `except`.
     pub(super) fn carbon_sessions(&self, name: &BareJid, except: &[Jid]) -> Vec<Jid> {
-        let mut sessions = self.sessions_where(name, |s| s.carbons);
+        let mut sessions = self.sessions_where(name, Session::has_carbons);
         sessions.retain(|jid| !except.contains(jid));
         sessions
     }
@@ -108,7 +108,7 @@ impl Account {
             return Vec::new();
         };
         self.sessions_where(name, |s| {
-            s.is_non_negative() && (s.priority() >= highest || s.carbons)
+            s.is_non_negative() && (s.priority() >= highest || s.has_carbons())
         })
     }
 
@@ -135,14 +135,14 @@ impl Account {
     /// The available sessions with their last broadcast.
     pub(super) fn available(&self, name: &BareJid) -> Vec<(Jid, Packet)> {
         let available = self.sessions.iter().filter_map(|(resource, session)| {
-            let presence = session.presence.as_ref()?;
+            let presence = session.presence()?;
             let jid = name.with_prepared_resource(resource);
             Some((jid, presence.packet.clone()))
         });
         available.collect()
     }
 
-    /// The session that may be resumed under this identifier.
+    /// The session that is known under this identifier and may be resumed.
     pub(super) fn resumable(&self, name: &BareJid, smid: &SmId) -> Option<Jid> {
         let mut sessions = self.sessions.iter();
         let (resource, _) = sessions.find(|(_, s)| s.smid() == Some(smid))?;
@@ -154,7 +154,7 @@ impl Account {
         let sleeping = self
             .sessions
             .iter()
-            .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, r)));
+            .filter_map(|(r, s)| Some((s.hibernation()?.since, s.epoch(), r)));
         if sleeping.clone().count() <= limit as usize {
             return None;
         }
@@ -188,7 +188,7 @@ impl Account {
     }
 
     /// A message waits for the account's next session.
-    pub(super) fn wait(&mut self, order: u64, waiting: Waiting) {
+    pub(super) fn wait(&mut self, order: Order, waiting: Waiting) {
         if waiting.hidden {
             self.hidden.insert(waiting.mid);
         }
@@ -196,7 +196,7 @@ impl Account {
     }
 
     /// Takes those messages that wait, with their order, but for those that are `kept`.
-    pub(super) fn take_waiting(&mut self, kept: &BTreeSet<Mid>) -> Vec<(u64, Waiting)> {
+    pub(super) fn take_waiting(&mut self, kept: &BTreeSet<Mid>) -> Vec<(Order, Waiting)> {
         let all = std::mem::take(&mut self.undelivered).into_iter();
         let (keep, taken) = all.partition::<Vec<_>, _>(|(_, w)| kept.contains(&w.mid));
         self.undelivered = BTreeMap::from_iter(keep);
@@ -204,7 +204,7 @@ impl Account {
     }
 
     /// A message of this order has found its way: whether it waited.
-    pub(super) fn no_longer_waits(&mut self, order: u64, mid: Mid) -> bool {
+    pub(super) fn no_longer_waits(&mut self, order: Order, mid: Mid) -> bool {
         let waits = self.undelivered.get(&order).is_some_and(|w| w.mid == mid);
         waits && self.undelivered.remove(&order).is_some()
     }

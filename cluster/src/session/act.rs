@@ -15,6 +15,7 @@ use super::question::Standing;
 use super::relay::{Message, Relay};
 use super::state::ShardState;
 use super::step::Step;
+use crate::id::Order;
 
 impl ShardState {
     pub(super) fn inbound(&mut self, inbound: Inbound, step: &mut Step) -> Outcome {
@@ -23,22 +24,18 @@ impl ShardState {
             let Some(session) = self.owned(&jid, inbound.epoch) else {
                 return Outcome::Stale;
             };
-            if k < session.next_in {
-                continue;
+            match session.take_in(k) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(expected) => return Outcome::Gap { expected },
             }
-            if k > session.next_in {
-                return Outcome::Gap {
-                    expected: session.next_in,
-                };
-            }
-            session.next_in += 1;
             for action in actions {
                 self.act(&jid, action, step);
             }
         }
         match self.session(&jid) {
-            Some(session) if session.epoch == inbound.epoch => Outcome::Handled {
-                next: session.next_in,
+            Some(session) if session.epoch() == inbound.epoch => Outcome::Handled {
+                next: session.next_in(),
             },
             _ => Outcome::Stale,
         }
@@ -64,12 +61,12 @@ impl ShardState {
             Action::Directed(packet) => self.directed(jid, packet, step),
             Action::Carbons(on) => {
                 if let Some(session) = self.session_mut(jid) {
-                    session.carbons = on;
+                    session.set_carbons(on);
                 }
             }
             Action::Interested => {
                 if let Some(session) = self.session_mut(jid) {
-                    session.interested = true;
+                    session.set_interested();
                 }
             }
             Action::Push(on) => self.set_push(jid, on),
@@ -140,7 +137,7 @@ impl ShardState {
     /// Directed presence that would go to a shard which takes nothing, without taking anything back.
     fn is_in_vain(&self, jid: &Jid, packet: &Packet) -> bool {
         let gone = packet.header.kind == Kind::Presence(PresenceType::Unavailable);
-        let shown = |to: &Jid| self.session(jid).is_some_and(|s| s.directed.contains(to));
+        let shown = |to: &Jid| self.session(jid).is_some_and(|s| s.directed().contains(to));
         let to = packet.header.to.as_ref();
         let nothing = |to: &Jid| gone && !shown(to) && self.is_cut_off(&to.bare());
         self.is_out_of_reach(packet) || to.is_some_and(nothing)
@@ -192,7 +189,10 @@ impl ShardState {
         };
         if to.bare() != account {
             let archived = message.traits.archive_sent;
-            let order = if archived { self.take_order() } else { 0 };
+            let order = match archived {
+                true => self.take_order(),
+                false => Order::default(),
+            };
             if archived {
                 let row = ArchiveRow {
                     owner: account.clone(),
@@ -235,10 +235,10 @@ impl ShardState {
                     return self.bounce(&packet, Condition::PolicyViolation, step);
                 }
                 Kind::Presence(PresenceType::Available) => {
-                    session.directed.insert(to.clone());
+                    session.direct_to(to.clone());
                 }
                 Kind::Presence(PresenceType::Unavailable) => {
-                    session.directed.remove(&to);
+                    session.take_back_from(&to);
                 }
                 _ => {}
             }
@@ -279,7 +279,7 @@ mod tests {
             }
         }
         let session = stage.state.session(&ALICE.parse().expect("valid"));
-        let directed = session.expect("bound").directed.len();
+        let directed = session.expect("bound").directed().len();
         assert_eq!(directed + refused / 2, count, "what is sent is remembered");
         refused / 2
     }

@@ -5,7 +5,7 @@ use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
 use super::relay::{Relay, addressee};
-use crate::id::Mid;
+use crate::id::{Mid, Order};
 
 /// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub enum Action {
         /// The archive id.
         mid: Mid,
         /// The place in the archive: [`ArchiveRow::order`](super::ArchiveRow::order).
-        order: u64,
+        order: Order,
         /// The stanza.
         packet: Packet,
     },
@@ -70,7 +70,7 @@ impl Action {
     }
 
     /// The bytes of an answer to the client itself, if it is one.
-    pub fn answer_size(&self) -> usize {
+    pub(crate) fn answer_size(&self) -> usize {
         match self {
             Self::Reply(packet) | Self::Result { packet, .. } => packet.size(),
             Self::Send(_)

@@ -33,7 +33,7 @@ use crate::codec;
 use crate::id::NodeId;
 
 /// Bytes of accounts at a checkpoint, about: one account more than fits may be among them.
-pub const STRETCH: u64 = 1 << 20;
+pub(crate) const STRETCH: u64 = 1 << 20;
 /// Checkpoints that claims are taken for: a replica that is further behind is not compared.
 const KEPT: usize = 4;
 /// Claims for one checkpoint: more than there are voters.
@@ -104,7 +104,7 @@ impl Hashing {
     fn output(&mut self, output: &Output) {
         self.bytes(output.session.as_str().as_bytes());
         self.number(output.owner.conn.0);
-        self.number(output.epoch);
+        self.number(output.epoch.0);
         match &output.event {
             Event::Bound => self.number(1),
             Event::Enabled { next, .. } => self.number(next << 8 | 2),
@@ -115,7 +115,7 @@ impl Hashing {
             }
             Event::Stanza { seq, item } => {
                 self.number(seq << 8 | 4);
-                self.number(item.order);
+                self.number(item.order.0);
                 self.bytes(&item.packet.payload);
             }
             Event::Detached(_) => self.number(5),
@@ -316,7 +316,7 @@ mod tests {
         let (one, mut other) = (shard(4), shard(4));
         assert_eq!(one.checkpoint(), other.checkpoint());
         let session = other.session_mut(&jid("user17@example.org/r"));
-        session.expect("is there").attachment.fall_overdue();
+        session.expect("is there").fall_overdue();
         let next = |mut state: ShardState| {
             for now in 10..12 {
                 state.apply_as(Version::V2, tick(now));

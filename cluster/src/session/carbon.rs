@@ -11,7 +11,7 @@ use crate::id::Mid;
 
 impl Item {
     /// The stanza as the session `to` gets it, without stanza-id and delay.
-    pub fn stanza(&self, to: &Jid) -> Cow<'_, Packet> {
+    pub(crate) fn stanza(&self, to: &Jid) -> Cow<'_, Packet> {
         match self.copy {
             Some(Copied::Carbon(direction)) => {
                 let archived = self.mid.filter(|_| self.archived);

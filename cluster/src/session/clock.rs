@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 /// The longest step, in milliseconds, that the shard's time takes from one entry to the next: an outage
 /// or a leap of a clock costs a session no more of its hibernation.
-pub const MAX_STEP: u64 = 5_000;
+pub(crate) const MAX_STEP: u64 = 5_000;
 
 /// A point in the time that has passed for a shard, in milliseconds. Deadlines are such points: no leap of a clock and
 /// no outage reaches them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-pub struct ShardTime(u64);
+pub(crate) struct ShardTime(u64);
 
 impl ShardTime {
     /// So many milliseconds after the shard began.

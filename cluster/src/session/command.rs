@@ -10,7 +10,7 @@ use super::reason::EndReason;
 use super::relay::Relay;
 use super::settings::Settings;
 use crate::format::Version;
-use crate::id::{BootId, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, Epoch, NodeId, Owner, ShardId, SmId};
 
 /// One log entry: commands that were waiting together, with the leader's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub enum Command {
         /// The session's full JID.
         session: Jid,
         /// The owner's epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// A client that is inactive (XEP-0352) has not said for long what it has: it counts as away for push (IM-105)
     /// until it does.
@@ -48,14 +48,14 @@ pub enum Command {
         /// The session's full JID.
         session: Jid,
         /// The owner's epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// The session ends now.
     End {
         /// The session's full JID.
         session: Jid,
         /// The owner's epoch; `None` = whoever owns it (an administrator's order).
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
         /// Why, for events and metrics.
         reason: EndReason,
     },
@@ -102,7 +102,7 @@ pub enum Command {
         /// What is still to be done: an effect of its own from now on.
         rest: Effect,
     },
-    /// A replica tells the hash of its state; see [`audit`](super::audit).
+    /// A replica tells the hash of its state; all of them compare it with theirs.
     Compare {
         /// Whose it is.
         node: NodeId,
@@ -128,7 +128,7 @@ pub struct Enable {
     /// The session's full JID.
     pub session: Jid,
     /// The owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// How many stanzas preceded `<enable/>` on this session: `h` counts from here (SM-16).
     pub after: u64,
     /// The identifier, if the session may be resumed.
@@ -159,7 +159,7 @@ pub struct Inbound {
     /// The session's full JID.
     pub session: Jid,
     /// The owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The absolute number of the first stanza, from 1 for the first after binding.
     pub first: u64,
     /// For each stanza what follows from it, possibly nothing.
@@ -172,7 +172,7 @@ pub struct Acknowledge {
     /// The session's full JID.
     pub session: Jid,
     /// The owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The absolute number of the first stanza that the client does not have.
     pub upto: u64,
 }
@@ -185,14 +185,14 @@ pub enum Outcome {
     /// The session is bound.
     Bound {
         /// The owner's epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// The session is taken over.
     Resumed {
         /// The session's full JID.
         session: Jid,
         /// The new owner's epoch.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// There is nothing to resume (SM-47).
     NotResumed {

@@ -14,7 +14,7 @@ use super::relay::{Message, Relay};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::Mid;
+use crate::id::{Mid, Order};
 
 impl ShardState {
     /// Something arrives for an account of this shard.
@@ -29,7 +29,7 @@ impl ShardState {
             Relay::Push { account, packet } => {
                 for jid in self
                     .account(&account)
-                    .sessions_where(&account, |s| s.interested)
+                    .sessions_where(&account, Session::is_interested)
                 {
                     let mut copy = packet.clone();
                     copy.header.to = Some(jid.clone());
@@ -43,9 +43,9 @@ impl ShardState {
             } => {
                 let wanted = |s: &Session| {
                     if available {
-                        s.presence.is_some()
+                        s.is_available()
                     } else {
-                        s.interested
+                        s.is_interested()
                     }
                 };
                 for jid in self.account(&account).sessions_where(&account, wanted) {
@@ -178,7 +178,7 @@ impl ShardState {
         self.account_or_new(account.clone()).wait(order, waiting);
     }
 
-    fn archive_received(&mut self, account: &BareJid, message: &Message, order: u64, must: bool) {
+    fn archive_received(&mut self, account: &BareJid, message: &Message, order: Order, must: bool) {
         if !message.traits.archive_received && !must {
             return;
         }
@@ -204,8 +204,8 @@ impl ShardState {
             let from = packet.header.from.as_ref();
             let known = from.is_some_and(|f| {
                 f.bare() == to.bare()
-                    || session.directed.contains(f)
-                    || session.directed.contains(&Jid::from(f.bare()))
+                    || session.directed().contains(f)
+                    || session.directed().contains(&Jid::from(f.bare()))
             });
             !request || permitted || known
         });

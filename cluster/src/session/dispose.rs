@@ -16,7 +16,7 @@ use super::session::Session;
 use super::settings::OnTimeout;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::Mid;
+use crate::id::{Mid, Order};
 
 /// Messages that one effect returns. Who carries it out drops what the messages say, and splits what is still too large
 /// for an entry.
@@ -181,7 +181,7 @@ impl ShardState {
     }
 
     /// The message waits for the account's next session: the marker moves back to it if need be.
-    fn put_aside(&mut self, account: &BareJid, mid: Mid, order: u64, size: u64) {
+    fn put_aside(&mut self, account: &BareJid, mid: Mid, order: Order, size: u64) {
         let user = self.account_or_new(account.clone());
         let waiting = Waiting {
             mid,

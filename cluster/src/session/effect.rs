@@ -8,7 +8,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
-use crate::id::{EffectId, Mid, ShardId};
+use crate::id::{EffectId, Mid, Order, ShardId};
 
 /// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again
 /// after a change of leader if need be, and proposes [`Command::Done`](super::Command::Done).
@@ -117,7 +117,7 @@ pub struct ArchiveRow {
     /// The archive id; with `owner` the key.
     pub mid: Mid,
     /// The order in the archive: rises with each row of the shard.
-    pub order: u64,
+    pub order: Order,
     /// The other party.
     pub with: Jid,
     /// When the message was handled, milliseconds since 1970.

@@ -143,8 +143,8 @@ mod tests {
             requests: Vec::new(),
         };
         Command::Inbound(Inbound {
-            epoch: known.epoch,
-            first: known.next_in,
+            epoch: known.epoch(),
+            first: known.next_in(),
             session,
             stanzas: vec![vec![Action::Presence(update)]],
         })

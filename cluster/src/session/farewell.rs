@@ -47,8 +47,8 @@ fn unavailable(jid: &Jid) -> Packet {
 impl ShardState {
     /// A session has ended. Who is not available has no subscribers to tell.
     pub(super) fn say_unavailable(&mut self, jid: &Jid, session: &Session, step: &mut Step) {
-        let directed = self.strangers(jid, session.directed.clone());
-        if session.presence.is_none() {
+        let directed = self.strangers(jid, session.directed().clone());
+        if !session.is_available() {
             return self.say_gone_to(jid, directed, step);
         }
         let packet = unavailable(jid);
@@ -123,9 +123,9 @@ impl ShardState {
         let subscribers: BTreeSet<&BareJid> = subscribers.iter().collect();
         directed.retain(|to| {
             // A subscriber's own session that was shown the predecessor goes on with this one.
-            let seen = subscribers.contains(&to.bare()) || session.directed.contains(to);
+            let seen = subscribers.contains(&to.bare()) || session.directed().contains(to);
             if seen {
-                session.directed.insert(to.clone());
+                session.direct_to(to.clone());
             }
             !seen
         });
@@ -285,32 +285,10 @@ impl ShardState {
     pub(super) fn strangers(&self, jid: &Jid, directed: BTreeSet<Jid>) -> Vec<Jid> {
         let account = jid.bare();
         let is_one = |to: &Jid| {
-            let unavailable = || self.session(to).is_some_and(|s| s.presence.is_none());
+            let unavailable = || self.session(to).is_some_and(|s| !s.is_available());
             !to.belongs_to(&account) || (to != jid && unavailable())
         };
         directed.into_iter().filter(is_one).collect()
-    }
-}
-
-impl Session {
-    /// A session of the same name is here when its predecessor's farewell goes out: to whom it shows itself hears
-    /// of both with its own.
-    fn go_on(&mut self, subscribers: &mut Vec<Jid>, directed: &mut Vec<Jid>) {
-        let mut both: BTreeSet<BareJid> = subscribers.iter().map(Jid::bare).collect();
-        if self.presence.is_none() {
-            let shown: BTreeSet<BareJid> = self.directed.iter().map(Jid::bare).collect();
-            both.retain(|account| shown.contains(account));
-        }
-        let known = self.directed.clone();
-        let mut stays = |to: &Jid| {
-            let both = both.contains(&to.bare());
-            if both {
-                self.directed.insert(to.clone());
-            }
-            !both && !known.contains(to)
-        };
-        subscribers.retain(&mut stays);
-        directed.retain(&mut stays);
     }
 }
 

@@ -8,7 +8,7 @@ use super::cow::CopyOnWrite;
 use super::outbox::Untold;
 use super::stage::{Stage, jid, message, owner, packet};
 use super::*;
-use crate::id::{BootId, EffectId, Mid, NodeId, ShardId, SmId};
+use crate::id::{BootId, EffectId, Epoch, Mid, NodeId, Order, ShardId, SmId};
 
 const ALICE: &str = "alice@example.org/desk";
 const BOB: &str = "bob@example.org/phone";
@@ -235,14 +235,14 @@ pub(crate) fn commands() -> Vec<Command> {
     ]);
     commands.extend(reasons().map(|reason| Command::End {
         session: jid(ALICE),
-        epoch: Some(9),
+        epoch: Some(Epoch(9)),
         reason,
     }));
     commands
 }
 
 fn session_commands() -> Vec<Command> {
-    let (session, epoch) = (jid(ALICE), 9);
+    let (session, epoch) = (jid(ALICE), Epoch(9));
     vec![
         Command::Bind(Bind {
             session: session.clone(),
@@ -286,7 +286,7 @@ fn effects() -> Vec<Effect> {
         Effect::Archive(ArchiveRow {
             owner: bare("bob@example.org"),
             mid: mids()[1],
-            order: 12,
+            order: Order(12),
             with: jid(ALICE),
             stamp: 13,
             hidden: true,

@@ -126,7 +126,7 @@ mod tests {
         mids.flatten().collect()
     }
 
-    fn acknowledge(stage: &mut Stage, session: &str, epoch: u64) {
+    fn acknowledge(stage: &mut Stage, session: &str, epoch: crate::id::Epoch) {
         let ack = Acknowledge {
             session: jid(session),
             epoch,

@@ -9,13 +9,15 @@ use super::reason::EndReason;
 use super::session::{Session, Sm};
 use super::state::ShardState;
 use super::step::{SLICE, Step};
-use crate::id::{BootId, NodeId, Owner};
+use crate::id::{BootId, Epoch, NodeId, Owner};
 
 impl ShardState {
     pub(super) fn bind(&mut self, bind: Bind, step: &mut Step) -> Outcome {
         if let Some(held) = self.session(&bind.session) {
             if held.owner() == Some(bind.owner) {
-                return Outcome::Bound { epoch: held.epoch };
+                return Outcome::Bound {
+                    epoch: held.epoch(),
+                };
             }
             self.end(&bind.session, EndReason::Conflict, step);
         }
@@ -40,11 +42,11 @@ impl ShardState {
         let Some(session) = self.owned(&enable.session, enable.epoch) else {
             return Outcome::Stale;
         };
-        if session.sm.is_some() {
+        if session.sm().is_some() {
             return Outcome::Done;
         }
         let start = session.queue.next();
-        session.sm = Some(Sm {
+        session.enable(Sm {
             smid: enable.smid.clone(),
             after: enable.after,
             start,
@@ -66,7 +68,7 @@ impl ShardState {
             return Outcome::Stale;
         };
         let upto = ack.upto.min(session.queue.sent());
-        let overdue = session.attachment.answered();
+        let overdue = session.answered();
         self.trim_queue(&ack.session, upto, step);
         if overdue {
             self.note_here(&ack.session);
@@ -75,7 +77,7 @@ impl ShardState {
         Outcome::Done
     }
 
-    pub(super) fn lost(&mut self, jid: &Jid, epoch: u64, step: &mut Step) -> Outcome {
+    pub(super) fn lost(&mut self, jid: &Jid, epoch: Epoch, step: &mut Step) -> Outcome {
         if self.owned(jid, epoch).is_none() {
             return Outcome::Stale;
         }
@@ -86,12 +88,12 @@ impl ShardState {
     pub(super) fn end_by(
         &mut self,
         jid: &Jid,
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
         reason: EndReason,
         step: &mut Step,
     ) -> Outcome {
         match self.session(jid) {
-            Some(session) if epoch.is_none_or(|epoch| epoch == session.epoch) => {
+            Some(session) if epoch.is_none_or(|epoch| epoch == session.epoch()) => {
                 self.end(jid, reason, step);
                 Outcome::Done
             }
@@ -136,9 +138,9 @@ impl ShardState {
         let Some(owner) = session.owner() else {
             return;
         };
-        session.epoch = epoch;
+        session.begin(epoch);
         session.shrink();
-        let Some(sm) = session.sm.clone().filter(|sm| sm.smid.is_some()) else {
+        let Some(sm) = session.sm().cloned().filter(|sm| sm.smid.is_some()) else {
             if let Some(session) = self.remove_session(jid) {
                 self.over(jid, session, EndReason::Lost, step);
             }
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn sm_50_the_old_owner_is_told_and_may_do_nothing_more() {
         let mut stage = pair();
-        let epoch = stage.state.session(&jid(BOB)).expect("bound").epoch;
+        let epoch = stage.state.session(&jid(BOB)).expect("bound").epoch();
         let (_, outputs) = stage.resume(BOB, 0);
         assert!(matches!(
             outputs[0].event,

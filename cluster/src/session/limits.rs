@@ -19,7 +19,7 @@ pub struct Limits {
 
 impl Limits {
     /// Both as configured.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
@@ -126,6 +126,7 @@ impl Overrides {
     }
 
     /// Whether the account may still hold more than its limits allow.
+    #[cfg(test)]
     pub(super) fn awaits_revision(&self, account: &BareJid) -> bool {
         let revision = self.revision.as_ref();
         revision.is_some_and(|r| r.behind().is_none_or(|behind| account > behind))

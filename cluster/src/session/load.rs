@@ -2,7 +2,7 @@
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Bytes, about.
     pub bytes: u64,
     /// Changes whenever something was taken, as far as this replica has seen.

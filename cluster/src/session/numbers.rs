@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::EffectId;
+use crate::id::{EffectId, Epoch, Order};
 
 /// The next of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,16 +35,16 @@ impl Numbers {
 
     /// Orders follow the clock as far as they may, so that a shard which begins anew over an old database
     /// puts its rows behind those that are there.
-    pub(super) fn order(&mut self, now: u64) -> u64 {
+    pub(super) fn order(&mut self, now: u64) -> Order {
         let order = self.order.max(now << 16);
         self.order = order + 1;
-        order
+        Order(order)
     }
 
-    pub(super) fn epoch(&mut self) -> u64 {
+    pub(super) fn epoch(&mut self) -> Epoch {
         let epoch = self.epoch;
         self.epoch += 1;
-        epoch
+        Epoch(epoch)
     }
 
     /// All of them, for a hash.
@@ -60,10 +60,10 @@ mod tests {
     #[test]
     fn effects_and_orders_follow_the_clock_and_never_go_back() {
         let mut numbers = Numbers::new();
-        let orders = [0, 0, 7, 7, 3].map(|now| numbers.order(now));
+        let orders = [0, 0, 7, 7, 3].map(|now| numbers.order(now).0);
         assert_eq!(orders, [1, 2, 7 << 16, (7 << 16) + 1, (7 << 16) + 2]);
         let effects = [0, 7, 3].map(|now| numbers.effect(now).0);
         assert_eq!(effects, [1, 7 << 16, (7 << 16) + 1]);
-        assert_eq!([numbers.epoch(), numbers.epoch()], [1, 2]);
+        assert_eq!([numbers.epoch(), numbers.epoch()], [Epoch(1), Epoch(2)]);
     }
 }

@@ -22,9 +22,9 @@ use crate::id::ShardId;
 
 /// With so many bytes for one other shard those who send there have to wait, unless it takes nothing at all. They are
 /// taken in order: whoever says little waits behind all of it.
-pub const SLOW: u64 = 256 << 10;
+pub(crate) const SLOW: u64 = 256 << 10;
 /// With so many they are refused.
-pub const FULL: u64 = 16 << 20;
+pub(crate) const FULL: u64 = 16 << 20;
 /// With so many also what takes something back is, unless it can be said only once.
 pub(super) const FLOODED: u64 = 2 * FULL;
 
@@ -285,6 +285,7 @@ impl Outboxes {
     }
 
     /// What is wrong with them, if anything is.
+    #[cfg(test)]
     pub(super) fn broken(&self) -> Option<String> {
         for (to, outbox) in &self.outboxes {
             let bytes: u64 = outbox.items.iter().map(|item| item.size() as u64).sum();

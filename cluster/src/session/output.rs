@@ -7,7 +7,7 @@ use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
 use super::reason::EndReason;
-use crate::id::{Mid, Owner, SmId};
+use crate::id::{Epoch, Mid, Order, Owner, SmId};
 
 /// An entry of a session's outbound queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Item {
     /// Other sessions of the account got it too.
     pub shared: bool,
     /// Its place among the account's messages.
-    pub order: u64,
+    pub order: Order,
     /// It repeats a message that went elsewhere.
     pub copy: Option<Copied>,
 }
@@ -62,13 +62,13 @@ impl Item {
             offline: false,
             keep: false,
             shared: false,
-            order: 0,
+            order: Order::default(),
             copy: None,
         }
     }
 
     /// The message of which this is the stanza itself, and no copy.
-    pub fn original(&self) -> Option<Mid> {
+    pub(crate) fn original(&self) -> Option<Mid> {
         self.mid.filter(|_| self.copy.is_none())
     }
 }
@@ -81,7 +81,7 @@ pub struct Output {
     /// The session's full JID.
     pub session: Jid,
     /// The owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// What.
     pub event: Event,
 }

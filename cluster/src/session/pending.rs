@@ -17,7 +17,7 @@ use crate::id::{EffectId, Mid};
 
 /// Effects that wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// Rows for archives, in their order.
     Rows,
     /// Messages to be read back. Rows that they ask for are written with them.
@@ -32,7 +32,7 @@ pub enum Lane {
 
 impl Lane {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Rows,
         Self::Reads,
         Self::Forgets,
@@ -43,7 +43,7 @@ impl Lane {
 
 impl Effect {
     /// Where it waits.
-    pub fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> Lane {
         match self {
             Self::Archive(_) => Lane::Rows,
             Self::Fetch { .. } | Self::Return { .. } => Lane::Reads,
@@ -221,6 +221,7 @@ impl PendingEffects {
         self.all.len()
     }
 
+    #[cfg(test)]
     pub(super) fn contains(&self, id: EffectId) -> bool {
         self.all.contains_key(&id)
     }
@@ -288,6 +289,7 @@ impl PendingEffects {
     }
 
     /// What is wrong with them, if anything is.
+    #[cfg(test)]
     pub(super) fn broken(&self) -> Option<String> {
         let bytes: u64 = self.all.values().map(|effect| effect.size()).sum();
         (bytes != self.bytes).then(|| String::from("the backlog is miscounted"))

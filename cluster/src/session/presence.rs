@@ -21,17 +21,16 @@ impl ShardState {
             return;
         };
         let available = update.packet.header.kind == Kind::Presence(PresenceType::Available);
-        let was = session.presence.as_ref().map(|p| p.priority);
-        if !available && was.is_none() && session.directed.is_empty() {
+        if !available && !session.is_available() && session.directed().is_empty() {
             return;
         }
-        session.presence = available.then(|| Available {
+        let was = session.set_presence(available.then(|| Available {
             packet: update.packet.clone(),
             priority: update.priority,
-        });
+        }));
         let directed = match available {
             true => Default::default(),
-            false => std::mem::take(&mut session.directed),
+            false => session.take_directed(),
         };
         let directed = self.strangers(jid, directed);
         let subscribers = update.subscribers.iter().map(Jid::from).collect();
@@ -189,7 +188,7 @@ impl ShardState {
                     && let (Some(session), Some(from)) =
                         (self.session_mut(&target), &packet.header.from)
                 {
-                    session.directed.remove(from);
+                    session.take_back_from(from);
                 }
                 self.enqueue_plain(&target, copy.clone(), step);
             }

@@ -21,6 +21,7 @@ use super::effect::Effect;
 use super::relay::Message;
 use super::session::{Session, Sm};
 use super::state::ShardState;
+use crate::id::Epoch;
 
 /// A client gets no second push within so many milliseconds.
 const PAUSE: u64 = 1_000;
@@ -76,7 +77,7 @@ impl ShardState {
         let user = self.account_mut(&jid.bare());
         let pushing = user.zip(jid.resource());
         if let Some(pushing) = pushing.and_then(|(u, r)| u.push.get_mut(r)) {
-            pushing.copies = session.carbons;
+            pushing.copies = session.has_carbons();
         }
     }
 
@@ -94,7 +95,7 @@ impl ShardState {
             return;
         }
         let user = self.account(account);
-        let is_away = |s: &Session| s.attachment.is_away();
+        let is_away = |s: &Session| s.is_away();
         let named = header.to.as_ref().and_then(Jid::resource);
         let concerned = |r: &str, pushing: &Pushing| match (user.sessions.get(r), got) {
             (session, None) => session.is_none_or(is_away),
@@ -110,11 +111,11 @@ impl ShardState {
     }
 
     /// The client is inactive and silent: what it was sent last may not have reached it.
-    pub(super) fn overdue(&mut self, jid: &Jid, epoch: u64) -> Outcome {
+    pub(super) fn overdue(&mut self, jid: &Jid, epoch: Epoch) -> Outcome {
         let Some(session) = self.owned(jid, epoch) else {
             return Outcome::Stale;
         };
-        session.attachment.fall_overdue();
+        session.fall_overdue();
         self.wake_for_queue(jid);
         Outcome::Done
     }
@@ -142,7 +143,7 @@ impl ShardState {
 
     /// A patient session's time is nearly up. Returns whether it was one.
     pub(super) fn wake_patient(&mut self, jid: &Jid) -> bool {
-        let patient = self.session(jid).and_then(|s| s.attachment.hibernation());
+        let patient = self.session(jid).and_then(Session::hibernation);
         let (true, Some(resource)) = (patient.is_some_and(|h| h.patient), jid.resource()) else {
             return false;
         };
@@ -178,12 +179,8 @@ impl ShardState {
         let Some(session) = self.session(jid) else {
             return;
         };
-        let ordinary = session.sm.as_ref().map_or(0, Sm::hibernation);
-        let Some(sleep) = session
-            .attachment
-            .hibernation()
-            .filter(|sleep| sleep.patient)
-        else {
+        let ordinary = session.sm().map_or(0, Sm::hibernation);
+        let Some(sleep) = session.hibernation().filter(|sleep| sleep.patient) else {
             return;
         };
         let until = time.after(ordinary);
@@ -278,7 +275,7 @@ mod tests {
     #[test]
     fn im_105_an_inactive_client_that_owes_an_answer_is_woken_until_it_gives_one() {
         let mut stage = stage();
-        let epoch = stage.state.session(&jid(BOB)).expect("bound").epoch;
+        let epoch = stage.state.session(&jid(BOB)).expect("bound").epoch();
         send(&mut stage, ALICE, 1);
         let session = jid(BOB);
         stage.apply(Command::Overdue { session, epoch });

@@ -98,7 +98,7 @@ impl ShardState {
         let user = self.account(account);
         let sleeping = user.sessions.iter();
         let mut sleeping: Vec<_> = sleeping
-            .filter_map(|(r, s)| Some((s.attachment.hibernation()?.since, s.epoch, Box::from(r))))
+            .filter_map(|(r, s)| Some((s.hibernation()?.since, s.epoch(), Box::from(r))))
             .collect();
         sleeping.sort();
         let old = user.old.iter();
@@ -120,7 +120,11 @@ impl ShardState {
 
     /// A page of the accounts that have hibernated or old sessions or limits of their own, behind `after`, by
     /// account, and where the next page begins. A page may be empty and not the last.
-    pub fn quotas(&self, after: Option<&BareJid>, max: usize) -> (Vec<Quota>, Option<BareJid>) {
+    pub(crate) fn quotas(
+        &self,
+        after: Option<&BareJid>,
+        max: usize,
+    ) -> (Vec<Quota>, Option<BareJid>) {
         let mut users = self.users().after(after).peekable();
         let mut set = self.limits().after(after).peekable();
         let mut page = BTreeMap::new();

@@ -17,7 +17,7 @@ use super::queue::{Body, Later, Ticket};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::Mid;
+use crate::id::{Mid, Order};
 
 /// Messages that are remembered as read by a client that is not available: 24 bytes each. What it read
 /// beyond that it may get once more.
@@ -28,7 +28,7 @@ impl ShardState {
     pub(super) fn enqueue_result(
         &mut self,
         jid: &Jid,
-        (mid, order): (Mid, u64),
+        (mid, order): (Mid, Order),
         packet: Packet,
         step: &mut Step,
     ) {
@@ -42,7 +42,7 @@ impl ShardState {
     }
 
     /// The client has acknowledged results: orders and ids of messages.
-    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(u64, Mid)>, step: &mut Step) {
+    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(Order, Mid)>, step: &mut Step) {
         let Some(session) = self.session_mut(jid).filter(|_| !read.is_empty()) else {
             return;
         };
@@ -66,7 +66,7 @@ impl ShardState {
         self.have_read(jid, &Vec::from_iter(read), step);
     }
 
-    fn have_read(&mut self, jid: &Jid, read: &[(u64, Mid)], step: &mut Step) {
+    fn have_read(&mut self, jid: &Jid, read: &[(Order, Mid)], step: &mut Step) {
         if let Some(user) = self.account_mut(&jid.bare()) {
             let waited = user.have_read(read);
             step.notice_marker(jid, false, waited);
@@ -76,7 +76,7 @@ impl ShardState {
 
 impl Account {
     /// Returns how many of the messages waited.
-    fn have_read(&mut self, read: &[(u64, Mid)]) -> usize {
+    fn have_read(&mut self, read: &[(Order, Mid)]) -> usize {
         let (mut waited, mut rest) = (0, BTreeSet::new());
         for (order, mid) in read {
             if self.no_longer_waits(*order, *mid) {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     /// Alice has sent messages 1 to `count`, with their orders.
-    fn chat(stage: &mut Stage, count: u128) -> Vec<(Mid, u64)> {
+    fn chat(stage: &mut Stage, count: u128) -> Vec<(Mid, Order)> {
         stage.bind(ALICE, None);
         let sent = (1..=count).map(|n| message(MessageType::Chat, ALICE, "bob@example.org", n));
         stage.send(sent);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// The archive gives bob these.
-    fn give(stage: &mut Stage, session: &str, rows: &[(Mid, u64)]) {
+    fn give(stage: &mut Stage, session: &str, rows: &[(Mid, Order)]) {
         for (mid, order) in rows {
             let kind = proto::stanza::Kind::Message(MessageType::Normal);
             let result = Action::Result {

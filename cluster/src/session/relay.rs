@@ -136,7 +136,7 @@ impl Relay {
     }
 
     /// About how many bytes the item takes while it waits.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Message(Message { packet, .. }) | Self::Unkept { packet, .. } => {
                 64 + packet.size()

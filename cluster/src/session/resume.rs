@@ -9,15 +9,22 @@ use super::reason::EndReason;
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::SmId;
+use crate::id::{Epoch, SmId};
+
+/// There is nothing to resume under an identifier (SM-47).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such session")]
+pub struct NotResumable {
+    /// The inbound count of the session that was there, if it is still known.
+    pub h: Option<u32>,
+}
 
 impl ShardState {
     /// Checks everything first; a refusal changes nothing.
     pub(super) fn resume(&mut self, resume: Resume, step: &mut Step) -> Outcome {
-        let Some(jid) = self.resumable(&resume.account, &resume.smid) else {
-            return Outcome::NotResumed {
-                h: self.old_h(&resume.account, &resume.smid),
-            };
+        let jid = match self.resumable(&resume.account, &resume.smid) {
+            Ok(jid) => jid,
+            Err(NotResumable { h }) => return Outcome::NotResumed { h },
         };
         let Some(session) = self.session_mut(&jid) else {
             return Outcome::NotResumed { h: None };
@@ -25,7 +32,7 @@ impl ShardState {
         if session.owner() == Some(resume.owner) {
             return Outcome::Resumed {
                 session: jid,
-                epoch: session.epoch,
+                epoch: session.epoch(),
             };
         }
         let upto = match session.covered(resume.h) {
@@ -53,16 +60,20 @@ impl ShardState {
         }
     }
 
-    pub(super) fn resumable(&self, account: &BareJid, smid: &SmId) -> Option<Jid> {
-        self.account(account).resumable(account, smid)
-    }
-
-    pub(super) fn old_h(&self, account: &BareJid, smid: &SmId) -> Option<u32> {
-        self.account(account).old.h(smid, self.time())
+    /// The session of this account that may be resumed under the identifier.
+    ///
+    /// # Errors
+    ///
+    /// There is none (SM-47).
+    pub fn resumable(&self, account: &BareJid, smid: &SmId) -> Result<Jid, NotResumable> {
+        let known = self.account(account);
+        known.resumable(account, smid).ok_or_else(|| NotResumable {
+            h: known.old.h(smid, self.time()),
+        })
     }
 
     /// The session changes hands: the old owner hears of it, the new one gets what is unacknowledged.
-    fn take_over(&mut self, jid: &Jid, epoch: u64, resume: &Resume, step: &mut Step) {
+    fn take_over(&mut self, jid: &Jid, epoch: Epoch, resume: &Resume, step: &mut Step) {
         if let Some(session) = self.session(jid) {
             step.tell_owner(jid, session, Event::Detached(Detached::Resumed));
         }
@@ -70,13 +81,13 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        session.epoch = epoch;
+        session.begin(epoch);
         session.queue.hand_over();
         let mut tell = |event| step.tell(resume.owner, jid, epoch, event);
         tell(Event::Resumed(Resumed {
             smid: resume.smid.clone(),
             h: session.h(),
-            next_in: session.next_in,
+            next_in: session.next_in(),
             next_out: session.queue.base(),
             acked: resume.h,
             late: session.queue.sent(),

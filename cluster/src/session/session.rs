@@ -1,39 +1,41 @@
 //! One session: who acts for it, how far both counts are, what its client wants and what it is yet to get.
 
+pub(super) mod row;
+
 use std::collections::BTreeSet;
 
-use proto::Jid;
 use proto::sm::{CountTooHigh, Origin};
 use proto::stanza::Packet;
+use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::attachment::Attachment;
+use super::attachment::{Attachment, Hibernation};
 use super::queue::Queue;
 use super::rare::Rare;
 use super::settings::Settings;
-use crate::id::{Owner, SmId};
+use crate::id::{Epoch, Owner, SmId};
 
-/// One bound resource. How it is written down is in `session::format`.
+/// One bound resource. How it is written down is in `row`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Session {
-    pub(super) attachment: Attachment,
+pub(crate) struct Session {
+    attachment: Attachment,
     /// Rises whenever the session gets or loses an owner.
-    pub(super) epoch: u64,
+    epoch: Epoch,
     /// The absolute number of the next stanza from the client.
-    pub(super) next_in: u64,
+    next_in: u64,
     pub(super) queue: Queue,
     pub(super) rare: Rare,
-    pub(super) sm: Option<Sm>,
-    pub(super) presence: Option<Available>,
-    pub(super) carbons: bool,
-    pub(super) interested: bool,
+    sm: Option<Sm>,
+    presence: Option<Available>,
+    carbons: bool,
+    interested: bool,
     /// To whom directed presence was sent (IM-46).
-    pub(super) directed: BTreeSet<Jid>,
+    directed: BTreeSet<Jid>,
 }
 
 /// Stream management of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sm {
+pub(crate) struct Sm {
     /// Present if the session may be resumed.
     pub smid: Option<SmId>,
     /// Inbound stanzas up to this number preceded `<enable/>`.
@@ -69,7 +71,7 @@ pub(super) struct Available {
 }
 
 impl Session {
-    pub(super) fn new(owner: Owner, epoch: u64) -> Self {
+    pub(super) fn new(owner: Owner, epoch: Epoch) -> Self {
         Self {
             attachment: Attachment::to(owner),
             epoch,
@@ -82,6 +84,147 @@ impl Session {
             interested: false,
             directed: BTreeSet::new(),
         }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// It has got an owner, or lost one.
+    pub(super) fn begin(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// A connection acts for it from now on; returns how it hibernated, if it did.
+    pub(super) fn attach(&mut self, owner: Owner) -> Option<Hibernation> {
+        let slept = self.hibernation();
+        self.attachment = Attachment::to(owner);
+        slept
+    }
+
+    /// It hibernates from now on, or until another time than it did; returns how it did.
+    pub(super) fn hibernate(&mut self, sleep: Hibernation) -> Option<Hibernation> {
+        let slept = self.hibernation();
+        self.attachment = Attachment::Hibernated(sleep);
+        slept
+    }
+
+    pub(super) fn hibernation(&self) -> Option<Hibernation> {
+        self.attachment.hibernation()
+    }
+
+    /// What is sent now may not reach the client.
+    pub(super) fn is_away(&self) -> bool {
+        self.attachment.is_away()
+    }
+
+    /// The client has not answered for long.
+    pub(super) fn fall_overdue(&mut self) {
+        self.attachment.fall_overdue();
+    }
+
+    /// The client has answered; returns whether that was overdue.
+    pub(super) fn answered(&mut self) -> bool {
+        self.attachment.answered()
+    }
+
+    /// The absolute number of the next stanza from the client.
+    pub(super) fn next_in(&self) -> u64 {
+        self.next_in
+    }
+
+    /// A stanza with this number comes from the client: whether it is a new one.
+    ///
+    /// # Errors
+    ///
+    /// The number that is expected, if one is missing before it.
+    pub(super) fn take_in(&mut self, number: u64) -> Result<bool, u64> {
+        if number > self.next_in {
+            return Err(self.next_in);
+        }
+        let is_new = number == self.next_in;
+        self.next_in += u64::from(is_new);
+        Ok(is_new)
+    }
+
+    pub(super) fn sm(&self) -> Option<&Sm> {
+        self.sm.as_ref()
+    }
+
+    /// Stream management is switched on, by the first request.
+    pub(super) fn enable(&mut self, sm: Sm) {
+        self.sm.get_or_insert(sm);
+    }
+
+    /// Its last broadcast, while it is available.
+    pub(super) fn presence(&self) -> Option<&Available> {
+        self.presence.as_ref()
+    }
+
+    pub(super) fn is_available(&self) -> bool {
+        self.presence.is_some()
+    }
+
+    /// Returns the priority that it was available with.
+    pub(super) fn set_presence(&mut self, presence: Option<Available>) -> Option<i8> {
+        let before = std::mem::replace(&mut self.presence, presence);
+        before.map(|before| before.priority)
+    }
+
+    /// Its client gets copies of what goes to others (XEP-0280).
+    pub(super) fn has_carbons(&self) -> bool {
+        self.carbons
+    }
+
+    pub(super) fn set_carbons(&mut self, on: bool) {
+        self.carbons = on;
+    }
+
+    /// Its client has asked for the roster and gets pushes.
+    pub(super) fn is_interested(&self) -> bool {
+        self.interested
+    }
+
+    pub(super) fn set_interested(&mut self) {
+        self.interested = true;
+    }
+
+    /// To whom it has directed its presence.
+    pub(super) fn directed(&self) -> &BTreeSet<Jid> {
+        &self.directed
+    }
+
+    /// It has shown itself to somebody.
+    pub(super) fn direct_to(&mut self, to: Jid) {
+        self.directed.insert(to);
+    }
+
+    /// Somebody has seen its end, or is gone.
+    pub(super) fn take_back_from(&mut self, to: &Jid) {
+        self.directed.remove(to);
+    }
+
+    pub(super) fn take_directed(&mut self) -> BTreeSet<Jid> {
+        std::mem::take(&mut self.directed)
+    }
+
+    /// It is here when the farewell of its predecessor goes out: to whom it shows itself hears of both with its own.
+    pub(super) fn go_on(&mut self, subscribers: &mut Vec<Jid>, directed: &mut Vec<Jid>) {
+        let mut both: BTreeSet<BareJid> = subscribers.iter().map(Jid::bare).collect();
+        if self.presence.is_none() {
+            let shown: BTreeSet<BareJid> = self.directed.iter().map(Jid::bare).collect();
+            both.retain(|account| shown.contains(account));
+        }
+        let known = self.directed.clone();
+        let mut stays = |to: &Jid| {
+            let both = both.contains(&to.bare());
+            if both {
+                self.directed.insert(to.clone());
+            }
+            !both && !known.contains(to)
+        };
+        subscribers.retain(&mut stays);
+        directed.retain(&mut stays);
     }
 
     /// Whose connection acts for it.

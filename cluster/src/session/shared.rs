@@ -75,6 +75,7 @@ impl SharedMessages {
     }
 
     /// How many sessions hold each.
+    #[cfg(test)]
     pub(super) fn holders(&self) -> BTreeMap<Mid, u32> {
         self.0.iter().map(|(mid, s)| (*mid, s.holders)).collect()
     }

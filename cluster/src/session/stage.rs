@@ -7,7 +7,7 @@ use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::*;
-use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId, SmId};
 
 /// One shard, alone.
 pub(super) struct Stage {
@@ -106,7 +106,7 @@ impl Stage {
     }
 
     /// Binds; with a priority the session is available. Returns its epoch.
-    pub(super) fn bind(&mut self, session: &str, priority: Option<i8>) -> u64 {
+    pub(super) fn bind(&mut self, session: &str, priority: Option<i8>) -> Epoch {
         self.conns += 1;
         let bind = Bind {
             session: jid(session),
@@ -134,9 +134,9 @@ impl Stage {
     }
 
     /// Binds with stream management that can be resumed as `session`.
-    pub(super) fn resumable(&mut self, session: &str, priority: Option<i8>) -> u64 {
+    pub(super) fn resumable(&mut self, session: &str, priority: Option<i8>) -> Epoch {
         let epoch = self.bind(session, priority);
-        let after = self.state.session(&jid(session)).expect("bound").next_in - 1;
+        let after = self.state.session(&jid(session)).expect("bound").next_in() - 1;
         let enable = Enable {
             session: jid(session),
             epoch,
@@ -155,7 +155,7 @@ impl Stage {
         let (epoch, first) = self
             .state
             .session(&session)
-            .map(|s| (s.epoch, s.next_in))
+            .map(|s| (s.epoch(), s.next_in()))
             .expect("bound");
         let inbound = Inbound {
             session,
@@ -170,7 +170,7 @@ impl Stage {
 
     pub(super) fn lose(&mut self, session: &str) -> Vec<Output> {
         let session = jid(session);
-        let epoch = self.state.session(&session).expect("bound").epoch;
+        let epoch = self.state.session(&session).expect("bound").epoch();
         self.apply(Command::Lost { session, epoch }).1
     }
 
@@ -180,7 +180,7 @@ impl Stage {
         let (epoch, upto) = self
             .state
             .session(&session)
-            .map(|s| (s.epoch, s.queue.next()))
+            .map(|s| (s.epoch(), s.queue.next()))
             .expect("bound");
         let ack = Acknowledge {
             session,
@@ -214,8 +214,8 @@ impl Stage {
         for (session, stanzas) in stanzas {
             let bound = self.state.session(&session).expect("bound");
             let inbound = Inbound {
-                epoch: bound.epoch,
-                first: bound.next_in,
+                epoch: bound.epoch(),
+                first: bound.next_in(),
                 session,
                 stanzas,
             };
@@ -227,7 +227,7 @@ impl Stage {
     /// The client of this session has everything below `upto`.
     pub(super) fn acknowledge(&mut self, session: &str, upto: u64) -> Vec<Output> {
         let session = jid(session);
-        let epoch = self.state.session(&session).expect("bound").epoch;
+        let epoch = self.state.session(&session).expect("bound").epoch();
         let ack = Acknowledge {
             session,
             epoch,

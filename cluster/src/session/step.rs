@@ -7,7 +7,7 @@ use super::command::Outcome;
 use super::notice::{Notice, Occasion};
 use super::output::{Event, Output};
 use super::session::{Session, Sm};
-use crate::id::{NodeId, Owner, SmId};
+use crate::id::{Epoch, NodeId, Owner, SmId};
 
 /// Sessions that an entry ends or gives up at most, because their time is over or their node is gone. The
 /// next entries do the rest, so that no other waits for a mass of them. In tests each entry leaves a rest.
@@ -57,7 +57,7 @@ impl Step {
     }
 
     /// Tells the connection that acts for a session in this epoch.
-    pub(super) fn tell(&mut self, owner: Owner, session: &Jid, epoch: u64, event: Event) {
+    pub(super) fn tell(&mut self, owner: Owner, session: &Jid, epoch: Epoch, event: Event) {
         self.outputs.push(Output {
             owner,
             session: session.clone(),
@@ -69,7 +69,7 @@ impl Step {
     /// Tells whoever acts for the session, if anybody does.
     pub(super) fn tell_owner(&mut self, jid: &Jid, session: &Session, event: Event) {
         if let Some(owner) = session.owner() {
-            self.tell(owner, jid, session.epoch, event);
+            self.tell(owner, jid, session.epoch(), event);
         }
     }
 

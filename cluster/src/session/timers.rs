@@ -24,6 +24,7 @@ impl<K: Ord + Clone> Timers<K> {
         self.0.len()
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -36,6 +37,7 @@ impl<K: Ord + Clone> Timers<K> {
         self.0.remove(&(at, key));
     }
 
+    #[cfg(test)]
     pub(super) fn is_set(&self, at: ShardTime, key: K) -> bool {
         self.0.contains_key(&(at, key))
     }

@@ -14,7 +14,7 @@ use super::pending::Lane;
 use super::relay::Relay;
 use super::session::Session;
 use super::state::ShardState;
-use crate::id::{BootId, ConnId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId};
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
@@ -27,7 +27,7 @@ pub struct SessionView {
     /// Whose connection acts for it; none = hibernated.
     pub owner: Option<Owner>,
     /// The owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Stream management is on and the session may be resumed.
     pub resumable: bool,
     /// Stanzas that the client has not acknowledged.
@@ -44,7 +44,7 @@ pub struct SessionView {
 
 impl ShardState {
     /// Sessions in all, and how many of them hibernate.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> (usize, usize) {
         let all = self.users().values().map(|u| u.sessions.len()).sum();
         (all, self.deadlines().len())
     }
@@ -56,7 +56,7 @@ impl ShardState {
     }
 
     /// Milliseconds of shard time until something ends by itself.
-    pub fn next_deadline(&self) -> Option<u64> {
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
         if self.is_busy() {
             return Some(0);
         }
@@ -64,13 +64,8 @@ impl ShardState {
         next.map(|until| until.since(self.time()))
     }
 
-    /// Some session hibernates.
-    pub fn has_hibernated(&self) -> bool {
-        !self.deadlines().is_empty()
-    }
-
     /// The processes whose connections act for sessions.
-    pub fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
+    pub(crate) fn owners(&self) -> BTreeSet<(NodeId, BootId)> {
         let sessions = self.users().values().flat_map(|u| u.sessions.values());
         sessions
             .filter_map(Session::owner)
@@ -80,12 +75,12 @@ impl ShardState {
 
     /// Sessions that a process acts for through a connection which it does not have, and their epochs. Looks at
     /// some accounts behind `after`, and says where the next look begins.
-    pub fn ghosts(
+    pub(crate) fn ghosts(
         &self,
         process: (NodeId, BootId),
         after: Option<&BareJid>,
         is_here: impl Fn(ConnId) -> bool,
-    ) -> (Vec<(Jid, u64)>, Option<BareJid>) {
+    ) -> (Vec<(Jid, Epoch)>, Option<BareJid>) {
         let mut found = Vec::new();
         let mut last: Option<&BareJid> = None;
         for (n, (account, user)) in self.users().after(after).enumerate() {
@@ -99,7 +94,7 @@ impl ShardState {
             };
             let ghosts = user.sessions.iter().filter(|(_, session)| ghost(session));
             found.extend(ghosts.map(|(resource, session)| {
-                (account.with_prepared_resource(resource), session.epoch)
+                (account.with_prepared_resource(resource), session.epoch())
             }));
             last = Some(account);
         }
@@ -112,7 +107,7 @@ impl ShardState {
     }
 
     /// Effects of a lane after `after`, in order: so many, and about so many bytes if it is more than one.
-    pub fn pending_in(
+    pub(crate) fn pending_in(
         &self,
         lane: Lane,
         after: EffectId,
@@ -130,7 +125,7 @@ impl ShardState {
     }
 
     /// Rows that must be written before these effects, and are not known to be.
-    pub fn rows_before(&self, effects: &[Pending]) -> Vec<Pending> {
+    pub(crate) fn rows_before(&self, effects: &[Pending]) -> Vec<Pending> {
         let mut rows = Vec::new();
         for pending in effects {
             match &*pending.effect {
@@ -150,7 +145,7 @@ impl ShardState {
 
     /// What an effect of another lane has to do first is done: a row that is deleted before it is written
     /// would come back, and before it is read back for its sender, nobody would hear of it.
-    pub fn may_begin(&self, effect: &Effect) -> bool {
+    pub(crate) fn may_begin(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Forget { account, mids } => !self.effects().needs_rows(account, mids),
             _ => true,
@@ -158,17 +153,17 @@ impl ShardState {
     }
 
     /// What waits for the database to take it as a row of an archive.
-    pub fn row_load(&self) -> Load {
+    pub(crate) fn row_load(&self) -> Load {
         self.effects().row_load()
     }
 
     /// See [`Settings::max_backlog_bytes`](super::Settings::max_backlog_bytes), as the last leader had it.
-    pub fn max_backlog(&self) -> u64 {
+    pub(crate) fn max_backlog(&self) -> u64 {
         self.settings().max_backlog_bytes
     }
 
     /// Bytes of pending effects and of what waits for other shards, about.
-    pub fn backlog(&self) -> u64 {
+    pub(crate) fn backlog(&self) -> u64 {
         self.effects().bytes() + self.outboxes().bytes()
     }
 
@@ -179,10 +174,10 @@ impl ShardState {
 
     /// What the owner with this epoch is to write from number `from` on; none if it no longer acts for
     /// the session.
-    pub fn missed(&self, session: &Jid, epoch: u64, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
+    pub fn missed(&self, session: &Jid, epoch: Epoch, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
         let session = self
             .session(session)
-            .filter(|s| s.epoch == epoch && s.owner().is_some())?;
+            .filter(|s| s.epoch() == epoch && s.owner().is_some())?;
         Some(
             session
                 .queue
@@ -194,18 +189,18 @@ impl ShardState {
     }
 
     /// What waits for another shard to take it.
-    pub fn outbox_load(&self, to: ShardId) -> Load {
+    pub(crate) fn outbox_load(&self, to: ShardId) -> Load {
         self.outboxes().load(to)
     }
 
     /// The numbers of the first unconfirmed item for `to` and of the next one to come.
-    pub fn outbox_range(&self, to: ShardId) -> (u64, u64) {
+    pub(crate) fn outbox_range(&self, to: ShardId) -> (u64, u64) {
         self.outboxes().range(to)
     }
 
     /// Items for `to` from number `from` (or the first there is) on, at most `max_items` and `max_bytes` of them as
     /// they are encoded, or one, with the number of the first.
-    pub fn outbox(
+    pub(crate) fn outbox(
         &self,
         to: ShardId,
         from: u64,
@@ -216,7 +211,7 @@ impl ShardState {
     }
 
     /// After how many entries this replica last had a hash to tell, and what it was.
-    pub fn checkpoint(&self) -> Option<(u64, u64)> {
+    pub(crate) fn checkpoint(&self) -> Option<(u64, u64)> {
         self.audit().checkpoint()
     }
 
@@ -227,17 +222,8 @@ impl ShardState {
     }
 
     /// The hash of most voters, if it is another one than that of this replica.
-    pub fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
+    pub(crate) fn outvoted(&self, at: u64, voters: &BTreeSet<NodeId>) -> Option<u64> {
         self.audit().outvoted(at, voters)
-    }
-
-    /// Whether there is nothing to resume under this identifier, and then the inbound count of the session that
-    /// was there (SM-47).
-    pub fn refuses(&self, account: &BareJid, smid: &SmId) -> Option<Option<u32>> {
-        match self.resumable(account, smid) {
-            Some(_) => None,
-            None => Some(self.old_h(account, smid)),
-        }
     }
 
     /// The account's sessions.
@@ -249,16 +235,13 @@ impl ShardState {
             .map(|(resource, s)| SessionView {
                 jid: account.with_prepared_resource(resource),
                 owner: s.owner(),
-                epoch: s.epoch,
+                epoch: s.epoch(),
                 resumable: s.is_resumable(),
                 queue: s.queue.load().0,
                 queue_bytes: usize::try_from(s.queue.load().1).unwrap_or(usize::MAX),
                 oldest: s.queue.stanzas().front().map(|item| item.stamp),
-                priority: s.presence.as_ref().map(|p| p.priority),
-                hibernates_for: s
-                    .attachment
-                    .hibernation()
-                    .map(|h| h.until.since(self.time())),
+                priority: s.presence().map(|p| p.priority),
+                hibernates_for: s.hibernation().map(|h| h.until.since(self.time())),
             });
         views.collect()
     }
@@ -291,7 +274,7 @@ impl ShardState {
     }
 
     /// Messages that wait for the account.
-    pub fn undelivered(&self, account: &BareJid) -> usize {
+    pub(crate) fn undelivered(&self, account: &BareJid) -> usize {
         self.account(account).waits()
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::session::{Command, EndReason};
-use cluster::{ProposeError, Unavailable};
+use cluster::{Epoch, ProposeError, Unavailable};
 use proto::sasl::Credentials;
 use proto::{BareJid, Jid};
 
@@ -68,7 +68,7 @@ pub async fn run(app: Arc<App>) {
 ///
 /// A stream may authenticate before a change, and open its session after all sessions of the account were ended. So it
 /// is checked again once it has a session.
-pub async fn confirm(app: Arc<App>, session: Jid, epoch: u64, checked: Credentials) {
+pub async fn confirm(app: Arc<App>, session: Jid, epoch: Epoch, checked: Credentials) {
     let account = session.bare();
     let current = loop {
         match app.edge.accounts.are_current(&account, &checked).await {

@@ -81,7 +81,7 @@ mod tests {
         ArchiveRow {
             owner: bare("alice@example.org"),
             mid: Mid(n),
-            order: n as u64,
+            order: cluster::Order(n as u64),
             with: with.clone(),
             stamp: 5,
             hidden,

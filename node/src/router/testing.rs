@@ -190,7 +190,9 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
         Action::Push(on) => format!("push {on}"),
-        Action::Result { mid, order, packet } => format!("result {mid} {order} {}", xml(packet)),
+        Action::Result { mid, order, packet } => {
+            format!("result {mid} {} {}", order.0, xml(packet))
+        }
     }
 }
 

@@ -177,7 +177,7 @@ mod tests {
         Output {
             owner,
             session: proto::Jid::new("a@b/c").unwrap(),
-            epoch: 1,
+            epoch: cluster::id::Epoch(1),
             event: Event::Bound,
         }
     }

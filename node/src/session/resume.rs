@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use cluster::connection;
 use cluster::session::{
-    Bind, Command, Event, Outcome, Output, Resume, Resumed, SessionView, ShardState,
+    Bind, Command, Event, NotResumable, Outcome, Output, Resume, Resumed, SessionView, ShardState,
 };
-use cluster::{ConnId, ProposeError, SmId, Unavailable};
+use cluster::{ConnId, Epoch, ProposeError, SmId, Unavailable};
 use proto::sm::{CountTooHigh, Failed};
 use proto::stanza::error::{Condition as Refusal, StanzaError};
 use proto::stream::{Condition, StreamError};
@@ -174,9 +174,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
         let smid = SmId(previd.as_str().into());
-        match self.refused(&account, &smid).await {
-            Ok(None) => {}
-            Ok(Some(h)) => return self.not_resumed(&account, h).await,
+        match self.resumable(&account, &smid).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(gone)) => return self.not_resumed(&account, gone.h).await,
             Err(error) => return self.undecided(&Undecided::Proposal(error.into())),
         }
         let mut entered = Entered::new(&self.app, &account, self.address);
@@ -219,20 +219,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
 
     /// Whether there is nothing to resume. What this node has applied may be old: only what the leader
     /// confirms is a refusal, and it costs no entry in the log (T-40).
-    async fn refused(
+    async fn resumable(
         &self,
         account: &BareJid,
         smid: &SmId,
-    ) -> Result<Option<Option<u32>>, Unavailable> {
+    ) -> Result<Result<Jid, NotResumable>, Unavailable> {
         let cluster = &self.app.cluster;
-        match cluster.read(account, |shard| shard.refuses(account, smid)) {
-            None => Ok(None),
-            Some(_) => {
-                let (of, smid) = (account.clone(), smid.clone());
-                let look = move |shard: &ShardState| shard.refuses(&of, &smid);
-                cluster.read_latest(account, look).await
-            }
+        let near = cluster.read(account, |shard| shard.resumable(account, smid));
+        if near.is_ok() {
+            return Ok(near);
         }
+        let (of, smid) = (account.clone(), smid.clone());
+        let look = move |shard: &ShardState| shard.resumable(&of, &smid);
+        cluster.read_latest(account, look).await
     }
 
     /// Only now, when the state has said that there is nothing to resume, do earlier failures matter: they
@@ -260,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         account: &BareJid,
         entered: Entered,
         session: Jid,
-        epoch: u64,
+        epoch: Epoch,
         resumed: &Resumed,
     ) -> Opening {
         let views = self
@@ -287,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The session is this connection's, but this node does not know it: the client must come again.
-    fn abandon(&mut self, conn: ConnId, session: Jid, epoch: u64) -> Option<Opening> {
+    fn abandon(&mut self, conn: ConnId, session: Jid, epoch: Epoch) -> Option<Opening> {
         let account = session.bare();
         let farewell = Farewell {
             conn,

@@ -18,7 +18,7 @@ use crate::id::{BootId, ConnId, NodeId, Owner, SmId};
 use crate::session::{Action, Command, Detached, Event, Outcome, Output, Resumed};
 
 const SESSION: &str = "alice@example.org/desk";
-const EPOCH: u64 = 7;
+const EPOCH: Epoch = Epoch(7);
 const SETTINGS: Settings = Settings {
     times: Times {
         idle: 300_000,

@@ -15,7 +15,7 @@ fn what_comes_twice_is_written_once_and_in_order() {
 fn what_is_for_another_epoch_is_not_ours() {
     let mut script = Script::resumed();
     let mut old = output(stanza(9));
-    old.epoch = EPOCH - 1;
+    old.epoch = Epoch(EPOCH.0 - 1);
     script.connection.output(script.moment, old);
     assert!(script.settled().is_empty());
 }

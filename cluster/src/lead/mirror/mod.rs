@@ -1,6 +1,6 @@
 //! Counts of hibernated and old sessions in Redis, where operators and other programs can see and set them.
 //!
-//! The shard is the truth: it holds every limit by itself ([`crate::session::quota`]), in the entry that passes it. The
+//! The shard is the truth: it holds every limit by itself (its `quota`), in the entry that passes it. The
 //! shard's leader tells Redis of each decision a moment later ([`task`]). The answers of Redis can change only one
 //! thing: the limits of single accounts, which an operator may have set there. Nothing waits for Redis.
 //!

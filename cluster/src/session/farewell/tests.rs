@@ -127,7 +127,7 @@ impl Story {
     fn judge(mut self, what: &str) {
         while self.tell(self.found(false)) {}
         let here = self.stage.state.session(&jid(ALICE));
-        let here = here.is_some_and(|session| session.presence.is_some());
+        let here = here.is_some_and(|session| session.is_available());
         for watcher in WATCHERS {
             let heard = format!("+{}", self.heard[watcher]);
             let last = if here { '+' } else { '-' };

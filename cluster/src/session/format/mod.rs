@@ -8,13 +8,12 @@ use super::state::ShardState;
 use crate::codec::{self, CodecError};
 use crate::format::{self, FormatError, Version, Versions};
 
-mod session;
 mod upgrade;
 mod v1;
 
 impl Command {
     /// The version of the formats that brought it. A member that reads no newer one cannot apply it.
-    pub fn since(&self) -> Version {
+    pub(crate) fn since(&self) -> Version {
         match self {
             Self::Bind(_)
             | Self::Enable(_)
@@ -37,7 +36,7 @@ impl Command {
 
 impl Batch {
     /// Its bytes as an entry of this version, or of the oldest that this build writes.
-    pub fn write(&self, version: Version) -> Vec<u8> {
+    pub(crate) fn write(&self, version: Version) -> Vec<u8> {
         let version = version.max(Versions::SPOKEN.oldest);
         let mut out = Vec::from(format::head(version));
         codec::encode_into(self, &mut out);
@@ -45,7 +44,7 @@ impl Batch {
     }
 
     /// The batch of an entry, and the version that it was written in.
-    pub fn read(entry: &[u8]) -> Result<(Version, Self), FormatError> {
+    pub(crate) fn read(entry: &[u8]) -> Result<(Version, Self), FormatError> {
         let (version, value) = format::split(entry);
         let batch = match version {
             Version::V1 => codec::decode::<v1::Batch>(value)?.into(),
@@ -58,7 +57,7 @@ impl Batch {
 
 impl ShardState {
     /// The state that a snapshot of version 1 held as one value. Since then it holds records.
-    pub fn read_v1(value: &[u8]) -> Result<Self, CodecError> {
+    pub(crate) fn read_v1(value: &[u8]) -> Result<Self, CodecError> {
         Ok(codec::decode::<v1::ShardState>(value)?.into())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::{BareJid, Jid};
 
-use crate::id::{BootId, EffectId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{BootId, EffectId, Epoch, Mid, NodeId, Order, Owner, ShardId, SmId};
 use crate::session::Effect;
 use crate::session::clock::ShardTime;
 use crate::session::cow::{CopyOnWrite, Map, Queue};
@@ -101,6 +101,18 @@ impl<A: Upgrade<Effect> + Clone> Upgrade<PendingEffects> for BTreeMap<EffectId, 
     fn upgrade(self) -> PendingEffects {
         let effects: Map<EffectId, Arc<Effect>> = self.upgrade();
         effects.into()
+    }
+}
+
+impl Upgrade<Epoch> for u64 {
+    fn upgrade(self) -> Epoch {
+        Epoch(self)
+    }
+}
+
+impl Upgrade<Order> for u64 {
+    fn upgrade(self) -> Order {
+        Order(self)
     }
 }
 

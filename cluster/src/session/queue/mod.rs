@@ -124,6 +124,7 @@ impl Queue {
     }
 
     /// Those of them that several sessions hold.
+    #[cfg(test)]
     pub(super) fn shared(&self) -> impl Iterator<Item = Mid> {
         let queue = self.numbered.iter().filter(|item| item.shared);
         let later = self.deferred.later.iter().filter(|l| l.is_shared());
@@ -288,6 +289,7 @@ impl Queue {
     }
 
     /// What is wrong with it, if anything is. `is_owned` says whether a connection acts for the session.
+    #[cfg(test)]
     pub(super) fn broken(&self, is_owned: bool) -> Option<&'static str> {
         let next = self.next();
         if self.base > self.sent || self.sent > next {

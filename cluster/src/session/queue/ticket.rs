@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::id::Mid;
+use crate::id::{Mid, Order};
 use crate::session::output::{Copied, Direction, Item};
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
@@ -79,14 +79,14 @@ impl Body {
 
 impl Ticket {
     /// For the stanza with this id and place; `size` in bytes, or less if it is not known.
-    pub(in crate::session) fn new(mid: Mid, order: u64, size: u64, body: Body) -> Self {
+    pub(in crate::session) fn new(mid: Mid, order: Order, size: u64, body: Body) -> Self {
         // Quarters of magnitudes: enough to know how many fit into an entry.
         let class = (0..7).find(|class| size <= 256 << (2 * class)).unwrap_or(7);
         let body = Body::ALL
             .iter()
             .position(|b| *b == body)
             .unwrap_or_default() as u64;
-        let order = order & ((1 << ORDER_BITS) - 1);
+        let order = order.0 & ((1 << ORDER_BITS) - 1);
         Self {
             // Zero would be an id of the year 10889.
             high: NonZeroU64::new(!((mid.0 >> 64) as u64)).unwrap_or(NonZeroU64::MIN),
@@ -99,8 +99,8 @@ impl Ticket {
         Mid(u128::from(!self.high.get()) << 64 | u128::from(self.low))
     }
 
-    pub(in crate::session) fn order(self) -> u64 {
-        self.rest & ((1 << ORDER_BITS) - 1)
+    pub(in crate::session) fn order(self) -> Order {
+        Order(self.rest & ((1 << ORDER_BITS) - 1))
     }
 
     /// No less than the size of the stanza, if that is within what a client may send.
@@ -153,6 +153,7 @@ impl Later {
         }
     }
 
+    #[cfg(test)]
     pub(in crate::session) fn is_shared(&self) -> bool {
         match self {
             Self::Whole(item) => item.shared,
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(std::mem::size_of::<Later>(), 24);
         for body in Body::ALL {
             let mid = Mid::new(1_700_000_000_000, 77 << 60);
-            let order = 1_795_000_000_000 << 16 | 3;
+            let order = Order(1_795_000_000_000 << 16 | 3);
             for (size, least) in [(0, 256), (300, 1024), (262_144, 262_144)] {
                 let ticket = Ticket::new(mid, order, size, body);
                 assert_eq!((ticket.mid(), ticket.order()), (mid, order));

@@ -30,7 +30,7 @@ pub(super) struct Conn {
     pub(super) up: VecDeque<Up>,
     pub(super) down: VecDeque<Down>,
     pub(super) session: Option<Jid>,
-    pub(super) epoch: u64,
+    pub(super) epoch: crate::id::Epoch,
     in_flight: bool,
     next_in: u64,
     /// (number, h): the inbound count before that number.
@@ -51,7 +51,7 @@ impl Conn {
             up: up.into(),
             down: VecDeque::new(),
             session: None,
-            epoch: 0,
+            epoch: Default::default(),
             in_flight: false,
             next_in: 1,
             inbound_base: None,

@@ -52,7 +52,7 @@ pub(super) struct Shard {
     mutant: Mutant,
     /// Hashes that replicas have yet to tell each other.
     claims: Vec<Command>,
-    epochs: BTreeMap<Jid, u64>,
+    epochs: BTreeMap<Jid, crate::id::Epoch>,
     /// Sessions that were ended to make room for others.
     pub(super) limited: BTreeSet<SmId>,
 }
@@ -261,7 +261,7 @@ fn judge(shard: ShardId, state: &ShardState, applied: &Applied) -> Result<(), St
 }
 
 /// I-8: no owner acts under an epoch older than one already granted.
-fn grown(epochs: &mut BTreeMap<Jid, u64>, outputs: &[Output]) -> Result<(), String> {
+fn grown(epochs: &mut BTreeMap<Jid, crate::id::Epoch>, outputs: &[Output]) -> Result<(), String> {
     for output in outputs {
         if !matches!(output.event, Event::Detached(_)) {
             let known = epochs.entry(output.session.clone()).or_default();

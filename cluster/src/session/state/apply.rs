@@ -28,7 +28,7 @@ impl ShardState {
     }
 
     /// Applies an entry that was written in this version.
-    pub fn apply_as(&mut self, version: Version, batch: Batch) -> Applied {
+    pub(crate) fn apply_as(&mut self, version: Version, batch: Batch) -> Applied {
         self.format = self.format.max(version);
         let applied = self.apply(batch);
         if version >= Version::V2 {

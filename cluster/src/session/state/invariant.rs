@@ -1,4 +1,4 @@
-//! What always holds in a shard's state, as one function for debug builds, simulation and chaos runs.
+//! What always holds in a shard's state, as one function for tests and the simulation.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::session::session::Session;
 use crate::session::settings::Settings;
 
 /// The first thing found broken, in words.
-pub fn broken(state: &ShardState) -> Option<String> {
+pub(crate) fn broken(state: &ShardState) -> Option<String> {
     let (mut sleeping, mut remembered) = (0, 0);
     for (account, user) in state.users.iter() {
         if user.is_empty() {
@@ -82,7 +82,7 @@ fn moving(mut settings: Settings) -> Settings {
 }
 
 fn broken_sleep(state: &ShardState, jid: &Jid, session: &Session) -> Option<&'static str> {
-    let sleep = session.attachment.hibernation()?;
+    let sleep = session.hibernation()?;
     let ends = state.deadlines.is_set(sleep.until, jid.clone());
     (!ends).then_some("it hibernates without a deadline")
 }

@@ -4,8 +4,9 @@
 //! the methods here where two of them must change together, as the attachment of a session and its deadline.
 
 pub(super) mod apply;
-pub mod invariant;
-pub mod record;
+#[cfg(test)]
+pub(crate) mod invariant;
+pub(crate) mod record;
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,7 +14,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Users};
-use super::attachment::{Attachment, Hibernation};
+use super::attachment::Hibernation;
 use super::audit::Audit;
 use super::clock::{Clock, ShardTime};
 use super::cow::{CopyOnWrite, Map};
@@ -28,7 +29,7 @@ use super::session::Session;
 use super::settings::Settings;
 use super::timers::Timers;
 use crate::format::Version;
-use crate::id::{EffectId, Owner, ShardId};
+use crate::id::{EffectId, Epoch, Order, Owner, ShardId};
 use crate::shard::map::shard_of;
 
 /// Everything that one shard holds. A copy shares what neither of the two changes.
@@ -158,16 +159,16 @@ impl ShardState {
     }
 
     /// The session, if this epoch's owner still acts for it.
-    pub(super) fn owned(&mut self, jid: &Jid, epoch: u64) -> Option<&mut Session> {
+    pub(super) fn owned(&mut self, jid: &Jid, epoch: Epoch) -> Option<&mut Session> {
         self.session_mut(jid)
-            .filter(|s| s.epoch == epoch && s.owner().is_some())
+            .filter(|s| s.epoch() == epoch && s.owner().is_some())
     }
 
     /// Takes a session out, and out of those that end by themselves.
     pub(super) fn remove_session(&mut self, jid: &Jid) -> Option<Session> {
         let user = self.users.get_mut(&jid.bare())?;
         let session = user.sessions.remove(jid.resource()?)?;
-        if let Some(sleep) = session.attachment.hibernation() {
+        if let Some(sleep) = session.hibernation() {
             self.deadlines.cancel(sleep.until, jid.clone());
         }
         Some(session)
@@ -175,9 +176,7 @@ impl ShardState {
 
     /// A connection acts for the session from now on; returns how it hibernated, if it did.
     pub(super) fn attach(&mut self, jid: &Jid, owner: Owner) -> Option<Hibernation> {
-        let session = self.session_mut(jid)?;
-        let slept = session.attachment.hibernation();
-        session.attachment = Attachment::to(owner);
+        let slept = self.session_mut(jid)?.attach(owner);
         if let Some(slept) = slept {
             self.deadlines.cancel(slept.until, jid.clone());
         }
@@ -189,8 +188,7 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let before = session.attachment.hibernation();
-        session.attachment = Attachment::Hibernated(sleep);
+        let before = session.hibernate(sleep);
         let name = session.name(jid).clone();
         if let Some(before) = before {
             self.deadlines.cancel(before.until, jid.clone());
@@ -265,11 +263,11 @@ impl ShardState {
         id
     }
 
-    pub(super) fn take_order(&mut self) -> u64 {
+    pub(super) fn take_order(&mut self) -> Order {
         self.numbers.order(self.clock.now())
     }
 
-    pub(super) fn take_epoch(&mut self) -> u64 {
+    pub(super) fn take_epoch(&mut self) -> Epoch {
         self.numbers.epoch()
     }
 
@@ -288,7 +286,7 @@ impl ShardState {
     /// An account as it was written down, with all that is to happen to it.
     pub(super) fn put_account(&mut self, name: BareJid, user: CopyOnWrite<Account>) {
         for (resource, session) in user.sessions.iter() {
-            if let Some(sleep) = session.attachment.hibernation() {
+            if let Some(sleep) = session.hibernation() {
                 let jid = name.with_prepared_resource(resource);
                 let jid = session.name(&jid).clone();
                 self.deadlines.set(sleep.until, jid);

@@ -66,7 +66,7 @@ pub struct Disorder;
 
 impl ShardState {
     /// The whole state. Equal states have equal records.
-    pub fn records(&self) -> impl Iterator<Item = Record> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
         // Whoever adds a field decides here where it goes.
         let Self {
             id,
@@ -116,7 +116,7 @@ impl ShardState {
     }
 
     /// The state that was taken apart.
-    pub fn restore<E: From<Disorder>>(
+    pub(crate) fn restore<E: From<Disorder>>(
         mut records: impl Iterator<Item = Result<Record, E>>,
     ) -> Result<Self, E> {
         let Some(Record(Part::Head(head))) = records.next().transpose()? else {

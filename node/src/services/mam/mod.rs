@@ -198,7 +198,7 @@ mod tests {
             let row = ArchiveRow {
                 owner: bare("alice@example.org"),
                 mid: Mid(n),
-                order: n as u64,
+                order: cluster::Order(n as u64),
                 with: with.clone(),
                 stamp: n as u64 * 1000,
                 hidden: false,

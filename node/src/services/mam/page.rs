@@ -85,7 +85,7 @@ mod tests {
         Entry {
             mid: Mid(n),
             stamp: 1500,
-            order: 0,
+            order: cluster::Order::default(),
             packet: stanza.with_from("b@x/r".parse().unwrap()).pack(),
         }
     }

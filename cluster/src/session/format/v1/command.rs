@@ -61,7 +61,7 @@ impl Upgrade<session::Inbound> for Inbound {
         let stanzas = self.stanzas.into_iter();
         session::Inbound {
             session: self.session,
-            epoch: self.epoch,
+            epoch: self.epoch.upgrade(),
             first: self.first,
             stanzas: stanzas.map(|stanza| actions(stanza).collect()).collect(),
         }

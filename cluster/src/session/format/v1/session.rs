@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::stanza::Packet;
 use crate::id::{EffectId, Mid, NodeId, Owner, SmId};
-use crate::session::format::session::{self as row, Row};
 use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
+use crate::session::session::row::{self, Row};
 use crate::session::{self, attachment, output, question, queue, resources};
 
 #[derive(Clone, Debug, Deserialize)]

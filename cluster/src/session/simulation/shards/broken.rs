@@ -18,14 +18,14 @@ pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Co
     match (mutant, command) {
         (Mutant::EpochUnchecked, Command::Inbound(mut inbound)) => {
             if let Some(session) = state.session(&inbound.session) {
-                inbound.epoch = session.epoch;
-                inbound.first = session.next_in;
+                inbound.epoch = session.epoch();
+                inbound.first = session.next_in();
             }
             Command::Inbound(inbound)
         }
         (Mutant::PositionUnchecked, Command::Inbound(mut inbound)) => {
             if let Some(session) = state.session(&inbound.session) {
-                inbound.first = session.next_in;
+                inbound.first = session.next_in();
             }
             Command::Inbound(inbound)
         }
@@ -38,10 +38,7 @@ pub(super) fn mutate(mutant: Mutant, state: &ShardState, command: Command) -> Co
         }
         (Mutant::IdentifierForAll, Command::Resume(mut resume)) => {
             let holder = state.users().iter().find(|(_, user)| {
-                let ids = user
-                    .sessions
-                    .values()
-                    .filter_map(|s| s.sm.as_ref()?.smid.as_ref());
+                let ids = user.sessions.values().filter_map(|s| s.smid());
                 ids.into_iter().any(|id| *id == resume.smid)
             });
             if let Some((account, _)) = holder {
@@ -70,8 +67,8 @@ fn miscount(mutant: Mutant, state: &ShardState, resume: &Resume) -> Option<u32> 
     let user = state.account(&resume.account);
     let smid = Some(&resume.smid);
     let mut sessions = user.sessions.values();
-    let session = sessions.find(|s| s.sm.as_ref().and_then(|sm| sm.smid.as_ref()) == smid)?;
-    let sm = session.sm.as_ref()?;
+    let session = sessions.find(|s| s.smid() == smid)?;
+    let sm = session.sm()?;
     let known = sm
         .seed
         .wrapping_add((session.queue.base().max(sm.start) - sm.start) as u32);
@@ -166,11 +163,11 @@ fn say_gone_when_lost(state: &mut ShardState, batch: &Batch, step: &mut Step) {
         else {
             continue;
         };
-        let asleep = |s: &&crate::session::Session| s.epoch == *epoch && s.is_resumable();
+        let asleep = |s: &&crate::session::Session| s.epoch() == *epoch && s.is_resumable();
         if state
             .session(jid)
             .filter(asleep)
-            .is_some_and(|s| s.presence.is_some())
+            .is_some_and(|s| s.is_available())
         {
             let header = Header {
                 kind: Kind::Presence(PresenceType::Unavailable),

@@ -210,7 +210,7 @@ fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
     Ok([
         row.owner.as_str().into(),
         row.mid.to_string().into(),
-        row.order.into(),
+        row.order.0.into(),
         row.stamp.into(),
         row.with.bare().as_str().into(),
         row.with.as_str().into(),
@@ -246,7 +246,7 @@ pub(super) mod tests {
         ArchiveRow {
             owner: alice(),
             mid,
-            order: n,
+            order: cluster::Order(n),
             with,
             stamp: n * 1000,
             hidden: false,

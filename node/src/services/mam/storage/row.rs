@@ -1,6 +1,6 @@
 //! What the statements about the archive have in common.
 
-use cluster::Mid;
+use cluster::{Mid, Order};
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
@@ -17,7 +17,7 @@ pub struct Entry {
     /// When it was handled, milliseconds since 1970.
     pub stamp: u64,
     /// Its place in the archive: the order that the shard gave it.
-    pub order: u64,
+    pub order: Order,
     /// The stanza.
     pub packet: Packet,
 }
@@ -40,7 +40,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, StorageError> {
     Ok(Entry {
         mid: mid(row, 0)?,
         stamp: row.count(1)?,
-        order: row.count(3)?,
+        order: Order(row.count(3)?),
         packet: packet(&row.text(2)?)?,
     })
 }

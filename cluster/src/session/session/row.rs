@@ -6,52 +6,52 @@ use std::sync::Arc;
 use proto::Jid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::id::{Mid, NodeId, Owner};
-use crate::session::Item;
+use super::{Available, Session, Sm};
+use crate::id::{Epoch, Mid, NodeId, Order, Owner};
 use crate::session::attachment::{Attachment, Hibernation};
 use crate::session::clock::ShardTime;
+use crate::session::output::Item;
 use crate::session::question::Question;
 use crate::session::queue::{Deferred, Fetching, Later, Queue};
 use crate::session::rare::{Parts, Rare};
-use crate::session::session::{Available, Session, Sm};
 
 /// What is read.
 #[derive(Debug, Deserialize)]
-pub(super) struct Row {
-    pub(super) owner: Option<Owner>,
-    pub(super) epoch: u64,
-    pub(super) next_in: u64,
-    pub(super) base: u64,
-    pub(super) sent: u64,
-    pub(super) queue: VecDeque<Arc<Item>>,
+pub(in crate::session) struct Row {
+    pub(in crate::session) owner: Option<Owner>,
+    pub(in crate::session) epoch: Epoch,
+    pub(in crate::session) next_in: u64,
+    pub(in crate::session) base: u64,
+    pub(in crate::session) sent: u64,
+    pub(in crate::session) queue: VecDeque<Arc<Item>>,
     /// It is summed up anew.
-    pub(super) _queue_bytes: u64,
-    pub(super) behind: Option<Box<Behind>>,
-    pub(super) sm: Option<Sm>,
-    pub(super) presence: Option<Available>,
-    pub(super) carbons: bool,
-    pub(super) interested: bool,
-    pub(super) directed: BTreeSet<Jid>,
-    pub(super) hibernation: Option<Hibernation>,
-    pub(super) overdue: bool,
+    pub(in crate::session) _queue_bytes: u64,
+    pub(in crate::session) behind: Option<Box<Behind>>,
+    pub(in crate::session) sm: Option<Sm>,
+    pub(in crate::session) presence: Option<Available>,
+    pub(in crate::session) carbons: bool,
+    pub(in crate::session) interested: bool,
+    pub(in crate::session) directed: BTreeSet<Jid>,
+    pub(in crate::session) hibernation: Option<Hibernation>,
+    pub(in crate::session) overdue: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Behind {
-    pub(super) later: VecDeque<Later>,
+pub(in crate::session) struct Behind {
+    pub(in crate::session) later: VecDeque<Later>,
     /// It is summed up anew.
-    pub(super) _later_bytes: u64,
-    pub(super) fetching: Option<Fetching>,
-    pub(super) questions: VecDeque<Question>,
-    pub(super) read: BTreeMap<u64, Mid>,
-    pub(super) asked: VecDeque<u64>,
+    pub(in crate::session) _later_bytes: u64,
+    pub(in crate::session) fetching: Option<Fetching>,
+    pub(in crate::session) questions: VecDeque<Question>,
+    pub(in crate::session) read: BTreeMap<Order, Mid>,
+    pub(in crate::session) asked: VecDeque<u64>,
 }
 
 /// What is written.
 #[derive(Serialize)]
 struct RowRef<'a> {
     owner: Option<Owner>,
-    epoch: u64,
+    epoch: Epoch,
     next_in: u64,
     base: u64,
     sent: u64,
@@ -73,12 +73,12 @@ struct BehindRef<'a> {
     later_bytes: u64,
     fetching: &'a Option<Fetching>,
     questions: &'a VecDeque<Question>,
-    read: &'a BTreeMap<u64, Mid>,
+    read: &'a BTreeMap<Order, Mid>,
     asked: &'a VecDeque<u64>,
 }
 
 impl Row {
-    pub(super) fn session(self) -> Session {
+    pub(in crate::session) fn session(self) -> Session {
         let behind = self.behind.map(|behind| *behind).unwrap_or_default();
         let attachment = match (self.owner, self.hibernation) {
             (Some(owner), _) => Attachment::Attached {
