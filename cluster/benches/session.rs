@@ -15,7 +15,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use cluster::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId, SmId};
+use cluster::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId, SmId};
 use cluster::session::{
     Action, Batch, Bind, Command, Completed, Enable, Inbound, Message, Outcome, PresenceUpdate,
     Relay, Resume, Settings, ShardState, Traits,
@@ -250,7 +250,7 @@ fn overflown() {
                     Some(Jid::from(session.bare())),
                     &[b'x'; 300],
                 ),
-                mid: Mid::new(1_700_000_000_000, (n as u128) << 32 | k),
+                mid: ArchiveId::new(1_700_000_000_000, (n as u128) << 32 | k),
                 traits: Traits {
                     archive_sent: false,
                     archive_received: true,

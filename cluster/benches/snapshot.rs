@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cluster::id::{BootId, ConnId, Mid, NodeId, Owner, ShardId, SmId};
+use cluster::id::{ArchiveId, BootId, ConnId, NodeId, Owner, ShardId, SmId};
 use cluster::raft::Fatal;
 use cluster::raft::machine::{Machine, Observer};
 use cluster::raft::snapshot::incoming::{Collected, Incoming, Part};
@@ -68,7 +68,7 @@ fn message(to: usize, number: u64) -> Relay {
             header,
             payload: Bytes::from(payload),
         },
-        mid: Mid::new(NOW, number.into()),
+        mid: ArchiveId::new(NOW, number.into()),
         traits: Traits {
             offline: true,
             ..Traits::default()

@@ -31,7 +31,7 @@ use crate::peers::Peers;
 use crate::propose::admission::Admission;
 use crate::propose::group::{LinkTransport, RaftGroup};
 use crate::propose::{
-    DEADLINE, Group, NotLeader, Proposer, Response, ShardRequest, Transport, wait_applied,
+    DEADLINE, NotLeader, Proposer, Response, ShardGroup, ShardRequest, Transport, wait_applied,
 };
 use crate::room::Shortage;
 use crate::session::{
@@ -433,7 +433,7 @@ impl OwnRuntime {
 }
 
 /// Asks the leader how far the log is committed, and waits until this replica has applied it.
-pub(crate) async fn catch_up<G: Group, C: Transport>(
+pub(crate) async fn catch_up<G: ShardGroup, C: Transport>(
     group: &G,
     transport: &C,
 ) -> Result<(), NotLeader> {

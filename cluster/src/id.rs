@@ -65,22 +65,22 @@ impl fmt::Debug for SmId {
 /// 48 bits of milliseconds since 1970 and 80 random ones, so that ids sort by time of entry and cannot
 /// be guessed. Written as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Mid(pub u128);
+pub struct ArchiveId(pub u128);
 
-impl Mid {
+impl ArchiveId {
     /// An id for a message that entered at `now` (milliseconds since 1970); `random` fills the low 80 bits.
     pub fn new(now: u64, random: u128) -> Self {
         Self((u128::from(now) << 80) | (random & ((1 << 80) - 1)))
     }
 }
 
-impl fmt::Display for Mid {
+impl fmt::Display for ArchiveId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
 
-impl fmt::Debug for Mid {
+impl fmt::Debug for ArchiveId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -91,7 +91,7 @@ impl fmt::Debug for Mid {
 #[error("not an archive id")]
 pub struct NotAMid;
 
-impl FromStr for Mid {
+impl FromStr for ArchiveId {
     type Err = NotAMid;
 
     fn from_str(s: &str) -> Result<Self, NotAMid> {
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn an_archive_id_survives_its_text() {
-        let mid = Mid::new(1_700_000_000_123, u128::MAX);
+        let mid = ArchiveId::new(1_700_000_000_123, u128::MAX);
         assert_eq!(mid.to_string().parse(), Ok(mid));
-        assert!("+f".repeat(16).parse::<Mid>().is_err());
+        assert!("+f".repeat(16).parse::<ArchiveId>().is_err());
     }
 }

@@ -45,5 +45,5 @@ pub mod status;
 
 pub use cluster::{Cluster, Host, Permit, ProposeError, StartError, Unavailable};
 pub use config::Config;
-pub use id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Order, ShardId, SmId};
+pub use id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 pub use lead::mirror;

@@ -26,7 +26,7 @@ use crate::peers::{self, Peers};
 use crate::propose::batch::Batcher;
 use crate::propose::group::{self, LinkTransport, RaftGroup, RequestHandler};
 use crate::propose::subscribers::Subscribers;
-use crate::propose::{Group, Proposer, compare, stall};
+use crate::propose::{Proposer, ShardGroup, compare, stall};
 use crate::raft::groups::ShardReplica;
 use crate::raft::machine::Observer;
 use crate::session::{Command, Settings};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::peers::Peers;
-use crate::propose::Group;
+use crate::propose::ShardGroup;
 use crate::propose::group::RaftGroup;
 pub use crate::propose::stall::{Cause, Stalled};
 use crate::raft::groups::Leadership;

@@ -14,7 +14,7 @@ use cluster::config::{Config, LinkAuth, Peer};
 use cluster::format::{Version, Versions};
 use cluster::session::*;
 use cluster::shard::map::shard_of;
-use cluster::{Cluster, ConnId, Epoch, Host, Mid, ShardId, SmId};
+use cluster::{ArchiveId, Cluster, ConnId, Epoch, Host, ShardId, SmId};
 use futures_util::future::BoxFuture;
 use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 #[derive(Default)]
 struct Edge {
     outputs: Mutex<Vec<Output>>,
-    rows: Mutex<Vec<Mid>>,
+    rows: Mutex<Vec<ArchiveId>>,
 }
 
 impl Host for Edge {
@@ -192,7 +192,7 @@ async fn send(node: &Node, (session, epoch): &(Jid, Epoch), to: &BareJid, n: u64
     let text = format!("<body>{n}</body>");
     let message = Message {
         packet: packet(Kind::Message(MessageType::Chat), session, Some(to), text),
-        mid: Mid::new(1, u128::from(n)),
+        mid: ArchiveId::new(1, u128::from(n)),
         traits: Traits {
             archive_received: true,
             offline: true,

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::session::Directory;
 use crate::session::depart::Departures;
 use crate::session::journal::Journal;
-use crate::session::vigil::Vigil;
+use crate::session::pause_detector::PauseDetector;
 
 /// How long a query of an archive waits to know the latest state of its shard.
 const LATEST: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ pub struct App {
     /// The settings of client streams.
     pub stream_settings: Arc<proto::stream::Settings>,
     /// Detects that this process was paused.
-    pub vigil: Arc<Vigil>,
+    pub pause_detector: Arc<PauseDetector>,
     /// Bounds the connections without a session.
     pub gate: Arc<Gate>,
     /// Refuses connections.

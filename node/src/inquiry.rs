@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cluster::id::Owner;
-use cluster::{ConnId, Mid};
+use cluster::{ArchiveId, ConnId};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Failures, Told};
@@ -69,11 +69,16 @@ impl Known<'_> {
     pub fn answer(&self, question: &[u8], own: impl Fn(ConnId) -> Option<Owner>) -> Vec<u8> {
         let answer = match serde_json::from_slice(question) {
             Ok(Inquiry::Called(id)) => {
-                let ids = self.trail.called(&id).iter().map(Mid::to_string).collect();
+                let ids = self
+                    .trail
+                    .called(&id)
+                    .iter()
+                    .map(ArchiveId::to_string)
+                    .collect();
                 serde_json::to_vec::<Vec<String>>(&ids)
             }
             Ok(Inquiry::Of(ids)) => {
-                let mids: Vec<Mid> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+                let mids: Vec<ArchiveId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
                 serde_json::to_vec(&self.trail.of(&mids))
             }
             Ok(Inquiry::Clients(owners)) => {
@@ -114,7 +119,7 @@ mod tests {
             directory: &directory,
             failures: &failures,
         };
-        let mid = Mid::new(1, 1);
+        let mid = ArchiveId::new(1, 1);
         trail.mark(mid, Step::Written);
         let ask = |inquiry| {
             let question = serde_json::to_vec(&inquiry).unwrap();

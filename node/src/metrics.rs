@@ -70,7 +70,7 @@ pub struct LoginLabels {
 
 /// An event of a session, counted by the node that leads its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum SessionEvent {
+pub enum CountedEvent {
     HibernationStart,
     ResumedHere,
     ResumedElsewhere,
@@ -94,7 +94,7 @@ pub enum SessionEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SessionEventLabels {
     /// What happened.
-    pub event: SessionEvent,
+    pub event: CountedEvent,
 }
 
 /// Who decided that a session may hibernate.
@@ -350,7 +350,7 @@ impl Metrics {
     }
 
     /// Counts something that happened to a session.
-    pub fn session_event(&self, event: SessionEvent) {
+    pub fn session_event(&self, event: CountedEvent) {
         self.session_events
             .get_or_create(&SessionEventLabels { event })
             .inc();

@@ -29,7 +29,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::session::depart::Departures;
 use crate::session::journal::{self, Journal};
-use crate::session::vigil::Vigil;
+use crate::session::pause_detector::PauseDetector;
 use crate::session::{Directory, sweep};
 use crate::storage::StorageError;
 use crate::trace::Trail;
@@ -231,7 +231,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         metrics,
         certificates,
         stream_settings: Arc::new(stream_settings(&config)),
-        vigil: Vigil::begin(clock::instant),
+        pause_detector: PauseDetector::begin(clock::instant),
         gate,
         refusals: Refusals::default(),
         journal: Journal::default(),

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use serde::{Deserialize, Serialize};
 
 /// How many steps are kept, of 48 bytes each.
@@ -42,7 +42,7 @@ pub struct Mark {
 }
 
 struct Kept {
-    mid: Mid,
+    mid: ArchiveId,
     at: u64,
     /// A digest of the id that the sender gave it, if this process saw that; else 0.
     id: u64,
@@ -68,16 +68,16 @@ impl Trail {
     }
 
     /// Records a step of a message.
-    pub fn mark(&self, mid: Mid, step: Step) {
+    pub fn mark(&self, mid: ArchiveId, step: Step) {
         self.push(mid, step, 0);
     }
 
     /// Records that a message was accepted to which its sender gave `id`.
-    pub fn accepted(&self, mid: Mid, id: Option<&str>) {
+    pub fn accepted(&self, mid: ArchiveId, id: Option<&str>) {
         self.push(mid, Step::Accepted, id.map_or(0, digest));
     }
 
-    fn push(&self, mid: Mid, step: Step, id: u64) {
+    fn push(&self, mid: ArchiveId, step: Step, id: u64) {
         let at = (self.now)();
         let mut kept = self.kept();
         if kept.len() == STEPS {
@@ -87,7 +87,7 @@ impl Trail {
     }
 
     /// The steps of messages, by their archive ids (`stanza-id`).
-    pub fn of(&self, mids: &[Mid]) -> Vec<Mark> {
+    pub fn of(&self, mids: &[ArchiveId]) -> Vec<Mark> {
         let kept = self.kept();
         let of = kept.iter().filter(|kept| mids.contains(&kept.mid));
         of.map(|kept| Mark {
@@ -100,7 +100,7 @@ impl Trail {
     }
 
     /// The archive ids of messages that were accepted here with this id of their senders.
-    pub fn called(&self, id: &str) -> Vec<Mid> {
+    pub fn called(&self, id: &str) -> Vec<ArchiveId> {
         let wanted = digest(id);
         let kept = self.kept();
         let called = kept.iter().filter(|kept| kept.id == wanted);
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_message_is_found_by_either_id_with_all_its_steps() {
         let trail = Trail::new(2, || 7);
-        let (one, two) = (Mid::new(1, 1), Mid::new(1, 2));
+        let (one, two) = (ArchiveId::new(1, 1), ArchiveId::new(1, 2));
         trail.accepted(one, Some("m1"));
         trail.accepted(two, None);
         trail.mark(one, Step::Committed);
@@ -142,9 +142,9 @@ mod tests {
     fn only_the_last_steps_are_kept() {
         let trail = Trail::new(1, || 0);
         for n in 0..=STEPS as u128 {
-            trail.mark(Mid::new(0, n), Step::Written);
+            trail.mark(ArchiveId::new(0, n), Step::Written);
         }
         assert_eq!(trail.kept().len(), STEPS);
-        assert_eq!(trail.of(&[Mid::new(0, 0)]), []);
+        assert_eq!(trail.of(&[ArchiveId::new(0, 0)]), []);
     }
 }

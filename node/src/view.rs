@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cluster::id::Owner;
 use cluster::session::{Command, EndReason, Outcome, SessionView};
-use cluster::{Cluster, Mid};
+use cluster::{ArchiveId, Cluster};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
@@ -138,8 +138,8 @@ async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
     let told: Vec<String> = ask(cluster, &Inquiry::Called(id.clone())).await;
     let told = told.iter().filter_map(|id| id.parse().ok());
     let called = edge.trail.called(&id).into_iter().chain(told);
-    let mids: Vec<Mid> = id.parse().ok().into_iter().chain(called).collect();
-    let ids = mids.iter().map(Mid::to_string).collect();
+    let mids: Vec<ArchiveId> = id.parse().ok().into_iter().chain(called).collect();
+    let ids = mids.iter().map(ArchiveId::to_string).collect();
     let mut marks: Vec<Mark> = ask(cluster, &Inquiry::Of(ids)).await;
     marks.extend(edge.trail.of(&mids));
     marks.sort();

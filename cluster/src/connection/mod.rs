@@ -38,13 +38,13 @@ mod close;
 pub mod count;
 pub mod inbox;
 pub mod liveness;
-pub mod outbox;
 mod output;
 pub mod rate;
 mod request;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod unwritten;
 mod work;
 pub mod write;
 
@@ -57,11 +57,11 @@ use proto::{BareJid, Jid};
 use self::count::{Incoming, Outgoing};
 use self::inbox::{Inbox, Work};
 use self::liveness::{Beat, Liveness};
-use self::outbox::Outbox;
 use self::rate::Answers;
 pub use self::request::*;
 use self::state::{Flow, Job, State, Title};
-use crate::id::{Epoch, Mid};
+use self::unwritten::Unwritten;
+use crate::id::{ArchiveId, Epoch};
 use crate::session::EndReason;
 
 /// So long, in milliseconds, an `<r/>` waits for the stanzas before it (SM-24).
@@ -83,7 +83,7 @@ pub struct Connection {
     incoming: Incoming,
     outgoing: Outgoing,
     inbox: Inbox,
-    outbox: Outbox,
+    unwritten: Unwritten,
     /// Stanzas below this number were queued before the stream was resumed.
     late: u64,
     liveness: Liveness,
@@ -93,7 +93,7 @@ pub struct Connection {
     /// The ping that is not answered yet, and what it would acknowledge.
     ping: Option<(String, u64)>,
     /// Messages in flight, by their numbers.
-    traced: VecDeque<(u64, Mid)>,
+    traced: VecDeque<(u64, ArchiveId)>,
     /// What is to be sent next.
     buffer: Vec<u8>,
     requests: VecDeque<Request>,
@@ -120,7 +120,7 @@ impl Connection {
             incoming: opening.incoming,
             outgoing: opening.outgoing,
             inbox: Inbox::default(),
-            outbox: opening.outbox,
+            unwritten: opening.unwritten,
             late: opening.late,
             liveness: Liveness::new(times),
             answers,

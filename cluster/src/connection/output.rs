@@ -5,13 +5,13 @@ use std::sync::Arc;
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 
-use super::outbox::{Entry, Pushed};
 use super::request::{Moment, Note, Request};
 use super::state::{Flow, Job, Title};
+use super::unwritten::{Entry, Pushed};
 use super::{Connection, write};
 use crate::session::{Command, Event, Item, Output};
 
-/// So many bytes may be on their way to the socket; more waits in the outbox (T-13).
+/// So many bytes may be on their way to the socket; more waits unwritten (T-13).
 const HIGH: usize = 64 * 1024;
 
 impl Connection {
@@ -22,13 +22,13 @@ impl Connection {
         }
         match output.event {
             Event::Stanza { seq, item } => {
-                if let Pushed::Gap(from) = self.outbox.push(seq, item) {
+                if let Pushed::Gap(from) = self.unwritten.push(seq, item) {
                     self.request(Request::Read(from));
                 }
             }
             Event::Enabled {
                 smid, max, seed, ..
-            } => self.outbox.enabled(smid, max, seed),
+            } => self.unwritten.enabled(smid, max, seed),
             Event::Detached(why) => {
                 // Before a last word goes what came before it.
                 self.drain(moment);
@@ -47,7 +47,7 @@ impl Connection {
             return self.give_up();
         }
         if self.state.is_undecided() {
-            self.request(Request::Read(self.outbox.expected()));
+            self.request(Request::Read(self.unwritten.expected()));
         }
     }
 
@@ -60,7 +60,7 @@ impl Connection {
             return self.detached(None);
         };
         for (seq, item) in missed {
-            if let Pushed::Gap(_) = self.outbox.push(seq, item) {
+            if let Pushed::Gap(_) = self.unwritten.push(seq, item) {
                 return self.give_up();
             }
         }
@@ -128,9 +128,9 @@ impl Connection {
         }
     }
 
-    /// Writes from the outbox as far as the socket keeps up.
+    /// Writes what is unwritten as far as the socket keeps up.
     pub(super) fn drain(&mut self, moment: Moment) {
-        if self.outbox.is_empty() || self.state.job().is_none() || !self.is_sure(moment.pauses) {
+        if self.unwritten.is_empty() || self.state.job().is_none() || !self.is_sure(moment.pauses) {
             return;
         }
         let (mut stanzas, mut unasked) = (0, (0, 0));
@@ -138,7 +138,7 @@ impl Connection {
         while let Flow::Open(given) = self.flow
             && self.state.job().is_some()
         {
-            match self.outbox.pop() {
+            match self.unwritten.pop() {
                 None => break,
                 Some(Entry::Enabled { smid, max, seed }) => {
                     let id = smid.map(|id| String::from(id.0));

@@ -6,8 +6,8 @@ use proto::stream::{Condition, StreamError};
 use super::count::{Incoming, Outgoing};
 use super::inbox::Work;
 use super::liveness::{Times, UNCOUNTED};
-use super::outbox::Outbox;
-use crate::id::{Epoch, Mid};
+use super::unwritten::Unwritten;
+use crate::id::{ArchiveId, Epoch};
 use crate::session::{Acknowledge, Command, Enable, EndReason, Resumed};
 
 /// Something to be done. What is answered, and how, each of them says.
@@ -93,10 +93,10 @@ pub enum Note {
         /// How many.
         stanzas: usize,
         /// The archive ids of messages that are no copies.
-        messages: Vec<Mid>,
+        messages: Vec<ArchiveId>,
     },
     /// The client has these messages.
-    Acknowledged(Vec<Mid>),
+    Acknowledged(Vec<ArchiveId>),
     /// The client has answered a question after so many milliseconds.
     Answered(u64),
     /// The client has not answered for long.
@@ -160,7 +160,7 @@ pub struct Opening {
     pub epoch: Epoch,
     pub(super) incoming: Incoming,
     pub(super) outgoing: Outgoing,
-    pub(super) outbox: Outbox,
+    pub(super) unwritten: Unwritten,
     /// Stanzas below this number were queued before the stream was resumed.
     pub(super) late: u64,
 }
@@ -173,7 +173,7 @@ impl Opening {
             epoch,
             incoming: Incoming::bound(),
             outgoing: Outgoing::new(1, None),
-            outbox: Outbox::new(1),
+            unwritten: Unwritten::new(1),
             late: 0,
         }
     }
@@ -185,7 +185,7 @@ impl Opening {
             epoch,
             incoming: Incoming::resumed(resumed.next_in, resumed.h),
             outgoing: Outgoing::new(resumed.next_out, Some(resumed.acked)),
-            outbox: Outbox::new(resumed.next_out),
+            unwritten: Unwritten::new(resumed.next_out),
             late: resumed.late,
         }
     }

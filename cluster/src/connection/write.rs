@@ -54,7 +54,7 @@ pub fn ping(to: &Jid, id: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use crate::Mid;
+    use crate::ArchiveId;
     use crate::session::{Copied, Direction};
     use proto::stanza::{IqType, MessageType, Stanza};
 
@@ -79,7 +79,7 @@ pub(super) mod tests {
 
     #[test]
     fn im_84_only_what_is_in_the_archive_carries_its_id() {
-        let mid = Mid::new(1, 2);
+        let mid = ArchiveId::new(1, 2);
         let hidden = Item {
             mid: Some(mid),
             ..item(message().pack())
@@ -123,7 +123,7 @@ pub(super) mod tests {
     #[test]
     fn im_77_a_copy_is_wrapped_and_has_its_id_inside() {
         let carbon = Item {
-            mid: Some(Mid::new(1, 2)),
+            mid: Some(ArchiveId::new(1, 2)),
             archived: true,
             copy: Some(Copied::Carbon(Direction::Received)),
             ..item(message().pack())

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::outcome::commands;
 use crate::cluster::Host;
-use crate::propose::{Group, MAX_COMMANDS, Proposer};
+use crate::propose::{MAX_COMMANDS, Proposer, ShardGroup};
 use crate::session::{Completed, Lane, Pending, ShardState};
 use crate::{EffectId, fail};
 
@@ -27,7 +27,12 @@ const MAX_ROWS: usize = 1024;
 const CHUNK_BYTES: u64 = 2 << 20;
 
 /// Runs one lane for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, host: Arc<dyn Host>, lane: Lane) {
+pub async fn run<G: ShardGroup>(
+    group: Arc<G>,
+    proposer: Proposer,
+    host: Arc<dyn Host>,
+    lane: Lane,
+) {
     let shard = group.shard();
     let mut applied = group.applied();
     let mut progress = Progress::default();

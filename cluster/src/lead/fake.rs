@@ -21,7 +21,7 @@ use crate::id::EffectId;
 use crate::peers::Peers;
 use crate::propose::batch::{self, Batcher};
 use crate::propose::{
-    EncodedEntry, Group, Leadership, NotLeader, Notices, Proposer, ShardRequest, Transport,
+    EncodedEntry, Leadership, NotLeader, Notices, Proposer, ShardGroup, ShardRequest, Transport,
     Unreached,
 };
 use crate::session::{
@@ -259,7 +259,7 @@ impl World {
     }
 }
 
-impl Group for FakeGroup {
+impl ShardGroup for FakeGroup {
     fn shard(&self) -> ShardId {
         self.shard
     }

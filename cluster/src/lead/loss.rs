@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::peers::Peers;
-use crate::propose::{Group, Proposer};
+use crate::propose::{Proposer, ShardGroup};
 use crate::session::Command;
 use crate::{BootId, NodeId};
 
@@ -55,7 +55,7 @@ impl PeerWatch {
 }
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, mut watch: PeerWatch) {
+pub async fn run<G: ShardGroup>(group: Arc<G>, proposer: Proposer, mut watch: PeerWatch) {
     let mut changed = clock::timer();
     let mut silence = Silence::new(changed);
     let look = |silence: &mut Silence, peers: &Peers| {

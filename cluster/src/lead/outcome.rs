@@ -14,7 +14,7 @@ use proto::{BareJid, Jid};
 use serde::Serialize;
 
 use crate::session::{Command, Completed, Effect, Fetched, Message, Pending, Relay, Traits};
-use crate::{EffectId, Mid, bound, codec};
+use crate::{ArchiveId, EffectId, bound, codec};
 
 /// The most bytes of a completion. It leaves room in the command for what surrounds it, such as the effect for the
 /// rest.
@@ -74,7 +74,7 @@ fn slice(effect: Option<&Effect>, mut completed: Completed) -> (Completed, Optio
 }
 
 /// Removes the messages that do not fit, and returns their ids if there are any.
-fn behind(mids: &[Mid], messages: &mut Vec<Fetched>) -> Option<Vec<Mid>> {
+fn behind(mids: &[ArchiveId], messages: &mut Vec<Fetched>) -> Option<Vec<ArchiveId>> {
     let fits = room(messages.iter());
     let first = messages.drain(fits..).next()?;
     let place = mids.iter().position(|mid| *mid == first.mid)?;
@@ -156,7 +156,7 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
     match &mut relay {
         Relay::Message(Message { packet, .. }) | Relay::Iq { packet, .. } => returned(packet),
         Relay::Presence { packet, .. }
-        | Relay::Notice { packet, .. }
+        | Relay::Announcement { packet, .. }
         | Relay::Subscription(packet)
         | Relay::Unkept { packet, .. } => {
             let shorter = !packet.payload.is_empty();
@@ -164,7 +164,7 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
             shorter.then_some(relay)
         }
         // Clients ask for the whole roster when they log in.
-        Relay::Push { .. } => None,
+        Relay::RosterPush { .. } => None,
         Relay::Probe { .. }
         | Relay::Hidden { .. }
         | Relay::NoPush { .. }
@@ -185,7 +185,7 @@ fn returned(packet: &Packet) -> Option<Relay> {
         }),
         Kind::Message(_) => Some(Relay::Message(Message {
             packet: error,
-            mid: Mid(0),
+            mid: ArchiveId(0),
             traits: Traits::default(),
         })),
         Kind::Presence(_) => None,
@@ -205,7 +205,7 @@ mod tests {
     fn fetched(n: u128, bytes: usize) -> Fetched {
         let kind = Kind::Message(MessageType::Chat);
         Fetched {
-            mid: Mid(n),
+            mid: ArchiveId(n),
             stamp: 1,
             archived: true,
             packet: Packet {
@@ -354,8 +354,8 @@ mod tests {
         let name = |relay: &Relay| match relay {
             Relay::Iq { packet, .. }
             | Relay::Message(Message { packet, .. })
-            | Relay::Notice { packet, .. }
-            | Relay::Push { packet, .. } => {
+            | Relay::Announcement { packet, .. }
+            | Relay::RosterPush { packet, .. } => {
                 format!("{:?} {}", packet.header.kind, packet.payload.len() > 1000)
             }
             other => format!("{other:?}"),
@@ -370,15 +370,15 @@ mod tests {
         let chat = |bytes| {
             Relay::Message(Message {
                 packet: packet(Kind::Message(MessageType::Chat), bytes),
-                mid: Mid(1),
+                mid: ArchiveId(1),
                 traits: Traits::default(),
             })
         };
-        let push = |bytes| Relay::Push {
+        let push = |bytes| Relay::RosterPush {
             account: account(),
             packet: packet(Kind::Iq(IqType::Set), bytes),
         };
-        let notice = |bytes| Relay::Notice {
+        let notice = |bytes| Relay::Announcement {
             account: account(),
             packet: packet(Kind::Presence(PresenceType::Subscribe), bytes),
             available: true,
@@ -409,7 +409,7 @@ mod tests {
             mids,
         };
         let done = outcome(
-            effect(vec![Mid(1)]),
+            effect(vec![ArchiveId(1)]),
             Vec::new(),
             vec![message(1, bound::COMMAND)],
         );
@@ -418,7 +418,7 @@ mod tests {
         let account = BareJid::new("bob@example.org").expect("valid");
         let effect = Effect::Return {
             account,
-            mids: vec![Mid(1)],
+            mids: vec![ArchiveId(1)],
         };
         let done = outcome(effect, Vec::new(), vec![message(1, bound::COMMAND)]);
         assert_eq!((done.messages.len(), done.relays.len()), (1, 0));

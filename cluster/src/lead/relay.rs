@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::ShardId;
 use crate::bound;
-use crate::propose::{Group, MAX_COMMANDS, ProposeError, Proposer};
+use crate::propose::{MAX_COMMANDS, ProposeError, Proposer, ShardGroup};
 use crate::session::{Command, Outcome};
 
 /// Runs for as long as this node leads. `proposer` is the receiver's, `own` the sender's.
-pub async fn run<G: Group>(group: Arc<G>, to: ShardId, proposer: Proposer, own: Proposer) {
+pub async fn run<G: ShardGroup>(group: Arc<G>, to: ShardId, proposer: Proposer, own: Proposer) {
     let from = group.shard();
     let mut applied = group.applied();
     let mut next = group.read(|state| state.outbox_range(to).0);

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::propose::{Group, Proposer};
+use crate::propose::{Proposer, ShardGroup};
 use crate::session::{Command, Settings};
 
 /// The pause after a proposal that was not carried out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(
+pub async fn run<G: ShardGroup>(
     group: Arc<G>,
     proposer: Proposer,
     mut settings: watch::Receiver<Settings>,

@@ -11,7 +11,7 @@ use super::mirror::task::{self as limits, Mirror};
 use super::{effects, loss, relay, settings, tick};
 use crate::ShardId;
 use crate::cluster::Host;
-use crate::propose::{Group, Proposer, wait_applied};
+use crate::propose::{Proposer, ShardGroup, wait_applied};
 use crate::session::{Lane, Settings};
 
 /// What the tasks of a leader need, for one shard.
@@ -24,7 +24,7 @@ pub struct LeaderTasks<G> {
     settings: watch::Receiver<Settings>,
 }
 
-impl<G: Group> LeaderTasks<G> {
+impl<G: ShardGroup> LeaderTasks<G> {
     /// `proposers` are those of all shards, by number; `host` carries out effects; `watch` knows the other processes;
     /// `mirror` is the Redis that is kept informed; `settings` are those of this node.
     pub fn new(

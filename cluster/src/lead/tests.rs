@@ -17,7 +17,7 @@ use crate::peers::{Away, Peers};
 use crate::propose::Proposer;
 use crate::session::*;
 use crate::shard::map::shard_of;
-use crate::{BootId, ConnId, Epoch, Mid, NodeId, ShardId, SmId};
+use crate::{ArchiveId, BootId, ConnId, Epoch, NodeId, ShardId, SmId};
 
 pub(crate) fn owner(node: u64) -> Owner {
     Owner {
@@ -111,7 +111,7 @@ async fn send(node: &Node, (session, epoch): (Jid, Epoch), to: &BareJid, count: 
                 Some(to),
                 &format!("<body>{n}</body>"),
             ),
-            mid: Mid::new(1, u128::from(n)),
+            mid: ArchiveId::new(1, u128::from(n)),
             traits: Traits {
                 archive_received: true,
                 offline: true,

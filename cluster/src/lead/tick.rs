@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fail;
-use crate::propose::{Group, Proposer};
+use crate::propose::{Proposer, ShardGroup};
 use crate::session::Command;
 
 /// The longest time without an entry while there is a deadline.
 const OFTEN: Duration = Duration::from_secs(3);
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer) {
+pub async fn run<G: ShardGroup>(group: Arc<G>, proposer: Proposer) {
     let mut applied = group.applied();
     loop {
         applied.borrow_and_update();

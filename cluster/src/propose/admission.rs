@@ -32,7 +32,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use self::way::{Bound, Meter, Size, Verdict, Way, demand};
-use super::Group;
+use super::ShardGroup;
 use crate::ShardId;
 use crate::bound;
 use crate::clock;
@@ -120,7 +120,7 @@ pub struct Admission<G> {
     large: Vec<Arc<Semaphore>>,
 }
 
-impl<G: Group> Admission<G> {
+impl<G: ShardGroup> Admission<G> {
     /// `groups` are the shards on this node, by number.
     pub fn new(groups: Arc<[Arc<G>]>) -> Self {
         let room = || Arc::new(Semaphore::new(LARGE as usize));

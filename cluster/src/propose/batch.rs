@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, Mode, Rate, Submission};
 use super::proposer::{Proposer, Refused, Unavailable};
-use super::{EncodedEntry, Group, LINGER, Leadership, Response, ShardRequest, Transport};
+use super::{EncodedEntry, LINGER, Leadership, Response, ShardGroup, ShardRequest, Transport};
 use crate::bound::TooLarge;
 use crate::clock;
 use crate::codec;
@@ -54,7 +54,7 @@ pub struct Batcher<G, C> {
     refused: Option<Version>,
 }
 
-impl<G: Group, C: Transport> Batcher<G, C> {
+impl<G: ShardGroup, C: Transport> Batcher<G, C> {
     /// `formats` is the newest version of the formats that every member reads; `clock` this node's wall clock,
     /// in milliseconds since 1970.
     pub fn new(
@@ -311,7 +311,7 @@ async fn forwarded<C: Transport>(
 }
 
 /// Answers the request of another node.
-pub async fn answer<G: Group>(
+pub async fn answer<G: ShardGroup>(
     group: &G,
     proposer: &Proposer,
     asked: ShardRequest,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Group, Proposer};
+use super::{Proposer, ShardGroup};
 use crate::NodeId;
 use crate::session::Command;
 
@@ -11,7 +11,7 @@ use crate::session::Command;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the group is closed. A hash that gets lost does not matter, as another checkpoint follows.
-pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, node: NodeId) {
+pub async fn run<G: ShardGroup>(group: Arc<G>, proposer: Proposer, node: NodeId) {
     let mut applied = group.applied();
     let mut told = None;
     while applied.changed().await.is_ok() {

@@ -30,13 +30,13 @@ mod tests {
     use proto::BareJid;
 
     use super::*;
-    use crate::Mid;
+    use crate::ArchiveId;
     use crate::ShardId;
     use crate::session::{Command, Relay};
 
     fn batch(padding: usize) -> Batch {
         // One byte each: numbers below 251 are encoded as they are.
-        let mids = vec![Mid(0); padding];
+        let mids = vec![ArchiveId(0); padding];
         let account = BareJid::new("a@b").expect("valid");
         let items = vec![Relay::Hidden { account, mids }];
         let from = ShardId(0);

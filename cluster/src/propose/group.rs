@@ -1,4 +1,4 @@
-//! Implements [`Group`] with openraft, and [`Transport`] with the links between nodes.
+//! Implements [`ShardGroup`] with openraft, and [`Transport`] with the links between nodes.
 
 use std::sync::{Arc, PoisonError};
 
@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 use super::stall::Stalled;
 use super::subscribers::Subscribers;
 use super::{
-    DEADLINE, EncodedEntry, Group, Leadership, NotLeader, Notices, Proposer, ShardRequest,
+    DEADLINE, EncodedEntry, Leadership, NotLeader, Notices, Proposer, ShardGroup, ShardRequest,
     Transport, Unreached, batch,
 };
 use crate::link::{Handler, Kind, Links, Request};
@@ -83,7 +83,7 @@ impl RaftGroup {
     }
 }
 
-impl Group for RaftGroup {
+impl ShardGroup for RaftGroup {
     fn shard(&self) -> ShardId {
         self.replica.shard
     }

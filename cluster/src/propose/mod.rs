@@ -58,7 +58,7 @@ pub struct NotLeader;
 pub type Notices = Arc<[Notice]>;
 
 /// The Raft group of one shard, as seen from one node. Tests have one without consensus (`lead::fake`).
-pub trait Group: Send + Sync + 'static {
+pub trait ShardGroup: Send + Sync + 'static {
     /// The shard.
     fn shard(&self) -> ShardId;
     /// Who leads the group, and its changes.
@@ -103,7 +103,7 @@ pub trait Transport: Send + Sync + 'static {
 pub enum ShardRequest {
     /// Propose these commands, if you lead the shard.
     Propose,
-    /// See [`Group::read_index`].
+    /// See [`ShardGroup::read_index`].
     ReadIndex,
 }
 
@@ -119,7 +119,7 @@ pub enum Response {
 }
 
 /// Waits until the entry is applied on this node.
-pub async fn wait_applied<G: Group>(group: &G, index: u64) -> Result<(), NotLeader> {
+pub async fn wait_applied<G: ShardGroup>(group: &G, index: u64) -> Result<(), NotLeader> {
     let mut applied = group.applied();
     while group.applied_index() < index {
         applied.changed().await.map_err(|_| NotLeader)?;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::group::RaftGroup;
-use super::{Group, Leadership, Proposer};
+use super::{Leadership, Proposer, ShardGroup};
 use crate::clock;
 use crate::peers::Peers;
 use crate::{NodeId, ShardId, status};

@@ -47,7 +47,7 @@ pub enum GroupsError {
     Snapshot(#[from] SnapshotError),
     /// openraft refuses what it found on disk.
     #[error("shard {shard} cannot be started: {source}")]
-    Group {
+    ShardGroup {
         /// The shard.
         shard: ShardId,
         /// The underlying error.
@@ -154,7 +154,7 @@ impl Groups {
                 machine.clone(),
             )
             .await;
-            let raft = started.map_err(|source| GroupsError::Group { shard, source })?;
+            let raft = started.map_err(|source| GroupsError::ShardGroup { shard, source })?;
             rafts.insert(id, (raft.clone(), machine.clone()));
             let leadership = watch::Sender::default();
             groups.push(Arc::new(ShardReplica {

@@ -13,7 +13,7 @@ use super::resources::Resources;
 use super::session::Session;
 use super::settings::Settings;
 use super::shared::SharedMessages;
-use crate::id::{Mid, Order, SmId};
+use crate::id::{ArchiveId, Order, SmId};
 
 /// The accounts of a shard.
 pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
@@ -30,13 +30,13 @@ pub(super) struct Account {
     /// Clients that can be woken.
     pub(super) push: Clients,
     /// Messages that are out of the archive's sight and whose rows are to go once they are delivered.
-    hidden: BTreeSet<Mid>,
+    hidden: BTreeSet<ArchiveId>,
 }
 
 /// A message in the archive (or hidden beside it) that nobody has got.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waiting {
-    pub(super) mid: Mid,
+    pub(super) mid: ArchiveId,
     pub(super) hidden: bool,
     /// Of the stanza, in bytes.
     pub(super) size: u32,
@@ -48,7 +48,7 @@ impl Account {
         (sessions, old, push): (Resources, OldSessions, Clients),
         undelivered: BTreeMap<Order, Waiting>,
         shared: SharedMessages,
-        hidden: BTreeSet<Mid>,
+        hidden: BTreeSet<ArchiveId>,
     ) -> Self {
         Self {
             sessions,
@@ -196,7 +196,7 @@ impl Account {
     }
 
     /// Takes those messages that wait, with their order, but for those that are `kept`.
-    pub(super) fn take_waiting(&mut self, kept: &BTreeSet<Mid>) -> Vec<(Order, Waiting)> {
+    pub(super) fn take_waiting(&mut self, kept: &BTreeSet<ArchiveId>) -> Vec<(Order, Waiting)> {
         let all = std::mem::take(&mut self.undelivered).into_iter();
         let (keep, taken) = all.partition::<Vec<_>, _>(|(_, w)| kept.contains(&w.mid));
         self.undelivered = BTreeMap::from_iter(keep);
@@ -204,30 +204,30 @@ impl Account {
     }
 
     /// A message of this order has found its way: whether it waited.
-    pub(super) fn no_longer_waits(&mut self, order: Order, mid: Mid) -> bool {
+    pub(super) fn no_longer_waits(&mut self, order: Order, mid: ArchiveId) -> bool {
         let waits = self.undelivered.get(&order).is_some_and(|w| w.mid == mid);
         waits && self.undelivered.remove(&order).is_some()
     }
 
     /// The archive will never have the message: whether it waited there.
-    pub(super) fn lose(&mut self, mid: Mid) -> bool {
+    pub(super) fn lose(&mut self, mid: ArchiveId) -> bool {
         self.hidden.remove(&mid);
         let waited = self.undelivered.len();
         self.undelivered.retain(|_, waiting| waiting.mid != mid);
         self.undelivered.len() < waited
     }
 
-    pub(super) fn is_hidden(&self, mid: Mid) -> bool {
+    pub(super) fn is_hidden(&self, mid: ArchiveId) -> bool {
         self.hidden.contains(&mid)
     }
 
     /// The archive does not show the message; returns whether that is news.
-    pub(super) fn hide(&mut self, mid: Mid) -> bool {
+    pub(super) fn hide(&mut self, mid: ArchiveId) -> bool {
         self.hidden.insert(mid)
     }
 
     /// The same of messages that the archive was meant to show.
-    pub(super) fn hide_all(&mut self, mids: &[Mid]) {
+    pub(super) fn hide_all(&mut self, mids: &[ArchiveId]) {
         for waiting in self.undelivered.values_mut() {
             waiting.hidden |= mids.contains(&waiting.mid);
         }
@@ -236,8 +236,8 @@ impl Account {
 
     /// The hidden messages that nobody holds or waits for any more are forgotten. Only of `gone`, if it is known what
     /// may have become free.
-    pub(super) fn take_free(&mut self, gone: Option<Vec<Mid>>) -> BTreeSet<Mid> {
-        let mut free: BTreeSet<Mid> = match gone {
+    pub(super) fn take_free(&mut self, gone: Option<Vec<ArchiveId>>) -> BTreeSet<ArchiveId> {
+        let mut free: BTreeSet<ArchiveId> = match gone {
             Some(gone) => gone.into_iter().filter(|m| self.is_hidden(*m)).collect(),
             None => self.hidden.clone(),
         };
@@ -252,7 +252,7 @@ impl Account {
     }
 
     /// Tells of every message that somebody holds or that waits for somebody.
-    pub(super) fn each_held(&self, mut tell: impl FnMut(Mid)) {
+    pub(super) fn each_held(&self, mut tell: impl FnMut(ArchiveId)) {
         for session in self.sessions.values() {
             session.queue.mids().for_each(&mut tell);
         }

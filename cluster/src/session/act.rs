@@ -69,7 +69,7 @@ impl ShardState {
                     session.set_interested();
                 }
             }
-            Action::Push(on) => self.set_push(jid, on),
+            Action::PushEnabled(on) => self.set_push(jid, on),
             Action::Result { mid, order, packet } => {
                 self.enqueue_result(jid, (mid, order), packet, step);
             }
@@ -165,8 +165,8 @@ impl ShardState {
             Relay::Iq { packet, .. } | Relay::Subscription(packet) => {
                 packet.header.to.as_ref().map(Jid::bare)
             }
-            Relay::Push { account, .. }
-            | Relay::Notice { account, .. }
+            Relay::RosterPush { account, .. }
+            | Relay::Announcement { account, .. }
             | Relay::Hidden { account, .. }
             | Relay::NoPush { account, .. }
             | Relay::Unkept { account, .. }

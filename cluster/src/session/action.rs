@@ -5,7 +5,7 @@ use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
 use super::relay::{Relay, addressee};
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 
 /// What a client's stanza amounts to, decided by the edge with rosters and accounts at hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,12 +23,12 @@ pub enum Action {
     /// The client asked for its roster and gets pushes from now on.
     Interested,
     /// The client has registered a service that can wake it, or has none any more.
-    Push(bool),
+    PushEnabled(bool),
     /// An answer to the client itself: this message from its archive. Once the client has acknowledged it, it
     /// gets it nowhere else (IM-63).
     Result {
         /// The archive id.
-        mid: Mid,
+        mid: ArchiveId,
         /// The place in the archive: [`ArchiveRow::order`](super::ArchiveRow::order).
         order: Order,
         /// The stanza.
@@ -64,7 +64,7 @@ impl Action {
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
-            | Self::Push(_)
+            | Self::PushEnabled(_)
             | Self::Result { .. } => {}
         }
     }
@@ -78,7 +78,7 @@ impl Action {
             | Self::Directed(_)
             | Self::Carbons(_)
             | Self::Interested
-            | Self::Push(_) => 0,
+            | Self::PushEnabled(_) => 0,
         }
     }
 
@@ -91,7 +91,7 @@ impl Action {
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
-            | Self::Push(_)
+            | Self::PushEnabled(_)
             | Self::Result { .. } => 0,
         }
     }

@@ -7,7 +7,7 @@ use proto::stanza::{Header, Kind, MessageType, Packet};
 use proto::{BareJid, Element, Jid, ns};
 
 use super::output::{Copied, Direction, Item};
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 impl Item {
     /// The stanza as the session `to` gets it, without stanza-id and delay.
@@ -25,7 +25,7 @@ impl Item {
 /// A carbon copy of `original` for the session `to` (IM-77), with our stanza-id inside if it is archived.
 fn wrap(
     original: &Packet,
-    archived: Option<Mid>,
+    archived: Option<ArchiveId>,
     direction: Direction,
     account: &BareJid,
     to: &Jid,

@@ -14,7 +14,7 @@ use super::relay::{Message, Relay};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 
 impl ShardState {
     /// Something arrives for an account of this shard.
@@ -26,7 +26,7 @@ impl ShardState {
             Relay::Subscription(packet) => {
                 self.add_effect(Effect::Subscription(packet));
             }
-            Relay::Push { account, packet } => {
+            Relay::RosterPush { account, packet } => {
                 for jid in self
                     .account(&account)
                     .sessions_where(&account, Session::is_interested)
@@ -36,7 +36,7 @@ impl ShardState {
                     self.enqueue_plain(&jid, copy, step);
                 }
             }
-            Relay::Notice {
+            Relay::Announcement {
                 account,
                 packet,
                 available,
@@ -153,7 +153,7 @@ impl ShardState {
     }
 
     /// So many sessions hold a message.
-    pub(super) fn share(&mut self, account: &BareJid, mid: Mid, holders: usize) {
+    pub(super) fn share(&mut self, account: &BareJid, mid: ArchiveId, holders: usize) {
         let known = self.account_or_new(account.clone());
         known.shared.hold(mid, holders);
     }

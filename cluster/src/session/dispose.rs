@@ -6,7 +6,7 @@ use proto::{BareJid, Jid};
 
 use super::account::Waiting;
 use super::effect::Effect;
-use super::notice::Occasion;
+use super::notice::SessionEvent;
 use super::old::Old;
 use super::output::{Detached, Event, Item};
 use super::queue::{Body, Later, Ticket};
@@ -16,7 +16,7 @@ use super::session::Session;
 use super::settings::OnTimeout;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 
 /// Messages that one effect returns. Who carries it out drops what the messages say, and splits what is still too large
 /// for an entry.
@@ -36,7 +36,7 @@ impl ShardState {
     /// What follows from the end of a session that is no longer there.
     pub(super) fn over(&mut self, jid: &Jid, session: Session, reason: EndReason, step: &mut Step) {
         let account = jid.bare();
-        step.notice(jid, session.smid().cloned(), Occasion::Ended(reason));
+        step.notice(jid, session.smid().cloned(), SessionEvent::Ended(reason));
         self.remember(&account, &session, reason);
         self.note_over(jid, &session);
         self.say_unavailable(jid, &session, step);
@@ -128,7 +128,7 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         item: &Item,
-        mid: Mid,
+        mid: ArchiveId,
         fate: Fate,
         step: &mut Step,
     ) {
@@ -164,8 +164,8 @@ impl ShardState {
         ticket: Ticket,
         fate: Fate,
         step: &mut Step,
-    ) -> Option<Mid> {
-        let (mid, body) = (ticket.mid(), ticket.body());
+    ) -> Option<ArchiveId> {
+        let (mid, body) = (ticket.archive_id(), ticket.body());
         if matches!(body, Body::Carbon(_))
             || (body.is_shared() && !self.release_shared(account, mid, false))
         {
@@ -181,7 +181,7 @@ impl ShardState {
     }
 
     /// The message waits for the account's next session: the marker moves back to it if need be.
-    fn put_aside(&mut self, account: &BareJid, mid: Mid, order: Order, size: u64) {
+    fn put_aside(&mut self, account: &BareJid, mid: ArchiveId, order: Order, size: u64) {
         let user = self.account_or_new(account.clone());
         let waiting = Waiting {
             mid,
@@ -195,7 +195,7 @@ impl ShardState {
     pub(super) fn release_shared(
         &mut self,
         account: &BareJid,
-        mid: Mid,
+        mid: ArchiveId,
         acknowledged: bool,
     ) -> bool {
         let known = self.account_mut(account);
@@ -221,7 +221,7 @@ impl ShardState {
             },
             Kind::Message(_) => Relay::Message(Message {
                 packet: error,
-                mid: Mid(0),
+                mid: ArchiveId(0),
                 traits: Traits::default(),
             }),
         };

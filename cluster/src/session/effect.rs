@@ -8,7 +8,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
-use crate::id::{EffectId, Mid, Order, ShardId};
+use crate::id::{ArchiveId, EffectId, Order, ShardId};
 
 /// Work outside of the shard that follows from an entry. Whoever leads the shard carries it out, again
 /// after a change of leader if need be, and proposes [`Command::Done`](super::Command::Done).
@@ -21,14 +21,14 @@ pub enum Effect {
         /// The account.
         account: BareJid,
         /// The messages.
-        mids: Vec<Mid>,
+        mids: Vec<ArchiveId>,
     },
     /// Messages that waited for the user are to be read back. Completed with [`Completed::messages`].
     Fetch {
         /// The session that gets them.
         session: Jid,
         /// Which, oldest first.
-        mids: Vec<Mid>,
+        mids: Vec<ArchiveId>,
     },
     /// Messages are to be read back and returned to their senders, because the session that was to get
     /// them is over. Completed with [`Completed::messages`].
@@ -36,7 +36,7 @@ pub enum Effect {
         /// The account that they were for.
         account: BareJid,
         /// Which.
-        mids: Vec<Mid>,
+        mids: Vec<ArchiveId>,
     },
     /// A subscription stanza has reached a local contact; completed with what follows from the roster.
     Subscription(Packet),
@@ -115,7 +115,7 @@ pub struct ArchiveRow {
     /// Whose archive.
     pub owner: BareJid,
     /// The archive id; with `owner` the key.
-    pub mid: Mid,
+    pub mid: ArchiveId,
     /// The order in the archive: rises with each row of the shard.
     pub order: Order,
     /// The other party.
@@ -153,7 +153,7 @@ pub struct Completed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fetched {
     /// Its archive id.
-    pub mid: Mid,
+    pub mid: ArchiveId,
     /// When it was handled, milliseconds since 1970.
     pub stamp: u64,
     /// It is in the archive to stay; hidden rows are not.

@@ -23,7 +23,7 @@ use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Header, IqType, Kind, MessageType, Packet};
 
 use super::effect::{Effect, Fetched};
-use super::notice::Occasion;
+use super::notice::SessionEvent;
 use super::output::{Copied, Event, Item};
 use super::queue::{Body, Later, Ticket, is_availability};
 use super::reason::EndReason;
@@ -31,7 +31,7 @@ use super::session::Session;
 use super::settings::Settings;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::{EffectId, Mid};
+use crate::id::{ArchiveId, EffectId};
 
 /// Has a stanza leave if somebody owns the session it has just been given a number in.
 fn number(session: &mut Session, jid: &Jid, item: Arc<Item>, step: &mut Step) {
@@ -102,12 +102,12 @@ impl ShardState {
     pub(super) fn notice_queued(
         &self,
         jid: &Jid,
-        mid: Option<Mid>,
+        mid: Option<ArchiveId>,
         important: bool,
         step: &mut Step,
     ) {
         if let Some(sleeping) = self.session(jid).filter(|s| s.owner().is_none()) {
-            let what = Occasion::StanzaQueued { mid, important };
+            let what = SessionEvent::StanzaQueued { mid, important };
             step.notice(jid, sleeping.smid().cloned(), what);
         }
     }
@@ -298,7 +298,8 @@ impl ShardState {
         let Some(asked) = session.queue.arrived(effect) else {
             return;
         };
-        let found: BTreeMap<Mid, Fetched> = messages.into_iter().map(|m| (m.mid, m)).collect();
+        let found: BTreeMap<ArchiveId, Fetched> =
+            messages.into_iter().map(|m| (m.mid, m)).collect();
         let (mut gone, mut hidden) = (Vec::new(), Vec::new());
         let count = match rest {
             None => asked,
@@ -309,7 +310,7 @@ impl ShardState {
                 None => break,
                 Some(Later::Whole(item)) => number(session, jid, item, step),
                 // Two tickets may be of one message: its original and a carbon.
-                Some(Later::Ticket(ticket)) => match found.get(&ticket.mid()) {
+                Some(Later::Ticket(ticket)) => match found.get(&ticket.archive_id()) {
                     Some(message) => {
                         hidden.extend((!message.archived).then_some(message.mid));
                         number(session, jid, Arc::new(read(ticket, message)), step);
@@ -328,7 +329,7 @@ impl ShardState {
             }
         }
         for ticket in gone.into_iter().filter(|t| t.body().is_shared()) {
-            self.release_shared(&account, ticket.mid(), true);
+            self.release_shared(&account, ticket.archive_id(), true);
         }
         self.refill(jid, step);
     }

@@ -8,7 +8,7 @@ use super::cow::CopyOnWrite;
 use super::outbox::Untold;
 use super::stage::{Stage, jid, message, owner, packet};
 use super::*;
-use crate::id::{BootId, EffectId, Epoch, Mid, NodeId, Order, ShardId, SmId};
+use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 
 const ALICE: &str = "alice@example.org/desk";
 const BOB: &str = "bob@example.org/phone";
@@ -17,8 +17,11 @@ fn bare(text: &str) -> BareJid {
     BareJid::new(text).expect("valid")
 }
 
-fn mids() -> Vec<Mid> {
-    vec![Mid::new(7, 7), Mid::new(1_700_000_000_000, 1 << 79)]
+fn mids() -> Vec<ArchiveId> {
+    vec![
+        ArchiveId::new(7, 7),
+        ArchiveId::new(1_700_000_000_000, 1 << 79),
+    ]
 }
 
 /// Each value differs from the others and from the default, but for those that version 1 did not have.
@@ -92,11 +95,11 @@ pub(crate) fn relays() -> Vec<Relay> {
             to: vec![bare("bob@example.org")],
         },
         Relay::Subscription(presence()),
-        Relay::Push {
+        Relay::RosterPush {
             account: bare("bob@example.org"),
             packet: presence(),
         },
-        Relay::Notice {
+        Relay::Announcement {
             account: bare("bob@example.org"),
             packet: presence(),
             available: true,
@@ -149,7 +152,7 @@ fn actions() -> Vec<Action> {
         Action::Directed(presence()),
         Action::Carbons(true),
         Action::Interested,
-        Action::Push(false),
+        Action::PushEnabled(false),
     ];
     actions.extend(relays().into_iter().map(Action::Send));
     actions
@@ -338,7 +341,7 @@ pub(crate) fn state() -> ShardState {
     );
     stage.resumable(BOB, Some(5));
     stage.resumable("bob@example.org/desk", Some(5));
-    stage.act(BOB, Action::Push(true));
+    stage.act(BOB, Action::PushEnabled(true));
     stage.apply(Command::SetLimits {
         account: bare("carol@example.org"),
         limits: Some(Limits {
@@ -365,7 +368,7 @@ pub(crate) fn state() -> ShardState {
         first: 1,
         items: vec![Relay::Hidden {
             account: bare("dora@example.org"),
-            mids: vec![Mid::new(1, 41)],
+            mids: vec![ArchiveId::new(1, 41)],
         }],
     });
     for relay in relays() {
@@ -406,6 +409,6 @@ fn old_sessions(stage: &mut Stage) {
     }
     let sleeping = "erik@example.org/sleeps";
     stage.resumable(sleeping, Some(0));
-    stage.act(sleeping, Action::Push(true));
+    stage.act(sleeping, Action::PushEnabled(true));
     stage.lose(sleeping);
 }

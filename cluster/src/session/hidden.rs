@@ -11,13 +11,13 @@ use proto::BareJid;
 use super::effect::{ArchiveRow, Effect};
 use super::output::Item;
 use super::state::ShardState;
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 impl ShardState {
     /// These messages were meant for the archive, and their rows are hidden.
-    pub(super) fn hidden(&mut self, account: &BareJid, mids: &[Mid]) {
+    pub(super) fn hidden(&mut self, account: &BareJid, mids: &[ArchiveId]) {
         let user = self.account_or_new(account.clone());
-        let hidden = |mid: &Mid| mids.contains(mid);
+        let hidden = |mid: &ArchiveId| mids.contains(mid);
         for session in user.sessions.values_mut() {
             // Of a ticket more will be known when it is read back, or put aside.
             session.queue.change(
@@ -55,7 +55,7 @@ impl ShardState {
 
     /// Has the hidden rows deleted whose messages nobody holds or waits for any more. Only of `gone`, if
     /// it is known what may have become free.
-    pub(super) fn forget_delivered(&mut self, account: &BareJid, gone: Option<Vec<Mid>>) {
+    pub(super) fn forget_delivered(&mut self, account: &BareJid, gone: Option<Vec<ArchiveId>>) {
         let Some(user) = self.account_mut(account) else {
             return;
         };
@@ -85,8 +85,8 @@ mod tests {
         jid(BOB).bare()
     }
 
-    fn m(n: u128) -> Mid {
-        Mid::new(1, n)
+    fn m(n: u128) -> ArchiveId {
+        ArchiveId::new(1, n)
     }
 
     /// Alice sends message 1 to bob.
@@ -96,7 +96,7 @@ mod tests {
     }
 
     /// The host has written all rows; those of `hidden` are out of sight.
-    fn write_rows(stage: &mut Stage, hidden: &[Mid]) {
+    fn write_rows(stage: &mut Stage, hidden: &[ArchiveId]) {
         let all = stage.state.pending(EffectId(0), usize::MAX);
         let done = all.iter().filter_map(|pending| {
             let Effect::Archive(row) = &*pending.effect else {
@@ -117,7 +117,7 @@ mod tests {
         stage.apply(Command::Done(done));
     }
 
-    fn forgotten(stage: &Stage) -> Vec<Mid> {
+    fn forgotten(stage: &Stage) -> Vec<ArchiveId> {
         let all = stage.state.pending(EffectId(0), usize::MAX);
         let mids = all.iter().filter_map(|pending| match &*pending.effect {
             Effect::Forget { mids, .. } => Some(mids.clone()),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     /// Bob becomes available; what is read back for him.
-    fn fetched(stage: &mut Stage, session: &str) -> Vec<Mid> {
+    fn fetched(stage: &mut Stage, session: &str) -> Vec<ArchiveId> {
         stage.available(session, 0);
         let all = stage.state.pending(EffectId(0), usize::MAX);
         let mids = all.iter().filter_map(|pending| match &*pending.effect {

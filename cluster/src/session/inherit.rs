@@ -14,7 +14,7 @@ use super::output::Item;
 use super::queue::{Body, Later, Ticket};
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 impl ShardState {
     /// Returns whether somebody has it now.
@@ -22,7 +22,7 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         item: &Item,
-        mid: Mid,
+        mid: ArchiveId,
         step: &mut Step,
     ) -> bool {
         let heirs = self.heirs(account, item.packet.header.kind);
@@ -66,11 +66,11 @@ impl ShardState {
             (Body::Waited, _) => Body::Waited,
             (_, 1) => Body::Kept,
             (_, holders) => {
-                self.share(account, ticket.mid(), holders);
+                self.share(account, ticket.archive_id(), holders);
                 Body::Shared
             }
         };
-        let ticket = Ticket::new(ticket.mid(), ticket.order(), ticket.size(), body);
+        let ticket = Ticket::new(ticket.archive_id(), ticket.order(), ticket.size(), body);
         for heir in heirs {
             if let Some(session) = self.session_mut(&heir) {
                 session.queue.defer(Later::Ticket(ticket));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// What the desk's client is sent: ids, and whether they say that they are late.
-    fn got(outputs: &[Output]) -> Vec<(Option<Mid>, bool, bool)> {
+    fn got(outputs: &[Output]) -> Vec<(Option<ArchiveId>, bool, bool)> {
         let got = outputs.iter().filter_map(|o| match &o.event {
             Event::Stanza { item, .. } if o.session == jid(DESK) => {
                 let said = matches!(item.packet.header.kind, Kind::Message(_));
@@ -134,8 +134,8 @@ mod tests {
         got.collect()
     }
 
-    fn mid(n: u128) -> Option<Mid> {
-        Some(Mid::new(1, n))
+    fn mid(n: u128) -> Option<ArchiveId> {
+        Some(ArchiveId::new(1, n))
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl ShardState {
             return;
         };
         let ordinary = sm.hibernation();
-        let (until, patient) = self.bedtime(jid, ordinary);
+        let (until, patient) = self.hibernation_end(jid, ordinary);
         let sleep = Hibernation {
             since,
             until,

@@ -83,7 +83,7 @@ pub use audit::Dissent;
 pub use command::{Acknowledge, Batch, Bind, Command, Enable, Inbound, Outcome, Resume};
 pub use effect::{Among, ArchiveRow, Completed, Effect, Fetched, Pending};
 pub use limits::{Limits, MAX_LIMIT, Override};
-pub use notice::{Notice, Occasion};
+pub use notice::{Notice, SessionEvent};
 pub use output::{Copied, Detached, Direction, Event, Item, Output, Resumed};
 pub use quota::Quota;
 pub use reason::EndReason;

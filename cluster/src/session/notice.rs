@@ -7,24 +7,24 @@
 use proto::Jid;
 
 use super::reason::EndReason;
-use crate::id::{Mid, SmId};
+use crate::id::{ArchiveId, SmId};
 
 /// Something happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The session's full JID; of [`Occasion::LimitsSet`], the account.
+    /// The session's full JID; of [`SessionEvent::LimitsSet`], the account.
     pub session: Jid,
     /// The SM-ID, if the session may be resumed.
     pub smid: Option<SmId>,
     /// When, by the leader's clock: milliseconds since 1970.
     pub at: u64,
     /// What.
-    pub what: Occasion,
+    pub what: SessionEvent,
 }
 
 /// See [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasion {
+pub enum SessionEvent {
     /// The connection is lost; the session waits for its client.
     HibernationStart {
         /// Until then at least, milliseconds since 1970.
@@ -38,7 +38,7 @@ pub enum Occasion {
     /// Something waits for the client of a hibernated session.
     StanzaQueued {
         /// The archive id, of a message.
-        mid: Option<Mid>,
+        mid: Option<ArchiveId>,
         /// It is worth a push notification (IM-105).
         important: bool,
     },
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn told(stage: &mut Stage, expect: &[Occasion]) {
+    fn told(stage: &mut Stage, expect: &[SessionEvent]) {
         let told: Vec<_> = stage.notices.drain(..).map(|n| n.what).collect();
         assert_eq!(told, expect);
     }
@@ -94,7 +94,7 @@ mod tests {
             let mut stage = pair();
             stage.lose(BOB);
             let until = stage.now + 300_000;
-            told(&mut stage, &[Occasion::HibernationStart { until }]);
+            told(&mut stage, &[SessionEvent::HibernationStart { until }]);
             let resume = Resume {
                 account: super::super::stage::jid(BOB).bare(),
                 smid: SmId(BOB.into()),
@@ -106,7 +106,7 @@ mod tests {
             };
             stage.apply(Command::Resume(resume.clone()));
             stage.apply(Command::Resume(resume));
-            told(&mut stage, &[Occasion::HibernationEnd { across }]);
+            told(&mut stage, &[SessionEvent::HibernationEnd { across }]);
         }
     }
 
@@ -123,7 +123,7 @@ mod tests {
         stage.notices.clear();
         let (mid, send) = sent(2);
         stage.act(ALICE, send);
-        let queued = Occasion::StanzaQueued {
+        let queued = SessionEvent::StanzaQueued {
             mid: Some(mid),
             important: true,
         };
@@ -140,6 +140,6 @@ mod tests {
         };
         stage.apply(end.clone());
         stage.apply(end);
-        told(&mut stage, &[Occasion::Ended(EndReason::Admin)]);
+        told(&mut stage, &[SessionEvent::Ended(EndReason::Admin)]);
     }
 }

@@ -7,7 +7,7 @@ use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
 use super::reason::EndReason;
-use crate::id::{Epoch, Mid, Order, Owner, SmId};
+use crate::id::{ArchiveId, Epoch, Order, Owner, SmId};
 
 /// An entry of a session's outbound queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Item {
     /// When it was queued, milliseconds since 1970 by the leader's clock; of an offline message, when it was sent.
     pub stamp: u64,
     /// Its archive id: written as `<stanza-id by='account'/>` if `archived`.
-    pub mid: Option<Mid>,
+    pub mid: Option<ArchiveId>,
     /// The account's archive holds it under `mid`.
     pub archived: bool,
     /// It was read back from the archive, where it was kept while the user was away or busy: it carries
@@ -39,7 +39,7 @@ pub enum Copied {
     /// A carbon copy (XEP-0280): [`Item::stanza`] puts the wrapper around it.
     Carbon(Direction),
     /// A result from the client's archive (XEP-0313): this message, in the stanza as it is.
-    Result(Mid),
+    Result(ArchiveId),
 }
 
 /// Which way a message went of which there is a carbon copy.
@@ -68,7 +68,7 @@ impl Item {
     }
 
     /// The message of which this is the stanza itself, and no copy.
-    pub(crate) fn original(&self) -> Option<Mid> {
+    pub(crate) fn original(&self) -> Option<ArchiveId> {
         self.mid.filter(|_| self.copy.is_none())
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::cow::Map;
 use super::effect::{Among, Effect, Pending};
 use super::load::Load;
-use crate::id::{EffectId, Mid};
+use crate::id::{ArchiveId, EffectId};
 
 /// Effects that wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,7 +247,7 @@ impl PendingEffects {
     }
 
     /// Whether some of these messages of an account are still to be written, or to be read back.
-    pub(super) fn needs_rows(&self, account: &BareJid, mids: &[Mid]) -> bool {
+    pub(super) fn needs_rows(&self, account: &BareJid, mids: &[ArchiveId]) -> bool {
         let mut returns = self.found(self.returns.of(account));
         let reads = returns.any(|pending| {
             let Effect::Return { mids: read, .. } = &*pending.effect else {
@@ -262,7 +262,7 @@ impl PendingEffects {
     pub(super) fn rows_among(
         &self,
         account: &BareJid,
-        mids: &[Mid],
+        mids: &[ArchiveId],
     ) -> impl Iterator<Item = Pending> {
         self.rows_of(account)
             .filter(|row| matches!(&*row.effect, Effect::Archive(row) if mids.contains(&row.mid)))
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_read_back_for_its_sender_is_not_deleted_before() {
         let account: BareJid = "bob@example.org".parse().expect("valid");
-        let (one, other) = (Mid::new(1, 1), Mid::new(1, 2));
+        let (one, other) = (ArchiveId::new(1, 1), ArchiveId::new(1, 2));
         let mut pending = PendingEffects::default();
         let read = Effect::Return {
             account: account.clone(),

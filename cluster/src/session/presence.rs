@@ -53,7 +53,7 @@ impl ShardState {
             return;
         }
         if was.is_none() {
-            self.welcome(jid, &update, step);
+            self.send_initial(jid, &update, step);
         }
         if update.priority >= 0 && was.is_none_or(|p| p < 0) {
             self.take_undelivered(jid, step);
@@ -61,7 +61,7 @@ impl ShardState {
     }
 
     /// What an initial presence brings: the account's other resources, answers to probes, open requests.
-    fn welcome(&mut self, jid: &Jid, update: &PresenceUpdate, step: &mut Step) {
+    fn send_initial(&mut self, jid: &Jid, update: &PresenceUpdate, step: &mut Step) {
         let account = jid.bare();
         let others: Vec<Packet> = self
             .account(&account)

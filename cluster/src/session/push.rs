@@ -62,7 +62,7 @@ impl ShardState {
 
     /// Until when a session sleeps that has just lost its connection, and whether it is patient: then that
     /// is when it is to be woken, and it goes on sleeping after that.
-    pub(super) fn bedtime(&self, jid: &Jid, ordinary: u64) -> (ShardTime, bool) {
+    pub(super) fn hibernation_end(&self, jid: &Jid, ordinary: u64) -> (ShardTime, bool) {
         let most = self.settings().push_hibernation_time;
         let clients = &self.account(&jid.bare()).push;
         let has_push = jid.resource().is_some_and(|r| clients.can_wake(r));
@@ -210,7 +210,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.bind(ALICE, None);
         stage.resumable(BOB, Some(0));
-        stage.act(BOB, Action::Push(true));
+        stage.act(BOB, Action::PushEnabled(true));
         stage
     }
 
@@ -403,7 +403,7 @@ mod tests {
         for n in 0..CLIENTS + 10 {
             let session = format!("bob@example.org/{n}");
             stage.bind(&session, None);
-            stage.act(&session, Action::Push(true));
+            stage.act(&session, Action::PushEnabled(true));
             stage.lose(&session);
         }
         let user = stage.state.account(&jid(BOB).bare());

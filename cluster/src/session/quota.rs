@@ -166,7 +166,7 @@ mod tests {
     use super::super::stage::{Stage, message};
     use super::*;
     use crate::session::*;
-    use crate::session::{Action, Command, Occasion, Relay};
+    use crate::session::{Action, Command, Relay, SessionEvent};
 
     const ALICE: &str = "alice@example.org/a";
 
@@ -211,7 +211,7 @@ mod tests {
         set(&mut stage, Some(1), None);
         check(&stage, &["3"], 3);
         assert_eq!(stage.undelivered("bob@example.org"), 3);
-        let limit = |n: &&crate::session::Notice| n.what == Occasion::Ended(EndReason::Limit);
+        let limit = |n: &&crate::session::Notice| n.what == SessionEvent::Ended(EndReason::Limit);
         assert_eq!(stage.notices.iter().filter(limit).count(), 3);
         set(&mut stage, Some(1), Some(2));
         check(&stage, &["3"], 2);
@@ -261,7 +261,7 @@ mod tests {
         let told = stage
             .notices
             .iter()
-            .filter(|n| n.what == Occasion::LimitsSet);
+            .filter(|n| n.what == SessionEvent::LimitsSet);
         assert_eq!(told.count(), 3);
         set(&mut stage, Some(u32::MAX), None);
         assert_eq!(stage.state.quota(&bob()).max_hibernated, MAX_LIMIT);

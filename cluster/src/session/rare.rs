@@ -9,7 +9,7 @@ use proto::Jid;
 use proto::stanza::{Header, IqType, Kind};
 
 use super::question::{ASKED, EACH, OPEN, Question, Standing, hash};
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 
 /// Read as [`Parts`]; written to only where there is something to write.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     /// Requests that the client has not answered yet.
     pub(super) questions: VecDeque<Question>,
     /// What the client has read in its archive before it became available, by order.
-    pub(super) read: BTreeMap<Order, Mid>,
+    pub(super) read: BTreeMap<Order, ArchiveId>,
     /// Requests of the client itself that others have not answered yet, each as a hash.
     pub(super) asked: VecDeque<u64>,
 }

@@ -17,7 +17,7 @@ use super::queue::{Body, Later, Ticket};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 
 /// Messages that are remembered as read by a client that is not available: 24 bytes each. What it read
 /// beyond that it may get once more.
@@ -28,7 +28,7 @@ impl ShardState {
     pub(super) fn enqueue_result(
         &mut self,
         jid: &Jid,
-        (mid, order): (Mid, Order),
+        (mid, order): (ArchiveId, Order),
         packet: Packet,
         step: &mut Step,
     ) {
@@ -42,7 +42,7 @@ impl ShardState {
     }
 
     /// The client has acknowledged results: orders and ids of messages.
-    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(Order, Mid)>, step: &mut Step) {
+    pub(super) fn note_read(&mut self, jid: &Jid, read: Vec<(Order, ArchiveId)>, step: &mut Step) {
         let Some(session) = self.session_mut(jid).filter(|_| !read.is_empty()) else {
             return;
         };
@@ -66,7 +66,7 @@ impl ShardState {
         self.have_read(jid, &Vec::from_iter(read), step);
     }
 
-    fn have_read(&mut self, jid: &Jid, read: &[(Order, Mid)], step: &mut Step) {
+    fn have_read(&mut self, jid: &Jid, read: &[(Order, ArchiveId)], step: &mut Step) {
         if let Some(user) = self.account_mut(&jid.bare()) {
             let waited = user.have_read(read);
             step.notice_marker(jid, false, waited);
@@ -76,7 +76,7 @@ impl ShardState {
 
 impl Account {
     /// Returns how many of the messages waited.
-    fn have_read(&mut self, read: &[(Order, Mid)]) -> usize {
+    fn have_read(&mut self, read: &[(Order, ArchiveId)]) -> usize {
         let (mut waited, mut rest) = (0, BTreeSet::new());
         for (order, mid) in read {
             if self.no_longer_waits(*order, *mid) {
@@ -97,7 +97,7 @@ impl Account {
 
 impl Session {
     /// Messages in results that the client has not acknowledged.
-    pub(super) fn results(&self) -> BTreeSet<Mid> {
+    pub(super) fn results(&self) -> BTreeSet<ArchiveId> {
         let results = self.queue.whole().filter_map(|item| match item.copy {
             Some(Copied::Result(mid)) => Some(mid),
             Some(Copied::Carbon(_)) | None => None,
@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// Has those of the messages shared that it holds alone, and says which.
-    fn share(&mut self, mids: &BTreeSet<Mid>) -> Vec<Mid> {
+    fn share(&mut self, mids: &BTreeSet<ArchiveId>) -> Vec<ArchiveId> {
         let mut found = Vec::new();
         if mids.is_empty() {
             return found;
@@ -116,7 +116,7 @@ impl Session {
             |item| found.extend(share(item, mids)),
             |ticket| {
                 let alone = matches!(ticket.body(), Body::Kept | Body::Waited);
-                let (mid, order, size) = (ticket.mid(), ticket.order(), ticket.size());
+                let (mid, order, size) = (ticket.archive_id(), ticket.order(), ticket.size());
                 (alone && mids.contains(&mid)).then(|| {
                     tickets.push(mid);
                     Later::Ticket(Ticket::new(mid, order, size, Body::Shared))
@@ -129,7 +129,7 @@ impl Session {
 }
 
 /// Marks one of the messages as shared, if this is one that is held alone.
-fn share(item: &mut Arc<Item>, mids: &BTreeSet<Mid>) -> Option<Mid> {
+fn share(item: &mut Arc<Item>, mids: &BTreeSet<ArchiveId>) -> Option<ArchiveId> {
     let alone = item.keep && !item.shared && item.copy.is_none();
     let mid = item.mid.filter(|mid| alone && mids.contains(mid))?;
     Arc::make_mut(item).shared = true;
@@ -148,12 +148,12 @@ mod tests {
     const BOB: &str = "bob@example.org/b";
     const PHONE: &str = "bob@example.org/phone";
 
-    fn m(n: u128) -> Mid {
-        Mid::new(1, n)
+    fn m(n: u128) -> ArchiveId {
+        ArchiveId::new(1, n)
     }
 
     /// Alice has sent messages 1 to `count`, with their orders.
-    fn chat(stage: &mut Stage, count: u128) -> Vec<(Mid, Order)> {
+    fn chat(stage: &mut Stage, count: u128) -> Vec<(ArchiveId, Order)> {
         stage.bind(ALICE, None);
         let sent = (1..=count).map(|n| message(MessageType::Chat, ALICE, "bob@example.org", n));
         stage.send(sent);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// The archive gives bob these.
-    fn give(stage: &mut Stage, session: &str, rows: &[(Mid, Order)]) {
+    fn give(stage: &mut Stage, session: &str, rows: &[(ArchiveId, Order)]) {
         for (mid, order) in rows {
             let kind = proto::stanza::Kind::Message(MessageType::Normal);
             let result = Action::Result {
@@ -182,13 +182,13 @@ mod tests {
     }
 
     /// Bob becomes available; what is delivered to him.
-    fn delivered(stage: &mut Stage, session: &str) -> Vec<Mid> {
+    fn delivered(stage: &mut Stage, session: &str) -> Vec<ArchiveId> {
         let mut outputs = stage.available(session, 0);
         outputs.extend(stage.work());
         mids(&outputs, session)
     }
 
-    fn mids(outputs: &[Output], session: &str) -> Vec<Mid> {
+    fn mids(outputs: &[Output], session: &str) -> Vec<ArchiveId> {
         let mids = outputs.iter().filter_map(|o| match &o.event {
             Event::Stanza { item, .. } if o.session == jid(session) => item.mid,
             _ => None,

@@ -5,7 +5,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::reason::EndReason;
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 /// What an account is to receive. Crosses from shard to shard through outboxes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,14 +37,14 @@ pub enum Relay {
     /// Subscribe, subscribed, unsubscribe or unsubscribed for a local contact: becomes an effect there.
     Subscription(Packet),
     /// A roster push (or other stanza without sender) for all interested sessions of an account.
-    Push {
+    RosterPush {
         /// The account.
         account: BareJid,
         /// The iq, without `to`.
         packet: Packet,
     },
     /// A subscription stanza for an account's interested (or, with `available`, available) sessions.
-    Notice {
+    Announcement {
         /// The account.
         account: BareJid,
         /// The stanza.
@@ -57,7 +57,7 @@ pub enum Relay {
         /// The account.
         account: BareJid,
         /// The messages.
-        mids: Vec<Mid>,
+        mids: Vec<ArchiveId>,
     },
     /// No service is registered that would wake this client.
     NoPush {
@@ -78,7 +78,7 @@ pub enum Relay {
         /// The account.
         account: BareJid,
         /// The message.
-        mid: Mid,
+        mid: ArchiveId,
         /// Its stanza.
         packet: Packet,
     },
@@ -90,7 +90,7 @@ pub struct Message {
     /// The stanza, `from` the sender's full JID, `to` as the sender wrote it.
     pub packet: Packet,
     /// Its archive id.
-    pub mid: Mid,
+    pub mid: ArchiveId,
     /// What may be kept and copied.
     pub traits: Traits,
 }
@@ -126,8 +126,8 @@ impl Relay {
             Self::Iq { packet, .. } | Self::Subscription(packet) => addressee(packet, show),
             Self::Presence { to, .. } => to.iter().for_each(|to| show(&to.bare())),
             Self::Probe { to, .. } => to.iter().for_each(show),
-            Self::Push { account, .. }
-            | Self::Notice { account, .. }
+            Self::RosterPush { account, .. }
+            | Self::Announcement { account, .. }
             | Self::Hidden { account, .. }
             | Self::NoPush { account, .. }
             | Self::EndAll { account, .. }
@@ -143,8 +143,8 @@ impl Relay {
             }
             Self::Iq { packet, .. }
             | Self::Subscription(packet)
-            | Self::Push { packet, .. }
-            | Self::Notice { packet, .. } => 48 + packet.size(),
+            | Self::RosterPush { packet, .. }
+            | Self::Announcement { packet, .. } => 48 + packet.size(),
             Self::Presence { packet, to } => {
                 48 + packet.size() + to.iter().map(|to| name(to.as_str())).sum::<usize>()
             }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct SharedMessages(BTreeMap<Mid, Shared>);
+pub(super) struct SharedMessages(BTreeMap<ArchiveId, Shared>);
 
 /// How many sessions hold a message, and whether one of them has acknowledged it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub(super) struct Shared {
     pub(super) acknowledged: bool,
 }
 
-impl From<BTreeMap<Mid, Shared>> for SharedMessages {
-    fn from(shared: BTreeMap<Mid, Shared>) -> Self {
+impl From<BTreeMap<ArchiveId, Shared>> for SharedMessages {
+    fn from(shared: BTreeMap<ArchiveId, Shared>) -> Self {
         Self(shared)
     }
 }
@@ -29,7 +29,7 @@ impl SharedMessages {
     }
 
     /// So many sessions hold a message from now on, and none has acknowledged it.
-    pub(super) fn hold(&mut self, mid: Mid, holders: usize) {
+    pub(super) fn hold(&mut self, mid: ArchiveId, holders: usize) {
         let holders = u32::try_from(holders).unwrap_or(u32::MAX);
         let acknowledged = false;
         self.0.insert(
@@ -42,7 +42,7 @@ impl SharedMessages {
     }
 
     /// One session holds the message alone, and has it acknowledged by another way.
-    pub(super) fn hold_acknowledged(&mut self, mid: Mid) {
+    pub(super) fn hold_acknowledged(&mut self, mid: ArchiveId) {
         let known = Shared {
             holders: 1,
             acknowledged: true,
@@ -51,7 +51,7 @@ impl SharedMessages {
     }
 
     /// Somebody has the message; returns whether several held it.
-    pub(super) fn acknowledge(&mut self, mid: Mid) -> bool {
+    pub(super) fn acknowledge(&mut self, mid: ArchiveId) -> bool {
         let Some(shared) = self.0.get_mut(&mid) else {
             return false;
         };
@@ -61,7 +61,7 @@ impl SharedMessages {
 
     /// One holder lets go of the message. True if it was the last and none has acknowledged. One that nobody shares
     /// is let go of by the one that holds it.
-    pub(super) fn release(&mut self, mid: Mid, acknowledged: bool) -> bool {
+    pub(super) fn release(&mut self, mid: ArchiveId, acknowledged: bool) -> bool {
         let Some(shared) = self.0.get_mut(&mid) else {
             return !acknowledged;
         };
@@ -76,7 +76,7 @@ impl SharedMessages {
 
     /// How many sessions hold each.
     #[cfg(test)]
-    pub(super) fn holders(&self) -> BTreeMap<Mid, u32> {
+    pub(super) fn holders(&self) -> BTreeMap<ArchiveId, u32> {
         self.0.iter().map(|(mid, s)| (*mid, s.holders)).collect()
     }
 

@@ -7,7 +7,7 @@ use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::*;
-use crate::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId, SmId};
 
 /// One shard, alone.
 pub(super) struct Stage {
@@ -17,7 +17,7 @@ pub(super) struct Stage {
     /// All that was told of, until a test takes it.
     pub(super) notices: Vec<Notice>,
     /// Rows by account and id.
-    pub(super) archive: BTreeMap<(BareJid, Mid), Fetched>,
+    pub(super) archive: BTreeMap<(BareJid, ArchiveId), Fetched>,
     /// Of what is read back, one message fits into an entry.
     pub(super) in_parts: bool,
     conns: u64,
@@ -52,7 +52,7 @@ pub(super) fn packet(kind: Kind, from: &str, to: Option<&str>) -> Packet {
 pub(super) fn message(kind: MessageType, from: &str, to: &str, mid: u128) -> Message {
     Message {
         packet: packet(Kind::Message(kind), from, Some(to)),
-        mid: Mid::new(1, mid),
+        mid: ArchiveId::new(1, mid),
         traits: Traits {
             archive_sent: true,
             archive_received: true,
@@ -282,7 +282,7 @@ impl Stage {
         outputs
     }
 
-    fn rows(&self, account: &BareJid, mids: &[Mid]) -> Vec<Fetched> {
+    fn rows(&self, account: &BareJid, mids: &[ArchiveId]) -> Vec<Fetched> {
         let rows = mids.iter();
         rows.filter_map(|mid| self.archive.get(&(account.clone(), *mid)).cloned())
             .collect()
@@ -300,8 +300,8 @@ impl Stage {
 }
 
 /// The same effect for the message `next` and those behind it.
-fn behind(effect: &Effect, next: Mid) -> Option<Effect> {
-    let cut = |mids: &[Mid]| {
+fn behind(effect: &Effect, next: ArchiveId) -> Option<Effect> {
+    let cut = |mids: &[ArchiveId]| {
         let place = mids.iter().position(|mid| *mid == next)?;
         Some(mids[place..].to_vec())
     };

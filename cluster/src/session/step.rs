@@ -4,7 +4,7 @@ use proto::{BareJid, Jid};
 
 use super::audit::Dissent;
 use super::command::Outcome;
-use super::notice::{Notice, Occasion};
+use super::notice::{Notice, SessionEvent};
 use super::output::{Event, Output};
 use super::session::{Session, Sm};
 use crate::id::{Epoch, NodeId, Owner, SmId};
@@ -91,7 +91,7 @@ impl Step {
     }
 
     /// Tells of something that happened to a session.
-    pub(super) fn notice(&mut self, session: &Jid, smid: Option<SmId>, what: Occasion) {
+    pub(super) fn notice(&mut self, session: &Jid, smid: Option<SmId>, what: SessionEvent) {
         self.notices.push(Notice {
             session: session.clone(),
             smid,
@@ -104,14 +104,14 @@ impl Step {
     pub(super) fn notice_marker(&mut self, session: &Jid, back: bool, messages: usize) {
         if messages > 0 {
             let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-            self.notice(session, None, Occasion::MarkerMoved { back, messages });
+            self.notice(session, None, SessionEvent::MarkerMoved { back, messages });
         }
     }
 
     /// Tells of a session that has just lost its connection.
     pub(super) fn notice_sleep(&mut self, session: &Jid, sm: &Sm) {
         let until = self.now + sm.hibernation();
-        let what = Occasion::HibernationStart { until };
+        let what = SessionEvent::HibernationStart { until };
         self.notice(session, sm.smid.clone(), what);
     }
 
@@ -124,13 +124,13 @@ impl Step {
     ) {
         if let Some(before) = before {
             let across = before != node;
-            let what = Occasion::HibernationEnd { across };
+            let what = SessionEvent::HibernationEnd { across };
             self.notice(session, Some(smid.clone()), what);
         }
     }
 
     /// Tells of an account whose limits have changed.
     pub(super) fn notice_limits(&mut self, account: &BareJid) {
-        self.notice(&account.into(), None, Occasion::LimitsSet);
+        self.notice(&account.into(), None, SessionEvent::LimitsSet);
     }
 }

@@ -15,11 +15,17 @@ use super::queue::{Later, Ticket};
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
-use crate::id::Mid;
+use crate::id::ArchiveId;
 
 impl ShardState {
     /// The account's archive will never hold this message.
-    pub(super) fn unkept(&mut self, account: &BareJid, mid: Mid, packet: Packet, step: &mut Step) {
+    pub(super) fn unkept(
+        &mut self,
+        account: &BareJid,
+        mid: ArchiveId,
+        packet: Packet,
+        step: &mut Step,
+    ) {
         let now = self.now();
         let Some(user) = self.account_mut(account) else {
             return;
@@ -36,7 +42,7 @@ impl ShardState {
 
 impl Session {
     /// What the archive was to hold of this message is held here.
-    fn keep_whole(&mut self, mid: Mid, packet: &Packet, now: u64) {
+    fn keep_whole(&mut self, mid: ArchiveId, packet: &Packet, now: u64) {
         self.queue.change(
             |item| {
                 if item.mid == Some(mid) {
@@ -44,7 +50,7 @@ impl Session {
                 }
             },
             |ticket| {
-                let is_it = ticket.mid() == mid;
+                let is_it = ticket.archive_id() == mid;
                 is_it.then(|| Later::Whole(Arc::new(whole(ticket, packet, now))))
             },
         );
@@ -55,7 +61,7 @@ impl Session {
 fn whole(ticket: Ticket, packet: &Packet, now: u64) -> Item {
     let body = ticket.body();
     Item {
-        mid: Some(ticket.mid()),
+        mid: Some(ticket.archive_id()),
         keep: body.keep(),
         shared: body.is_shared(),
         order: ticket.order(),

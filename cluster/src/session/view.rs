@@ -14,7 +14,7 @@ use super::pending::Lane;
 use super::relay::Relay;
 use super::session::Session;
 use super::state::ShardState;
-use crate::id::{BootId, ConnId, EffectId, Epoch, Mid, NodeId, Owner, ShardId};
+use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId};
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
@@ -267,7 +267,7 @@ impl ShardState {
     }
 
     /// Those of the messages that nobody holds and that wait for nobody.
-    pub fn not_held(&self, account: &BareJid, mut mids: Vec<Mid>) -> Vec<Mid> {
+    pub fn not_held(&self, account: &BareJid, mut mids: Vec<ArchiveId>) -> Vec<ArchiveId> {
         let user = self.account(account);
         user.each_held(|held| mids.retain(|mid| *mid != held));
         mids

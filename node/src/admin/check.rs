@@ -32,7 +32,7 @@ struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
     Good,
-    Notice,
+    Hint,
     Bad,
 }
 
@@ -53,7 +53,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
                 if problem.is_serious() {
                     Weight::Bad
                 } else {
-                    Weight::Notice
+                    Weight::Hint
                 },
                 problem.to_string(),
             )
@@ -77,7 +77,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     for Finding { weight, text } in findings {
         let mark = match weight {
             Weight::Good => "ok  ",
-            Weight::Notice => "note",
+            Weight::Hint => "note",
             Weight::Bad => "BAD ",
         };
         works &= weight != Weight::Bad;
@@ -110,12 +110,12 @@ fn writable(key: &str, dir: &Path) -> Finding {
 async fn data_dir(config: &Config) -> Vec<Finding> {
     let told = |weight, what: &dyn Display| finding(weight, format!("data_dir: {what}"));
     let mut findings: Vec<Finding> = match claim::check_dir(config.data_dir()) {
-        Ok(notices) => notices.iter().map(|n| told(Weight::Notice, n)).collect(),
+        Ok(notices) => notices.iter().map(|n| told(Weight::Hint, n)).collect(),
         Err(error) => return vec![told(Weight::Bad, &error)],
     };
     if let Err(error) = claim::check_claim(config.data_dir()) {
         // A running node has the files, so they cannot be read here.
-        findings.push(told(Weight::Notice, &error));
+        findings.push(told(Weight::Hint, &error));
         return findings;
     }
     // Errors in the cluster's configuration are reported by `cluster`.
@@ -129,7 +129,7 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
             Weight::Good,
             "identity, log and snapshots can be read",
         )),
-        Ok(Err(error)) if error.is_in_use() => Some(told(Weight::Notice, &error)),
+        Ok(Err(error)) if error.is_in_use() => Some(told(Weight::Hint, &error)),
         Ok(Err(error)) => Some(told(Weight::Bad, &error)),
         Ok(Ok(false)) | Err(_) => None,
     });
@@ -149,7 +149,7 @@ fn listeners(config: &Config) -> Vec<Finding> {
     let tried = all.filter_map(|(key, address)| {
         let error = std::net::TcpListener::bind(address).err()?;
         let weight = match error.kind() {
-            io::ErrorKind::AddrInUse if runs => Weight::Notice,
+            io::ErrorKind::AddrInUse if runs => Weight::Hint,
             _ => Weight::Bad,
         };
         Some(finding(weight, format!("{key}: {address}: {error}")))
@@ -169,7 +169,7 @@ fn domains(config: &Config) -> Vec<Finding> {
     let look_up = |domain: &String| match (domain.as_str(), 5222).to_socket_addrs() {
         Ok(_) => finding(Weight::Good, format!("{domain} has an address")),
         Err(_) => finding(
-            Weight::Notice,
+            Weight::Hint,
             format!(
                 "{domain} has no address; clients need one, or SRV records _xmpp-client._tcp.{domain}"
             ),
@@ -204,7 +204,7 @@ fn certificate(config: &Config) -> Vec<Finding> {
     findings.extend(rest.map(|fault| {
         let weight = match fault.is_fatal() {
             true => Weight::Bad,
-            false => Weight::Notice,
+            false => Weight::Hint,
         };
         finding(weight, format!("{file}: {fault}"))
     }));
@@ -274,13 +274,13 @@ async fn peer(tls: &Tls, peer: &Peer) -> Finding {
     match tokio::time::timeout(PATIENCE, greet).await {
         Ok(Ok(_)) => finding(Weight::Good, format!("{named} knows us")),
         Ok(Err(AuthError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            finding(Weight::Notice, format!("{named} is down"))
+            finding(Weight::Hint, format!("{named} is down"))
         }
         Ok(Err(AuthError::Io(error))) if error.kind() != io::ErrorKind::InvalidData => {
-            finding(Weight::Notice, format!("{named}: {error}"))
+            finding(Weight::Hint, format!("{named}: {error}"))
         }
         Ok(Err(error)) => finding(Weight::Bad, format!("{named}: {error}")),
-        Err(_) => finding(Weight::Notice, format!("{named} does not answer")),
+        Err(_) => finding(Weight::Hint, format!("{named} does not answer")),
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
         let _claim = claim::claim_dir(dir.path()).unwrap();
         let sets = [set, format!("data_dir={}", dir.path().display())];
         let found = listeners(&Config::load(&services::needs().tables, None, &sets, []).unwrap());
-        assert!(found.iter().all(|found| found.weight == Weight::Notice));
+        assert!(found.iter().all(|found| found.weight == Weight::Hint));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use proto::Jid;
 
 use super::check;
-use super::client::{self, Client, ClientError, Question};
+use super::client::{self, ApiRequest, Client, ClientError};
 use super::limits::LimitsCommand;
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
@@ -219,7 +219,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
         }
         Command::Cluster(ClusterCommand::Status(target)) => {
-            ask(&load(source)?, &target, &Question::ClusterStatus)
+            ask(&load(source)?, &target, &ApiRequest::ClusterStatus)
         }
         Command::Session(command) => {
             let (target, question) = question(command)?;
@@ -229,7 +229,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let (target, question) = command.question(address)?;
             ask(&load(source)?, &target, &question)
         }
-        Command::Trace { id, target } => ask(&load(source)?, &target, &Question::Trace(id)),
+        Command::Trace { id, target } => ask(&load(source)?, &target, &ApiRequest::Trace(id)),
         Command::Completions { shell } => {
             // The script is generated into memory, because the generator panics when it writes to a closed pipe.
             let mut script = Vec::new();
@@ -258,19 +258,19 @@ fn address(text: &str) -> Result<Jid, Failure> {
 }
 
 /// Turns a session command into a request and the node to ask.
-fn question(command: SessionCommand) -> Result<(Target, Question), Failure> {
+fn question(command: SessionCommand) -> Result<(Target, ApiRequest), Failure> {
     Ok(match command {
         SessionCommand::List { jid, target } => {
             let jid = jid.as_deref().map(address).transpose()?;
-            (target, Question::SessionList(jid))
+            (target, ApiRequest::SessionList(jid))
         }
-        SessionCommand::Show { jid, target } => (target, Question::SessionShow(address(&jid)?)),
-        SessionCommand::End { jid, target } => (target, Question::SessionEnd(address(&jid)?)),
+        SessionCommand::Show { jid, target } => (target, ApiRequest::SessionShow(address(&jid)?)),
+        SessionCommand::End { jid, target } => (target, ApiRequest::SessionEnd(address(&jid)?)),
     })
 }
 
 /// Asks a running node and prints its answer.
-fn ask(config: &Config, target: &Target, question: &Question) -> Result<(), Failure> {
+fn ask(config: &Config, target: &Target, question: &ApiRequest) -> Result<(), Failure> {
     let client = Client::choose(config, target.url.as_deref(), target.token_file.as_deref())?;
     let answer = runtime()?.block_on(client::answer(&client, question, target.json))?;
     io::stdout().write_all(answer.text.as_bytes())?;

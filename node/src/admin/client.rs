@@ -127,7 +127,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 
 /// A request to a running node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum ApiRequest {
     /// `holdfast cluster status`
     ClusterStatus,
     /// `holdfast session list`: all sessions, or those of one account.
@@ -156,26 +156,26 @@ pub struct Report {
 /// Sends the request and formats the answer.
 pub async fn answer(
     client: &Client,
-    question: &Question,
+    question: &ApiRequest,
     json: bool,
 ) -> Result<Report, ClientError> {
     let value = match question {
-        Question::ClusterStatus => client.ask(Method::Get, "/api/v1/cluster").await?,
-        Question::SessionList(of) => sessions(client, of.as_ref()).await?,
-        Question::SessionShow(jid) => {
+        ApiRequest::ClusterStatus => client.ask(Method::Get, "/api/v1/cluster").await?,
+        ApiRequest::SessionList(of) => sessions(client, of.as_ref()).await?,
+        ApiRequest::SessionShow(jid) => {
             let found = sessions(client, Some(jid)).await?;
             if found.as_array().is_none_or(Vec::is_empty) {
                 return Err(ClientError::Refused(format!("there is no session {jid}")));
             }
             found
         }
-        Question::SessionEnd(jid) => {
+        ApiRequest::SessionEnd(jid) => {
             let ended = end(client, jid).await?;
             serde_json::json!({ "ended": ended })
         }
-        Question::Trace(id) => client.ask(Method::Get, &trace::path(id)).await?,
-        Question::LimitsShow(jid) => client.ask(Method::Get, &limits::path(jid)).await?,
-        Question::LimitsSet(jid, change) => {
+        ApiRequest::Trace(id) => client.ask(Method::Get, &trace::path(id)).await?,
+        ApiRequest::LimitsShow(jid) => client.ask(Method::Get, &limits::path(jid)).await?,
+        ApiRequest::LimitsSet(jid, change) => {
             let path = limits::path(jid) + &change.query();
             client.ask(Method::Put, &path).await?
         }
@@ -183,11 +183,11 @@ pub async fn answer(
     let is_well = value["majority"] != Value::Bool(false);
     let text = match (json, question) {
         (true, _) => format!("{value:#}\n"),
-        (false, Question::ClusterStatus) => table::sections(&value),
-        (false, Question::SessionList(_) | Question::Trace(_)) => table::rows(&value),
-        (false, Question::SessionShow(_)) => table::records(&value),
-        (false, Question::SessionEnd(_)) => table::sections(&value),
-        (false, Question::LimitsShow(_) | Question::LimitsSet(..)) => {
+        (false, ApiRequest::ClusterStatus) => table::sections(&value),
+        (false, ApiRequest::SessionList(_) | ApiRequest::Trace(_)) => table::rows(&value),
+        (false, ApiRequest::SessionShow(_)) => table::records(&value),
+        (false, ApiRequest::SessionEnd(_)) => table::sections(&value),
+        (false, ApiRequest::LimitsShow(_) | ApiRequest::LimitsSet(..)) => {
             table::records(&Value::Array(vec![value]))
         }
     };
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::admin::http::tests::start;
 
-    async fn ask(question: Question, json: bool) -> Result<String, ClientError> {
+    async fn ask(question: ApiRequest, json: bool) -> Result<String, ClientError> {
         let (address, node, _) = start(true);
         let file = node.dir.path().join("admin.token");
         let client = Client::at(&format!("http://{address}/"), &file)?;
@@ -252,20 +252,20 @@ mod tests {
 
     #[tokio::test]
     async fn people_get_tables_and_programs_get_json() {
-        let text = ask(Question::SessionList(None), false).await.unwrap();
+        let text = ask(ApiRequest::SessionList(None), false).await.unwrap();
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.starts_with("JID"), "{text}");
-        let json = ask(Question::SessionList(Some(jid("a@x"))), true)
+        let json = ask(ApiRequest::SessionList(Some(jid("a@x"))), true)
             .await
             .unwrap();
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json.as_array().unwrap().len(), 2);
-        let status = ask(Question::ClusterStatus, false).await.unwrap();
+        let status = ask(ApiRequest::ClusterStatus, false).await.unwrap();
         assert!(
             status.contains("nodes") && status.contains("SEAT"),
             "{status}"
         );
-        let one = ask(Question::SessionShow(jid("a@x/2")), false)
+        let one = ask(ApiRequest::SessionShow(jid("a@x/2")), false)
             .await
             .unwrap();
         assert!(
@@ -276,15 +276,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_done_is_said() {
-        let error = ask(Question::SessionShow(jid("c@x")), false)
+        let error = ask(ApiRequest::SessionShow(jid("c@x")), false)
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), "there is no session c@x");
-        let error = ask(Question::SessionEnd(jid("a@x/9")), false)
+        let error = ask(ApiRequest::SessionEnd(jid("a@x/9")), false)
             .await
             .unwrap_err();
         assert!(error.to_string().contains("a@x/9"), "{error}");
-        assert!(ask(Question::SessionEnd(jid("a@x/1")), false).await.is_ok());
+        assert!(
+            ask(ApiRequest::SessionEnd(jid("a@x/1")), false)
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test]
@@ -310,7 +314,7 @@ mod tests {
         let address = free.local_addr().unwrap();
         drop(free);
         let client = Client::at(&format!("http://{address}"), &file).unwrap();
-        let error = answer(&client, &Question::ClusterStatus, false)
+        let error = answer(&client, &ApiRequest::ClusterStatus, false)
             .await
             .unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");

@@ -21,7 +21,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::cli::Target;
-use super::client::Question;
+use super::client::ApiRequest;
 use super::http::{Node, Refusal};
 use super::request::encode;
 
@@ -58,9 +58,9 @@ impl LimitsCommand {
     pub fn question<E>(
         self,
         address: impl FnOnce(&str) -> Result<Jid, E>,
-    ) -> Result<(Target, Question), E> {
+    ) -> Result<(Target, ApiRequest), E> {
         Ok(match self {
-            Self::Show { jid, target } => (target, Question::LimitsShow(address(&jid)?)),
+            Self::Show { jid, target } => (target, ApiRequest::LimitsShow(address(&jid)?)),
             Self::Set {
                 jid,
                 hibernated,
@@ -68,7 +68,7 @@ impl LimitsCommand {
                 target,
             } => {
                 let change = Change { hibernated, old };
-                (target, Question::LimitsSet(address(&jid)?, change))
+                (target, ApiRequest::LimitsSet(address(&jid)?, change))
             }
         })
     }

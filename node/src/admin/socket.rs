@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use crate::listen::gate::{Gate, Ticket};
+use crate::listen::gate::{Gate, Permit};
 
 /// How many connections there may be from all addresses.
 const CONNECTIONS: usize = 64;
@@ -51,8 +51,8 @@ impl Bounded {
         loop {
             match self.socket.accept().await {
                 Ok((socket, peer)) => {
-                    let ticket = self.gate.replace(peer.ip());
-                    tokio::spawn(converse(socket, ticket, service.clone()));
+                    let permit = self.gate.replace(peer.ip());
+                    tokio::spawn(converse(socket, permit, service.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an operator's connection could not be accepted");
@@ -64,7 +64,7 @@ impl Bounded {
 }
 
 /// Answers the requests of one connection.
-async fn converse(socket: TcpStream, ticket: Ticket, service: Router) {
+async fn converse(socket: TcpStream, permit: Permit, service: Router) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -74,7 +74,7 @@ async fn converse(socket: TcpStream, ticket: Ticket, service: Router) {
     tokio::select! {
         // It does not matter how it ended: the peer knows, or is gone.
         _ = timeout(LIFETIME, requests) => {}
-        () = ticket.shed() => {}
+        () = permit.shed() => {}
     }
 }
 

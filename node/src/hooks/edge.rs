@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use cluster::session::Effect;
 use futures_util::future::BoxFuture;
 use proto::stanza::error::StanzaError;
@@ -60,8 +60,8 @@ impl Edge {
     }
 
     /// A new archive id.
-    pub fn mid(&self) -> Mid {
-        Mid::new((self.now)(), (self.random)())
+    pub fn archive_id(&self) -> ArchiveId {
+        ArchiveId::new((self.now)(), (self.random)())
     }
 
     /// An id for a stanza of our own (ST-74).

@@ -246,13 +246,13 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     }
     let entered = match space {
         Space::Enough => match app.gate.enter(address) {
-            Some(ticket) => Ok(ticket),
+            Some(permit) => Ok(permit),
             None => Err((Refusal::Address, app.refusals.place())),
         },
         Space::Short(place) => Err((Refusal::Descriptors, Some(place))),
     };
-    let ticket = match entered {
-        Ok(ticket) => ticket,
+    let permit = match entered {
+        Ok(permit) => permit,
         Err((refusal, place)) => {
             note_refusal(&app, address, refusal);
             if place.is_some() {
@@ -265,9 +265,9 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
         socket,
         address,
         direct,
-        ticket,
+        permit,
     };
-    if let Some(pump) = negotiate::welcome(app, visitor).await {
+    if let Some(pump) = negotiate::open_session(app, visitor).await {
         drop(actix_rt::spawn(async move {
             pump.run().await;
             drop(counted);

@@ -37,7 +37,7 @@ struct Inside {
 
 /// A connection's place, which is given back when this is dropped.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Permit {
     gate: Arc<Gate>,
     number: u64,
     shed: Arc<Notify>,
@@ -67,7 +67,7 @@ impl Gate {
     }
 
     /// Takes a place; `None` if this address has its share already.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Ticket> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let address = customer(address);
         let mut state = self.state();
         if self.is_full(&state, address) {
@@ -77,7 +77,7 @@ impl Gate {
     }
 
     /// Takes a place. If this address has its share already, its oldest connection is closed.
-    pub fn replace(self: &Arc<Self>, address: IpAddr) -> Ticket {
+    pub fn replace(self: &Arc<Self>, address: IpAddr) -> Permit {
         let address = customer(address);
         let mut state = self.state();
         if self.is_full(&state, address) {
@@ -100,7 +100,7 @@ impl Gate {
         self.per_address != 0 && count >= self.per_address
     }
 
-    fn admit(self: &Arc<Self>, state: &mut State, address: IpAddr) -> Ticket {
+    fn admit(self: &Arc<Self>, state: &mut State, address: IpAddr) -> Permit {
         if state.inside.len() >= self.total {
             state.shed_oldest();
         }
@@ -112,7 +112,7 @@ impl Gate {
             shed: shed.clone(),
         };
         state.inside.insert(number, inside);
-        Ticket {
+        Permit {
             gate: self.clone(),
             number,
             shed,
@@ -151,19 +151,19 @@ impl State {
     }
 }
 
-impl Ticket {
+impl Permit {
     /// Returns when this connection has to close for another one.
     pub async fn shed(&self) {
         self.shed.notified().await;
     }
 
-    /// What [`Ticket::shed`] waits for, to be awaited apart from the ticket.
+    /// What [`Permit::shed`] waits for, to be awaited apart from the permit.
     pub fn signal(&self) -> Arc<Notify> {
         self.shed.clone()
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.state().leave(self.number);
     }
@@ -224,8 +224,8 @@ mod tests {
         let (oldest, other) = (gate.replace(one), gate.replace(one));
         let newest = gate.replace(one);
         assert_eq!(oldest.shed().now_or_never(), Some(()));
-        for ticket in [&stranger, &other, &newest] {
-            assert_eq!(ticket.shed().now_or_never(), None);
+        for permit in [&stranger, &other, &newest] {
+            assert_eq!(permit.shed().now_or_never(), None);
         }
         // The one that was shed does not give its place back twice.
         drop(oldest);

@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::router::testing::{Node, bare, edge, edge_with, perform as perform_one};
-    use cluster::Mid;
+    use cluster::ArchiveId;
     use cluster::id::EffectId;
     use cluster::session::{Among, ArchiveRow, Effect, Relay};
     use proto::stanza::{Kind, Stanza};
@@ -80,7 +80,7 @@ mod tests {
         let with: Jid = "bob@example.org/x".parse().unwrap();
         ArchiveRow {
             owner: bare("alice@example.org"),
-            mid: Mid(n),
+            mid: ArchiveId(n),
             order: cluster::Order(n as u64),
             with: with.clone(),
             stamp: 5,
@@ -149,7 +149,7 @@ mod tests {
     async fn rows_are_written_before_they_are_read_back_whatever_their_order() {
         let edge = edge().await;
         let session: Jid = "alice@example.org/x".parse().unwrap();
-        let mids = vec![Mid(2), Mid(9), Mid(1)];
+        let mids = vec![ArchiveId(2), ArchiveId(9), ArchiveId(1)];
         let effects = vec![
             Effect::Fetch { session, mids },
             Effect::Archive(row(1, false)),
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(done.len(), 3);
         let fetch = done.iter().find(|done| done.id == EffectId(1)).unwrap();
         let found: Vec<_> = fetch.messages.iter().map(|m| (m.mid, m.archived)).collect();
-        assert_eq!(found, [(Mid(2), false), (Mid(1), true)]);
+        assert_eq!(found, [(ArchiveId(2), false), (ArchiveId(1), true)]);
         assert_eq!(carry_out(&edge, pending(effects)).await, done);
     }
 
@@ -167,7 +167,7 @@ mod tests {
     async fn what_is_returned_comes_in_order_and_without_what_it_says() {
         let edge = edge().await;
         let account = bare("alice@example.org");
-        let mids: Vec<Mid> = (1..=20).rev().map(Mid).collect();
+        let mids: Vec<ArchiveId> = (1..=20).rev().map(ArchiveId).collect();
         let mut effects: Vec<Effect> = (1..=20).map(|n| Effect::Archive(row(n, true))).collect();
         let mids_asked = mids.clone();
         effects.push(Effect::Return {
@@ -198,7 +198,10 @@ mod tests {
             Effect::Subscription(stanza.with_to("alice@example.org".parse().unwrap()).pack())
         };
         let first = perform_one(&edge, 1, asks("bob@example.org")).await;
-        assert!(matches!(first[..], [Relay::Notice { .. }]), "{first:?}");
+        assert!(
+            matches!(first[..], [Relay::Announcement { .. }]),
+            "{first:?}"
+        );
         let second = perform_one(&edge, 2, asks("carol@example.org")).await;
         let [Relay::Presence { packet, to }] = &second[..] else {
             panic!("{second:?}")
@@ -225,7 +228,7 @@ mod tests {
         let done = carry_out(&edge, pending(effects)).await;
         let relays: Vec<_> = done.iter().map(|done| done.relays.clone()).collect();
         assert_eq!(relays, [vec![word], vec![]]);
-        let mids = [Mid(1), Mid(2)];
+        let mids = [ArchiveId(1), ArchiveId(2)];
         let alice = bare("alice@example.org");
         assert_eq!(edge.storage.count_archived(&alice, &mids).await, 1);
     }
@@ -235,7 +238,7 @@ mod tests {
         let edge = edge().await;
         edge.storage.break_archive().await;
         let session: Jid = "alice@example.org/x".parse().unwrap();
-        let mids = vec![Mid(1)];
+        let mids = vec![ArchiveId(1)];
         for effect in [
             Effect::Archive(row(1, false)),
             Effect::Fetch { session, mids },
@@ -250,13 +253,13 @@ mod tests {
         let rows = [row(1, false), row(2, false)];
         let effects = rows.map(Effect::Archive).to_vec();
         carry_out(&edge, pending(effects)).await;
-        edge.storage.damage_message(Mid(1)).await;
+        edge.storage.damage_message(ArchiveId(1)).await;
         let session: Jid = "alice@example.org/x".parse().unwrap();
-        let mids = vec![Mid(1), Mid(2)];
+        let mids = vec![ArchiveId(1), ArchiveId(2)];
         let fetch = Effect::Fetch { session, mids };
         let done = carry_out(&edge, pending(vec![fetch])).await;
         let found: Vec<_> = done[0].messages.iter().map(|found| found.mid).collect();
-        assert_eq!(found, [Mid(2)]);
+        assert_eq!(found, [ArchiveId(2)]);
     }
 
     #[tokio::test]
@@ -265,7 +268,7 @@ mod tests {
         edge.storage.close().await;
         let forget = Effect::Forget {
             account: bare("alice@example.org"),
-            mids: vec![Mid(1)],
+            mids: vec![ArchiveId(1)],
         };
         let effects = vec![Effect::Archive(row(1, false)), forget.clone()];
         assert!(carry_out(&edge, pending(effects)).await.is_empty());

@@ -52,7 +52,7 @@ pub(super) async fn resolve(
     let mut actions = message.before;
     actions.push(Action::Send(Relay::Message(cluster::session::Message {
         packet: message.stanza.pack(),
-        mid: ctx.edge.mid(),
+        mid: ctx.edge.archive_id(),
         traits: message.traits,
     })));
     Ok(actions)

@@ -65,8 +65,8 @@ fn is_oversize(action: &Action) -> bool {
             Relay::Iq { packet, .. }
             | Relay::Presence { packet, .. }
             | Relay::Subscription(packet)
-            | Relay::Push { packet, .. }
-            | Relay::Notice { packet, .. },
+            | Relay::RosterPush { packet, .. }
+            | Relay::Announcement { packet, .. },
         )
         | Action::Directed(packet) => packet.is_oversize(),
         Action::Presence(update) => update.packet.is_oversize(),
@@ -74,7 +74,7 @@ fn is_oversize(action: &Action) -> bool {
         | Action::Reply(_)
         | Action::Carbons(_)
         | Action::Interested
-        | Action::Push(_)
+        | Action::PushEnabled(_)
         | Action::Result { .. } => false,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cluster::id::EffectId;
 use cluster::session::{Action, Effect, Pending, Relay};
-use cluster::{Mid, ShardId};
+use cluster::{ArchiveId, ShardId};
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, Jid, ns};
 
@@ -189,7 +189,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Directed(packet) => format!("directed {}", xml(packet)),
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
-        Action::Push(on) => format!("push {on}"),
+        Action::PushEnabled(on) => format!("push {on}"),
         Action::Result { mid, order, packet } => {
             format!("result {mid} {} {}", order.0, xml(packet))
         }
@@ -199,15 +199,15 @@ pub(crate) fn action(action: &Action) -> String {
 fn relay(relay: &Relay) -> String {
     match relay {
         Relay::Message(message) => {
-            assert_eq!(message.mid, Mid::new(NOW, 7));
+            assert_eq!(message.mid, ArchiveId::new(NOW, 7));
             format!("message {}", xml(&message.packet))
         }
         Relay::Iq { packet, permitted } => format!("iq permitted={permitted} {}", xml(packet)),
         Relay::Presence { packet, to } => format!("presence to {}: {}", list(to), xml(packet)),
         Relay::Probe { from, to } => format!("{from} probes {}", list(to)),
         Relay::Subscription(packet) => format!("subscription {}", xml(packet)),
-        Relay::Push { account, packet } => format!("push to {account}: {}", xml(packet)),
-        Relay::Notice {
+        Relay::RosterPush { account, packet } => format!("push to {account}: {}", xml(packet)),
+        Relay::Announcement {
             account,
             packet,
             available,

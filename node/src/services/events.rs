@@ -2,10 +2,10 @@
 //!
 //! Only the node that leads a session's shard does, so that the sum over all nodes is the cluster's.
 
-use cluster::session::{EndReason, Occasion};
+use cluster::session::{EndReason, SessionEvent};
 
 use crate::hooks::{Heard, Service, SessionHook, Setup};
-use crate::metrics::SessionEvent;
+use crate::metrics::CountedEvent;
 
 /// The service.
 pub const SERVICE: Service = Service::new("events", &[], register);
@@ -27,32 +27,32 @@ impl SessionHook for Events {
     }
 }
 
-fn event(what: Occasion) -> Option<SessionEvent> {
+fn event(what: SessionEvent) -> Option<CountedEvent> {
     Some(match what {
-        Occasion::HibernationStart { .. } => SessionEvent::HibernationStart,
-        Occasion::HibernationEnd { across: false } => SessionEvent::ResumedHere,
-        Occasion::HibernationEnd { across: true } => SessionEvent::ResumedElsewhere,
-        Occasion::StanzaQueued { .. } => SessionEvent::StanzaQueued,
-        Occasion::AckDelayed { .. } => SessionEvent::AckDelayed,
-        Occasion::MarkerMoved { back: true, .. } => SessionEvent::MarkerBack,
-        Occasion::MarkerMoved { back: false, .. } => SessionEvent::MarkerForward,
-        Occasion::Ended(reason) => ended(reason),
-        Occasion::LimitsSet => return None,
+        SessionEvent::HibernationStart { .. } => CountedEvent::HibernationStart,
+        SessionEvent::HibernationEnd { across: false } => CountedEvent::ResumedHere,
+        SessionEvent::HibernationEnd { across: true } => CountedEvent::ResumedElsewhere,
+        SessionEvent::StanzaQueued { .. } => CountedEvent::StanzaQueued,
+        SessionEvent::AckDelayed { .. } => CountedEvent::AckDelayed,
+        SessionEvent::MarkerMoved { back: true, .. } => CountedEvent::MarkerBack,
+        SessionEvent::MarkerMoved { back: false, .. } => CountedEvent::MarkerForward,
+        SessionEvent::Ended(reason) => ended(reason),
+        SessionEvent::LimitsSet => return None,
     })
 }
 
-fn ended(reason: EndReason) -> SessionEvent {
+fn ended(reason: EndReason) -> CountedEvent {
     match reason {
-        EndReason::Closed => SessionEvent::EndedClosed,
-        EndReason::Lost => SessionEvent::EndedLost,
-        EndReason::Expired => SessionEvent::EndedExpired,
-        EndReason::Conflict => SessionEvent::EndedConflict,
-        EndReason::Limit => SessionEvent::EndedLimit,
-        EndReason::Admin => SessionEvent::EndedAdmin,
-        EndReason::Violation => SessionEvent::EndedViolation,
-        EndReason::Credentials => SessionEvent::EndedCredentials,
-        EndReason::Overflow => SessionEvent::EndedOverflow,
-        EndReason::Removed => SessionEvent::EndedRemoved,
+        EndReason::Closed => CountedEvent::EndedClosed,
+        EndReason::Lost => CountedEvent::EndedLost,
+        EndReason::Expired => CountedEvent::EndedExpired,
+        EndReason::Conflict => CountedEvent::EndedConflict,
+        EndReason::Limit => CountedEvent::EndedLimit,
+        EndReason::Admin => CountedEvent::EndedAdmin,
+        EndReason::Violation => CountedEvent::EndedViolation,
+        EndReason::Credentials => CountedEvent::EndedCredentials,
+        EndReason::Overflow => CountedEvent::EndedOverflow,
+        EndReason::Removed => CountedEvent::EndedRemoved,
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
                 session: proto::Jid::new("a@x/r").unwrap(),
                 smid: None,
                 at: 1,
-                what: Occasion::Ended(EndReason::Limit),
+                what: SessionEvent::Ended(EndReason::Limit),
             };
             registry.heard(&Heard {
                 notice: &notice,

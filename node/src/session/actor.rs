@@ -61,7 +61,7 @@ impl SessionActor {
         let session = opening.session.session.clone();
         let account = session.bare();
         let started = clock::instant();
-        let pauses = app.vigil.pauses(started);
+        let pauses = app.pause_detector.pauses(started);
         let names = Box::new(clock::name);
         app.metrics.sessions.inc();
         Self {
@@ -87,7 +87,7 @@ impl SessionActor {
         let now = clock::instant();
         Moment {
             now: millis(now.saturating_duration_since(self.started)),
-            pauses: self.app.vigil.pauses(now),
+            pauses: self.app.pause_detector.pauses(now),
         }
     }
 

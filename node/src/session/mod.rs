@@ -11,6 +11,7 @@ pub mod depart;
 pub mod directory;
 pub mod journal;
 pub mod negotiate;
+pub mod pause_detector;
 pub mod pump;
 mod ration;
 mod requests;
@@ -18,6 +19,5 @@ mod resolve;
 pub mod resume;
 mod settings;
 pub mod sweep;
-pub mod vigil;
 
 pub use directory::{Directory, Mail};

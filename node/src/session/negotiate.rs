@@ -24,7 +24,7 @@ use super::pump::{Pump, read_some};
 use crate::app::App;
 use crate::auth::revoke;
 use crate::clock;
-use crate::listen::gate::Ticket;
+use crate::listen::gate::Permit;
 use crate::metrics::LoginResult;
 
 const TLS: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub struct Visitor {
     /// TLS comes first.
     pub direct: bool,
     /// Its place among those that have no session yet.
-    pub ticket: Ticket,
+    pub permit: Permit,
 }
 
 /// A stream on its way to a session.
@@ -60,23 +60,23 @@ pub(super) struct Negotiation<S> {
     socket: S,
     deadline: Instant,
     accepted: Instant,
-    ticket: Ticket,
+    permit: Permit,
     /// How long the client may take to hear how its stream ends.
     patience: Duration,
 }
 
 /// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
 /// be run: as a task of its own, because this one is five times as large.
-pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
+pub async fn open_session(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
     let accepted = clock::timer();
     let Visitor {
         socket,
         address,
         direct,
-        ticket,
+        permit,
     } = visitor;
     let secured = timeout(TLS, secure(&app, socket, direct));
-    let signal = ticket.signal();
+    let signal = permit.signal();
     let secured = tokio::select! {
         secured = secured => secured.unwrap_or(Err(Ending::Late)),
         () = signal.notified() => Err(Ending::Shed),
@@ -98,7 +98,7 @@ pub async fn welcome(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<T
         socket,
         deadline,
         accepted,
-        ticket,
+        permit,
         patience: FAREWELL,
     };
     negotiation.run().await
@@ -218,11 +218,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             app,
             machine,
             mut socket,
-            ticket,
+            permit,
             credentials,
             ..
         } = self;
-        drop(ticket);
+        drop(permit);
         if let Some(checked) = credentials {
             let (session, epoch) = (opening.session.session.clone(), opening.session.epoch);
             tokio::spawn(revoke::confirm(app.clone(), session, epoch, checked));
@@ -241,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
 
     async fn negotiate(&mut self) -> Result<Opening, Ending> {
         loop {
-            let signal = self.ticket.signal();
+            let signal = self.permit.signal();
             let input = next(&mut self.socket, &mut self.machine);
             let input = tokio::select! {
                 input = timeout_at(self.deadline, input) => input,

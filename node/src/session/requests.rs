@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use cluster::connection::inbox::Work;
 use cluster::connection::{Failure, Farewell, Note, Request, Stop};
-use cluster::session::{Command, Notice, Occasion, Outcome, ShardState};
-use cluster::{Mid, Permit, ProposeError};
+use cluster::session::{Command, Notice, Outcome, SessionEvent, ShardState};
+use cluster::{ArchiveId, Permit, ProposeError};
 use proto::stanza::error::Condition as Refusal;
 
 use super::actor::SessionActor;
@@ -24,7 +24,7 @@ use crate::trace::Step;
 /// What is kept until proposed stanzas have an outcome.
 struct UnderWay {
     _permit: Permit,
-    messages: Vec<Mid>,
+    messages: Vec<ArchiveId>,
     since: Instant,
 }
 
@@ -204,7 +204,7 @@ impl SessionActor {
         }
     }
 
-    fn mark(&self, messages: &[Mid], step: Step) {
+    fn mark(&self, messages: &[ArchiveId], step: Step) {
         for mid in messages {
             self.app.edge.trail.mark(*mid, step);
         }
@@ -217,7 +217,7 @@ impl SessionActor {
             session: self.connection.session().clone(),
             smid: None,
             at: clock::now(),
-            what: Occasion::AckDelayed { stanzas },
+            what: SessionEvent::AckDelayed { stanzas },
         };
         self.app.services.heard(&Heard {
             notice: &notice,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use cluster::connection::inbox::Work;
 use cluster::session::{Action, Relay};
-use cluster::{Mid, bound, codec};
+use cluster::{ArchiveId, bound, codec};
 use proto::Jid;
 use proto::stanza::error::{Condition as Refusal, StanzaError};
 use proto::stanza::{Header, Kind, PresenceType};
@@ -17,7 +17,7 @@ use crate::trace::Trail;
 const STANZA_BYTES: usize = bound::COMMAND - (8 << 10);
 
 /// Leaves a trail of the messages among what stanzas amount to.
-pub(super) fn accepted(trail: &Trail, stanzas: &[Vec<Action>]) -> Vec<Mid> {
+pub(super) fn accepted(trail: &Trail, stanzas: &[Vec<Action>]) -> Vec<ArchiveId> {
     let messages = stanzas.iter().flatten().filter_map(|action| match action {
         Action::Send(Relay::Message(message)) => Some(message),
         _ => None,

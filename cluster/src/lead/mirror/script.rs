@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::SmId;
 use crate::session::MAX_LIMIT;
-use crate::session::{Limits, Notice, Occasion, Override, Quota, Settings};
+use crate::session::{Limits, Notice, Override, Quota, SessionEvent, Settings};
 
 /// How many seconds the sets live unless a leader renews them.
 const SETS_LIVE: u64 = 50;
@@ -115,22 +115,22 @@ impl Decision {
     pub fn of(notice: &Notice) -> Option<Self> {
         let resource = || notice.session.resource().map(Box::from);
         let what = match notice.what {
-            Occasion::HibernationStart { .. } => What::Hibernate {
+            SessionEvent::HibernationStart { .. } => What::Hibernate {
                 resource: resource()?,
                 since: notice.at,
             },
-            Occasion::HibernationEnd { .. } => What::Resume {
+            SessionEvent::HibernationEnd { .. } => What::Resume {
                 resource: resource()?,
             },
-            Occasion::Ended(_) => What::Retire {
+            SessionEvent::Ended(_) => What::Retire {
                 resource: resource()?,
                 smid: notice.smid.clone()?,
                 at: notice.at,
             },
-            Occasion::LimitsSet => What::Set,
-            Occasion::StanzaQueued { .. }
-            | Occasion::AckDelayed { .. }
-            | Occasion::MarkerMoved { .. } => return None,
+            SessionEvent::LimitsSet => What::Set,
+            SessionEvent::StanzaQueued { .. }
+            | SessionEvent::AckDelayed { .. }
+            | SessionEvent::MarkerMoved { .. } => return None,
         };
         let account = notice.session.bare();
         Some(Self { account, what })

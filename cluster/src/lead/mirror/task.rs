@@ -17,8 +17,8 @@ use super::script::{Answer, Decision, Odd, Verdict, What, compare};
 use super::store::{Store, StoreError};
 use super::{Address, LimitCounters};
 use crate::clock;
-use crate::propose::{Group, Notices, Proposer};
-use crate::session::{Command, Limits, Occasion, Quota};
+use crate::propose::{Notices, Proposer, ShardGroup};
+use crate::session::{Command, Limits, Quota, SessionEvent};
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +49,7 @@ pub struct Mirror {
 }
 
 /// Runs for as long as this node leads.
-pub async fn run<G: Group>(group: Arc<G>, proposer: Proposer, mirror: Mirror) {
+pub async fn run<G: ShardGroup>(group: Arc<G>, proposer: Proposer, mirror: Mirror) {
     let notices = group.notices();
     match mirror.address {
         Some(address) => {
@@ -72,7 +72,7 @@ async fn count(mut notices: Receiver<Notices>, counters: &LimitCounters) {
 }
 
 fn admitted(notices: &Notices) -> usize {
-    let starts = |what| matches!(what, Occasion::HibernationStart { .. });
+    let starts = |what| matches!(what, SessionEvent::HibernationStart { .. });
     notices.iter().filter(|notice| starts(notice.what)).count()
 }
 
@@ -92,7 +92,7 @@ struct MirrorTask<G> {
     taken: BTreeSet<BareJid>,
 }
 
-impl<G: Group> MirrorTask<G> {
+impl<G: ShardGroup> MirrorTask<G> {
     fn new(
         group: Arc<G>,
         proposer: Proposer,

@@ -8,7 +8,7 @@ use proto::stanza::{Header, Kind, MessageType, Packet};
 use tokio::time::timeout;
 
 use super::*;
-use crate::Mid;
+use crate::ArchiveId;
 use crate::lead::fake::{FakeGroup, Node, World};
 use crate::lead::tests::{accounts, log_in};
 use crate::session::outbox::SLOW;
@@ -54,7 +54,7 @@ impl Shards {
         let payload = Bytes::from(vec![b'x'; bytes]);
         let message = Message {
             packet: Packet { header, payload },
-            mid: Mid::new(1, 1),
+            mid: ArchiveId::new(1, 1),
             traits: Traits {
                 archive_sent: to == &self.near,
                 archive_received: true,

@@ -305,7 +305,7 @@ mod tests {
                     header,
                     payload: bytes::Bytes::new(),
                 },
-                mid: crate::Mid::new(1, 1),
+                mid: crate::ArchiveId::new(1, 1),
                 traits: crate::session::Traits {
                     archive_sent: kept,
                     ..Default::default()

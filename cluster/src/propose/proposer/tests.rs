@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::session::Relay;
-use crate::{Mid, ShardId};
+use crate::{ArchiveId, ShardId};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -17,7 +17,7 @@ fn command(bytes: usize) -> Command {
         items: vec![Relay::Hidden {
             account: BareJid::new("a@b").expect("valid"),
             // One byte each: numbers below 251 are encoded as they are.
-            mids: vec![Mid(0); padding],
+            mids: vec![ArchiveId(0); padding],
         }],
     };
     let overhead = codec::size(&of(1 << 18)) - (1 << 18);

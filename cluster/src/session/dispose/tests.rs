@@ -207,7 +207,7 @@ fn sm_62_a_resource_that_is_bound_again_gets_what_its_predecessor_did_not() {
             outputs = stage.acknowledge(BOB, u64::MAX);
             outputs.extend(stage.work());
         }
-        let expect: Vec<_> = (0..12).map(|mid| Mid::new(1, mid)).collect();
+        let expect: Vec<_> = (0..12).map(|mid| ArchiveId::new(1, mid)).collect();
         assert_eq!(got, expect, "{fate:?}");
         let alice = stage.state.session(&jid(ALICE)).expect("bound");
         assert_eq!((alice.queue.load().0, stage.hidden()), (0, 0));

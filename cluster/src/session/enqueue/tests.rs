@@ -32,7 +32,7 @@ fn chat(mids: std::ops::Range<u128>) -> impl Iterator<Item = Message> {
 }
 
 /// What bob's connection got: number and id of each message.
-fn read(outputs: &[Output]) -> Vec<(u64, Mid)> {
+fn read(outputs: &[Output]) -> Vec<(u64, ArchiveId)> {
     let read = outputs.iter().filter(|o| o.session == jid(BOB));
     let read = read.filter_map(|o| match &o.event {
         Event::Stanza { seq, item } => Some((*seq, item.mid?)),
@@ -42,7 +42,7 @@ fn read(outputs: &[Output]) -> Vec<(u64, Mid)> {
 }
 
 /// Bob reads and acknowledges until nothing more comes, `pace` at a time.
-fn drain(stage: &mut Stage, mut got: Vec<(u64, Mid)>, pace: usize) -> Vec<(u64, Mid)> {
+fn drain(stage: &mut Stage, mut got: Vec<(u64, ArchiveId)>, pace: usize) -> Vec<(u64, ArchiveId)> {
     let mut acknowledged = 0;
     while acknowledged < got.len() {
         acknowledged = got.len().min(acknowledged + pace);
@@ -55,8 +55,10 @@ fn drain(stage: &mut Stage, mut got: Vec<(u64, Mid)>, pace: usize) -> Vec<(u64, 
 }
 
 #[track_caller]
-fn check_all(got: &[(u64, Mid)], first: u64, mids: std::ops::Range<u128>) {
-    let expect: Vec<_> = (first..).zip(mids.map(|mid| Mid::new(1, mid))).collect();
+fn check_all(got: &[(u64, ArchiveId)], first: u64, mids: std::ops::Range<u128>) {
+    let expect: Vec<_> = (first..)
+        .zip(mids.map(|mid| ArchiveId::new(1, mid)))
+        .collect();
     assert_eq!(got.len(), expect.len());
     assert_eq!(got, expect);
 }
@@ -103,11 +105,13 @@ fn what_is_read_back_in_parts_comes_once_and_in_order() {
     stage.send(chat(0..30));
     stage.work();
     // One is gone from the archive, and of another a carbon stands behind its original.
-    let gone = (jid(BOB).bare(), Mid::new(1, 20));
+    let gone = (jid(BOB).bare(), ArchiveId::new(1, 20));
     assert!(stage.archive.remove(&gone).is_some());
     let outputs = stage.resume(BOB, 0).1;
     let got = drain(&mut stage, read(&outputs), 4);
-    let expect = (0..30).filter(|mid| *mid != 20).map(|mid| Mid::new(1, mid));
+    let expect = (0..30)
+        .filter(|mid| *mid != 20)
+        .map(|mid| ArchiveId::new(1, mid));
     let expect: Vec<_> = (2..).zip(expect).collect();
     assert_eq!(got, expect);
     assert_eq!(stage.hidden(), 0);
@@ -236,7 +240,7 @@ fn sm_34_carbons_are_made_again_from_the_archive() {
     got.extend(carbons(stage.acknowledge(OTHER, base + 4)));
     got.extend(carbons(stage.work()));
     assert_eq!(got.len(), 8);
-    let id = |n: usize| Mid::new(1, n as u128).to_string();
+    let id = |n: usize| ArchiveId::new(1, n as u128).to_string();
     for (n, carbon) in (1..).zip(&got) {
         let text = String::from_utf8_lossy(carbon);
         assert!(
@@ -266,7 +270,9 @@ fn sm_62_more_than_can_be_kept_ends_the_session_and_loses_nothing() {
     let mids: Vec<_> = got.iter().map(|(_, mid)| *mid).collect();
     assert_eq!(
         mids,
-        (0..30).map(|mid| Mid::new(1, mid)).collect::<Vec<_>>()
+        (0..30)
+            .map(|mid| ArchiveId::new(1, mid))
+            .collect::<Vec<_>>()
     );
     assert_eq!(stage.hidden(), 0);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::{BareJid, Jid};
 
-use crate::id::{BootId, EffectId, Epoch, Mid, NodeId, Order, Owner, ShardId, SmId};
+use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, Owner, ShardId, SmId};
 use crate::session::Effect;
 use crate::session::clock::ShardTime;
 use crate::session::cow::{CopyOnWrite, Map, Queue};
@@ -43,7 +43,7 @@ unchanged!(
     Jid,
     BootId,
     EffectId,
-    Mid,
+    ArchiveId,
     NodeId,
     Owner,
     ShardId,

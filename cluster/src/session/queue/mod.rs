@@ -19,7 +19,7 @@ pub(super) use ticket::{Body, Later, Ticket};
 use super::effect::Fetched;
 use super::output::Item;
 use super::settings::Settings;
-use crate::id::{EffectId, Mid};
+use crate::id::{ArchiveId, EffectId};
 
 /// Stanzas read back at a time.
 const CHUNK: usize = 128;
@@ -118,18 +118,18 @@ impl Queue {
     }
 
     /// The messages that it holds, whole or not.
-    pub(super) fn mids(&self) -> impl Iterator<Item = Mid> {
+    pub(super) fn mids(&self) -> impl Iterator<Item = ArchiveId> {
         let queue = self.numbered.iter().filter_map(|item| item.mid);
-        queue.chain(self.deferred.later.iter().filter_map(Later::mid))
+        queue.chain(self.deferred.later.iter().filter_map(Later::archive_id))
     }
 
     /// Those of them that several sessions hold.
     #[cfg(test)]
-    pub(super) fn shared(&self) -> impl Iterator<Item = Mid> {
+    pub(super) fn shared(&self) -> impl Iterator<Item = ArchiveId> {
         let queue = self.numbered.iter().filter(|item| item.shared);
         let later = self.deferred.later.iter().filter(|l| l.is_shared());
         let queue = queue.filter_map(|item| item.mid);
-        queue.chain(later.filter_map(Later::mid))
+        queue.chain(later.filter_map(Later::archive_id))
     }
 
     /// Gives a stanza its number. If somebody owns the session it is on its way from now on.
@@ -185,7 +185,7 @@ impl Queue {
     }
 
     /// The bodies that are to be read back next, and how many deferred stanzas that lets move up.
-    pub(super) fn next_chunk(&self) -> (Vec<Mid>, usize) {
+    pub(super) fn next_chunk(&self) -> (Vec<ArchiveId>, usize) {
         let (mut mids, mut count, mut bytes) = (Vec::new(), 0, 0);
         for later in self.deferred.later.iter().take(CHUNK) {
             if let Later::Ticket(ticket) = later {
@@ -193,7 +193,7 @@ impl Queue {
                 if !mids.is_empty() && bytes > CHUNK_BYTES {
                     break;
                 }
-                mids.push(ticket.mid());
+                mids.push(ticket.archive_id());
             }
             count += 1;
         }
@@ -217,9 +217,9 @@ impl Queue {
     }
 
     /// How many of the first `count` that are deferred go up to the last one which was found.
-    pub(super) fn reach(&self, found: &BTreeMap<Mid, Fetched>, count: usize) -> usize {
+    pub(super) fn reach(&self, found: &BTreeMap<ArchiveId, Fetched>, count: usize) -> usize {
         let fetched = |later: &Later| match later {
-            Later::Ticket(ticket) => found.contains_key(&ticket.mid()),
+            Later::Ticket(ticket) => found.contains_key(&ticket.archive_id()),
             Later::Whole(_) => false,
         };
         let mut asked = self.deferred.later.iter().take(count);

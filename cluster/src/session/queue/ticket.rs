@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Mid, Order};
+use crate::id::{ArchiveId, Order};
 use crate::session::output::{Copied, Direction, Item};
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
@@ -79,7 +79,7 @@ impl Body {
 
 impl Ticket {
     /// For the stanza with this id and place; `size` in bytes, or less if it is not known.
-    pub(in crate::session) fn new(mid: Mid, order: Order, size: u64, body: Body) -> Self {
+    pub(in crate::session) fn new(mid: ArchiveId, order: Order, size: u64, body: Body) -> Self {
         // Quarters of magnitudes: enough to know how many fit into an entry.
         let class = (0..7).find(|class| size <= 256 << (2 * class)).unwrap_or(7);
         let body = Body::ALL
@@ -95,8 +95,8 @@ impl Ticket {
         }
     }
 
-    pub(in crate::session) fn mid(self) -> Mid {
-        Mid(u128::from(!self.high.get()) << 64 | u128::from(self.low))
+    pub(in crate::session) fn archive_id(self) -> ArchiveId {
+        ArchiveId(u128::from(!self.high.get()) << 64 | u128::from(self.low))
     }
 
     pub(in crate::session) fn order(self) -> Order {
@@ -146,10 +146,10 @@ pub(in crate::session) enum Later {
 }
 
 impl Later {
-    pub(in crate::session) fn mid(&self) -> Option<Mid> {
+    pub(in crate::session) fn archive_id(&self) -> Option<ArchiveId> {
         match self {
             Self::Whole(item) => item.mid,
-            Self::Ticket(ticket) => Some(ticket.mid()),
+            Self::Ticket(ticket) => Some(ticket.archive_id()),
         }
     }
 
@@ -178,11 +178,11 @@ mod tests {
     fn a_ticket_keeps_what_it_was_made_of_in_24_bytes() {
         assert_eq!(std::mem::size_of::<Later>(), 24);
         for body in Body::ALL {
-            let mid = Mid::new(1_700_000_000_000, 77 << 60);
+            let mid = ArchiveId::new(1_700_000_000_000, 77 << 60);
             let order = Order(1_795_000_000_000 << 16 | 3);
             for (size, least) in [(0, 256), (300, 1024), (262_144, 262_144)] {
                 let ticket = Ticket::new(mid, order, size, body);
-                assert_eq!((ticket.mid(), ticket.order()), (mid, order));
+                assert_eq!((ticket.archive_id(), ticket.order()), (mid, order));
                 assert_eq!((ticket.body(), ticket.size()), (body, least));
             }
         }

@@ -7,7 +7,7 @@ use proto::Jid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Available, Session, Sm};
-use crate::id::{Epoch, Mid, NodeId, Order, Owner};
+use crate::id::{ArchiveId, Epoch, NodeId, Order, Owner};
 use crate::session::attachment::{Attachment, Hibernation};
 use crate::session::clock::ShardTime;
 use crate::session::output::Item;
@@ -43,7 +43,7 @@ pub(in crate::session) struct Behind {
     pub(in crate::session) _later_bytes: u64,
     pub(in crate::session) fetching: Option<Fetching>,
     pub(in crate::session) questions: VecDeque<Question>,
-    pub(in crate::session) read: BTreeMap<Order, Mid>,
+    pub(in crate::session) read: BTreeMap<Order, ArchiveId>,
     pub(in crate::session) asked: VecDeque<u64>,
 }
 
@@ -73,7 +73,7 @@ struct BehindRef<'a> {
     later_bytes: u64,
     fetching: &'a Option<Fetching>,
     questions: &'a VecDeque<Question>,
-    read: &'a BTreeMap<Order, Mid>,
+    read: &'a BTreeMap<Order, ArchiveId>,
     asked: &'a VecDeque<u64>,
 }
 

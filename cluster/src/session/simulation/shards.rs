@@ -9,11 +9,11 @@ use proto::Jid;
 use super::mutant::Mutant;
 use crate::codec;
 use crate::format::Version;
-use crate::id::{Mid, NodeId, ShardId, SmId};
+use crate::id::{ArchiveId, NodeId, ShardId, SmId};
 use crate::session::state::ShardState;
 use crate::session::{
-    Applied, Batch, Command, Disorder, EndReason, Event, Notice, Occasion, OnTimeout, Outcome,
-    Output, Record, Resume, Settings, invariant,
+    Applied, Batch, Command, Disorder, EndReason, Event, Notice, OnTimeout, Outcome, Output,
+    Record, Resume, SessionEvent, Settings, invariant,
 };
 
 /// Narrow, so that every bound is met: one of an account's two sessions makes room for the other, and a
@@ -165,7 +165,7 @@ impl Shard {
             }
             if r.applied > self.seen {
                 self.seen = r.applied;
-                let made_room = |n: &&Notice| n.what == Occasion::Ended(EndReason::Limit);
+                let made_room = |n: &&Notice| n.what == SessionEvent::Ended(EndReason::Limit);
                 let limited = applied.notices.iter().filter(made_room);
                 self.limited.extend(limited.filter_map(|n| n.smid.clone()));
                 grown(&mut self.epochs, &applied.outputs)?;
@@ -275,8 +275,8 @@ fn grown(epochs: &mut BTreeMap<Jid, crate::id::Epoch>, outputs: &[Output]) -> Re
 }
 
 /// The id of the message with this number in the simulation.
-pub(super) fn mid(uid: u64) -> Mid {
-    Mid::new(1, u128::from(uid))
+pub(super) fn mid(uid: u64) -> ArchiveId {
+    ArchiveId::new(1, u128::from(uid))
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {

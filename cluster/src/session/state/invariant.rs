@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::Jid;
 
 use super::ShardState;
-use crate::id::Mid;
+use crate::id::ArchiveId;
 use crate::session::session::Session;
 use crate::session::settings::Settings;
 
@@ -16,7 +16,7 @@ pub(crate) fn broken(state: &ShardState) -> Option<String> {
         if user.is_empty() {
             return Some(format!("{account} is kept without need"));
         }
-        let mut holders: BTreeMap<Mid, u32> = BTreeMap::new();
+        let mut holders: BTreeMap<ArchiveId, u32> = BTreeMap::new();
         for (resource, session) in user.sessions.iter() {
             let jid = account.with_prepared_resource(resource);
             if let Some(what) = broken_session(state, session) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cluster::Mid;
+use cluster::ArchiveId;
 use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -126,7 +126,7 @@ fn written(
     edge: &Edge,
     effect: &Pending,
     row: &ArchiveRow,
-    hidden: &HashSet<(BareJid, Mid)>,
+    hidden: &HashSet<(BareJid, ArchiveId)>,
 ) -> Completed {
     edge.trail.mark(row.mid, Step::Archived);
     if !hidden.contains(&(row.owner.clone(), row.mid)) {
@@ -144,7 +144,7 @@ async fn fetch(
     edge: &Edge,
     effect: &Pending,
     account: &BareJid,
-    mids: &[Mid],
+    mids: &[ArchiveId],
 ) -> Result<Completed, StorageError> {
     let mut found = edge.storage.fetch(account, mids).await?;
     let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
@@ -162,7 +162,7 @@ async fn recall(
     edge: &Edge,
     effect: &Pending,
     account: &BareJid,
-    mids: &[Mid],
+    mids: &[ArchiveId],
 ) -> Result<Completed, StorageError> {
     let mut returned = completed(effect);
     for some in mids.chunks(RECALLED) {

@@ -23,7 +23,7 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
 use self::query::Query;
-use self::quota::Quota;
+use self::quota::ArchiveQuota;
 use self::settings::{Archive, KeepByDefault};
 use self::storage::{Page, Place};
 use crate::empty_payload;
@@ -51,7 +51,7 @@ fn register(setup: &mut Setup<'_>) {
     }
     setup.forged(|child| child.is("result", ns::MAM));
     setup.classify(classify);
-    setup.message(Phase::Limit, Quota::new(archive));
+    setup.message(Phase::Limit, ArchiveQuota::new(archive));
     setup.effects(EffectPhase::Rows, effects::Rows { fallback });
     setup.effects(EffectPhase::Each, effects::Waiting);
 }
@@ -180,7 +180,7 @@ empty_payload! {
 
 #[cfg(test)]
 mod tests {
-    use cluster::Mid;
+    use cluster::ArchiveId;
     use cluster::session::ArchiveRow;
     use proto::stanza::{Kind, MessageType, Stanza};
 
@@ -197,7 +197,7 @@ mod tests {
             let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
             let row = ArchiveRow {
                 owner: bare("alice@example.org"),
-                mid: Mid(n),
+                mid: ArchiveId(n),
                 order: cluster::Order(n as u64),
                 with: with.clone(),
                 stamp: n as u64 * 1000,
@@ -243,7 +243,7 @@ mod tests {
         assert!(end.contains("<fin ") && !end.contains("complete"), "{end}");
         let rest = query(
             &ctx,
-            &set(&format!("<max>3</max><after>{}</after>", Mid(3))),
+            &set(&format!("<max>3</max><after>{}</after>", ArchiveId(3))),
         )
         .await;
         assert_eq!(bodies(&rest), ["4", "5"]);
@@ -262,7 +262,7 @@ mod tests {
             flipped
                 .last()
                 .unwrap()
-                .contains(&format!("<first>{}</first>", Mid(4)))
+                .contains(&format!("<first>{}</first>", ArchiveId(4)))
         );
     }
 
@@ -274,7 +274,7 @@ mod tests {
             let lines = query(&ctx, &set("<max>2</max><before/>")).await;
             let named: Vec<_> = lines.iter().map(|line| line.split(' ').take(3)).collect();
             let named: Vec<Vec<_>> = named.into_iter().map(Iterator::collect).collect();
-            let (two, three) = (Mid(2).to_string(), Mid(3).to_string());
+            let (two, three) = (ArchiveId(2).to_string(), ArchiveId(3).to_string());
             assert_eq!(named[0], ["result", &two, "2"]);
             assert_eq!(named[1], ["result", &three, "3"]);
             assert_eq!(named.len(), 3, "{lines:?}");
@@ -284,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn im_89_an_unknown_id_finds_nothing() {
         let (_edge, ctx) = archive(1).await;
-        let lines = query(&ctx, &set(&format!("<after>{}</after>", Mid(9)))).await;
+        let lines = query(&ctx, &set(&format!("<after>{}</after>", ArchiveId(9)))).await;
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("<item-not-found"), "{lines:?}");
     }
@@ -315,12 +315,12 @@ mod tests {
         assert!(
             ends[0].contains(&format!(
                 "<start id='{}' timestamp='1970-01-01T00:00:01.000Z'/>",
-                Mid(1)
+                ArchiveId(1)
             )),
             "{ends:?}"
         );
         assert!(
-            ends[0].contains(&format!("<end id='{}'", Mid(4))),
+            ends[0].contains(&format!("<end id='{}'", ArchiveId(4))),
             "{ends:?}"
         );
     }

@@ -77,13 +77,13 @@ pub fn result(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::Mid;
+    use cluster::ArchiveId;
 
     fn entry(n: u128, body: usize) -> Entry {
         let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(body));
         let stanza = Stanza::new(Kind::Message(MessageType::Chat)).with_child(body);
         Entry {
-            mid: Mid(n),
+            mid: ArchiveId(n),
             stamp: 1500,
             order: cluster::Order::default(),
             packet: stanza.with_from("b@x/r".parse().unwrap()).pack(),
@@ -130,8 +130,14 @@ mod tests {
         };
         let xml = fin(&page, None, true).to_xml(ns::CLIENT);
         assert!(xml.contains("complete='true'"), "{xml}");
-        assert!(xml.contains(&format!("<first>{}</first>", Mid(1))), "{xml}");
-        assert!(xml.contains(&format!("<last>{}</last>", Mid(2))), "{xml}");
+        assert!(
+            xml.contains(&format!("<first>{}</first>", ArchiveId(1))),
+            "{xml}"
+        );
+        assert!(
+            xml.contains(&format!("<last>{}</last>", ArchiveId(2))),
+            "{xml}"
+        );
         let xml = fin(&Page::default(), Some(7), true).to_xml(ns::CLIENT);
         assert!(
             xml.contains("<count>7</count>") && !xml.contains("first") && !xml.contains("complete"),
@@ -150,7 +156,7 @@ mod tests {
             "<message to='a@x/r' from='a@x'><result xmlns='urn:xmpp:mam:2' queryid='q' id='{}'>\
              <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:01.500Z'/>\
              <message xmlns='jabber:client' from='b@x/r' type='chat'><body>x</body></message></forwarded></result></message>",
-            Mid(10)
+            ArchiveId(10)
         );
         assert_eq!(xml, expect);
     }

@@ -1,6 +1,6 @@
 //! What an archive is asked for: the query element with its form and its page, decoded.
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use proto::payload::delay;
 use proto::payload::form::Form;
 use proto::payload::rsm;
@@ -87,7 +87,7 @@ fn moment(text: &str) -> Result<u64, StanzaError> {
 }
 
 /// What is no id of ours is in no archive of ours.
-fn entry(text: &str) -> Result<Mid, StanzaError> {
+fn entry(text: &str) -> Result<ArchiveId, StanzaError> {
     text.parse().or_else(|_| fail(Condition::ItemNotFound))
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn im_93_pages_are_bounded_and_lie_where_they_are_asked_for() {
-        let mid: Mid = ID.parse().unwrap();
+        let mid: ArchiveId = ID.parse().unwrap();
         check_page("", DEFAULT_PAGE, Place::First);
         check_page("<max>0</max>", 0, Place::First);
         check_page("<max>4000000000</max><before/>", MAX_PAGE, Place::Last);

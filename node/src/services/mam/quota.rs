@@ -21,7 +21,7 @@ const FRESH: u64 = 5_000;
 const REMEMBERED: usize = 20_000;
 
 /// What is remembered.
-pub struct Quota {
+pub struct ArchiveQuota {
     archive: Archive,
     // Sessions of all threads look here, each for the length of one look-up and never across an await.
     sizes: Mutex<HashMap<BareJid, Size>>,
@@ -33,7 +33,7 @@ struct Size {
     at: u64,
 }
 
-impl Hook<Message> for Quota {
+impl Hook<Message> for ArchiveQuota {
     /// Refuses what an archive has no room for: to the sender, before the stanza is acknowledged (IM-62).
     fn turn<'a>(
         &'a self,
@@ -60,7 +60,7 @@ impl Hook<Message> for Quota {
     }
 }
 
-impl Quota {
+impl ArchiveQuota {
     /// Nothing is remembered yet.
     pub fn new(archive: Archive) -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Mid, NodeId, ShardId};
+use cluster::{ArchiveId, NodeId, ShardId};
 use proto::BareJid;
 
 use super::settings::Archive;
@@ -80,8 +80,8 @@ fn ours(
     page: Vec<Expired>,
     led: &BTreeSet<ShardId>,
     shard_of: impl Fn(&BareJid) -> ShardId,
-) -> BTreeMap<BareJid, Vec<Mid>> {
-    let mut ours: BTreeMap<BareJid, Vec<Mid>> = BTreeMap::new();
+) -> BTreeMap<BareJid, Vec<ArchiveId>> {
+    let mut ours: BTreeMap<BareJid, Vec<ArchiveId>> = BTreeMap::new();
     for expired in page {
         if led.contains(&shard_of(&expired.owner)) {
             ours.entry(expired.owner).or_default().push(expired.mid);
@@ -99,7 +99,7 @@ mod tests {
         let account = |name: &str| BareJid::new(name).unwrap();
         let page = [("a@x", 1), ("b@x", 2), ("a@x", 3)].map(|(owner, mid)| Expired {
             owner: account(owner),
-            mid: Mid(mid),
+            mid: ArchiveId(mid),
             stamp: 1,
         });
         let shard = |owner: &BareJid| ShardId(u16::from(owner.as_str() == "b@x"));
@@ -109,7 +109,7 @@ mod tests {
         };
         assert_eq!(
             of(&[0]),
-            BTreeMap::from([(account("a@x"), vec![Mid(1), Mid(3)])])
+            BTreeMap::from([(account("a@x"), vec![ArchiveId(1), ArchiveId(3)])])
         );
         assert_eq!(of(&[0, 1]).len(), 2);
         assert_eq!(of(&[]).len(), 0);

@@ -73,7 +73,9 @@ async fn enable(request: Request<Enable>, quotas: Quotas) -> Result<Reply, Stanz
             resource: resource.into(),
         })
     });
-    Ok(Reply::empty().after(Action::Push(true)).after_all(left))
+    Ok(Reply::empty()
+        .after(Action::PushEnabled(true))
+        .after_all(left))
 }
 
 /// Other clients may have lost theirs too: of those the shard hears when it wants to wake them.
@@ -87,7 +89,7 @@ async fn disable(request: Request<Disable>) -> Result<Reply, StanzaError> {
     let resource = request.session.resource().unwrap_or_default();
     Ok(match left.iter().any(|r| r.resource == resource) {
         true => Reply::empty(),
-        false => Reply::empty().after(Action::Push(false)),
+        false => Reply::empty().after(Action::PushEnabled(false)),
     })
 }
 

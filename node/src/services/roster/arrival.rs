@@ -72,7 +72,7 @@ async fn subscription(
     }
     if received.deliver {
         let available = request == Request::Subscribe;
-        relays.push(Relay::Notice {
+        relays.push(Relay::Announcement {
             account: account.clone(),
             packet: packet.clone(),
             available,

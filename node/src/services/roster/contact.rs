@@ -244,7 +244,7 @@ fn push(edge: &Edge, account: &BareJid, peer: &BareJid, update: &Updated) -> Opt
         Some(item) if item.listed => element(peer, &Entry::from(item)),
         _ => removal(peer),
     };
-    let push = || Relay::Push {
+    let push = || Relay::RosterPush {
         account: account.clone(),
         packet: pushed(edge, &update.version, item),
     };

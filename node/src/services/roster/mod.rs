@@ -110,7 +110,8 @@ async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaErro
             let Some(removed) = removed else {
                 return fail(Condition::ItemNotFound);
             };
-            Ok(Reply::empty().after_all(partings(edge, account, &jid, removed).map(Action::Send)))
+            Ok(Reply::empty()
+                .after_all(removal_relays(edge, account, &jid, removed).map(Action::Send)))
         }
     }
 }
@@ -120,7 +121,7 @@ async fn forbidden(_: Request<Set>) -> Result<Reply, StanzaError> {
 }
 
 /// What a contact is told who is removed from the roster, and then the push (IM-22).
-fn partings(
+fn removal_relays(
     edge: &Edge,
     account: &BareJid,
     peer: &BareJid,

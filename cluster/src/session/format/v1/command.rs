@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::relay::{Completed, EndReason, Relay};
 use super::stanza::Packet;
-use crate::id::{BootId, Mid, NodeId, Owner, ShardId, SmId};
+use crate::id::{ArchiveId, BootId, NodeId, Owner, ShardId, SmId};
 use crate::session;
 use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
 
@@ -88,12 +88,12 @@ pub(in crate::session) enum Action {
     Directed(Packet),
     Carbons(bool),
     Interested,
-    Push(bool),
+    PushEnabled(bool),
     #[expect(dead_code, reason = "it is read to get past it")]
     ArchiveAware {
         from: u64,
         upto: u64,
-        hidden: Vec<Mid>,
+        hidden: Vec<ArchiveId>,
     },
 }
 
@@ -106,7 +106,7 @@ impl Upgrade<Option<session::Action>> for Action {
             Self::Directed(packet) => session::Action::Directed(packet.upgrade()),
             Self::Carbons(on) => session::Action::Carbons(on),
             Self::Interested => session::Action::Interested,
-            Self::Push(on) => session::Action::Push(on),
+            Self::PushEnabled(on) => session::Action::PushEnabled(on),
             // Some messages come once more then.
             Self::ArchiveAware { .. } => return None,
         })

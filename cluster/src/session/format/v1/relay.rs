@@ -3,7 +3,7 @@
 use proto::{BareJid, Jid};
 
 use super::stanza::Packet;
-use crate::id::{EffectId, Mid};
+use crate::id::{ArchiveId, EffectId};
 use crate::session;
 use crate::session::format::upgrade::{mirror_enum, mirror_struct};
 
@@ -13,16 +13,16 @@ mirror_enum!(Relay => session::Relay {
     Presence { packet: Packet, to: Vec<Jid> },
     Probe { from: Jid, to: Vec<BareJid> },
     Subscription(Packet),
-    Push { account: BareJid, packet: Packet },
-    Notice { account: BareJid, packet: Packet, available: bool },
-    Hidden { account: BareJid, mids: Vec<Mid> },
+    RosterPush { account: BareJid, packet: Packet },
+    Announcement { account: BareJid, packet: Packet, available: bool },
+    Hidden { account: BareJid, mids: Vec<ArchiveId> },
     NoPush { account: BareJid, resource: Box<str> },
     EndAll { account: BareJid, reason: EndReason },
 });
 
 mirror_struct!(Message => session::Message {
     packet: Packet,
-    mid: Mid,
+    mid: ArchiveId,
     traits: Traits,
 });
 
@@ -53,7 +53,7 @@ mirror_struct!(Completed => session::Completed {
 });
 
 mirror_struct!(Fetched => session::Fetched {
-    mid: Mid,
+    mid: ArchiveId,
     stamp: u64,
     archived: bool,
     packet: Packet,
@@ -61,9 +61,9 @@ mirror_struct!(Fetched => session::Fetched {
 
 mirror_enum!(Effect => session::Effect {
     Archive(ArchiveRow),
-    Forget { account: BareJid, mids: Vec<Mid> },
-    Fetch { session: Jid, mids: Vec<Mid> },
-    Return { account: BareJid, mids: Vec<Mid> },
+    Forget { account: BareJid, mids: Vec<ArchiveId> },
+    Fetch { session: Jid, mids: Vec<ArchiveId> },
+    Return { account: BareJid, mids: Vec<ArchiveId> },
     Subscription(Packet),
     Push { account: BareJid, resource: Box<str>, count: u32, message: Option<Packet> },
     Unavailable { packet: Packet } with { directed: Vec::new(), after: None, among: session::Among::All },
@@ -71,7 +71,7 @@ mirror_enum!(Effect => session::Effect {
 
 mirror_struct!(ArchiveRow => session::ArchiveRow {
     owner: BareJid,
-    mid: Mid,
+    mid: ArchiveId,
     order: u64,
     with: Jid,
     stamp: u64,

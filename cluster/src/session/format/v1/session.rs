@@ -8,7 +8,7 @@ use proto::Jid;
 use serde::Deserialize;
 
 use super::stanza::Packet;
-use crate::id::{EffectId, Mid, NodeId, Owner, SmId};
+use crate::id::{ArchiveId, EffectId, NodeId, Owner, SmId};
 use crate::session::format::upgrade::{Upgrade, mirror_enum, mirror_struct};
 use crate::session::session::row::{self, Row};
 use crate::session::{self, attachment, output, question, queue, resources};
@@ -76,7 +76,7 @@ impl Upgrade<session::Session> for Session {
 mirror_struct!(Item => output::Item {
     packet: Packet,
     stamp: u64,
-    mid: Option<Mid>,
+    mid: Option<ArchiveId>,
     archived: bool,
     offline: bool,
     keep: bool,

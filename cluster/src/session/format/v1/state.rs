@@ -10,7 +10,7 @@ use super::relay::{Effect, Relay};
 use super::session::Resources;
 use super::settings::Settings;
 use crate::format::Version;
-use crate::id::{EffectId, Mid, ShardId, SmId};
+use crate::id::{ArchiveId, EffectId, ShardId, SmId};
 use crate::session::account::{self, Account};
 use crate::session::audit::Audit;
 use crate::session::clock::{Clock, ShardTime};
@@ -76,15 +76,15 @@ pub(in crate::session) struct User {
     sessions: Resources,
     old: VecDeque<Old>,
     undelivered: BTreeMap<u64, Waiting>,
-    shared: BTreeMap<Mid, Shared>,
+    shared: BTreeMap<ArchiveId, Shared>,
     push: BTreeMap<Box<str>, Pushing>,
-    hidden: BTreeSet<Mid>,
+    hidden: BTreeSet<ArchiveId>,
 }
 
 impl Upgrade<Account> for User {
     fn upgrade(self) -> Account {
         let old: VecDeque<old::Old> = self.old.upgrade();
-        let shared: BTreeMap<Mid, shared::Shared> = self.shared.upgrade();
+        let shared: BTreeMap<ArchiveId, shared::Shared> = self.shared.upgrade();
         let push: BTreeMap<Box<str>, clients::Pushing> = self.push.upgrade();
         let known = (self.sessions.upgrade(), old.into(), push.into());
         Account::of(
@@ -103,7 +103,7 @@ mirror_struct!(Old => old::Old {
 });
 
 mirror_struct!(Waiting => account::Waiting {
-    mid: Mid,
+    mid: ArchiveId,
     hidden: bool,
     size: u32,
 });

@@ -6,7 +6,7 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 
 use super::World;
-use crate::id::{EffectId, Mid, ShardId};
+use crate::id::{ArchiveId, EffectId, ShardId};
 use crate::session::simulation::mutant::Mutant;
 use crate::session::simulation::presence::{Shown, is_subscriber};
 use crate::session::simulation::shards::mid;
@@ -15,11 +15,11 @@ use crate::session::{Command, Completed, Effect, Fetched, Relay};
 /// Rows by account and id; more than one of a kind only if something is broken.
 #[derive(Default)]
 pub(super) struct Archive {
-    rows: BTreeMap<(BareJid, Mid), Vec<Fetched>>,
+    rows: BTreeMap<(BareJid, ArchiveId), Vec<Fetched>>,
 }
 
 impl Archive {
-    fn find(&self, account: &BareJid, mids: &[Mid]) -> Vec<Fetched> {
+    fn find(&self, account: &BareJid, mids: &[ArchiveId]) -> Vec<Fetched> {
         let rows = mids.iter();
         let rows = rows.filter_map(|mid| self.rows.get(&(account.clone(), *mid))?.first());
         rows.cloned().collect()

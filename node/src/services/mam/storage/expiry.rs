@@ -1,6 +1,6 @@
 //! What has grown too old (`archive.retention`), and how much there is (`archive.quota_messages`).
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use proto::BareJid;
 
 use super::row::{MOST_IDS, id_list, keyed, mid};
@@ -12,7 +12,7 @@ pub struct Expired {
     /// Whose.
     pub owner: BareJid,
     /// Which.
-    pub mid: Mid,
+    pub mid: ArchiveId,
     /// From when, in milliseconds since 1970.
     pub stamp: u64,
 }
@@ -52,7 +52,7 @@ impl Storage {
     pub(in crate::services) async fn delete_archived(
         &self,
         owner: &BareJid,
-        mids: &[Mid],
+        mids: &[ArchiveId],
     ) -> Result<u64, StorageError> {
         let mut deleted = 0;
         for chunk in mids.chunks(MOST_IDS) {

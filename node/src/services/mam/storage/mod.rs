@@ -15,7 +15,7 @@ pub use row::Entry;
 
 use std::collections::HashSet;
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use cluster::session::{ArchiveRow, Fetched};
 use proto::BareJid;
 
@@ -55,7 +55,7 @@ impl Storage {
         &self,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
-    ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
+    ) -> Result<HashSet<(BareJid, ArchiveId)>, StorageError> {
         let judge = Judge::read(self, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
         let wanted: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Dropped).collect();
@@ -78,7 +78,7 @@ impl Storage {
         &self,
         rows: &[&ArchiveRow],
         fallback: KeepByDefault,
-    ) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
+    ) -> Result<HashSet<(BareJid, ArchiveId)>, StorageError> {
         let judge = Judge::read(self, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
         let wanted = judged.filter(|(_, fate)| *fate != Fate::Dropped);
@@ -100,7 +100,7 @@ impl Storage {
     pub(in crate::services) async fn fetch(
         &self,
         owner: &BareJid,
-        mids: &[Mid],
+        mids: &[ArchiveId],
     ) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_READ) {
@@ -140,7 +140,7 @@ impl Storage {
     pub(in crate::services) async fn forget(
         &self,
         owner: &BareJid,
-        mids: &[Mid],
+        mids: &[ArchiveId],
     ) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
             let ids = id_list(chunk.len(), 2);
@@ -157,7 +157,7 @@ impl Storage {
 #[cfg(test)]
 impl Storage {
     /// How many of these messages are there.
-    pub(crate) async fn count_archived(&self, owner: &BareJid, mids: &[Mid]) -> usize {
+    pub(crate) async fn count_archived(&self, owner: &BareJid, mids: &[ArchiveId]) -> usize {
         self.fetch(owner, mids).await.unwrap().len()
     }
 
@@ -168,7 +168,7 @@ impl Storage {
     }
 
     /// Makes a message unreadable.
-    pub(crate) async fn damage_message(&self, mid: Mid) {
+    pub(crate) async fn damage_message(&self, mid: ArchiveId) {
         let sql = format!("UPDATE archive SET stanza = '<' WHERE mid = '{mid}'");
         self.database.raw(sql).await.unwrap();
     }
@@ -242,7 +242,7 @@ pub(super) mod tests {
             .with_from(with.clone())
             .with_to(alice().into())
             .pack();
-        let mid = Mid::new(n, u128::from(n));
+        let mid = ArchiveId::new(n, u128::from(n));
         ArchiveRow {
             owner: alice(),
             mid,
@@ -264,7 +264,7 @@ pub(super) mod tests {
                 .archive(&all[50..], KeepByDefault::Always)
                 .await
                 .unwrap();
-            let mids = [rows[98].mid, rows[3].mid, Mid(9)];
+            let mids = [rows[98].mid, rows[3].mid, ArchiveId(9)];
             let found = storage.fetch(&alice(), &mids).await.unwrap();
             let expect = [&rows[3], &rows[98]].map(|row| Fetched {
                 mid: row.mid,

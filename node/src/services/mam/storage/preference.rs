@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
@@ -262,7 +262,7 @@ impl Storage {
 pub(super) async fn hidden_among(
     transaction: &mut Transaction,
     rows: &[&ArchiveRow],
-) -> Result<HashSet<(BareJid, Mid)>, StorageError> {
+) -> Result<HashSet<(BareJid, ArchiveId)>, StorageError> {
     let mut hidden = HashSet::new();
     for chunk in rows.chunks(MOST_IDS) {
         let sql = format!(

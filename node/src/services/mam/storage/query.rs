@@ -1,6 +1,6 @@
 //! Pages of an archive (XEP-0313, XEP-0059).
 
-use cluster::Mid;
+use cluster::ArchiveId;
 use proto::{BareJid, Jid};
 
 use super::row::{Entry, MOST_IDS, entry, id_list, keyed, mid};
@@ -19,11 +19,11 @@ pub struct Filter {
     /// No newer than this.
     pub end: Option<u64>,
     /// Behind this one.
-    pub after: Option<Mid>,
+    pub after: Option<ArchiveId>,
     /// Before this one.
-    pub before: Option<Mid>,
+    pub before: Option<ArchiveId>,
     /// One of these.
-    pub ids: Option<Vec<Mid>>,
+    pub ids: Option<Vec<ArchiveId>>,
 }
 
 /// Where a page lies among the messages that match.
@@ -33,9 +33,9 @@ pub enum Place {
     #[default]
     First,
     /// Right behind this one.
-    After(Mid),
+    After(ArchiveId),
     /// Right before this one.
-    Before(Mid),
+    Before(ArchiveId),
     /// At the end.
     Last,
 }
@@ -113,7 +113,7 @@ impl Storage {
     pub(in crate::services) async fn archive_holds(
         &self,
         owner: &BareJid,
-        mids: &[Mid],
+        mids: &[ArchiveId],
     ) -> Result<bool, StorageError> {
         let mut wanted = mids.to_vec();
         wanted.sort_unstable();
@@ -138,7 +138,7 @@ impl Storage {
     pub(in crate::services) async fn archive_ends(
         &self,
         owner: &BareJid,
-    ) -> Result<Option<[(Mid, u64); 2]>, StorageError> {
+    ) -> Result<Option<[(ArchiveId, u64); 2]>, StorageError> {
         let mut ends = Vec::with_capacity(2);
         for order in ["ASC", "DESC"] {
             let sql = format!(
@@ -154,7 +154,7 @@ impl Storage {
         Ok(ends.try_into().ok())
     }
 
-    async fn position(&self, owner: &BareJid, mid: Mid) -> Result<Option<i64>, StorageError> {
+    async fn position(&self, owner: &BareJid, mid: ArchiveId) -> Result<Option<i64>, StorageError> {
         let sql = "SELECT place FROM archive WHERE owner = $1 AND hidden = 0 AND mid = $2";
         let row = self.database.row(sql, keyed(owner, &[mid])).await?;
         row.map(|row| row.number(0)).transpose()
@@ -234,8 +234,8 @@ mod tests {
     use crate::storage::testing;
     use cluster::session::ArchiveRow;
 
-    fn m(n: u64) -> Mid {
-        Mid::new(n, u128::from(n))
+    fn m(n: u64) -> ArchiveId {
+        ArchiveId::new(n, u128::from(n))
     }
 
     /// Nine messages: odd ones with bob on his phone, even ones with bob at his desk, the ninth with carol.

@@ -1,6 +1,6 @@
 //! What the statements about the archive have in common.
 
-use cluster::{Mid, Order};
+use cluster::{ArchiveId, Order};
 use proto::stanza::{Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
@@ -13,7 +13,7 @@ pub(super) const MOST_IDS: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Its archive id.
-    pub mid: Mid,
+    pub mid: ArchiveId,
     /// When it was handled, milliseconds since 1970.
     pub stamp: u64,
     /// Its place in the archive: the order that the shard gave it.
@@ -30,7 +30,7 @@ pub(super) fn id_list(count: usize, first: usize) -> String {
         .join(", ")
 }
 
-pub(super) fn keyed(owner: &BareJid, mids: &[Mid]) -> Vec<Value> {
+pub(super) fn keyed(owner: &BareJid, mids: &[ArchiveId]) -> Vec<Value> {
     let mids = mids.iter().map(|mid| mid.to_string().into());
     [owner.as_str().into()].into_iter().chain(mids).collect()
 }
@@ -45,7 +45,7 @@ pub(super) fn entry(row: &Row) -> Result<Entry, StorageError> {
     })
 }
 
-pub(super) fn mid(row: &Row, index: usize) -> Result<Mid, StorageError> {
+pub(super) fn mid(row: &Row, index: usize) -> Result<ArchiveId, StorageError> {
     row.text(index)?
         .parse()
         .map_err(|_| StorageError::Damaged("an archive id"))

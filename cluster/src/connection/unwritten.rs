@@ -38,12 +38,12 @@ pub enum Pushed {
 
 /// The queue.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Unwritten {
     expected: u64,
     queue: VecDeque<Entry>,
 }
 
-impl Outbox {
+impl Unwritten {
     /// An empty queue; stanza `next` is to come.
     pub fn new(next: u64) -> Self {
         Self {
@@ -99,24 +99,24 @@ mod tests {
 
     #[test]
     fn stanzas_are_taken_once_and_without_gaps() {
-        let mut outbox = Outbox::new(5);
-        assert_eq!(outbox.push(4, item()), Pushed::Known);
-        assert_eq!(outbox.push(6, item()), Pushed::Gap(5));
-        assert_eq!(outbox.push(5, item()), Pushed::Queued);
-        assert_eq!(outbox.push(6, item()), Pushed::Queued);
-        assert!(matches!(outbox.pop(), Some(Entry::Stanza(5, _))));
-        assert_eq!(outbox.expected(), 7);
+        let mut unwritten = Unwritten::new(5);
+        assert_eq!(unwritten.push(4, item()), Pushed::Known);
+        assert_eq!(unwritten.push(6, item()), Pushed::Gap(5));
+        assert_eq!(unwritten.push(5, item()), Pushed::Queued);
+        assert_eq!(unwritten.push(6, item()), Pushed::Queued);
+        assert!(matches!(unwritten.pop(), Some(Entry::Stanza(5, _))));
+        assert_eq!(unwritten.expected(), 7);
     }
 
     #[test]
     fn sm_17_enabled_keeps_its_place() {
-        let mut outbox = Outbox::new(1);
-        outbox.push(1, item());
-        outbox.enabled(None, 0, 0);
-        outbox.push(2, item());
-        outbox.pop();
-        assert!(matches!(outbox.pop(), Some(Entry::Enabled { .. })));
-        assert!(matches!(outbox.pop(), Some(Entry::Stanza(2, _))));
-        assert!(outbox.is_empty());
+        let mut unwritten = Unwritten::new(1);
+        unwritten.push(1, item());
+        unwritten.enabled(None, 0, 0);
+        unwritten.push(2, item());
+        unwritten.pop();
+        assert!(matches!(unwritten.pop(), Some(Entry::Enabled { .. })));
+        assert!(matches!(unwritten.pop(), Some(Entry::Stanza(2, _))));
+        assert!(unwritten.is_empty());
     }
 }

@@ -16,13 +16,13 @@ const PAUSE: u64 = 350;
 
 /// Counts the pauses of this process.
 #[derive(Debug)]
-pub struct Vigil {
+pub struct PauseDetector {
     started: Instant,
     beat: AtomicU64,
     pauses: AtomicU64,
 }
 
-impl Vigil {
+impl PauseDetector {
     /// A watch that began at `now`.
     fn new(now: Instant) -> Self {
         Self {
@@ -34,16 +34,16 @@ impl Vigil {
 
     /// Begins to watch, on a thread that no work can hold up and that ends with the last handle.
     pub fn begin(now: fn() -> Instant) -> Arc<Self> {
-        let vigil = Arc::new(Self::new(now()));
-        let watched = Arc::downgrade(&vigil);
+        let pause_detector = Arc::new(Self::new(now()));
+        let watched = Arc::downgrade(&pause_detector);
         thread::spawn(move || {
-            while let Some(vigil) = watched.upgrade() {
-                vigil.beat(now());
-                drop(vigil);
+            while let Some(pause_detector) = watched.upgrade() {
+                pause_detector.beat(now());
+                drop(pause_detector);
                 thread::sleep(BEAT);
             }
         });
-        vigil
+        pause_detector
     }
 
     /// How many pauses there were. If it differs from the last answer, there was one in between; it may
@@ -79,13 +79,13 @@ mod tests {
     fn t_38_a_pause_is_seen_before_and_after_the_watch_wakes() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let vigil = Vigil::new(start);
-        vigil.beat(at(100));
-        assert_eq!(vigil.pauses(at(200)), 0);
-        assert_eq!(vigil.pauses(at(5_000)), 1);
-        vigil.beat(at(5_000));
-        assert_eq!(vigil.pauses(at(5_001)), 1);
-        vigil.beat(at(5_050));
-        assert_eq!(vigil.pauses(at(5_051)), 1);
+        let pause_detector = PauseDetector::new(start);
+        pause_detector.beat(at(100));
+        assert_eq!(pause_detector.pauses(at(200)), 0);
+        assert_eq!(pause_detector.pauses(at(5_000)), 1);
+        pause_detector.beat(at(5_000));
+        assert_eq!(pause_detector.pauses(at(5_001)), 1);
+        pause_detector.beat(at(5_050));
+        assert_eq!(pause_detector.pauses(at(5_051)), 1);
     }
 }
