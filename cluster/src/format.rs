@@ -6,7 +6,7 @@
 //! versions work together while an upgrade is under way.
 //!
 //! A new version is needed for anything that another build would read or *apply* differently: a new variant or field,
-//! but also a change of what an existing command does. [`Command::since`] says which version introduced a command. If a
+//! but also a change of what an existing command does. `Command::since` says which version introduced a command. If a
 //! command is proposed before all members can apply it, it is refused ([`Outcome::NotYet`]).
 //!
 //! | version | differs from the one before |
@@ -18,7 +18,6 @@
 //! `session::format::v1`, write its conversions and its files of examples
 //! (`golden`), and raise [`Version::CURRENT`].
 //!
-//! [`Command::since`]: crate::session::Command::since
 //! [`Outcome::NotYet`]: crate::session::Outcome::NotYet
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Ends a process whose replica of a shard differs from those of most voters; see [`crate::session::audit`] for how
+//! Ends a process whose replica of a shard differs from those of most voters; see `session::audit` for how
 //! that is found.
 //!
 //! It would not be enough to leave only the shard or to be not ready: clients read from the replica on their own node,

@@ -15,7 +15,6 @@
 //! What waited for an absent user goes the same way to the session that gets it, so that there is one
 //! order and one bound for both.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::Jid;
@@ -25,20 +24,13 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet};
 use super::effect::{Effect, Fetched};
 use super::notice::SessionEvent;
 use super::output::{Copied, Event, Item};
-use super::queue::{Body, Later, Ticket, is_availability};
+use super::queue::{Body, Later, Progress, Pushed, Ticket, is_availability};
 use super::reason::EndReason;
 use super::session::Session;
 use super::settings::Settings;
 use super::state::ShardState;
 use super::step::Step;
 use crate::id::{ArchiveId, EffectId};
-
-/// Has a stanza leave if somebody owns the session it has just been given a number in.
-fn number(session: &mut Session, jid: &Jid, item: Arc<Item>, step: &mut Step) {
-    let is_owned = session.owner().is_some();
-    let seq = session.queue.number(item.clone(), is_owned);
-    step.tell_owner(jid, session, Event::Stanza { seq, item });
-}
 
 /// What a session may miss in need: errors, answers, presence. Subscription requests are kept elsewhere.
 fn is_dispensable(packet: &Packet) -> bool {
@@ -119,13 +111,13 @@ impl ShardState {
             // It ended since it was chosen: what goes for its queue goes for this.
             return self.dispose_item(&jid.bare(), &item, settings.on_timeout.into(), step);
         };
-        let (stanzas, bytes) = session.queue.load();
-        if settings.is_over(stanzas, bytes) {
-            self.line_up_behind(jid, item, step);
-        } else if session.queue.defers() {
-            session.queue.defer(Later::Whole(item));
-        } else {
-            number(session, jid, item, step);
+        let is_owned = session.owner().is_some();
+        match session.queue.push(item, &settings, is_owned) {
+            Pushed::Numbered(seq, item) => {
+                step.tell_owner(jid, session, Event::Stanza { seq, item });
+            }
+            Pushed::Deferred => {}
+            Pushed::Refused(item) => self.line_up_behind(jid, item, step),
         }
     }
 
@@ -241,15 +233,25 @@ impl ShardState {
         self.forget_delivered(&account, Some(received));
     }
 
-    /// Moves up what stands behind the queue, as far as there is room.
+    /// Moves up what stands behind the queue, as far as there is room, and has the bodies of the next few read.
     pub(super) fn refill(&mut self, jid: &Jid, step: &mut Step) {
         let settings = self.share_of(jid);
-        while let Some(session) = self.session_mut(jid).filter(|s| s.is_stuck(&settings)) {
-            if let Some(Later::Ticket(_)) = session.queue.deferred().later.front() {
-                return self.read_back(jid);
-            }
-            if let Some(Later::Whole(item)) = session.queue.advance() {
-                number(session, jid, item, step);
+        while let Some(session) = self.session_mut(jid).filter(|s| s.owner().is_some()) {
+            match session.queue.go_on(&settings, true) {
+                None => return,
+                Some(Progress::Numbered(seq, item)) => {
+                    step.tell_owner(jid, session, Event::Stanza { seq, item });
+                }
+                Some(Progress::Bodies(mids, count)) => {
+                    let effect = self.add_effect(Effect::Fetch {
+                        session: jid.clone(),
+                        mids,
+                    });
+                    if let Some(session) = self.session_mut(jid) {
+                        session.queue.await_bodies(effect, count);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -267,23 +269,7 @@ impl ShardState {
         }
     }
 
-    /// Has the bodies of the next few read.
-    fn read_back(&mut self, jid: &Jid) {
-        let Some(session) = self.session(jid) else {
-            return;
-        };
-        let (mids, count) = session.queue.next_chunk();
-        let effect = self.add_effect(Effect::Fetch {
-            session: jid.clone(),
-            mids,
-        });
-        if let Some(session) = self.session_mut(jid) {
-            session.queue.await_bodies(effect, count);
-        }
-    }
-
-    /// Bodies have been read: their stanzas move up, in order. What is gone from the archive is left out. If `rest`
-    /// brings more of them, what stands behind the last one that is here waits for it.
+    /// Bodies have been read: what waited for them moves up. `rest` brings more of them.
     pub(super) fn fetched(
         &mut self,
         jid: &Jid,
@@ -295,40 +281,21 @@ impl ShardState {
         let Some(session) = self.session_mut(jid) else {
             return;
         };
-        let Some(asked) = session.queue.arrived(effect) else {
+        let is_owned = session.owner().is_some();
+        let Some(arrived) = session.queue.arrive(effect, messages, rest, is_owned) else {
             return;
         };
-        let found: BTreeMap<ArchiveId, Fetched> =
-            messages.into_iter().map(|m| (m.mid, m)).collect();
-        let (mut gone, mut hidden) = (Vec::new(), Vec::new());
-        let count = match rest {
-            None => asked,
-            Some(_) => session.queue.reach(&found, asked),
-        };
-        for _ in 0..count {
-            match session.queue.advance() {
-                None => break,
-                Some(Later::Whole(item)) => number(session, jid, item, step),
-                // Two tickets may be of one message: its original and a carbon.
-                Some(Later::Ticket(ticket)) => match found.get(&ticket.archive_id()) {
-                    Some(message) => {
-                        hidden.extend((!message.archived).then_some(message.mid));
-                        number(session, jid, Arc::new(read(ticket, message)), step);
-                    }
-                    None => gone.push(ticket),
-                },
-            }
-        }
-        if let Some(effect) = rest {
-            session.queue.await_bodies(effect, asked - count);
+        for (seq, item) in arrived.numbered {
+            step.tell_owner(jid, session, Event::Stanza { seq, item });
         }
         let account = jid.bare();
         if let Some(user) = self.account_mut(&account) {
-            for mid in hidden {
+            for mid in arrived.hidden {
                 user.hide(mid);
             }
         }
-        for ticket in gone.into_iter().filter(|t| t.body().is_shared()) {
+        let gone = arrived.gone.into_iter();
+        for ticket in gone.filter(|ticket| ticket.body().is_shared()) {
             self.release_shared(&account, ticket.archive_id(), true);
         }
         self.refill(jid, step);
@@ -357,22 +324,6 @@ impl ShardState {
         }
         step.notice_marker(jid, false, moved);
         self.refill(jid, step);
-    }
-}
-
-/// The stanza that a ticket stood for.
-fn read(ticket: Ticket, message: &Fetched) -> Item {
-    let body = ticket.body();
-    Item {
-        packet: message.packet.clone(),
-        stamp: message.stamp,
-        mid: Some(message.mid),
-        archived: message.archived,
-        offline: true,
-        keep: body.keep(),
-        shared: body.is_shared(),
-        order: ticket.order(),
-        copy: body.copy(),
     }
 }
 

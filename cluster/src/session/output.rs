@@ -36,7 +36,7 @@ pub struct Item {
 /// How a stanza repeats a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Copied {
-    /// A carbon copy (XEP-0280): [`Item::stanza`] puts the wrapper around it.
+    /// A carbon copy (XEP-0280): the wrapper is put around it when it is written.
     Carbon(Direction),
     /// A result from the client's archive (XEP-0313): this message, in the stanza as it is.
     Result(ArchiveId),

@@ -39,6 +39,37 @@ pub(super) struct Queue {
     deferred: Deferred,
 }
 
+/// Where a stanza has gone.
+#[derive(Debug)]
+pub(super) enum Pushed {
+    /// It is numbered.
+    Numbered(u64, Arc<Item>),
+    /// It stands behind others that have no number yet.
+    Deferred,
+    /// The queue is over its bounds and has not taken it.
+    Refused(Arc<Item>),
+}
+
+/// What goes on behind the numbered part, where there is room again.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// The first of what was deferred is numbered.
+    Numbered(u64, Arc<Item>),
+    /// These bodies are to be read back, so that so many deferred stanzas can move up.
+    Bodies(Vec<ArchiveId>, usize),
+}
+
+/// What bodies that were read back have brought.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    /// Stanzas that have moved up, with their numbers, in order.
+    pub(super) numbered: Vec<(u64, Arc<Item>)>,
+    /// Messages among them that the archive does not show.
+    pub(super) hidden: Vec<ArchiveId>,
+    /// The archive does not have them any more.
+    pub(super) gone: Vec<Ticket>,
+}
+
 impl Queue {
     pub(super) fn new() -> Self {
         Self::of(1, 1, VecDeque::new(), Deferred::default())
@@ -132,8 +163,83 @@ impl Queue {
         queue.chain(later.filter_map(Later::archive_id))
     }
 
-    /// Gives a stanza its number. If somebody owns the session it is on its way from now on.
-    pub(super) fn number(&mut self, item: Arc<Item>, is_owned: bool) -> u64 {
+    /// Takes a stanza within these bounds. If somebody owns the session, what is numbered is on its way from now on.
+    pub(super) fn push(&mut self, item: Arc<Item>, bounds: &Settings, is_owned: bool) -> Pushed {
+        let (stanzas, bytes) = self.load();
+        if bounds.is_over(stanzas, bytes) {
+            return Pushed::Refused(item);
+        }
+        if self.defers() {
+            self.defer(Later::Whole(item));
+            return Pushed::Deferred;
+        }
+        Pushed::Numbered(self.number(item.clone(), is_owned), item)
+    }
+
+    /// The next thing to do for what is deferred, if anything can be done within these bounds.
+    pub(super) fn go_on(&mut self, bounds: &Settings, is_owned: bool) -> Option<Progress> {
+        if !self.is_stuck(bounds) {
+            return None;
+        }
+        if let Some(Later::Ticket(_)) = self.deferred.later.front() {
+            let (mids, count) = self.next_chunk();
+            return Some(Progress::Bodies(mids, count));
+        }
+        let Some(Later::Whole(item)) = self.advance() else {
+            return None;
+        };
+        Some(Progress::Numbered(
+            self.number(item.clone(), is_owned),
+            item,
+        ))
+    }
+
+    /// Bodies have been read: their stanzas move up, in order. What is gone from the archive is left out. If `rest`
+    /// brings more of them, what stands behind the last one that is here waits for it. None if nobody waits for the
+    /// effect.
+    pub(super) fn arrive(
+        &mut self,
+        effect: EffectId,
+        messages: Vec<Fetched>,
+        rest: Option<EffectId>,
+        is_owned: bool,
+    ) -> Option<Arrived> {
+        let fetching = self.deferred.fetching.take_if(|f| f.effect == effect)?;
+        let found: BTreeMap<ArchiveId, Fetched> =
+            messages.into_iter().map(|m| (m.mid, m)).collect();
+        let count = match rest {
+            None => fetching.count,
+            Some(_) => self.reach(&found, fetching.count),
+        };
+        let mut arrived = Arrived::default();
+        for _ in 0..count {
+            let item = match self.advance() {
+                None => break,
+                Some(Later::Whole(item)) => item,
+                // Two tickets may be of one message: its original and a carbon.
+                Some(Later::Ticket(ticket)) => match found.get(&ticket.archive_id()) {
+                    None => {
+                        arrived.gone.push(ticket);
+                        continue;
+                    }
+                    Some(message) => {
+                        let hidden = (!message.archived).then_some(message.mid);
+                        arrived.hidden.extend(hidden);
+                        Arc::new(ticket.stanza(message))
+                    }
+                },
+            };
+            let number = self.number(item.clone(), is_owned);
+            arrived.numbered.push((number, item));
+        }
+        if let Some(effect) = rest {
+            self.await_bodies(effect, fetching.count - count);
+        }
+        Some(arrived)
+    }
+
+    /// Gives a stanza its number.
+    fn number(&mut self, item: Arc<Item>, is_owned: bool) -> u64 {
         let number = self.next();
         self.bytes += item.size();
         self.numbered.push_back(item);
@@ -178,14 +284,14 @@ impl Queue {
     }
 
     /// Takes the first of what is deferred.
-    pub(super) fn advance(&mut self) -> Option<Later> {
+    fn advance(&mut self) -> Option<Later> {
         let later = self.deferred.later.pop_front()?;
         self.deferred.bytes -= later.size();
         Some(later)
     }
 
     /// The bodies that are to be read back next, and how many deferred stanzas that lets move up.
-    pub(super) fn next_chunk(&self) -> (Vec<ArchiveId>, usize) {
+    fn next_chunk(&self) -> (Vec<ArchiveId>, usize) {
         let (mut mids, mut count, mut bytes) = (Vec::new(), 0, 0);
         for later in self.deferred.later.iter().take(CHUNK) {
             if let Later::Ticket(ticket) = later {
@@ -210,14 +316,8 @@ impl Queue {
         self.deferred.fetching.map(|fetching| fetching.effect)
     }
 
-    /// The effect is done: how many waited for it, if it is the one.
-    pub(super) fn arrived(&mut self, effect: EffectId) -> Option<usize> {
-        let fetching = self.deferred.fetching.take_if(|f| f.effect == effect)?;
-        Some(fetching.count)
-    }
-
     /// How many of the first `count` that are deferred go up to the last one which was found.
-    pub(super) fn reach(&self, found: &BTreeMap<ArchiveId, Fetched>, count: usize) -> usize {
+    fn reach(&self, found: &BTreeMap<ArchiveId, Fetched>, count: usize) -> usize {
         let fetched = |later: &Later| match later {
             Later::Ticket(ticket) => found.contains_key(&ticket.archive_id()),
             Later::Whole(_) => false,
@@ -321,4 +421,42 @@ pub(super) fn is_availability(packet: &Packet) -> bool {
         packet.header.kind,
         Kind::Presence(PresenceType::Available | PresenceType::Unavailable)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::stage::packet;
+
+    fn item() -> Arc<Item> {
+        let kind = Kind::Presence(PresenceType::Available);
+        Arc::new(Item::plain(packet(kind, "alice@example.org/a", None), 1))
+    }
+
+    #[test]
+    fn sm_34_a_stanza_is_numbered_or_stands_behind_others_or_is_refused() {
+        let bounds = Settings {
+            max_queue_stanzas: 2,
+            ..Settings::default()
+        };
+        let mut queue = Queue::new();
+        for number in 1..=2 {
+            let pushed = queue.push(item(), &bounds, true);
+            assert!(matches!(pushed, Pushed::Numbered(n, _) if n == number));
+        }
+        let Pushed::Refused(refused) = queue.push(item(), &bounds, true) else {
+            panic!("there is no room");
+        };
+        queue.defer(Later::Whole(refused));
+        assert!(queue.go_on(&bounds, true).is_none(), "nothing is free yet");
+        assert_eq!(queue.acknowledge(3).len(), 2);
+        let pushed = queue.push(item(), &bounds, true);
+        assert!(matches!(pushed, Pushed::Deferred), "another is before it");
+        for number in 3..=4 {
+            let next = queue.go_on(&bounds, true);
+            assert!(matches!(next, Some(Progress::Numbered(n, _)) if n == number));
+        }
+        assert!(queue.go_on(&bounds, true).is_none());
+        assert_eq!((queue.sent(), queue.broken(true)), (5, None));
+    }
 }

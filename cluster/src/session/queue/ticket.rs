@@ -7,6 +7,7 @@ use proto::stanza::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ArchiveId, Order};
+use crate::session::effect::Fetched;
 use crate::session::output::{Copied, Direction, Item};
 
 /// Orders are milliseconds since 1970 and 16 bits: this is enough until the year 2109.
@@ -106,6 +107,22 @@ impl Ticket {
     /// No less than the size of the stanza, if that is within what a client may send.
     pub(in crate::session) fn size(self) -> u64 {
         256 << (2 * ((self.rest >> SIZE_SHIFT) & 7))
+    }
+
+    /// The stanza that it stood for, as it was read back.
+    pub(super) fn stanza(self, message: &Fetched) -> Item {
+        let body = self.body();
+        Item {
+            packet: message.packet.clone(),
+            stamp: message.stamp,
+            mid: Some(message.mid),
+            archived: message.archived,
+            offline: true,
+            keep: body.keep(),
+            shared: body.is_shared(),
+            order: self.order(),
+            copy: body.copy(),
+        }
     }
 
     pub(in crate::session) fn body(self) -> Body {
