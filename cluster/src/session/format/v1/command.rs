@@ -88,7 +88,7 @@ pub(in crate::session) enum Action {
     Directed(Packet),
     Carbons(bool),
     Interested,
-    PushEnabled(bool),
+    Push(bool),
     #[expect(dead_code, reason = "it is read to get past it")]
     ArchiveAware {
         from: u64,
@@ -106,7 +106,7 @@ impl Upgrade<Option<session::Action>> for Action {
             Self::Directed(packet) => session::Action::Directed(packet.upgrade()),
             Self::Carbons(on) => session::Action::Carbons(on),
             Self::Interested => session::Action::Interested,
-            Self::PushEnabled(on) => session::Action::PushEnabled(on),
+            Self::Push(on) => session::Action::PushEnabled(on),
             // Some messages come once more then.
             Self::ArchiveAware { .. } => return None,
         })
