@@ -1,6 +1,7 @@
 //! What the edge decides for one client's connection, without any I/O.
 //!
-//! A [`Connection`] acts for a session that was bound or resumed. The node that carries it tells it what happens: what
+//! How a connection comes to its session is decided in [`negotiation`]. From then on a [`Connection`] acts for the
+//! session that was bound or resumed. The node that carries it tells it what happens: what
 //! the client says, what the shard puts out, what becomes of proposals, that time passes. It answers with
 //! [`Request`]s, which the node carries out in their order, and with the time at which it wants to be woken. It reads no
 //! clock and draws no random number: both are arguments, so that a script of inputs can test it, and a simulation
@@ -38,6 +39,7 @@ mod close;
 pub mod count;
 pub mod inbox;
 pub mod liveness;
+pub mod negotiation;
 mod output;
 pub mod rate;
 mod request;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
 use cluster::connection::rate::Answers;
-use cluster::connection::{self, Connection, Moment};
+use cluster::connection::{Connection, Moment};
 use cluster::session::Command;
 use futures_util::stream;
 use proto::BareJid;
@@ -17,24 +17,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::directory::Mail;
+use super::entered::{Entered, Opening};
 use super::pump::{FromPump, Order};
-use super::resume::Entered;
 use super::settings::{millis, settings};
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Direction;
 use crate::router::SessionContext;
-
-/// A session at the moment that it gets its actor.
-pub struct Opening {
-    /// The session, and where it stands.
-    pub session: connection::Opening,
-    /// The connection's entry in the directory.
-    pub entered: Entered,
-    /// The session is available.
-    pub available: bool,
-}
 
 /// See the module.
 pub struct SessionActor {

@@ -9,6 +9,7 @@ pub mod actor;
 mod admission;
 pub mod depart;
 pub mod directory;
+pub mod entered;
 pub mod journal;
 pub mod negotiate;
 pub mod pause_detector;

@@ -18,7 +18,8 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
-use super::actor::{Opening, SessionActor};
+use super::actor::SessionActor;
+use super::entered::Opening;
 use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
 use crate::app::App;

@@ -2,6 +2,7 @@
 
 mod ending;
 mod incoming;
+mod negotiating;
 mod outgoing;
 
 use std::time::Duration;

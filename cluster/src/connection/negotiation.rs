@@ -1,0 +1,314 @@
+//! What is decided until a connection acts for a session, without any I/O.
+//!
+//! Each [`Step`] says what the node that carries the connection has to find out or to do next, and holds what takes the
+//! answer: so nothing is answered that was not asked. What cannot be found out ends the negotiation. Nobody knows then
+//! whether a session was opened, and the client tries again (SM-60).
+//!
+//! ```text
+//!   bind ───▶ Sessions ─────────────────────────────┐
+//!                └─(the resource is held)─▶ TakeOver ┼─▶ Enter ─▶ Propose ─▶ Await ─▶ Over
+//!   resume ─▶ Look ──────────────────────────────────┤              │
+//!              └─(nothing there)─▶ Confirm ──────────┘              │
+//!                                     └─────────(not resumed)───────┴─▶ Delay ─▶ Over
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A connection is entered before anything is proposed in its name, so that no output can come before there is
+//!    somebody to take it.
+//! 2. That there is nothing to resume is said by the leader, never by a replica that may be late (T-40).
+//! 3. A connection acts for a session when the replica on its own node has said that it is its own. What was committed
+//!    and is not seen here in time is given back.
+
+use std::time::Duration;
+
+use proto::sm::{CountTooHigh, Failed};
+use proto::stanza::error::{Condition as Refusal, StanzaError};
+use proto::stream::{Condition, StreamError};
+use proto::{BareJid, Jid};
+
+use super::Opening;
+use crate::id::{Epoch, Owner, SmId};
+use crate::session::{Bind, Command, Event, NotResumable, Outcome, Output, Resume, SessionView};
+
+/// What a client hears that has too often asked for sessions that do not exist.
+const TOO_MANY: &str = "too many failed resumptions, try again in a minute";
+
+/// What the node has to do next.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// Read the account's sessions from the replica on this node.
+    Sessions(Claim),
+    /// Ask whether the account may drive out one more of its connections now. If it may, this one counts.
+    TakeOver(TakeOver),
+    /// Read from the replica on this node whether there is nothing to resume.
+    Look(Look),
+    /// The replica on this node says so, but it may be late: read the same from the leader.
+    Confirm(Confirm),
+    /// Enter the connection where outputs find it.
+    Enter(Enter),
+    /// Propose this.
+    Propose(Proposal),
+    /// Await the first output for the connection.
+    Await(Granted),
+    /// Ask how long the answer has to wait, as earlier resumptions failed, and count this one.
+    Delay(Delay),
+    /// There is nothing more to find out.
+    Over(Verdict),
+}
+
+/// What comes of a negotiation.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The connection acts for a new session from now on.
+    Bound(Opening),
+    /// The connection acts for an old session from now on.
+    Resumed {
+        /// The session.
+        opening: Opening,
+        /// How many of the client's stanzas were counted, for `<resumed/>`.
+        h: u32,
+    },
+    /// No resource was bound. The client may ask again.
+    NotBound(StanzaError),
+    /// There was nothing to resume. The client may bind a resource.
+    NotResumed {
+        /// So long the answer waits.
+        after: Duration,
+        /// The answer.
+        failed: Failed,
+    },
+    /// There was nothing to resume either, and that too often: the stream ends.
+    TooOften(StreamError),
+    /// The client claims to have what it was never sent: the stream ends, and the session is over unless another
+    /// connection acts for it.
+    TooHigh(CountTooHigh),
+    /// The shard had an outcome that answers something else.
+    Undecided,
+    /// The session is the connection's, but this node has not seen it in time. It is given back with this command.
+    Unseen(Command),
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+enum Wish {
+    Bind(Jid),
+    Resume(Old),
+}
+
+/// An old session, as its client names it.
+#[derive(Clone, Debug)]
+struct Old {
+    account: BareJid,
+    smid: SmId,
+    h: u32,
+}
+
+/// A client binds a resource: the one that it wishes, or else one with this random name.
+pub fn bind(account: &BareJid, wish: Option<String>, spare: &str) -> Step {
+    let wished = wish.and_then(|resource| account.with_resource(&resource).ok());
+    let spare = account.with_resource(spare).ok();
+    match wished {
+        Some(wished) => Step::Sessions(Claim { wished, spare }),
+        None => claimed(spare),
+    }
+}
+
+/// A client resumes the session with this identifier, of which it has handled `h` stanzas.
+pub fn resume(account: &BareJid, smid: SmId, h: u32) -> Step {
+    let account = account.clone();
+    Step::Look(Look(Old { account, smid, h }))
+}
+
+fn claimed(session: Option<Jid>) -> Step {
+    match session {
+        Some(session) => Step::Enter(Enter(Wish::Bind(session))),
+        None => not_bound(Refusal::BadRequest),
+    }
+}
+
+fn not_bound(refusal: Refusal) -> Step {
+    Step::Over(Verdict::NotBound(StanzaError::new(refusal)))
+}
+
+/// See [`Step::Sessions`].
+#[derive(Debug)]
+pub struct Claim {
+    wished: Jid,
+    spare: Option<Jid>,
+}
+
+impl Claim {
+    /// These are the account's sessions. A wish is granted even if another connection holds the resource, unless two
+    /// clients seem to drive each other out of it (ST-64, T-44). A session that hibernates is no other client's: it
+    /// lost its connection, and its client is most likely the one that binds now.
+    pub fn sessions(self, sessions: &[SessionView]) -> Step {
+        let is_held = |held: &SessionView| held.jid == self.wished && held.owner.is_some();
+        match sessions.iter().any(is_held) {
+            true => Step::TakeOver(TakeOver(self)),
+            false => claimed(Some(self.wished)),
+        }
+    }
+}
+
+/// See [`Step::TakeOver`].
+#[derive(Debug)]
+pub struct TakeOver(Claim);
+
+impl TakeOver {
+    /// Whether the account may.
+    pub fn answered(self, may: bool) -> Step {
+        let Claim { wished, spare } = self.0;
+        claimed(if may { Some(wished) } else { spare })
+    }
+}
+
+/// See [`Step::Look`].
+#[derive(Debug)]
+pub struct Look(Old);
+
+impl Look {
+    /// The identifier that the client gave.
+    pub fn smid(&self) -> &SmId {
+        &self.0.smid
+    }
+
+    /// What [`ShardState::resumable`](crate::session::ShardState::resumable) says here.
+    pub fn seen(self, old: Result<Jid, NotResumable>) -> Step {
+        match old {
+            Ok(_) => Step::Enter(Enter(Wish::Resume(self.0))),
+            Err(_) => Step::Confirm(Confirm(self.0)),
+        }
+    }
+}
+
+/// See [`Step::Confirm`].
+#[derive(Debug)]
+pub struct Confirm(Old);
+
+impl Confirm {
+    /// The identifier that the client gave.
+    pub fn smid(&self) -> &SmId {
+        &self.0.smid
+    }
+
+    /// What [`ShardState::resumable`](crate::session::ShardState::resumable) says at the leader. A refusal costs no
+    /// entry in the log.
+    pub fn seen(self, old: Result<Jid, NotResumable>) -> Step {
+        match old {
+            Ok(_) => Step::Enter(Enter(Wish::Resume(self.0))),
+            Err(gone) => Step::Delay(Delay { h: gone.h }),
+        }
+    }
+}
+
+/// See [`Step::Enter`].
+#[derive(Debug)]
+pub struct Enter(Wish);
+
+impl Enter {
+    /// This is the connection's name from now on.
+    pub fn entered(self, owner: Owner) -> Step {
+        Step::Propose(Proposal {
+            wish: self.0,
+            owner,
+        })
+    }
+}
+
+/// See [`Step::Propose`].
+#[derive(Debug)]
+pub struct Proposal {
+    wish: Wish,
+    owner: Owner,
+}
+
+impl Proposal {
+    /// What is to be proposed.
+    pub fn command(&self) -> Command {
+        let owner = self.owner;
+        match self.wish.clone() {
+            Wish::Bind(session) => Command::Bind(Bind { session, owner }),
+            Wish::Resume(Old { account, smid, h }) => Command::Resume(Resume {
+                account,
+                smid,
+                h,
+                owner,
+            }),
+        }
+    }
+
+    /// What the shard says.
+    pub fn decided(self, outcome: Outcome) -> Step {
+        match (self.wish, outcome) {
+            (Wish::Bind(session), Outcome::Bound { epoch }) => {
+                Step::Await(Granted::Bound(session, epoch))
+            }
+            (Wish::Bind(_), Outcome::TooManySessions) => not_bound(Refusal::ResourceConstraint),
+            (Wish::Resume(_), Outcome::Resumed { session, epoch }) => {
+                Step::Await(Granted::Resumed(session, epoch))
+            }
+            (Wish::Resume(_), Outcome::NotResumed { h }) => Step::Delay(Delay { h }),
+            (Wish::Resume(_), Outcome::CountTooHigh { h, sent }) => {
+                Step::Over(Verdict::TooHigh(CountTooHigh { h, sent }))
+            }
+            _ => Step::Over(Verdict::Undecided),
+        }
+    }
+}
+
+/// See [`Step::Await`]: the session, and the connection's epoch.
+#[derive(Debug)]
+pub enum Granted {
+    /// A new one.
+    Bound(Jid, Epoch),
+    /// An old one.
+    Resumed(Jid, Epoch),
+}
+
+impl Granted {
+    /// The first output for the connection says that the session is its own. None, if it did not come in time, or
+    /// something else came.
+    pub fn first(self, output: Option<Output>) -> Step {
+        let event = output.map(|output| output.event);
+        Step::Over(match (self, event) {
+            (Self::Bound(session, epoch), Some(Event::Bound)) => {
+                Verdict::Bound(Opening::bound(session, epoch))
+            }
+            (Self::Resumed(session, epoch), Some(Event::Resumed(resumed))) => Verdict::Resumed {
+                opening: Opening::resumed(session, epoch, &resumed),
+                h: resumed.h,
+            },
+            (Self::Bound(session, epoch) | Self::Resumed(session, epoch), _) => {
+                Verdict::Unseen(Command::Lost { session, epoch })
+            }
+        })
+    }
+}
+
+/// See [`Step::Delay`]. Earlier failures only matter now that the state has said that there is nothing to resume
+/// (T-40).
+#[derive(Debug)]
+pub struct Delay {
+    h: Option<u32>,
+}
+
+impl Delay {
+    /// The answer waits for so long; none, if there were too many failures.
+    pub fn answered(self, delay: Option<Duration>) -> Step {
+        Step::Over(match delay {
+            Some(after) => Verdict::NotResumed {
+                after,
+                failed: Failed {
+                    condition: Refusal::ItemNotFound,
+                    h: self.h,
+                },
+            },
+            None => {
+                let error = StreamError::new(Condition::PolicyViolation);
+                Verdict::TooOften(error.with_text(TOO_MANY))
+            }
+        })
+    }
+}
