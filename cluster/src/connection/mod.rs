@@ -42,6 +42,7 @@ pub mod liveness;
 pub mod negotiation;
 mod output;
 pub mod rate;
+pub mod reading;
 mod request;
 mod state;
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Between the socket and the stream machine: bytes in, inputs to the actor; the actor's orders, bytes out.
 //!
-//! Decides nothing about the session. Reads only as far ahead as the actor keeps up (T-13, T-15), and as
-//! fast as the rate allows. An idle connection holds no buffer: all connections of an arbiter read into
+//! Decides nothing about the session. Reads only when [`Reading`] says so: as far ahead as the actor keeps up, and as
+//! fast as the rate allows (T-13, T-15). An idle connection holds no buffer: all connections of an arbiter read into
 //! the same one.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -14,6 +13,7 @@ use std::time::Duration;
 
 use actix::{Addr, Message};
 use cluster::connection::rate::Rate;
+use cluster::connection::reading::{Gate, Reading};
 use proto::stanza::error::Condition;
 use proto::stream::{Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
@@ -24,9 +24,6 @@ use super::actor::SessionActor;
 use crate::clock;
 use crate::config::Limits;
 
-/// How many inputs, and of how many bytes, may wait for the actor before the socket is read no further. So an
-/// overloaded node holds for each client this, one read and the beginning of a stanza.
-const AHEAD: (usize, usize) = (128, 64 * 1024);
 /// Below so many unwritten bytes the actor may go on.
 const LOW: usize = 16 * 1024;
 /// How long the last bytes may take (ST-18).
@@ -96,13 +93,10 @@ pub struct Pump<S> {
     actor: Addr<SessionActor>,
     orders: UnboundedReceiver<Order>,
     out: Out,
-    ahead: VecDeque<(usize, usize)>,
     fed: usize,
-    rate: Rate,
-    /// What the rate measures time from.
-    started: std::time::Instant,
-    paused: Option<Instant>,
-    over: bool,
+    reading: Reading,
+    /// What it measures time from.
+    started: Instant,
     report: bool,
 }
 
@@ -139,16 +133,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             actor,
             orders,
             out: Out::default(),
-            ahead: VecDeque::new(),
             fed: 0,
-            rate: Rate::new(
+            reading: Reading::new(Rate::new(
                 limits.stanzas_per_second,
                 limits.bytes_per_second,
                 Duration::ZERO,
-            ),
-            started: clock::instant(),
-            paused: None,
-            over: false,
+            )),
+            started: clock::timer(),
             report: false,
         }
     }
@@ -166,8 +157,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 return End::Said;
             }
             self.out.report(&mut self.report, &self.actor);
-            let reading = !self.over && self.paused.is_none() && self.may_read();
-            let pause = self.paused.unwrap_or_else(clock::timer);
+            let gate = self.reading.gate(self.now());
+            let rest = match gate {
+                Gate::Until(until) => Some(self.started + until),
+                Gate::Open | Gate::Full | Gate::Shut => None,
+            };
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
@@ -181,54 +175,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                         return End::Dropped;
                     }
                 }
-                read = read_some(&mut self.reader, &mut self.machine), if reading => match read {
+                read = read_some(&mut self.reader, &mut self.machine), if gate == Gate::Open => match read {
                     Ok(0) | Err(_) => return End::Dropped,
                     Ok(bytes) => self.fed += bytes,
                 },
-                () = sleep_until(pause), if self.paused.is_some() => self.paused = None,
+                () = sleep_until(rest.unwrap_or(self.started)), if rest.is_some() => {}
             }
         }
     }
 
+    /// Since the pump began.
+    fn now(&self) -> Duration {
+        clock::timer().saturating_duration_since(self.started)
+    }
+
     /// Hands what the machine has to the actor. True if the stream has failed.
     fn take_inputs(&mut self) -> bool {
-        if self.over {
+        if self.reading.is_over() {
             return false;
         }
         let mut inputs = Vec::new();
         let mut failed = false;
         while let Some(input) = self.machine.poll() {
             failed |= matches!(input, Input::Failed(_));
-            self.over |= matches!(input, Input::Closed);
+            if matches!(input, Input::Closed) {
+                self.reading.end();
+            }
             inputs.push(input);
         }
-        if !self.over {
+        if !self.reading.is_over() {
             // Our own end stays in the machine until the actor has had its last word (SM-30).
             self.out.push(self.machine.take_output());
         }
         if self.fed > 0 || !inputs.is_empty() {
             let fed = std::mem::take(&mut self.fed);
-            let now = clock::instant().saturating_duration_since(self.started);
-            let pause = self.rate.spend(inputs.len(), fed, now);
-            self.paused = pause.map(|pause| clock::timer() + pause);
-            if !inputs.is_empty() {
-                self.ahead.push_back((inputs.len(), fed));
-            }
+            self.reading.read(inputs.len(), fed, self.now());
             self.actor.do_send(FromPump::Inputs(inputs));
         }
         failed
     }
 
-    fn may_read(&self) -> bool {
-        let sum = |(n, b), (inputs, bytes): &(usize, usize)| (n + inputs, b + bytes);
-        let (inputs, bytes) = self.ahead.iter().fold((0, 0), sum);
-        inputs < AHEAD.0 && bytes < AHEAD.1
-    }
-
     fn obey(&mut self, order: Order) -> Option<End> {
         match order {
             Order::Write(bytes) => self.out.push(bytes),
-            Order::Taken(count) => self.taken(count),
+            Order::Taken(count) => self.reading.taken(count),
             Order::Report => self.report = true,
             Order::EnableFailed(condition) => {
                 self.machine.enable_failed(condition);
@@ -248,17 +238,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             Order::Drop => return Some(End::Dropped),
         }
         None
-    }
-
-    fn taken(&mut self, mut count: usize) {
-        while let Some(front) = self.ahead.front_mut() {
-            if front.0 > count {
-                front.0 -= count;
-                return;
-            }
-            count -= front.0;
-            self.ahead.pop_front();
-        }
     }
 
     async fn finish(&mut self, end: End) {

@@ -142,14 +142,27 @@ impl SessionActor {
         self.settle(ctx);
     }
 
+    /// Does what takes time, and tells the connection what came of it.
+    fn ask<T: 'static>(
+        &self,
+        job: impl Future<Output = T> + 'static,
+        tell: impl FnOnce(&mut Self, T) + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        ctx.spawn(job.into_actor(self).map(|answer, act, ctx| {
+            tell(act, answer);
+            act.settle(ctx);
+        }));
+    }
+
     fn enable(&mut self, command: Command, ctx: &mut Context<Self>) {
         let (app, account) = (self.app.clone(), self.account.clone());
         let job = async move { app.cluster.propose(&account, command).await };
-        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
+        let tell = |act: &mut Self, outcome: Result<Outcome, ProposeError>| {
             let now = act.moment().now;
             act.connection.enable_decided(now, outcome.map_err(failure));
-            act.settle(ctx);
-        }));
+        };
+        self.ask(job, tell, ctx);
     }
 
     /// Asks the shard whether the session is still ours; its answer is as new as any other's.
@@ -159,21 +172,17 @@ impl SessionActor {
         let job = async move {
             let is_ours =
                 move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
-            app.cluster.read_latest(&account, is_ours).await
+            app.cluster.read_latest(&account, is_ours).await.ok()
         };
-        ctx.spawn(job.into_actor(self).map(move |ours, act, ctx| {
-            act.connection.verified(ours.ok(), pauses);
-            act.settle(ctx);
-        }));
+        let tell = move |act: &mut Self, ours| act.connection.verified(ours, pauses);
+        self.ask(job, tell, ctx);
     }
 
     fn finish(&mut self, farewell: Farewell, ctx: &mut Context<Self>) {
         let (app, farewell) = (self.app.clone(), self.farewell(farewell));
-        let job = async move { depart(&app, &farewell).await };
-        ctx.spawn(job.into_actor(self).map(|outcome, act, ctx| {
-            act.connection.closed(outcome.is_ok());
-            act.settle(ctx);
-        }));
+        let job = async move { depart(&app, &farewell).await.is_ok() };
+        let tell = |act: &mut Self, is_committed| act.connection.closed(is_committed);
+        self.ask(job, tell, ctx);
     }
 
     fn farewell(&self, Farewell { acknowledge, last }: Farewell) -> depart::Farewell {
