@@ -85,12 +85,10 @@ impl Outgoing {
         }
     }
 
-    /// Stanzas from here on count from `seed`. What was written before is not counted (SM-17).
+    /// Stanzas from here on count from `seed`. What was written before is not counted (SM-17), and the client is not
+    /// known to have it before it has counted something.
     pub fn enable(&mut self, seed: u32) {
         self.origin = Some(Origin::new(self.written, seed));
-        self.acked = self.written;
-        self.unacked.clear();
-        self.bytes = 0;
     }
 
     /// A stanza of so many bytes was written.
@@ -188,6 +186,7 @@ mod tests {
         outgoing.wrote(10);
         assert_eq!(outgoing.acknowledge(1), Ok(None));
         outgoing.enable(0);
+        assert_eq!(outgoing.acked(), 1);
         assert_eq!(outgoing.acknowledge(1), Err(CountTooHigh { h: 1, sent: 0 }));
         assert_eq!(outgoing.acknowledge(0), Ok(Some(2)));
         outgoing.wrote(10);

@@ -98,6 +98,19 @@ fn a_lost_connection_is_lost_behind_what_it_had_said() {
 }
 
 #[test]
+fn sm_17_enabled_says_nothing_of_what_the_client_has() {
+    let mut script = Script::bound();
+    script.stanzas(1..4);
+    let (resume, max) = (true, None);
+    script.says([Input::Enable { resume, max }]);
+    assert_eq!(script.output(enabled()), ["write enabled"]);
+    // Perhaps it has read nothing of all that.
+    script.connection.gone();
+    let lost = "depart lost, acknowledged 1";
+    assert_eq!(script.settled(), [lost, "over Lost", "taken 1"]);
+}
+
+#[test]
 fn whoever_breaks_the_protocol_ends_its_session() {
     let mut script = Script::bound();
     let failed = Input::Failed(StreamError::new(Condition::PolicyViolation));
