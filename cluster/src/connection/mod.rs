@@ -39,6 +39,8 @@ mod close;
 pub mod count;
 pub mod inbox;
 pub mod liveness;
+#[cfg(test)]
+mod mutant;
 pub mod negotiation;
 mod output;
 pub mod rate;

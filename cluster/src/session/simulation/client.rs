@@ -7,7 +7,7 @@ use proto::{BareJid, Jid};
 use super::presence::{Seen, Shown, is_subscriber};
 use crate::id::{ConnId, SmId};
 
-/// From a client to its edge.
+/// From a client to its node.
 #[derive(Clone, Debug)]
 pub(super) enum Up {
     Bind(Jid),
@@ -34,10 +34,26 @@ pub(super) enum Up {
         uid: u64,
         to: Jid,
     },
+    /// The answer to a ping.
+    Pong {
+        id: String,
+    },
+    /// How far has the server counted?
+    Request,
     Ack(u32),
 }
 
-/// From an edge to its client.
+impl Up {
+    /// It is a stanza, which is counted.
+    pub(super) fn is_stanza(&self) -> bool {
+        !matches!(
+            self,
+            Self::Bind(_) | Self::Enable | Self::Resume { .. } | Self::Request | Self::Ack(_)
+        )
+    }
+}
+
+/// From a node to its client.
 #[derive(Clone, Debug)]
 pub(super) enum Down {
     Bound,
@@ -70,7 +86,13 @@ pub(super) enum Down {
         from: Jid,
         shown: Shown,
     },
+    /// A sign of life is wanted.
+    Ping {
+        id: String,
+    },
     Other,
+    /// How far has the client counted?
+    Request,
     Ack(u32),
 }
 
@@ -98,8 +120,6 @@ pub(super) struct Client {
     managed: bool,
     pub(super) conn: Option<ConnId>,
     pub(super) ready: bool,
-    /// Stanzas received since it was bound; what a client without stream management acknowledges.
-    read: u32,
     pub(super) sm: Option<Management>,
     /// Questions that came before stream management was on; answers would count or not.
     early: Vec<Up>,
@@ -138,7 +158,6 @@ impl Client {
             managed,
             conn: None,
             ready: false,
-            read: 0,
             sm: None,
             early: Vec::new(),
             session: 0,
@@ -180,7 +199,6 @@ impl Client {
 
     fn bind(&mut self) -> Up {
         self.session += 1;
-        self.read = 0;
         self.early.clear();
         Up::Bind(self.jid.clone())
     }
@@ -214,12 +232,9 @@ impl Client {
         up
     }
 
-    /// What it acknowledges, if anything.
+    /// What it acknowledges, if it counts.
     pub(super) fn count_read(&self) -> Option<u32> {
-        match &self.sm {
-            Some(sm) => Some(sm.h),
-            None => (!self.managed).then_some(self.read),
-        }
+        self.sm.as_ref().map(|sm| sm.h)
     }
 
     /// Handles what the server says; the error names a broken promise.
@@ -230,20 +245,7 @@ impl Client {
                 self.ready = true;
                 return Ok(vec![Up::Available(self.session)]);
             }
-            Down::Enabled { smid } => {
-                self.sm = Some(Management {
-                    smid,
-                    h: SEED,
-                    acked: SEED,
-                    unacked: VecDeque::new(),
-                });
-                self.ready = true;
-                let early = std::mem::take(&mut self.early).into_iter();
-                let mut ups = vec![Up::Available(self.session)];
-                ups.extend(self.carbons.then_some(Up::Carbons));
-                ups.extend(early);
-                return Ok(ups.into_iter().map(|up| self.say(up)).collect());
-            }
+            Down::Enabled { smid } => return Ok(self.enabled(smid)),
             Down::Resumed { h } => return self.resumed(h),
             Down::Failed { h } => {
                 if let Some(h) = h {
@@ -274,10 +276,32 @@ impl Client {
             Down::Presence { from, shown } => {
                 self.see(from, shown);
             }
+            // As with questions, before stream management is on the answer would count or not.
+            Down::Ping { id } if self.managed && self.sm.is_none() => {
+                self.early.push(Up::Pong { id });
+            }
+            Down::Ping { id } => return Ok(vec![self.say(Up::Pong { id })]),
             Down::Other => self.count(),
+            Down::Request => return Ok(self.count_read().map(Up::Ack).into_iter().collect()),
             Down::Ack(h) => self.acknowledged_up_to(h)?,
         }
         Ok(Vec::new())
+    }
+
+    /// What it says first once it counts, and what waited for that.
+    fn enabled(&mut self, smid: SmId) -> Vec<Up> {
+        self.sm = Some(Management {
+            smid,
+            h: SEED,
+            acked: SEED,
+            unacked: VecDeque::new(),
+        });
+        self.ready = true;
+        let early = std::mem::take(&mut self.early).into_iter();
+        let mut ups = vec![Up::Available(self.session)];
+        ups.extend(self.carbons.then_some(Up::Carbons));
+        ups.extend(early);
+        ups.into_iter().map(|up| self.say(up)).collect()
     }
 
     /// Sends again what the server has not got.
@@ -315,7 +339,6 @@ impl Client {
     }
 
     fn count(&mut self) {
-        self.read += 1;
         if let Some(sm) = &mut self.sm {
             sm.h = sm.h.wrapping_add(1);
         }

@@ -5,7 +5,7 @@
 pub(super) enum Mutant {
     /// The system as it is.
     None,
-    /// The edge acknowledges before the commit.
+    /// A connection acknowledges before the commit.
     EarlyAck,
     /// That there is nothing to resume is read from the nearest replica, however late it is.
     ResumeFromLocalRead,

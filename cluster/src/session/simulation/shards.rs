@@ -13,7 +13,7 @@ use crate::id::{ArchiveId, NodeId, ShardId, SmId};
 use crate::session::state::ShardState;
 use crate::session::{
     Applied, Batch, Command, Disorder, EndReason, Event, Notice, OnTimeout, Outcome, Output,
-    Record, Resume, SessionEvent, Settings, invariant,
+    Record, SessionEvent, Settings, invariant,
 };
 
 /// Narrow, so that every bound is met: one of an account's two sessions makes room for the other, and a
@@ -88,16 +88,6 @@ impl Shard {
             epochs: BTreeMap::new(),
             limited: BTreeSet::new(),
         }
-    }
-
-    /// What a client would be answered by this replica alone.
-    pub(super) fn local_read(&self, replica: usize, resume: &Resume) -> Option<Outcome> {
-        let mut state = self.replicas[replica].state.clone();
-        let mut applied = state.apply(Batch {
-            now: 0,
-            commands: vec![Command::Resume(resume.clone())],
-        });
-        applied.outcomes.pop()
     }
 
     /// The leader's state; a leader has applied everything.

@@ -3,6 +3,7 @@
 mod archive;
 mod heal;
 mod leave;
+mod nodes;
 mod owners;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,14 +12,14 @@ use proto::{BareJid, Jid};
 
 use archive::Archive;
 
-use super::client::{Client, Down, Up};
-use super::edge::{Conn, MAX};
+use super::client::{Client, Up};
+use super::conn::{Conn, Link};
 use super::mutant::Mutant;
 use super::oracle;
 use super::presence::{self, Seen};
 use super::shards::Shard;
 use crate::id::{BootId, ConnId, NodeId, Owner, ShardId};
-use crate::session::{Command, Outcome, Output, Resume};
+use crate::session::{Command, Outcome, Resume};
 use crate::shard::map::shard_of;
 
 const SHARDS: u16 = 2;
@@ -42,12 +43,15 @@ pub(super) struct World {
     shards: Vec<Shard>,
     boots: Vec<u64>,
     clients: Vec<Client>,
+    accounts: Vec<BareJid>,
     conns: BTreeMap<ConnId, Conn>,
     proposals: VecDeque<Proposal>,
     archive: Archive,
     next_conn: u64,
     next_uid: u64,
     trace: u64,
+    /// An honest client's count was refused.
+    refused: Option<String>,
 }
 
 impl World {
@@ -69,12 +73,14 @@ impl World {
                 Client::new(account(2), "plain", false),
                 Client::new(account(3), "sim", true),
             ],
+            accounts: (0..4).map(account).collect(),
             conns: BTreeMap::new(),
             proposals: VecDeque::new(),
             archive: Archive::default(),
             next_conn: 1,
             next_uid: 1,
             trace: 0,
+            refused: None,
         }
     }
 
@@ -111,10 +117,17 @@ impl World {
             self.step()?;
         }
         self.heal(None)?;
-        oracle::judge(&self.clients)?;
+        self.judge_clients()?;
         self.judge_archive()?;
         presence::judge(&self.clients)?;
-        self.leave()
+        self.leave()?;
+        self.judge_clients()
+    }
+
+    /// A count that is refused follows from what went wrong before, which the clients may have seen.
+    fn judge_clients(&self) -> Result<(), String> {
+        oracle::judge(&self.clients)?;
+        self.refused.clone().map_or(Ok(()), Err)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -127,13 +140,13 @@ impl World {
             25..=27 => self.ask(client),
             28..=30 => self.acknowledge(client),
             31 => self.direct(),
-            32..=49 => self.edges_work(),
+            32..=49 => self.connections_work()?,
             50..=65 => self.serve(true)?,
             66..=75 => self.listen(client)?,
             76..=81 => self.replicate(shard, node)?,
             82..=84 => self.cut(client),
             85..=86 => {
-                self.notice();
+                self.notice()?;
                 self.sweep(node);
             }
             87..=90 => self.relay(shard),
@@ -173,23 +186,6 @@ impl World {
         Ok(())
     }
 
-    fn connect(&mut self, client: usize, node: usize) {
-        if self.clients[client].conn.is_some() {
-            return;
-        }
-        let conn = ConnId(self.next_conn);
-        self.next_conn += 1;
-        let owner = Owner {
-            node: NodeId(node as u64),
-            boot: BootId(self.boots[node]),
-            conn,
-        };
-        let up = self.clients[client].greet(conn);
-        let account = self.clients[client].account.clone();
-        self.conns
-            .insert(conn, Conn::new(owner, client, account, up));
-    }
-
     fn send(&mut self, client: usize) {
         let to = self.below(self.clients.len());
         let Some(conn) = self.clients[client]
@@ -206,7 +202,7 @@ impl World {
             false => Jid::from(&self.clients[to].account),
         };
         let up = self.clients[client].send(uid, to);
-        self.say(conn, [up]);
+        self.say(conn, vec![up]);
     }
 
     /// One client asks another one, at home or not.
@@ -219,7 +215,7 @@ impl World {
             && let Some(up) = asker.ask(uid, to)
         {
             self.next_uid += 1;
-            self.say(conn, [up]);
+            self.say(conn, vec![up]);
         }
     }
 
@@ -233,57 +229,19 @@ impl World {
         let client = &mut self.clients[4];
         if let Some(conn) = client.conn.filter(|_| client.ready) {
             let up = client.direct(to);
-            self.say(conn, [up]);
+            self.say(conn, vec![up]);
         }
     }
 
     fn acknowledge(&mut self, client: usize) {
         let client = &self.clients[client];
         if let (Some(conn), Some(h), true) = (client.conn, client.count_read(), client.ready) {
-            self.say(conn, [Up::Ack(h)]);
-        }
-    }
-
-    fn say(&mut self, conn: ConnId, up: impl IntoIterator<Item = Up>) {
-        if let Some(conn) = self.conns.get_mut(&conn) {
-            conn.up.extend(up);
-        }
-    }
-
-    fn accounts(&self) -> Vec<BareJid> {
-        let mut accounts: Vec<_> = self.clients.iter().map(|c| c.account.clone()).collect();
-        accounts.dedup();
-        accounts
-    }
-
-    /// Every edge proposes what it can.
-    fn edges_work(&mut self) {
-        let accounts = self.accounts();
-        let early = self.mutant == Mutant::EarlyAck;
-        let local = self.mutant == Mutant::ResumeFromLocalRead;
-        for (id, conn) in &mut self.conns {
-            while let Some(command) = conn.work(&accounts, early) {
-                let shard = shard_of(&conn.account, SHARDS);
-                if let (true, Command::Resume(resume)) = (local, &command) {
-                    let node = conn.owner.node.0 as usize;
-                    let outcome = self.shards[usize::from(shard.0)].local_read(node, resume);
-                    if let Some(refused @ Outcome::NotResumed { .. }) = outcome {
-                        conn.outcome(refused).expect("a refusal is expected");
-                        continue;
-                    }
-                }
-                self.proposals.push_back(Proposal {
-                    shard,
-                    conn: Some(*id),
-                    theft: false,
-                    command,
-                });
-            }
+            self.say(conn, vec![Up::Ack(h)]);
         }
     }
 
     /// A few proposals reach the leader of the first one's shard; with faults some are lost on the way,
-    /// or the answer is, and they come again.
+    /// or the answer is, and they come again: from the cluster, which has more patience, or from the connection.
     fn serve(&mut self, faults: bool) -> Result<(), String> {
         let Some(shard) = self.proposals.front().map(|p| p.shard) else {
             return Ok(());
@@ -313,7 +271,10 @@ impl World {
             return Ok(());
         }
         for (proposal, outcome) in batch.into_iter().zip(committed.outcomes) {
-            self.answer(proposal, outcome)?;
+            match (fate, &proposal.command, proposal.conn) {
+                (2, Command::Inbound(_), Some(conn)) => self.tend(conn, Conn::unanswered)?,
+                _ => self.answer(proposal, outcome)?,
+            }
         }
         Ok(())
     }
@@ -333,11 +294,9 @@ impl World {
             }
             (_, Outcome::NotResumed { h: None }) if proposal.theft => {}
             (_, outcome) if proposal.theft => return Err(format!("a theft got {outcome:?} (I-9)")),
-            (Command::Acknowledge(_) | Command::Lost { .. }, _) => {}
-            (_, outcome) => {
-                let conn = proposal.conn.and_then(|id| self.conns.get_mut(&id));
-                if let Some(conn) = conn {
-                    conn.outcome(outcome)?;
+            (command, outcome) => {
+                if let Some(conn) = proposal.conn {
+                    self.tend(conn, |conn, around| conn.decided(command, outcome, around))?;
                 }
             }
         }
@@ -353,69 +312,10 @@ impl World {
         });
     }
 
-    /// Outputs of the replica on `node` reach the connections of the process that runs there now.
-    fn route(&mut self, node: usize, outputs: Vec<Output>) -> Result<(), String> {
-        for output in outputs {
-            let here = output.owner.node == NodeId(node as u64)
-                && output.owner.boot == BootId(self.boots[node]);
-            if let Some(conn) = self.conns.get_mut(&output.owner.conn).filter(|_| here) {
-                conn.output(output)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A client reads what has arrived; a connection that its edge closed is lost.
-    fn listen(&mut self, client: usize) -> Result<(), String> {
-        let Some(id) = self.clients[client].conn else {
-            return Ok(());
-        };
-        let downs: Vec<Down> = self
-            .conns
-            .get_mut(&id)
-            .map_or_else(Vec::new, |c| c.down.drain(..).collect());
-        for down in downs {
-            if let Down::Failed { h } = &down {
-                let slept = self.now - self.clients[client].cut_at;
-                let sm = self.clients[client].sm.as_ref();
-                let made_room =
-                    sm.is_some_and(|sm| self.shards.iter().any(|s| s.limited.contains(&sm.smid)));
-                if slept < u64::from(MAX) * 1000 && !made_room {
-                    return Err(format!("a session that slept {slept} ms is refused (I-10)"));
-                }
-                if h.is_none() {
-                    return Err(String::from(
-                        "the count of an ended session is forgotten (I-11)",
-                    ));
-                }
-            }
-            let up = self.clients[client].receive(down)?;
-            self.say(id, up);
-        }
-        if !self.conns.get(&id).is_some_and(|c| c.alive) {
-            self.cut(client);
-        }
-        Ok(())
-    }
-
     fn replicate(&mut self, shard: usize, node: usize) -> Result<(), String> {
         let entries = 1 + self.below(5);
         let outputs = self.shards[shard].catch_up(node, entries, &mut Vec::new())?;
         self.route(node, outputs)
-    }
-
-    /// The client's end of a connection is gone; its edge does not know yet.
-    fn cut(&mut self, client: usize) {
-        let client = &mut self.clients[client];
-        if let Some(conn) = client.conn.take() {
-            if client.ready {
-                client.cut_at = self.now;
-            }
-            client.ready = false;
-            if let Some(conn) = self.conns.get_mut(&conn) {
-                conn.linked = false;
-            }
-        }
     }
 
     fn relay(&mut self, shard: usize) {
@@ -439,7 +339,7 @@ impl World {
         let lost: Vec<usize> = self
             .conns
             .values()
-            .filter(|c| c.owner.node == NodeId(node as u64) && c.linked)
+            .filter(|c| c.owner.node == NodeId(node as u64) && c.link == Link::Whole)
             .map(|c| c.client)
             .collect();
         for client in lost {

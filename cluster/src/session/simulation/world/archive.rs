@@ -49,7 +49,7 @@ impl World {
     pub(super) fn effects(&mut self, shard: usize) {
         let twice = self.mutant == Mutant::ArchiveTwice;
         let mut done = Vec::new();
-        let accounts = self.accounts();
+        let accounts = self.accounts.clone();
         for pending in self.shards[shard].state().pending(EffectId(0), 5) {
             let (mut messages, mut relays) = (Vec::new(), Vec::new());
             match &*pending.effect {

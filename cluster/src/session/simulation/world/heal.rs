@@ -2,22 +2,25 @@
 
 use super::{NODES, SHARDS, World};
 use crate::id::ShardId;
-use crate::session::simulation::oracle;
+use crate::session::simulation::conn::{Conn, Link};
 use crate::session::simulation::shards::Shard;
+
+/// As long, in milliseconds, as nothing is asked of a client without stream management that has something in flight.
+const MOST: u64 = 2_000;
 
 impl World {
     /// No more faults: everybody comes back but who is `away`, everything arrives (I-22).
     pub(super) fn heal(&mut self, away: Option<usize>) -> Result<(), String> {
         for _ in 0..400 {
-            while self.conns.values().any(|c| !c.linked) {
-                self.notice();
+            while self.conns.values().any(|c| c.link == Link::Cut) {
+                self.notice()?;
             }
             for client in (0..self.clients.len()).filter(|c| Some(*c) != away) {
                 self.connect(client, client % NODES);
                 self.listen(client)?;
                 self.acknowledge(client);
             }
-            self.edges_work();
+            self.connections_work()?;
             while !self.proposals.is_empty() {
                 self.serve(false)?;
             }
@@ -33,11 +36,22 @@ impl World {
             if self.is_settled(away) {
                 return self.judge_owners();
             }
-            self.now += 10;
+            self.rest();
         }
         // What the clients saw says more, if it says anything.
-        oracle::judge(&self.clients)?;
+        self.judge_clients()?;
         Err(String::from("it does not settle (I-22)"))
+    }
+
+    /// A moment passes; if nothing is under way, the time until a connection has something to do.
+    fn rest(&mut self) {
+        let soon = self.now + 10;
+        let is_quiet = self.proposals.is_empty() && self.conns.values().all(Conn::is_quiet);
+        let wake = self.conns.values().filter_map(Conn::wake).min();
+        self.now = match wake.filter(|_| is_quiet) {
+            Some(wake) => wake.clamp(soon, soon + MOST),
+            None => soon,
+        };
     }
 
     fn is_settled(&self, away: Option<usize>) -> bool {
@@ -59,9 +73,6 @@ impl World {
             && self.shards.iter().all(quiet)
             && (self.clients.iter().enumerate())
                 .all(|(n, c)| Some(n) == away || (c.ready && c.conn.is_some()))
-            && self
-                .conns
-                .values()
-                .all(|c| c.up.is_empty() && c.down.is_empty() && c.alive)
+            && self.conns.values().all(|c| c.is_quiet() && !c.is_over())
     }
 }

@@ -3,7 +3,7 @@
 use super::{NODES, SHARDS, World};
 use crate::id::ShardId;
 use crate::session::Command;
-use crate::session::simulation::edge::MAX;
+use crate::session::simulation::conn::MAX;
 use crate::session::simulation::presence::Shown;
 use crate::shard::map::shard_of;
 
@@ -28,7 +28,7 @@ impl World {
                 self.serve(false)?;
             }
         } else {
-            self.notice();
+            self.notice()?;
             self.serve(false)?;
         }
         // The leader dies before the effect, after it and before the shard knows of it, or not at all.
@@ -57,10 +57,10 @@ impl World {
             1 if self.clients[leaver].sm.is_some() => {
                 let node = self.below(NODES);
                 self.connect(leaver, node);
-                self.edges_work();
+                self.connections_work()?;
                 self.cut(leaver);
-                self.notice();
-                self.notice();
+                self.notice()?;
+                self.notice()?;
             }
             _ => {}
         }

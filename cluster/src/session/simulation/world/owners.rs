@@ -1,38 +1,11 @@
 //! Who acts for sessions, by the word of the shards, and who really does.
 
-use super::{SHARDS, World};
-use crate::id::{BootId, ConnId, NodeId, ShardId};
+use super::World;
+use crate::id::{BootId, NodeId, ShardId};
 use crate::session::Command;
 use crate::session::simulation::mutant::Mutant;
-use crate::shard::map::shard_of;
 
 impl World {
-    /// An edge notices that a connection is gone.
-    pub(super) fn notice(&mut self) {
-        let gone: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| !c.linked)
-            .map(|(id, _)| *id)
-            .collect();
-        if gone.is_empty() {
-            return;
-        }
-        let id = gone[self.below(gone.len())];
-        if let Some(conn) = self.conns.remove(&id) {
-            let shard = shard_of(&conn.account, SHARDS);
-            if let Some(session) = conn.session {
-                self.propose(
-                    shard,
-                    Command::Lost {
-                        session,
-                        epoch: conn.epoch,
-                    },
-                );
-            }
-        }
-    }
-
     /// An entry has left something to the next one: the leader makes it.
     pub(super) fn tick(&mut self, shard: usize) {
         if self.shards[shard].state().is_busy() {
