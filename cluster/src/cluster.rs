@@ -5,7 +5,7 @@
 //! from any other. The first keeps long parsing and slow clients from delaying an election. The second is for
 //! connections between nodes, so that even a large entry does not delay a heartbeat.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -302,13 +302,9 @@ impl Cluster {
 
     /// The cluster as this node knows it.
     pub fn status(&self) -> Status {
-        let up = self
-            .0
-            .replication
-            .links
-            .as_ref()
-            .map(Links::up)
-            .unwrap_or_default();
+        let links = self.0.replication.links.as_ref();
+        let up = links.map(Links::up).unwrap_or_default();
+        let seats = links.map(Links::seats).unwrap_or_default();
         let mut nodes = vec![NodeStatus {
             seat: self.0.config.seat,
             node: Some(self.0.me.0),
@@ -316,23 +312,17 @@ impl Cluster {
             up: true,
             me: true,
         }];
-        for peer in self
-            .0
-            .config
-            .peers
-            .iter()
-            .filter(|peer| peer.seat != self.0.config.seat)
-        {
-            let node = up
-                .iter()
-                .find(|process| process.seat == peer.seat)
-                .map(|process| process.node);
-            let address = peer.address.clone();
+        let shards = self.0.shards.iter();
+        let voters: BTreeMap<u64, NodeId> =
+            shards.flat_map(|group| group.replica().voters()).collect();
+        for (seat, address) in seats {
+            let process = up.iter().find(|process| process.seat == seat);
+            let node = process.map(|process| process.node);
             nodes.push(NodeStatus {
-                seat: peer.seat,
-                node,
+                seat,
+                node: node.or_else(|| voters.get(&seat).copied()),
                 address,
-                up: node.is_some(),
+                up: process.is_some(),
                 me: false,
             });
         }
@@ -369,6 +359,11 @@ impl Cluster {
     /// What this node lacks at the moment to take entries, if anything.
     pub fn shortage(&self) -> Option<Shortage> {
         *self.0.replication.shortage.borrow()
+    }
+
+    /// Gives up the seat of a node that is away: others vote in its place, and if it comes back it joins anew.
+    pub fn remove(&self, seat: u64) {
+        self.0.replication.remove(seat);
     }
 
     /// How many bytes the log of this node has on disk.

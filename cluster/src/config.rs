@@ -14,6 +14,8 @@ use crate::session::Settings;
 pub const MIN_SECRET: usize = 16;
 /// By default, a node that was silent for so long counts as gone, and its sessions hibernate.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
+/// By default, a node that was away for so long is replaced.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(600);
 /// The most shards; more cost more and gain nothing.
 pub const MAX_SHARDS: u16 = 12;
 
@@ -22,14 +24,16 @@ pub const MAX_SHARDS: u16 = 12;
 pub struct Config {
     /// Identity, log and snapshots of this node live here.
     pub data_dir: PathBuf,
-    /// This node's place among [`Config::peers`].
+    /// The number of this node's place in the cluster.
     pub seat: u64,
     /// Where other nodes are listened for.
     pub listen: SocketAddr,
     /// Host and port at which other nodes reach this one.
     pub advertise: String,
-    /// All seats, this one among them. Empty: a cluster of one node, without a network.
+    /// The seats that found the cluster. Whoever is not among them joins it.
     pub peers: Vec<Peer>,
+    /// Host and port behind which every node has an address, if nodes are found by name.
+    pub discovery: Option<String>,
     /// How nodes know each other.
     pub auth: LinkAuth,
     /// How many groups the accounts are divided among; fixed when the cluster is born.
@@ -50,6 +54,10 @@ pub struct Config {
     /// When a node was silent for so long, the sessions of its clients hibernate. It loses its leaderships much
     /// earlier, after half a second.
     pub lost_after: Duration,
+    /// When a node was away for so long, others vote in its place, and it joins anew when it comes back.
+    pub replace_after: Duration,
+    /// Seats above this number are given up as soon as their nodes are away. Zero: no seat is.
+    pub expected_size: u64,
 }
 
 /// A place in the cluster, filled by whichever node is configured with it.
@@ -95,9 +103,11 @@ pub enum ConfigError {
     /// A seat has two addresses, or an address two seats.
     #[error("cluster.peers names seat {0} or its address twice")]
     Twice(u64),
-    /// This node is not among its own peers.
-    #[error("cluster.peers does not name seat {0}, which this node has")]
-    NotAmongPeers(u64),
+    /// Nobody could reach this node.
+    #[error(
+        "cluster.peers does not name seat {0}, which this node has, and cluster.advertise does not say where it is"
+    )]
+    NotReachable(u64),
     /// A secret that can be guessed.
     #[error("the cluster's shared secret has fewer than {MIN_SECRET} bytes")]
     ShortSecret,
@@ -115,6 +125,7 @@ impl Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: String::new(),
             peers: Vec::new(),
+            discovery: None,
             auth: LinkAuth::Secret(Vec::new()),
             shards: 3,
             settings,
@@ -124,12 +135,14 @@ impl Config {
             formats: Versions::SPOKEN,
             redis: None,
             lost_after: LOST_AFTER,
+            replace_after: REPLACE_AFTER,
+            expected_size: 0,
         }
     }
 
-    /// Whether there are no other nodes.
+    /// Whether there is no network, and so no other node.
     pub fn is_single(&self) -> bool {
-        self.peers.iter().all(|peer| peer.seat == self.seat)
+        self.peers.is_empty() && self.discovery.is_none()
     }
 
     /// The address of a seat.
@@ -140,13 +153,11 @@ impl Config {
             .map(|peer| peer.address.as_str())
     }
 
-    /// The seat that may create the cluster.
-    pub fn lowest_seat(&self) -> u64 {
-        self.peers
-            .iter()
-            .map(|peer| peer.seat)
-            .min()
-            .unwrap_or(self.seat)
+    /// Whether this node may create the cluster: the lowest of the configured seats, or the first seat if nodes are
+    /// found by name.
+    pub fn may_found(&self) -> bool {
+        let lowest = self.peers.iter().map(|peer| peer.seat).min();
+        self.seat == lowest.unwrap_or(1)
     }
 
     /// Refuses what cannot work.
@@ -164,8 +175,8 @@ impl Config {
         if self.is_single() {
             return Ok(());
         }
-        if !seats.contains(&self.seat) {
-            return Err(ConfigError::NotAmongPeers(self.seat));
+        if !seats.contains(&self.seat) && self.advertise.is_empty() {
+            return Err(ConfigError::NotReachable(self.seat));
         }
         match &self.auth {
             LinkAuth::Secret(secret) if secret.len() < MIN_SECRET => Err(ConfigError::ShortSecret),
@@ -195,7 +206,7 @@ mod tests {
         assert_eq!(three().check(), Ok(()));
         assert_eq!(
             Config { seat: 4, ..three() }.check(),
-            Err(ConfigError::NotAmongPeers(4))
+            Err(ConfigError::NotReachable(4))
         );
         assert_eq!(
             Config {

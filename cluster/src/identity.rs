@@ -269,6 +269,35 @@ impl Incarnation {
     }
 }
 
+/// Empties the data directory of a node that is no longer a member of its cluster, so that it joins anew. Everything
+/// that it had acknowledged is with the members. Blocks.
+pub fn clear_if_replaced(dir: &Path) -> Result<(), IdentityError> {
+    let file = dir.join(FILE);
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let replaced = parse(&text)
+        .ok()
+        .filter(|known| known.retired.contains(&known.node));
+    let Some(known) = replaced else {
+        return Ok(());
+    };
+    tracing::warn!(
+        "node {} is no longer a member of its cluster: its log and snapshots are removed",
+        known.node
+    );
+    let remove = || {
+        for part in ["log", "snapshots"] {
+            match fs::remove_dir_all(dir.join(part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // The identity goes last: if the process is killed meanwhile, the next start finishes this.
+        fs::remove_file(&file)?;
+        disk::sync_dir(dir)
+    };
+    remove().map_err(|source| IdentityError::Io { file, source })
+}
+
 /// The identity in `dir`, if the node can go on with it; none if it is to be made.
 fn read(dir: &Path, seat: u64, log_is_new: bool) -> Result<Option<Incarnation>, IdentityError> {
     let file = dir.join(FILE);
@@ -392,6 +421,21 @@ mod tests {
             Identity::open(dir.path(), 1, false),
             Err(IdentityError::LogWithoutIdentity { .. })
         ));
+    }
+
+    #[test]
+    fn t_69_a_node_that_is_no_longer_a_member_starts_with_nothing() {
+        let dir = tempfile::tempdir().expect("makes");
+        let first = Identity::open(dir.path(), 2, true).expect("opens");
+        first.set_voted().expect("writes");
+        fs::create_dir(dir.path().join("log")).expect("makes");
+        clear_if_replaced(dir.path()).expect("looks");
+        assert!(dir.path().join("log").exists(), "it is a member");
+        first.retire(first.node()).expect("writes");
+        clear_if_replaced(dir.path()).expect("clears");
+        assert!(!dir.path().join("log").exists());
+        let again = Identity::open(dir.path(), 2, true).expect("opens");
+        assert_ne!(again.node(), first.node());
     }
 
     #[test]

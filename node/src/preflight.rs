@@ -53,9 +53,12 @@ fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
         listen: section.listen,
         advertise: section.advertised(),
         peers: section.peers.iter().map(peer).collect(),
+        discovery: section.discovery.as_ref().map(ToString::to_string),
         auth,
         shards: section.shards,
         lost_after: section.lost_after,
+        replace_after: section.replace_after,
+        expected_size: section.expected_size,
         redis,
         ..single
     })

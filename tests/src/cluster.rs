@@ -29,6 +29,8 @@ pub struct Cluster {
     tls: Arc<ClientConfig>,
     dir: TempDir,
     first_count: u32,
+    /// So many nodes found the cluster; the others join it.
+    founders: usize,
 }
 
 struct Node {
@@ -82,6 +84,11 @@ impl Cluster {
 
     /// Writes what the nodes need, and starts none.
     pub fn prepare(count: usize, extra: &str) -> io::Result<Self> {
+        Self::prepare_to_grow(count, count, extra)
+    }
+
+    /// The same for nodes of which only the first `founders` are in everybody's configuration.
+    pub fn prepare_to_grow(founders: usize, count: usize, extra: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("holdfast-test-")
             .tempdir()?;
@@ -127,6 +134,7 @@ impl Cluster {
             tls: Arc::new(tls),
             dir,
             first_count: 0,
+            founders,
         };
         for index in 0..count {
             std::fs::write(cluster.config(index), cluster.configuration(index) + extra)?;
@@ -175,14 +183,16 @@ impl Cluster {
             starttls.address, clients.address, admin.address
         );
         if self.nodes.len() > 1 {
-            let all = self.nodes.iter().enumerate();
+            let all = self.nodes.iter().enumerate().take(self.founders);
             let all: Vec<_> = all
                 .map(|(n, node)| format!("\"{}@{}\"", n + 1, node.peers.address))
                 .collect();
             write!(
                 text,
-                "[cluster]\nnode_id = {}\nlisten = \"{}\"\npeers = [{}]\nsecret_file = \"cluster.secret\"\n",
+                "[cluster]\nnode_id = {}\nlisten = \"{}\"\nadvertise = \"{}\"\npeers = [{}]\n\
+                 secret_file = \"cluster.secret\"\n",
                 index + 1,
+                peers.address,
                 peers.address,
                 all.join(", ")
             )

@@ -97,9 +97,14 @@ impl Lost {
         }
     }
 
-    /// Whether the peer was refused because its build is too old or too new.
-    pub(super) fn is_age(&self) -> bool {
-        matches!(self, Self::Hello(HelloError::Versions { .. }))
+    /// Whether the peer is told why it is refused: it can do something about it.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Hello(HelloError::Versions { .. })) || self.is_of_the_replaced()
+    }
+
+    /// Whether the peer was refused because it is no longer a member.
+    fn is_of_the_replaced(&self) -> bool {
+        matches!(self, Self::Hello(HelloError::Retired(_)))
     }
 
     /// Whether nobody listens at the peer's address: its process is gone.
@@ -135,7 +140,7 @@ impl Established {
     }
 
     /// Greets as the accepting side, which listens first and answers only if `check` agrees. A peer with another
-    /// version is answered all the same, so that its log can say what is wrong too.
+    /// version, or one that is no longer a member, is answered all the same.
     pub(super) async fn accepted(
         mut stream: Stream,
         ours: &Hello,
@@ -144,8 +149,10 @@ impl Established {
         let mut bytes = BytesMut::with_capacity(BUFFER);
         let hello = hear(&mut stream, &mut bytes).await?;
         let checked = check(&stream, &hello);
-        if checked.as_ref().err().is_none_or(Lost::is_age) {
-            say(&mut stream, ours).await?;
+        if checked.as_ref().err().is_none_or(Lost::is_told) {
+            let mut answer = ours.clone();
+            answer.body.replaced = checked.as_ref().is_err_and(Lost::is_of_the_replaced);
+            say(&mut stream, &answer).await?;
         }
         checked?;
         Ok(Self {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Process;
 use crate::codec::{self, CodecError};
 use crate::format::{self, Version, Versions};
-use crate::identity::{ANEW, ClusterId, Identity};
+use crate::identity::{ClusterId, Identity};
 use crate::{BootId, NodeId};
 
 /// A greeting.
@@ -41,6 +41,21 @@ pub struct Body {
     pub node: NodeId,
     /// The run of the sender's process.
     pub boot: BootId,
+    /// Host and port at which the sender is reached.
+    pub address: String,
+    /// The receiver's data directory was replaced, or the cluster gave it up: it has to start anew.
+    pub replaced: bool,
+}
+
+/// What a node says of itself in every greeting.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The configured name of the cluster.
+    pub cluster_name: String,
+    /// The configured number of shards.
+    pub shards: u16,
+    /// Host and port at which others reach this node.
+    pub address: String,
 }
 
 /// Why this node refuses a peer. The connection ends.
@@ -69,23 +84,27 @@ pub enum HelloError {
     /// It has the same node id, so its data directory is a copy.
     #[error("the peer has the same node id {0} as another node: a copied data directory")]
     Copy(NodeId),
-    /// Its data directory was replaced by another.
-    #[error("node {0} was replaced in its seat by another; on that node, {ANEW}")]
+    /// Its data directory was replaced by another, or the cluster gave it up.
+    #[error(
+        "node {0} is no longer a member: it was away for long, was removed, or another has its seat; it joins anew"
+    )]
     Retired(NodeId),
 }
 
 impl Hello {
     /// The greeting of this node.
-    pub fn of(identity: &Identity, speaks: Versions, cluster_name: &str, shards: u16) -> Self {
+    pub fn of(identity: &Identity, speaks: Versions, place: &Place) -> Self {
         Self {
             speaks,
             body: Body {
-                cluster_name: cluster_name.to_owned(),
+                cluster_name: place.cluster_name.clone(),
                 cluster: identity.cluster(),
-                shards,
+                shards: place.shards,
                 seat: identity.seat(),
                 node: identity.node(),
                 boot: identity.boot(),
+                address: place.address.clone(),
+                replaced: false,
             },
         }
     }
@@ -169,6 +188,8 @@ mod tests {
                 seat,
                 node: NodeId(seat),
                 boot: BootId(seat),
+                address: format!("127.0.0.1:{seat}"),
+                replaced: false,
             },
         }
     }

@@ -74,43 +74,33 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn meet(shared: &Shared, tcp: TcpStream) -> Result<(), Lost> {
+async fn meet(shared: &Arc<Shared>, tcp: TcpStream) -> Result<(), Lost> {
     tcp.set_nodelay(true)?;
     let stream = shared.tls.accept(tcp).await?;
     let ours = shared.hello();
     let established = Established::accepted(stream, &ours, |stream, theirs| {
         ours.common(theirs)?;
-        let peer = shared
-            .peers
-            .get(&theirs.body.seat)
-            .filter(|peer| !peer.is_dialled());
-        let peer = peer.ok_or(HelloError::Seat(theirs.body.seat))?;
-        shared.tls.check_name(stream, &peer.address)?;
-        let copied = shared
-            .peers
-            .values()
-            .filter(|other| other.seat != peer.seat)
-            .filter_map(|other| other.process());
-        if copied
-            .into_iter()
-            .any(|other| other.node == theirs.body.node)
-        {
-            return Err(HelloError::Copy(theirs.body.node).into());
+        shared.tls.check_name(stream, &theirs.body.address)?;
+        let (seat, node) = (theirs.body.seat, theirs.body.node);
+        ours.check(theirs, seat, shared.identity.is_retired(node))?;
+        let peers = shared.peers();
+        let mut others = peers.iter().filter(|other| other.seat != seat);
+        if others.any(|other| other.process().is_some_and(|other| other.node == node)) {
+            return Err(HelloError::Copy(node).into());
         }
-        ours.check(
-            theirs,
-            peer.seat,
-            shared.identity.is_retired(theirs.body.node),
-        )?;
-        match peer.admits(theirs.process()) {
-            true => Ok(()),
-            false => Err(Lost::Filled),
-        }
+        let filled = peers
+            .iter()
+            .find(|peer| peer.seat == seat)
+            .is_some_and(|peer| !peer.admits(theirs.process()));
+        if filled { Err(Lost::Filled) } else { Ok(()) }
     });
     let established = established.await?;
-    match shared.peers.get(&established.hello.body.seat) {
-        Some(peer) => peer.hand_over(established).await,
-        None => Ok(()),
+    let theirs = &established.hello.body;
+    let peer = shared.introduce(theirs.seat, &theirs.address);
+    match peer.is_dialled() {
+        // A higher seat only makes itself known. It is dialled in turn.
+        true => Ok(()),
+        false => peer.hand_over(established).await,
     }
 }
 

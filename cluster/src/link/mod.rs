@@ -11,7 +11,12 @@
 //! are answered on the runtime that the links were started from.
 //!
 //! - [`frame`] is the format; [`tls`] authenticates; [`hello`] is the greeting;
-//! - `connection` carries frames; `pieces` cuts large ones; `peer` keeps one seat connected; `listener` accepts.
+//! - `connection` carries frames; `pieces` cuts large ones; `peer` keeps one seat connected; `listener` accepts;
+//! - `discover` finds nodes by name.
+//!
+//! A node that joins is in nobody's configuration. It knows somebody and dials; the greeting says which seat it has and
+//! where it is reached, and whoever hears this keeps a connection with it from then on. All others hear of it from the
+//! membership of the groups.
 //!
 //! # Invariants
 //!
@@ -29,20 +34,24 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use self::connection::Connection;
+use self::discover::Found;
 pub use self::frame::Kind;
+use self::hello::Place;
 use self::peer::Peer;
 use self::tls::{Tls, TlsError};
 use crate::bound::TooLarge;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::format::{Version, Versions};
 use crate::identity::Identity;
 use crate::{BootId, NodeId};
 
 mod connection;
+pub mod discover;
 pub mod frame;
 pub mod hello;
 mod listener;
@@ -73,6 +82,8 @@ pub enum PeerEvent {
     Down(Process),
     /// The process was down before, and now nobody listens at its address: this run will not come back.
     Gone(Process),
+    /// A peer says that this node is no longer a member.
+    Replaced,
 }
 
 /// A process that has filled a seat which nobody fills now.
@@ -162,17 +173,21 @@ pub struct Links(Arc<Shared>);
 /// What the tasks of all peers share.
 struct Shared {
     identity: Identity,
-    cluster_name: String,
-    shards: u16,
+    place: Place,
     speaks: Versions,
     tls: Tls,
-    peers: BTreeMap<u64, Arc<Peer>>,
+    // A lock, as everybody reads it; it is written when a node joins or leaves the cluster.
+    peers: RwLock<BTreeMap<u64, (Arc<Peer>, AbortHandle)>>,
     // A lock, as the tasks of requests read it; it is written only while the node starts.
     handlers: RwLock<HashMap<Kind, Arc<dyn Handler>>>,
     events: broadcast::Sender<PeerEvent>,
     tasks: Mutex<Vec<AbortHandle>>,
     /// The runtime on which requests are answered.
     answering: Handle,
+    /// The runtime of the connections.
+    connecting: Handle,
+    /// What was found behind the configured name, if there is one and it has addresses.
+    found: watch::Sender<Option<Found>>,
 }
 
 impl fmt::Debug for Links {
@@ -213,32 +228,29 @@ impl Links {
         };
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let mut incoming = Vec::new();
-        let mut peers = BTreeMap::new();
-        for peer in config.peers.iter().filter(|peer| peer.seat != config.seat) {
-            let (sender, receiver) = mpsc::channel(1);
-            peers.insert(
-                peer.seat,
-                Arc::new(Peer::new(peer.clone(), config.seat, sender)),
-            );
-            incoming.push((peer.seat, receiver));
-        }
         let shared = Arc::new(Shared {
             identity: identity.clone(),
-            cluster_name: config.cluster_name.clone(),
-            shards: config.shards,
+            place: Place {
+                cluster_name: config.cluster_name.clone(),
+                shards: config.shards,
+                address: config.advertise.clone(),
+            },
             speaks: config.formats,
             tls: Tls::new(&config.auth)?,
-            peers,
+            peers: RwLock::default(),
             handlers: RwLock::default(),
             events: broadcast::channel(EVENTS).0,
             tasks: Mutex::default(),
             answering,
+            connecting: runtime.clone(),
+            found: watch::Sender::default(),
         });
+        for peer in config.peers.iter().filter(|peer| peer.seat != config.seat) {
+            shared.introduce(peer.seat, &peer.address);
+        }
         let mut tasks = vec![runtime.spawn(listener::run(shared.clone(), listener))];
-        for (seat, receiver) in incoming {
-            let peer = shared.peers[&seat].clone();
-            tasks.push(runtime.spawn(peer::run(shared.clone(), peer, receiver)));
+        if let Some(names) = &config.discovery {
+            tasks.push(runtime.spawn(discover::run(shared.clone(), names.clone())));
         }
         shared
             .tasks
@@ -246,6 +258,28 @@ impl Links {
             .unwrap_or_else(PoisonError::into_inner)
             .extend(tasks.iter().map(|task| task.abort_handle()));
         Ok(Self(shared))
+    }
+
+    /// Keeps a connection with the node of this seat from now on, which was said to be at `address`. Does nothing for
+    /// a seat that is known, except that an address replaces the one that nobody answers at.
+    pub fn introduce(&self, seat: u64, address: &str) {
+        if seat != self.0.identity.seat() && !address.is_empty() {
+            self.0.introduce(seat, address);
+        }
+    }
+
+    /// What was found behind the configured name, if there is one and it has addresses.
+    pub fn found(&self) -> Option<Found> {
+        *self.0.found.borrow()
+    }
+
+    /// Forgets a seat whose node has left the cluster for good.
+    pub fn dismiss(&self, seat: u64) {
+        let mut peers = self.0.peers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((peer, task)) = peers.remove(&seat) {
+            task.abort();
+            peer.disconnect();
+        }
     }
 
     /// Has `handler` answer requests of these kinds from now on. Before that they are refused.
@@ -268,11 +302,8 @@ impl Links {
         timeout: Duration,
     ) -> Result<Bytes, LinkError> {
         let connection = match to.into() {
-            To::Seat(seat) => self.0.peers.get(&seat).and_then(|peer| peer.connection()),
-            To::Node(node) => {
-                let mut connections = self.0.peers.values().filter_map(|peer| peer.connection());
-                connections.find(|connection| connection.process.node == node)
-            }
+            To::Seat(seat) => self.0.connection(|peer, _| peer == seat),
+            To::Node(node) => self.0.connection(|_, process| process.node == node),
         };
         let connection = connection.ok_or(LinkError::Down)?;
         connection.call(kind, group, payload.into(), timeout).await
@@ -280,17 +311,14 @@ impl Links {
 
     /// The peers that are up, by seat.
     pub fn up(&self) -> Vec<Process> {
-        self.0
-            .peers
-            .values()
-            .filter_map(|peer| peer.process())
-            .collect()
+        let peers = self.0.peers();
+        peers.iter().filter_map(|peer| peer.process()).collect()
     }
 
     /// The processes that were up and are not any more, by seat.
     pub fn absent(&self) -> Vec<Absence> {
-        let peers = self.0.peers.values();
-        peers.filter_map(|peer| peer.absence()).collect()
+        let peers = self.0.peers();
+        peers.iter().filter_map(|peer| peer.absence()).collect()
     }
 
     /// Whether a node is up. This node is.
@@ -307,15 +335,20 @@ impl Links {
     /// the oldest that this node writes.
     pub fn common_format(&self) -> Version {
         let ours = self.0.speaks;
-        let known = self.0.peers.values().map(|peer| peer.speaks());
+        let peers = self.0.peers();
+        let known = peers.iter().map(|peer| peer.speaks());
         let common = known.map(|theirs| theirs.and_then(|theirs| ours.common(theirs)));
         let lowest = common.map(|common| common.unwrap_or(ours.oldest)).min();
         lowest.unwrap_or(ours.newest)
     }
 
-    /// The seats of all peers.
-    pub fn seats(&self) -> Vec<u64> {
-        self.0.peers.keys().copied().collect()
+    /// The seats of all peers, with the addresses of their nodes.
+    pub fn seats(&self) -> BTreeMap<u64, String> {
+        let peers = self.0.peers();
+        peers
+            .iter()
+            .map(|peer| (peer.seat, peer.address()))
+            .collect()
     }
 
     /// Ends all connections and stops listening.
@@ -329,7 +362,14 @@ impl Links {
         {
             task.abort();
         }
-        for peer in self.0.peers.values() {
+        for (peer, task) in self
+            .0
+            .peers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            task.abort();
             peer.disconnect();
         }
         // Handlers refer to groups, and these refer to the links: the circle must be broken.
@@ -342,6 +382,44 @@ impl Links {
 }
 
 impl Shared {
+    /// All peers, by seat.
+    fn peers(&self) -> Vec<Arc<Peer>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().map(|(peer, _)| peer.clone()).collect()
+    }
+
+    fn connection(&self, wanted: impl Fn(u64, Process) -> bool) -> Option<Arc<Connection>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = peers
+            .iter()
+            .filter_map(|(seat, (peer, _))| Some((*seat, peer.connection()?)));
+        let found = connections.find(|(seat, connection)| wanted(*seat, connection.process));
+        found.map(|(_, connection)| connection)
+    }
+
+    /// The peer in a seat. It is made and kept connected if it is new.
+    fn introduce(self: &Arc<Self>, seat: u64, address: &str) -> Arc<Peer> {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((peer, _)) = peers.get(&seat) {
+            // What a connected process has said is newer than what others say.
+            if peer.connection().is_none() {
+                peer.move_to(address);
+            }
+            return peer.clone();
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        let named = config::Peer {
+            seat,
+            address: address.to_owned(),
+        };
+        let peer = Arc::new(Peer::new(named, self.identity.seat(), sender));
+        let task = self
+            .connecting
+            .spawn(peer::run(self.clone(), peer.clone(), receiver));
+        peers.insert(seat, (peer.clone(), task.abort_handle()));
+        peer
+    }
+
     async fn answer(&self, request: Request) -> Option<Bytes> {
         let handler = self.handler(request.kind)?;
         handler.handle(request).await

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 
 use super::connection::{self, Connection, Established, Lost, SILENCE};
-use super::hello::Hello;
+use super::hello::{Hello, HelloError};
 use super::{Absence, PeerEvent, Process, Shared};
 use crate::clock;
 use crate::config;
@@ -29,6 +29,8 @@ use crate::format::Versions;
 
 /// The first and the longest pause between attempts to reach a peer.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// The first and the longest pause between attempts to be dialled by a peer that may not know of this node.
+const KNOCK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// A peer that is up should have dialled within this time.
 const CALL: Duration = Duration::from_secs(10);
 /// A connection that is not authenticated within this time is given up.
@@ -37,7 +39,8 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
 /// What is known of a seat.
 pub(super) struct Peer {
     pub(super) seat: u64,
-    pub(super) address: String,
+    // A lock, as a process may come back at another address.
+    address: RwLock<String>,
     /// Whether it is for the peer to dial, because it has the lower seat.
     dialled: bool,
     incoming: mpsc::Sender<Established>,
@@ -65,10 +68,23 @@ impl Peer {
         let dialled = own_seat < peer.seat;
         Self {
             seat: peer.seat,
-            address: peer.address,
+            address: RwLock::new(peer.address),
             dialled,
             incoming,
             state: RwLock::default(),
+        }
+    }
+
+    /// Host and port of the peer's listener, as far as known.
+    pub(super) fn address(&self) -> String {
+        let address = self.address.read().unwrap_or_else(PoisonError::into_inner);
+        address.clone()
+    }
+
+    pub(super) fn move_to(&self, address: &str) {
+        let mut known = self.address.write().unwrap_or_else(PoisonError::into_inner);
+        if *known != address {
+            address.clone_into(&mut known);
         }
     }
 
@@ -276,26 +292,34 @@ impl Task {
         if self.peer.absence().is_some_and(|absence| !absence.gone) {
             let called = tokio::select! {
                 established = self.incoming.recv() => Some(established),
-                () = refuses(&self.peer.address) => None,
+                () = refuses(&self.peer) => None,
             };
             match called {
                 Some(established) => return established,
                 None => self.gone(),
             }
         }
+        let begun = clock::timer();
+        let (mut pause, longest) = KNOCK;
         loop {
-            match time::timeout(CALL, self.incoming.recv()).await {
+            match time::timeout(pause, self.incoming.recv()).await {
                 Ok(established) => return established,
-                Err(_) => self.wonder().await,
+                Err(_) => self.knock(begun.elapsed() > CALL).await,
             }
+            pause = (pause * 2).min(longest);
         }
     }
 
-    /// Logs it if the peer is up and does not dial this node.
-    async fn wonder(&mut self) {
-        let attempt = TcpStream::connect(&*self.peer.address);
-        if let Ok(Ok(_)) = time::timeout(CALL, attempt).await {
-            let text = "it is up and does not call this node: does its `peers` have this node's address, and is no other \
+    /// Tells the peer that this node exists and where, so that it dials. If it still does not after a while, this is
+    /// logged.
+    async fn knock(&mut self, late: bool) {
+        let met = self.dial().await;
+        if let Err(lost) = &met
+            && lost.is_refusal_of_ours()
+        {
+            self.say(lost);
+        } else if met.is_ok() && late {
+            let text = "it answers and does not call this node: can it reach `cluster.advertise`, and is no other \
                         process in this seat?";
             self.say(&text);
         }
@@ -305,7 +329,7 @@ impl Task {
     /// gone then, and the next attempt to connect reports it.
     async fn regain(&mut self) -> Option<Established> {
         if !self.peer.is_dialled() {
-            let gone = refuses(&self.peer.address);
+            let gone = refuses(&self.peer);
             tokio::pin!(gone);
             return tokio::select! {
                 established = self.incoming.recv() => established,
@@ -323,17 +347,12 @@ impl Task {
 
     async fn dial(&self) -> Result<Established, Lost> {
         let attempt = async {
-            let tcp = TcpStream::connect(&*self.peer.address).await?;
-            tcp.set_nodelay(true)?;
-            let stream = self.shared.tls.connect(tcp, &self.peer.address).await?;
-            let ours = self.shared.hello();
-            let established = Established::dialled(stream, &ours).await?;
-            let theirs = &established.hello;
-            ours.check(
-                theirs,
-                self.peer.seat,
-                self.shared.identity.is_retired(theirs.body.node),
-            )?;
+            let address = self.peer.address();
+            let tcp = TcpStream::connect(&*address).await?;
+            let established = self.shared.greet(tcp, &address).await?;
+            let (ours, theirs) = (self.shared.hello(), &established.hello);
+            let retired = self.shared.identity.is_retired(theirs.body.node);
+            ours.check(theirs, self.peer.seat, retired)?;
             Ok(established)
         };
         time::timeout(HANDSHAKE, attempt)
@@ -344,7 +363,11 @@ impl Task {
     fn say(&mut self, problem: &impl ToString) {
         let text = problem.to_string();
         if text != self.said {
-            tracing::warn!(seat = self.peer.seat, address = %self.peer.address, "cannot reach peer: {text}");
+            tracing::warn!(
+                seat = self.peer.seat,
+                address = self.peer.address(),
+                "cannot reach peer: {text}"
+            );
             self.said = text;
         }
     }
@@ -353,18 +376,32 @@ impl Task {
 impl Shared {
     /// The greeting of this node, as of now.
     pub(super) fn hello(&self) -> Hello {
-        Hello::of(&self.identity, self.speaks, &self.cluster_name, self.shards)
+        Hello::of(&self.identity, self.speaks, &self.place)
+    }
+
+    /// Authenticates and greets as the dialling side. With certificates, the peer's has to be for the host of
+    /// `address`.
+    pub(super) async fn greet(&self, tcp: TcpStream, address: &str) -> Result<Established, Lost> {
+        tcp.set_nodelay(true)?;
+        let stream = self.tls.connect(tcp, address).await?;
+        let established = Established::dialled(stream, &self.hello()).await?;
+        if established.hello.body.replaced {
+            // There may be no subscriber yet; the peer says it again.
+            let _ = self.events.send(PeerEvent::Replaced);
+            return Err(HelloError::Retired(self.identity.node()).into());
+        }
+        Ok(established)
     }
 }
 
-/// Returns once nobody listens at `address`. The side that does not dial needs it to learn that a process is gone.
+/// Returns once nobody listens at the peer's address. The side that does not dial needs it to learn that a process is gone.
 ///
 /// A successful connection proves little: the kernel may accept it for a process that is just dying, and resets it
 /// right after. A living peer waits for us to speak.
-async fn refuses(address: &str) {
+async fn refuses(peer: &Peer) {
     let (mut pause, longest) = BACKOFF;
     loop {
-        match TcpStream::connect(address).await {
+        match TcpStream::connect(peer.address()).await {
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
             Err(_) => {}
             Ok(mut tcp) => {

@@ -6,7 +6,7 @@
 //! wait, and makes the chosen one campaign. Raft's rules still hold: a vote needs the longest log and a quorum, so a
 //! false alarm only moves the leader. But leases are worthless because of this, and reads have to ask a quorum.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time;
 
 use super::groups::{Groups, Leadership, ShardReplica, group_of};
-use super::types::{LogId, TransferRequest};
+use super::types::{LogId, RaftId, TransferRequest};
 use crate::clock;
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};
 use crate::{NodeId, codec};
@@ -42,6 +42,8 @@ const MOVE: Duration = Duration::from_secs(1);
 
 /// The payload of [`Kind::Draining`] when the sender does not want to lead.
 const STEPS_BACK: &[u8] = b"";
+/// The payload when the sender is about to stop: it should not vote either, if that leaves too few.
+const STOPS: &[u8] = b"stops";
 /// The payload when the sender wants to lead again.
 const STEPS_FORWARD: &[u8] = b"forward";
 
@@ -63,6 +65,8 @@ struct Inner {
 struct Peers {
     up_since: HashMap<NodeId, Instant>,
     draining: HashSet<NodeId>,
+    /// Those of them that are about to stop.
+    stopping: HashSet<NodeId>,
 }
 
 /// The last entry of each group's log on one node.
@@ -100,24 +104,41 @@ impl Failover {
         Self(inner)
     }
 
-    /// Hands over every leadership, and takes none from now on unless nobody else can.
+    /// Hands over every leadership, and takes none from now on unless nobody else can: the node is about to stop. It is
+    /// to be repeated for as long as the node goes on.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
-        self.step_back().await;
+        self.tell_others(STOPS).await;
+        self.give_all_away().await;
+    }
+
+    /// The nodes that are about to stop.
+    pub fn stopping(&self) -> BTreeSet<RaftId> {
+        let me = self
+            .0
+            .draining
+            .load(Ordering::Relaxed)
+            .then(|| self.0.groups.node());
+        let peers = self.0.peers();
+        peers
+            .stopping
+            .iter()
+            .copied()
+            .chain(me)
+            .map(|node| node.0)
+            .collect()
     }
 
     /// Has the others lead what this node leads, and asks them not to give it back. It is to be repeated, since a node
     /// that has just come up has not heard of it.
     pub async fn step_back(&self) {
         self.tell_others(STEPS_BACK).await;
-        join_all(
-            self.0
-                .groups
-                .all()
-                .iter()
-                .map(|group| self.0.give_away(group)),
-        )
-        .await;
+        self.give_all_away().await;
+    }
+
+    async fn give_all_away(&self) {
+        let groups = self.0.groups.all().iter();
+        join_all(groups.map(|group| self.0.give_away(group))).await;
     }
 
     /// This node may lead again, unless it drains.
@@ -166,9 +187,11 @@ impl Handler for Answers {
             Kind::Tails => Some(codec::encode(&self.0.tails()).into()),
             Kind::Draining => {
                 let mut peers = self.0.peers();
+                let node = request.from.node;
                 match &request.payload[..] {
-                    STEPS_FORWARD => peers.draining.remove(&request.from.node),
-                    _ => peers.draining.insert(request.from.node),
+                    STEPS_FORWARD => peers.draining.remove(&node),
+                    STOPS => peers.draining.insert(node) | peers.stopping.insert(node),
+                    _ => peers.draining.insert(node),
                 };
                 Some(Bytes::new())
             }
@@ -185,13 +208,14 @@ async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
                 let mut peers = inner.peers();
                 peers.up_since.insert(process.node, clock::instant());
                 peers.draining.remove(&process.node);
+                peers.stopping.remove(&process.node);
             }
             Ok(PeerEvent::Down(process)) => {
                 inner.peers().up_since.remove(&process.node);
                 let inner = inner.clone();
                 tokio::spawn(async move { inner.lost(process.node).await });
             }
-            Ok(PeerEvent::Gone(_)) => {}
+            Ok(PeerEvent::Gone(_) | PeerEvent::Replaced) => {}
             // Missed events are made up for by `watch`.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

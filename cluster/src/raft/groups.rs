@@ -13,7 +13,7 @@ use super::log::{GroupLog, Log};
 use super::machine::{Machine, Observer};
 use super::network::{Factory, KINDS, RaftHandler};
 use super::snapshot::{SnapshotError, Turn};
-use super::types::{GroupStopped, LogId, Metrics, Raft, Seat};
+use super::types::{GroupStopped, LogId, Metrics, Raft};
 use super::{Fatal, keep};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -337,12 +337,6 @@ async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
         Ok(Err(error)) => tracing::error!("cannot write the identity: {error}"),
         Err(error) => tracing::error!("writing the identity: {error}"),
     }
-}
-
-/// What openraft keeps of a seat.
-pub fn seat(config: &Config, seat: u64) -> Seat {
-    let address = config.address(seat).unwrap_or(&config.advertise).to_owned();
-    Seat { seat, address }
 }
 
 #[cfg(test)]

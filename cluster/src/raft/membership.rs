@@ -1,23 +1,26 @@
-//! Keeps the voters of each group equal to the nodes that really exist.
+//! Brings the members of each group in line with the nodes that there are.
 //!
-//! A seat whose disk was emptied comes back under a new node id. Each group's leader then adds the new
-//! incarnation as a learner, waits until it has the log, and replaces the old one in a single joint
-//! change. The next step follows from what the group's membership is now and who is connected, so that a
-//! new leader takes over wherever the last one stopped.
+//! Every node that is connected gets the log of every group, and three of them vote ([`super::placement`]). A seat
+//! whose disk was emptied comes back under a new node id, which takes the place of the old one. Each group's leader
+//! takes one step at a time: it adds a learner, waits until it has the log, and changes the voters in a single joint
+//! change. The next step follows from what the group's membership is now and who is there, so that a new leader takes
+//! over wherever the last one stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use tokio::time;
+use tokio::time::{self, Instant};
 
-use super::failover::lag;
-use super::groups::{Groups, ShardReplica, seat};
+use super::failover::{Failover, lag};
+use super::groups::{Groups, ShardReplica};
+use super::placement::{self, State, View};
 use super::types::{RaftId, Seat};
-use crate::NodeId;
 use crate::config::Config;
 use crate::link::Links;
+use crate::{NodeId, clock};
 
 /// How often memberships are checked.
 const LOOK: Duration = Duration::from_millis(250);
@@ -26,124 +29,282 @@ const STEP: Duration = Duration::from_secs(30);
 /// A learner that lacks fewer entries than this may become a voter.
 const CAUGHT_UP: u64 = 100;
 
-/// A step that brings a membership closer to the nodes that exist.
+/// A step that brings a membership closer to what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// Add this node as a learner, so that it gets the log.
     Learn(RaftId),
     /// Make exactly these the voters; the second list are those that are new.
     Replace(BTreeSet<RaftId>, Vec<RaftId>),
-    /// Remove these from voters and learners.
+    /// Remove these from the members.
     Forget(BTreeSet<RaftId>),
+    /// Note where this node is reached now.
+    Move(RaftId),
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |nodes: Vec<String>| nodes.join(", ");
-        let name = |node: &RaftId| NodeId(*node).to_string();
+        let names = |nodes: &mut dyn Iterator<Item = &RaftId>| {
+            let names: Vec<String> = nodes.map(|node| NodeId(*node).to_string()).collect();
+            names.join(", ")
+        };
         match self {
-            Self::Learn(node) => write!(f, "node {} is to get the log", name(node)),
+            Self::Learn(node) => write!(f, "node {} is to get the log", NodeId(*node)),
             Self::Replace(voters, _) => {
-                write!(
-                    f,
-                    "nodes {} are to vote",
-                    list(voters.iter().map(name).collect())
-                )
+                write!(f, "nodes {} are to vote", names(&mut voters.iter()))
             }
-            Self::Forget(nodes) => {
-                write!(
-                    f,
-                    "nodes {} are to leave",
-                    list(nodes.iter().map(name).collect())
-                )
-            }
+            Self::Forget(nodes) => write!(f, "nodes {} are to leave", names(&mut nodes.iter())),
+            Self::Move(node) => write!(f, "node {} is elsewhere now", NodeId(*node)),
         }
     }
 }
 
-/// Decides the next step. `configs` and `nodes` are the present membership; `present` are the connected nodes, by seat.
+/// A group's members as they are.
+#[derive(Clone, Debug, Default)]
+struct Membership {
+    /// The voters; two sets while they change.
+    configs: Vec<BTreeSet<RaftId>>,
+    /// All members.
+    nodes: BTreeMap<RaftId, Seat>,
+}
+
+/// The nodes that are connected, by seat, and where they are reached. This node is among them.
+type Present = BTreeMap<u64, (RaftId, String)>;
+
+/// Decides the next step of a group whose voters should be `target`.
 fn next_step(
-    configs: &[BTreeSet<RaftId>],
-    nodes: &BTreeMap<RaftId, u64>,
-    present: &BTreeMap<u64, RaftId>,
+    now: &Membership,
+    target: &BTreeSet<RaftId>,
+    states: &BTreeMap<RaftId, State>,
+    present: &Present,
 ) -> Option<Step> {
-    let newest = configs.last()?;
-    let mut target = newest.clone();
-    for (seat, node) in present {
-        target.retain(|voter| voter == node || nodes.get(voter) != Some(seat));
-        target.insert(*node);
+    let known = |node: &RaftId| now.nodes.get(node);
+    if let Some((node, _)) = present.values().find(|(node, _)| known(node).is_none()) {
+        return Some(Step::Learn(*node));
     }
-    if let Some(stranger) = target.iter().find(|voter| !nodes.contains_key(voter)) {
-        return Some(Step::Learn(*stranger));
+    let whole = target.iter().all(|node| known(node).is_some());
+    if whole && !target.is_empty() && now.configs.iter().any(|config| config != target) {
+        let is_new = |node: &RaftId| now.configs.iter().any(|config| !config.contains(node));
+        let fresh = target.iter().copied().filter(is_new).collect();
+        return Some(Step::Replace(target.clone(), fresh));
     }
-    if configs.iter().any(|config| *config != target) {
-        let fresh = target
-            .iter()
-            .copied()
-            .filter(|voter| configs.iter().any(|config| !config.contains(voter)));
-        return Some(Step::Replace(target.clone(), fresh.collect()));
+    // A learner that was away for long would only hold the log back.
+    let left = |node: &RaftId| {
+        let state = states.get(node);
+        let leaves = matches!(state, Some(State::Gone | State::Overdue));
+        leaves && !now.configs.iter().any(|config| config.contains(node))
+    };
+    let left: BTreeSet<RaftId> = now.nodes.keys().copied().filter(left).collect();
+    if !left.is_empty() {
+        return Some(Step::Forget(left));
     }
-    let left: BTreeSet<RaftId> = nodes
-        .keys()
-        .copied()
-        .filter(|node| !target.contains(node))
-        .collect();
-    (!left.is_empty()).then_some(Step::Forget(left))
+    let moved = |(node, address): &&(RaftId, String)| {
+        known(node).is_some_and(|seat| !address.is_empty() && seat.address != *address)
+    };
+    present
+        .values()
+        .find(moved)
+        .map(|(node, _)| Step::Move(*node))
+}
+
+/// What this node knows of the others beside the memberships. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Roll(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Since when a member is not connected.
+    away: BTreeMap<RaftId, Instant>,
+    /// Seats that an operator has given up.
+    removed: BTreeSet<u64>,
+}
+
+impl Roll {
+    /// Gives a seat up whose node is away. It is forgotten when a node comes to that seat.
+    pub fn remove(&self, seat: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.removed.insert(seat);
+    }
+
+    /// The states of all nodes at this time.
+    fn states(
+        &self,
+        members: &BTreeMap<RaftId, u64>,
+        present: &Present,
+        stopping: &BTreeSet<RaftId>,
+        config: &Config,
+        now: Instant,
+    ) -> BTreeMap<RaftId, State> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.removed.retain(|seat| !present.contains_key(seat));
+        let away = |node: &RaftId| !present.values().any(|(here, _)| here == node);
+        known
+            .away
+            .retain(|node, _| away(node) && members.contains_key(node));
+        let mut states = BTreeMap::new();
+        for (node, seat) in members {
+            let state = match present.get(seat) {
+                Some((here, _)) if here == node && stopping.contains(node) => State::Draining,
+                Some((here, _)) if here == node => State::Active,
+                Some(_) => State::Gone,
+                None => {
+                    let since = *known.away.entry(*node).or_insert(now);
+                    let surplus = config.expected_size > 0 && *seat > config.expected_size;
+                    match () {
+                        () if surplus || known.removed.contains(seat) => State::Gone,
+                        () if now.saturating_duration_since(since) >= config.replace_after => {
+                            State::Overdue
+                        }
+                        () => State::Away,
+                    }
+                }
+            };
+            states.insert(*node, state);
+        }
+        states
+    }
 }
 
 /// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
-pub async fn reconcile(config: Config, groups: Groups, links: Links) {
+pub async fn reconcile(
+    config: Config,
+    groups: Groups,
+    links: Links,
+    failover: Failover,
+    roll: Roll,
+) {
     loop {
         time::sleep(LOOK).await;
-        let mut present: BTreeMap<u64, RaftId> = links
-            .up()
-            .into_iter()
-            .map(|process| (process.seat, process.node.0))
+        let memberships: Vec<Membership> =
+            groups.all().iter().map(|group| observe(group)).collect();
+        acquaint(&memberships, &links);
+        let present = present(&config, &groups, &links);
+        let mut members: BTreeMap<RaftId, u64> = present
+            .iter()
+            .map(|(seat, (node, _))| (*node, *seat))
             .collect();
-        present.insert(config.seat, groups.node().0);
-        for group in groups.all().iter().filter(|group| group.leadership().mine) {
-            if let Some(step) = observe(group, &present) {
-                let taken = time::timeout(STEP, take(group, &config, &present, &step)).await;
-                if let Err(problem) =
-                    taken.unwrap_or_else(|_| Err(String::from("it takes too long")))
-                {
-                    tracing::warn!("shard {}: {step}: {problem}", group.shard);
-                }
-                break;
+        for (node, seat) in memberships.iter().flat_map(|membership| &membership.nodes) {
+            members.insert(*node, seat.seat);
+        }
+        let stopping = failover.stopping();
+        let states = roll.states(&members, &present, &stopping, &config, clock::timer());
+        dismiss(&members, &states, &config, &links);
+        let voters = memberships
+            .iter()
+            .map(|now| now.configs.last().cloned().unwrap_or_default());
+        let view = View {
+            voters: voters.collect(),
+            nodes: states.clone(),
+        };
+        let targets = placement::targets(&view);
+        for ((group, now), target) in groups.all().iter().zip(&memberships).zip(&targets) {
+            if !group.leadership().mine {
+                continue;
+            }
+            let Some(step) = next_step(now, target, &states, &present) else {
+                continue;
+            };
+            let taken = time::timeout(STEP, take(group, now, &present, &step)).await;
+            if let Err(problem) = taken.unwrap_or_else(|_| Err(String::from("it takes too long"))) {
+                tracing::warn!("shard {}: {step}: {problem}", group.shard);
             }
         }
     }
 }
 
-fn observe(group: &ShardReplica, present: &BTreeMap<u64, RaftId>) -> Option<Step> {
+/// Whether a shard would be left without a majority if this node, which drains, stopped now.
+pub fn is_needed(groups: &Groups, links: &Links, failover: &Failover) -> bool {
+    let me = groups.node();
+    let stopping = failover.stopping();
+    let stays = |node: &NodeId| *node != me && links.is_up(*node) && !stopping.contains(&node.0);
+    // If all stop, nobody could take over.
+    let mut others = links.up().into_iter();
+    let heir = others.any(|process| !stopping.contains(&process.node.0));
+    heir && groups.all().iter().any(|group| {
+        let voters = group.voters();
+        let left = voters.values().filter(|node| stays(node)).count();
+        voters.values().any(|node| *node == me) && left * 2 <= voters.len()
+    })
+}
+
+fn observe(group: &ShardReplica) -> Membership {
     let metrics = group.metrics();
     let membership = metrics.membership_config.membership();
-    let nodes = membership
-        .nodes()
-        .map(|(node, seat)| (*node, seat.seat))
-        .collect();
-    next_step(membership.get_joint_config(), &nodes, present)
+    Membership {
+        configs: membership.get_joint_config().clone(),
+        nodes: membership
+            .nodes()
+            .map(|(node, seat)| (*node, seat.clone()))
+            .collect(),
+    }
+}
+
+fn present(config: &Config, groups: &Groups, links: &Links) -> Present {
+    let addresses = links.seats();
+    let peers = links.up().into_iter().map(|process| {
+        let address = addresses.get(&process.seat).cloned().unwrap_or_default();
+        (process.seat, (process.node.0, address))
+    });
+    let me = (config.seat, (groups.node().0, config.advertise.clone()));
+    peers.chain([me]).collect()
+}
+
+/// Keeps connections with all members, whoever told of them.
+fn acquaint(memberships: &[Membership], links: &Links) {
+    for seat in memberships
+        .iter()
+        .flat_map(|membership| membership.nodes.values())
+    {
+        links.introduce(seat.seat, &seat.address);
+    }
+}
+
+/// Forgets seats whose nodes have left.
+fn dismiss(
+    members: &BTreeMap<RaftId, u64>,
+    states: &BTreeMap<RaftId, State>,
+    config: &Config,
+    links: &Links,
+) {
+    let stays = |seat: &u64| {
+        let of = members.iter().filter(|(_, of)| *of == seat);
+        let mut states = of.filter_map(|(node, _)| states.get(node));
+        states.any(|state| *state != State::Gone)
+    };
+    for seat in links.seats().keys() {
+        if config.address(*seat).is_none() && !stays(seat) && !members.values().any(|of| of == seat)
+        {
+            links.dismiss(*seat);
+        }
+    }
 }
 
 async fn take(
     group: &ShardReplica,
-    config: &Config,
-    present: &BTreeMap<u64, RaftId>,
+    now: &Membership,
+    present: &Present,
     step: &Step,
 ) -> Result<(), String> {
     let raft = &group.raft;
+    let place = |node: &RaftId| {
+        let (seat, (_, address)) = present.iter().find(|(_, (here, _))| here == node)?;
+        Some(Seat {
+            seat: *seat,
+            address: address.clone(),
+        })
+    };
     let done = match step {
         Step::Learn(node) => {
-            let Some((number, _)) = present.iter().find(|(_, here)| *here == node) else {
+            let Some(seat) = place(node) else {
                 return Ok(());
             };
-            let place: Seat = seat(config, *number);
+            let name = NodeId(*node);
             tracing::info!(
-                "shard {}: node {} joins for seat {number}",
+                "shard {}: node {name} joins for seat {}",
                 group.shard,
-                NodeId(*node)
+                seat.seat
             );
-            raft.add_learner(*node, place, false).await
+            raft.add_learner(*node, seat, false).await
         }
         Step::Replace(voters, fresh) => {
             let ready = |node: &RaftId| {
@@ -153,16 +314,24 @@ async fn take(
             if !fresh.iter().all(ready) {
                 return Ok(());
             }
-            let metrics = group.metrics();
-            let membership = metrics.membership_config.membership();
-            let seats = voters.iter().filter_map(|node| membership.get_node(node));
+            let seats = voters.iter().filter_map(|node| now.nodes.get(node));
             let seats: Vec<_> = seats.map(|seat| seat.seat.to_string()).collect();
             let (shard, seats) = (group.shard, seats.join(", "));
             tracing::info!("shard {shard}: the voters are those of seats {seats}");
-            raft.change_membership(voters.clone(), false).await
+            // Who votes no more goes on learning, as every node does.
+            raft.change_membership(voters.clone(), true).await
         }
         Step::Forget(nodes) => {
-            raft.change_membership(ChangeMembers::RemoveNodes(nodes.clone()), false)
+            tracing::info!("shard {}: {step}", group.shard);
+            raft.change_membership(ChangeMembers::RemoveNodes(nodes.clone()), true)
+                .await
+        }
+        Step::Move(node) => {
+            let Some(seat) = place(node) else {
+                return Ok(());
+            };
+            let moved = BTreeMap::from([(*node, seat)]);
+            raft.change_membership(ChangeMembers::SetNodes(moved), true)
                 .await
         }
     };
@@ -177,12 +346,42 @@ mod tests {
         BTreeSet::from(nodes)
     }
 
+    fn seat(node: u64) -> Seat {
+        Seat {
+            seat: node / 10,
+            address: format!("node{}:1", node / 10),
+        }
+    }
+
+    fn membership(configs: &[BTreeSet<u64>], nodes: &[u64]) -> Membership {
+        Membership {
+            configs: configs.to_vec(),
+            nodes: nodes.iter().map(|node| (*node, seat(*node))).collect(),
+        }
+    }
+
+    fn present(nodes: &[u64]) -> Present {
+        let seats = nodes.iter().map(|node| (*node, seat(*node)));
+        seats
+            .map(|(node, seat)| (seat.seat, (node, seat.address)))
+            .collect()
+    }
+
     /// Node 11 fills seat 1, node 12 is its second incarnation, and so on.
     #[track_caller]
-    fn check(configs: &[BTreeSet<u64>], nodes: &[u64], present: &[u64], expect: Option<Step>) {
-        let nodes = nodes.iter().map(|node| (*node, node / 10)).collect();
-        let present = present.iter().map(|node| (node / 10, *node)).collect();
-        assert_eq!(next_step(configs, &nodes, &present), expect);
+    fn check(configs: &[BTreeSet<u64>], nodes: &[u64], here: &[u64], expect: Option<Step>) {
+        let (now, here) = (membership(configs, nodes), present(here));
+        let mut members: BTreeMap<u64, u64> = nodes.iter().map(|node| (*node, node / 10)).collect();
+        members.extend(here.iter().map(|(seat, (node, _))| (*node, *seat)));
+        let config = Config::single("data".into(), crate::session::Settings::default());
+        let nobody = BTreeSet::new();
+        let states = Roll::default().states(&members, &here, &nobody, &config, clock::timer());
+        let view = View {
+            voters: vec![configs[configs.len() - 1].clone()],
+            nodes: states.clone(),
+        };
+        let target = &placement::targets(&view)[0];
+        assert_eq!(next_step(&now, target, &states, &here), expect);
     }
 
     #[test]
@@ -203,53 +402,59 @@ mod tests {
             &[11, 21, 32],
             Some(replace.clone()),
         );
-        check(
-            &[set([11, 21, 31]), set([11, 21, 32])],
-            &[11, 21, 31, 32],
-            &[11, 21, 32],
-            Some(replace),
-        );
+        let joint = [set([11, 21, 31]), set([11, 21, 32])];
+        check(&joint, &[11, 21, 31, 32], &[11, 21, 32], Some(replace));
+        let forget = Step::Forget(set([31]));
         check(
             &[set([11, 21, 32])],
             &[11, 21, 31, 32],
             &[11, 21, 32],
-            Some(Step::Forget(set([31]))),
+            Some(forget),
         );
-        check(&[set([11, 21, 32])], &[11, 21, 32], &[11, 21, 32], None);
     }
 
     #[test]
-    fn a_change_that_stopped_half_way_is_finished_though_the_newcomer_is_away() {
-        let joint = [set([11, 21, 31]), set([11, 21, 32])];
-        let replace = Step::Replace(set([11, 21, 32]), vec![32]);
-        check(&joint, &[11, 21, 31, 32], &[11, 21], Some(replace));
-    }
-
-    #[test]
-    fn a_newcomer_that_was_emptied_again_is_forgotten() {
+    fn every_node_that_comes_gets_the_log() {
         let whole = [set([11, 21, 31])];
         check(
             &whole,
-            &[11, 21, 31, 32],
-            &[11, 21, 33],
-            Some(Step::Learn(33)),
+            &[11, 21, 31],
+            &[11, 21, 31, 41],
+            Some(Step::Learn(41)),
         );
-        check(
-            &[set([11, 21, 33])],
-            &[11, 21, 32, 33],
-            &[11, 21, 33],
-            Some(Step::Forget(set([32]))),
-        );
+        check(&whole, &[11, 21, 31, 41], &[11, 21, 31, 41], None);
+        check(&[set([11])], &[11], &[11, 21], Some(Step::Learn(21)));
+        check(&[set([11])], &[11, 21], &[11, 21], None);
+        let all = Step::Replace(set([11, 21, 31]), vec![21, 31]);
+        check(&[set([11])], &[11, 21, 31], &[11, 21, 31], Some(all));
     }
 
     #[test]
-    fn a_seat_that_never_voted_is_added() {
-        check(&[set([11])], &[11], &[11, 21], Some(Step::Learn(21)));
-        check(
-            &[set([11])],
-            &[11, 21],
-            &[11, 21],
-            Some(Step::Replace(set([11, 21]), vec![21])),
-        );
+    fn a_node_that_moves_is_noted() {
+        let (now, mut here) = (membership(&[set([11])], &[11]), present(&[11]));
+        here.insert(1, (11, String::from("elsewhere:1")));
+        let states = BTreeMap::from([(11, State::Active)]);
+        let step = next_step(&now, &set([11]), &states, &here);
+        assert_eq!(step, Some(Step::Move(11)));
+    }
+
+    #[test]
+    fn a_seat_that_is_given_up_is_gone_at_once_and_one_that_is_away_after_a_while() {
+        let members = BTreeMap::from([(11, 1), (21, 2)]);
+        let here = present(&[11]);
+        let mut config = Config::single("data".into(), crate::session::Settings::default());
+        let (roll, start) = (Roll::default(), clock::timer());
+        let state = |config: &Config, after: u64| {
+            let now = start + Duration::from_secs(after);
+            roll.states(&members, &here, &BTreeSet::new(), config, now)[&21]
+        };
+        assert_eq!(state(&config, 0), State::Away);
+        assert_eq!(state(&config, 599), State::Away);
+        assert_eq!(state(&config, 600), State::Overdue);
+        config.expected_size = 1;
+        assert_eq!(state(&config, 0), State::Gone);
+        config.expected_size = 0;
+        roll.remove(2);
+        assert_eq!(state(&config, 0), State::Gone);
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod log;
 pub mod machine;
 pub(crate) mod membership;
 pub(crate) mod network;
+pub(crate) mod placement;
 pub mod snapshot;
 pub mod types;
 pub mod verify;

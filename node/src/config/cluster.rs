@@ -14,6 +14,8 @@ use super::value;
 
 /// The longest `lost_after`, in seconds: a day.
 const LONGEST_SILENCE: u64 = 24 * 3600;
+/// The longest `replace_after`, in seconds: a year.
+const LONGEST_ABSENCE: u64 = 365 * 24 * 3600;
 
 /// `[cluster]`: which node this is, and how it finds and recognises the others.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -27,11 +29,11 @@ pub struct Cluster {
     pub listen: SocketAddr,
     /// The address that they are told, `host:port`. Absent: as in `peers`, else `listen`.
     pub advertise: Option<String>,
-    /// All nodes, this one included.
+    /// The nodes that found the cluster. Others join it.
     #[serde(deserialize_with = "value::one_or_many")]
     pub peers: Vec<PeerAddress>,
-    /// Finds the nodes instead of `peers`: `dns:NAME:PORT`.
-    pub discovery: Option<String>,
+    /// Finds the nodes instead of `peers`, by a name that has an address for each: `dns:NAME:PORT`.
+    pub discovery: Option<DnsName>,
     /// A file with a secret that all nodes share.
     pub secret_file: Option<PathBuf>,
     /// Instead of a secret: the authority that signs the nodes' certificates, PEM.
@@ -45,6 +47,11 @@ pub struct Cluster {
     /// Silence after which a node's sessions are given up.
     #[serde(deserialize_with = "value::duration")]
     pub lost_after: Duration,
+    /// Absence after which others vote in a node's place.
+    #[serde(deserialize_with = "value::duration")]
+    pub replace_after: Duration,
+    /// Seats above this number are given up as soon as their nodes are away. Zero: none is.
+    pub expected_size: u64,
 }
 
 impl Default for Cluster {
@@ -62,6 +69,8 @@ impl Default for Cluster {
             key: None,
             shards: 3,
             lost_after: cluster::config::LOST_AFTER,
+            replace_after: cluster::config::REPLACE_AFTER,
+            expected_size: 0,
         }
     }
 }
@@ -79,9 +88,17 @@ impl Cluster {
             .iter()
             .find(|peer| Some(peer.seat) == self.node_id);
         let listed = || own.map(|peer| peer.address.clone());
+        let of_the_pod = || {
+            let name = self
+                .discovery
+                .as_ref()
+                .filter(|_| self.node_id_from_hostname);
+            name.map(|name| format!("{}.{name}", short(&hostname())))
+        };
         self.advertise
             .clone()
             .or_else(listed)
+            .or_else(of_the_pod)
             .unwrap_or_else(|| self.listen.to_string())
     }
 
@@ -125,7 +142,10 @@ impl Cluster {
         if !(1..=LONGEST_SILENCE).contains(&self.lost_after.as_secs()) {
             return Err(Rule::Between(1, LONGEST_SILENCE).broken("cluster.lost_after"));
         }
-        if self.peers.is_empty() && self.discovery.is_none() {
+        if !(1..=LONGEST_ABSENCE).contains(&self.replace_after.as_secs()) {
+            return Err(Rule::Between(1, LONGEST_ABSENCE).broken("cluster.replace_after"));
+        }
+        if self.peers.is_empty() == self.discovery.is_none() {
             return Err(Rule::NoPeers.broken("cluster.peers"));
         }
         self.peers.sort_by_key(|peer| peer.seat);
@@ -136,8 +156,9 @@ impl Cluster {
         {
             return Err(Rule::PeerTwice(pair[0].seat).broken("cluster.peers"));
         }
-        if self.discovery.is_none() && !self.peers.iter().any(|peer| peer.seat == seat) {
-            return Err(Rule::NotAPeer(seat).broken("cluster.peers"));
+        let is_listed = self.peers.iter().any(|peer| peer.seat == seat);
+        if self.discovery.is_none() && !is_listed && self.advertise.is_none() {
+            return Err(Rule::NotReachable(seat).broken("cluster.advertise"));
         }
         let own = self.peers.iter().find(|peer| peer.seat == seat);
         if let (Some(advertised), Some(own)) = (&self.advertise, own)
@@ -206,6 +227,34 @@ impl<'de> Deserialize<'de> for PeerAddress {
     }
 }
 
+/// A host name with an address for each node, and their port; written `dns:NAME:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsName(String);
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DnsName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let name = text.strip_prefix("dns:").filter(|name| {
+            let parts = name.rsplit_once(':');
+            parts.is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        });
+        let wrong = || {
+            de::Error::custom(format!(
+                "{text:?}: expected dns:NAME:PORT such as \"dns:holdfast-headless:7400\""
+            ))
+        };
+        name.map(|name| Self(name.to_owned())).ok_or_else(wrong)
+    }
+}
+
 fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -221,8 +270,13 @@ fn hostname() -> String {
         .to_owned()
 }
 
+/// The first part of a host name, which is the name of the pod.
+fn short(hostname: &str) -> &str {
+    hostname.split('.').next().unwrap_or_default()
+}
+
 fn ordinal(hostname: &str) -> Result<u64, ConfigError> {
-    let name = hostname.split('.').next().unwrap_or_default();
+    let name = short(hostname);
     let ordinal = name
         .rsplit_once('-')
         .and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
@@ -259,7 +313,7 @@ mod tests {
     fn what_cannot_work_is_refused() {
         assert!(cluster().settle().is_ok());
         broken(|c| c.node_id = None, Rule::NoNodeId);
-        broken(|c| c.node_id = Some(3), Rule::NotAPeer(3));
+        broken(|c| c.node_id = Some(3), Rule::NotReachable(3));
         broken(|c| c.peers.clear(), Rule::NoPeers);
         broken(
             |c| c.peers.push("2@c:1".parse().unwrap()),
@@ -269,6 +323,10 @@ mod tests {
         broken(
             |c| c.lost_after = Duration::from_millis(900),
             Rule::Between(1, LONGEST_SILENCE),
+        );
+        broken(
+            |c| c.replace_after = Duration::ZERO,
+            Rule::Between(1, LONGEST_ABSENCE),
         );
         broken(|c| c.secret_file = None, Rule::NoLinkAuthentication);
         broken(|c| c.ca = Some("ca".into()), Rule::NoLinkAuthentication);
@@ -292,6 +350,35 @@ mod tests {
             .advertised(),
             "x:2"
         );
+    }
+
+    #[test]
+    fn a_node_that_is_not_among_the_founders_joins_at_the_address_that_it_gives() {
+        let mut joins = Cluster {
+            node_id: Some(4),
+            advertise: Some("d:1".into()),
+            ..cluster()
+        };
+        assert!(joins.settle().is_ok());
+        assert_eq!(joins.advertised(), "d:1");
+    }
+
+    #[test]
+    fn a_name_to_find_nodes_by_has_a_port() {
+        let parse = |text: &str| serde_json::from_value::<DnsName>(text.into());
+        assert_eq!(
+            parse("dns:nodes.example:7400").unwrap().to_string(),
+            "nodes.example:7400"
+        );
+        for wrong in [
+            "nodes:7400",
+            "dns:nodes",
+            "dns::7400",
+            "dns:nodes:0",
+            "dns:nodes:x",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

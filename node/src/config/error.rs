@@ -179,7 +179,7 @@ pub enum Rule {
     #[error("the host name {0:?} does not end in an ordinal such as `-0`; give `node_id` instead")]
     NoOrdinal(String),
     /// There are no other nodes to form a cluster with.
-    #[error("give `peers` (`[\"1@host:port\", …]`) or `discovery`")]
+    #[error("give either `peers` (`[\"1@host:port\", …]`) or `discovery` (`\"dns:NAME:PORT\"`)")]
     NoPeers,
     /// The other nodes would look for this one at another address.
     #[error("{advertised} is not this node's address in `peers`, {listed}")]
@@ -195,9 +195,9 @@ pub enum Rule {
     /// Two peers with one number.
     #[error("the peer {0} appears twice")]
     PeerTwice(u64),
-    /// This node is not among the peers.
-    #[error("this node's id, {0}, is not among the peers")]
-    NotAPeer(u64),
+    /// Nobody would know where this node is.
+    #[error("this node's id, {0}, is not among the peers: give the address at which they reach it")]
+    NotReachable(u64),
     /// Nodes have no means to authenticate each other.
     #[error("nodes must know each other: give `secret_file`, or `ca`, `certificate` and `key`")]
     NoLinkAuthentication,

@@ -1,0 +1,258 @@
+//! Decides who should vote in each shard. Pure: it follows from the memberships as they are and from who is there, so
+//! that any leader comes to the same result and a new one goes on where the last one stopped.
+//!
+//! Three members vote, however many there are. Voters stay where they are unless they are replaced, given up, or
+//! carry more than their share, so that little moves when a node joins or leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::types::RaftId;
+
+/// How many members vote, if there are as many.
+pub const VOTERS: usize = 3;
+
+/// How a node of the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is connected.
+    Active,
+    /// It is connected and about to stop.
+    Draining,
+    /// It is not connected, and may come back any moment.
+    Away,
+    /// It was not connected for so long that others should vote in its place, if there are others.
+    Overdue,
+    /// It will not come back: its seat is filled by another, or it was removed.
+    Gone,
+}
+
+/// All that the decision depends on.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The voters of each shard.
+    pub voters: Vec<BTreeSet<RaftId>>,
+    /// Every node that is a member of some shard or connected.
+    pub nodes: BTreeMap<RaftId, State>,
+}
+
+impl View {
+    fn is(&self, node: RaftId, states: &[State]) -> bool {
+        let state = self.nodes.get(&node).unwrap_or(&State::Away);
+        states.contains(state)
+    }
+
+    /// Whether too few of these voters would be left if those that drain were to stop now.
+    fn is_critical(&self, voters: &BTreeSet<RaftId>) -> bool {
+        let left = voters
+            .iter()
+            .filter(|node| self.is(**node, &[State::Active]));
+        let drains = voters.iter().any(|node| self.is(*node, &[State::Draining]));
+        drains && left.count() * 2 <= voters.len()
+    }
+
+    /// Those of the voters that need not be replaced.
+    fn stay(&self, voters: &BTreeSet<RaftId>) -> BTreeSet<RaftId> {
+        let stays: &[State] = match self.is_critical(voters) {
+            true => &[State::Active],
+            false => &[State::Active, State::Draining, State::Away],
+        };
+        voters
+            .iter()
+            .copied()
+            .filter(|node| self.is(*node, stays))
+            .collect()
+    }
+
+    fn active(&self) -> BTreeSet<RaftId> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter(|(_, state)| **state == State::Active)
+            .map(|(node, _)| *node)
+            .collect()
+    }
+}
+
+/// The voters that each shard should have.
+pub fn targets(view: &View) -> Vec<BTreeSet<RaftId>> {
+    let active = view.active();
+    let stays: Vec<BTreeSet<RaftId>> = view.voters.iter().map(|voters| view.stay(voters)).collect();
+    let mut all = active.clone();
+    all.extend(stays.iter().flatten());
+    let share = (view.voters.len() * VOTERS).div_ceil(all.len().max(1));
+    let mut loads = BTreeMap::new();
+    let mut targets = Vec::new();
+    for (voters, stay) in view.voters.iter().zip(stays) {
+        let target = target(view, voters, stay, &active, share, &loads);
+        for node in &target {
+            *loads.entry(*node).or_insert(0) += 1;
+        }
+        targets.push(target);
+    }
+    targets
+}
+
+/// The first voters of each of so many shards of a cluster that these nodes found.
+pub fn founding(shards: usize, founders: impl Iterator<Item = RaftId>) -> Vec<BTreeSet<RaftId>> {
+    targets(&View {
+        voters: vec![BTreeSet::new(); shards],
+        nodes: founders.map(|node| (node, State::Active)).collect(),
+    })
+}
+
+/// The voters of one shard, where `loads` says in how many shards each node votes already.
+fn target(
+    view: &View,
+    voters: &BTreeSet<RaftId>,
+    mut stay: BTreeSet<RaftId>,
+    active: &BTreeSet<RaftId>,
+    share: usize,
+    loads: &BTreeMap<RaftId, usize>,
+) -> BTreeSet<RaftId> {
+    // Who is overdue goes on voting if nobody is there to take its place.
+    if stay.union(active).count() < VOTERS && !view.is_critical(voters) {
+        let overdue = voters
+            .iter()
+            .filter(|node| view.is(**node, &[State::Overdue]));
+        stay.extend(overdue);
+    }
+    let available = stay.union(active).count();
+    let wanted = if available >= VOTERS {
+        VOTERS
+    } else {
+        voters.len().max(1).min(available)
+    };
+    let load = |node: &RaftId| loads.get(node).copied().unwrap_or(0);
+    let mut choices: Vec<RaftId> = stay.union(active).copied().collect();
+    // Those that vote and carry no more than their share come first, then those that carry least.
+    choices.sort_by_key(|node| {
+        let moves = !(stay.contains(node) && load(node) < share);
+        (moves, load(node), !stay.contains(node), *node)
+    });
+    choices.into_iter().take(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many shards in which the first `voters` nodes vote.
+    fn view(shards: usize, voters: u64, states: &[(RaftId, State)]) -> View {
+        View {
+            voters: vec![(1..=voters).collect(); shards],
+            nodes: states.iter().copied().collect(),
+        }
+    }
+
+    fn active(nodes: u64) -> Vec<(RaftId, State)> {
+        (1..=nodes).map(|node| (node, State::Active)).collect()
+    }
+
+    fn loads(targets: &[BTreeSet<RaftId>]) -> BTreeMap<RaftId, usize> {
+        let mut loads = BTreeMap::new();
+        for node in targets.iter().flatten() {
+            *loads.entry(*node).or_insert(0) += 1;
+        }
+        loads
+    }
+
+    fn with(nodes: u64, changed: &[(RaftId, State)]) -> Vec<(RaftId, State)> {
+        let mut states = active(nodes);
+        states.extend_from_slice(changed);
+        states
+    }
+
+    #[track_caller]
+    fn check(states: &[(RaftId, State)], voters: u64, expect: &[RaftId]) {
+        let targets = targets(&view(1, voters, states));
+        assert_eq!(targets, [expect.iter().copied().collect::<BTreeSet<_>>()]);
+    }
+
+    #[test]
+    fn each_node_votes_in_its_share_and_nothing_moves_twice() {
+        for shards in [1, 3, 12] {
+            let mut now = view(shards, 1, &active(1));
+            for nodes in [1, 2, 3, 4, 5, 7, 6, 4, 3] {
+                now.nodes = (1..=7)
+                    .map(|n| (n, State::Gone))
+                    .chain(active(nodes))
+                    .collect();
+                now.voters = targets(&now);
+                let expect = if nodes < 3 { 1 } else { 3 };
+                assert!(
+                    now.voters.iter().all(|voters| voters.len() == expect),
+                    "{now:?}"
+                );
+                let loads = loads(&now.voters);
+                let share = (shards * expect).div_ceil(nodes as usize);
+                if nodes >= 3 {
+                    assert!(
+                        loads.values().all(|load| *load <= share),
+                        "{nodes}: {loads:?}"
+                    );
+                }
+                assert_eq!(targets(&now), now.voters, "{nodes} nodes, {shards} shards");
+            }
+        }
+    }
+
+    #[test]
+    fn few_voters_move_when_a_node_joins() {
+        let before = view(3, 3, &active(4));
+        let after = targets(&before);
+        let moved = before
+            .voters
+            .iter()
+            .zip(&after)
+            .map(|(a, b)| b.difference(a).count());
+        assert_eq!(moved.sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_restart_moves_nothing() {
+        check(&with(3, &[(2, State::Draining)]), 3, &[1, 2, 3]);
+        check(&with(3, &[(2, State::Away)]), 3, &[1, 2, 3]);
+        check(&with(5, &[(2, State::Away)]), 3, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn two_that_drain_at_once_leave_their_votes_first() {
+        check(
+            &with(5, &[(1, State::Draining), (2, State::Draining)]),
+            3,
+            &[3, 4, 5],
+        );
+        check(
+            &with(3, &[(2, State::Draining), (3, State::Draining)]),
+            3,
+            &[1],
+        );
+        check(
+            &with(4, &[(1, State::Away), (2, State::Draining)]),
+            3,
+            &[3, 4],
+        );
+    }
+
+    #[test]
+    fn who_is_overdue_is_replaced_if_there_is_somebody() {
+        check(&with(3, &[(2, State::Overdue)]), 3, &[1, 2, 3]);
+        check(&with(4, &[(2, State::Overdue)]), 3, &[1, 3, 4]);
+    }
+
+    #[test]
+    fn who_is_gone_votes_no_more() {
+        check(&with(3, &[(2, State::Gone)]), 3, &[1, 3]);
+        check(&with(4, &[(2, State::Gone)]), 3, &[1, 3, 4]);
+    }
+
+    #[test]
+    fn nobody_is_removed_for_want_of_others() {
+        check(
+            &[(1, State::Away), (2, State::Away), (3, State::Active)],
+            3,
+            &[1, 2, 3],
+        );
+        check(&active(2), 2, &[1, 2]);
+        check(&active(2), 1, &[1]);
+    }
+}

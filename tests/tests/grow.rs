@@ -1,0 +1,218 @@
+//! A cluster takes nodes in that nobody has heard of, lets nodes go, and forgets nobody's session meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tests::client::{Client, numbered};
+use tests::cluster::Cluster;
+use tests::{PATIENCE, process};
+use tokio::time::{Instant, sleep};
+
+/// Two people who write to each other. Each keeps count of what came.
+struct Pair {
+    ends: [Client; 2],
+    said: usize,
+}
+
+impl Pair {
+    async fn start(cluster: &Cluster, nodes: [usize; 2], names: [&str; 2]) -> Self {
+        let a = cluster.client(nodes[0], names[0]).await;
+        let b = cluster.client(nodes[1], names[1]).await;
+        Self {
+            ends: [a, b],
+            said: 0,
+        }
+    }
+
+    /// Some messages in both directions: each arrives once, in order, and nothing else does.
+    async fn talk(&mut self) {
+        let said = self.said..self.said + 5;
+        self.said = said.end;
+        let bodies = numbered("talk", said);
+        let [a, b] = &mut self.ends;
+        let (to_a, to_b) = (a.jid.to_string(), b.jid.to_string());
+        for body in &bodies {
+            a.say(&to_b, body).await;
+            b.say(&to_a, body).await;
+        }
+        a.expect(bodies.clone()).await;
+        b.expect(bodies).await;
+    }
+
+    async fn move_to(&mut self, cluster: &Cluster, nodes: [usize; 2]) {
+        for (end, node) in self.ends.iter_mut().zip(nodes) {
+            end.wire.cut();
+            end.resume(cluster.address(node)).await;
+        }
+    }
+}
+
+/// The seats that vote in each shard, according to a node.
+fn voters(cluster: &Cluster, node: usize) -> Vec<Vec<String>> {
+    let config = cluster.config(node).to_string_lossy().into_owned();
+    let output = process::run(["cluster", "status", "--json", "--config", &config], "");
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let shards = status["shards"].as_array().cloned().unwrap_or_default();
+    let of = |shard: &Value| {
+        let voters = shard["voters"].as_array().cloned().unwrap_or_default();
+        voters
+            .iter()
+            .map(|voter| voter.as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    shards.iter().map(of).collect()
+}
+
+async fn until_voters(cluster: &Cluster, node: usize, what: impl Fn(&[Vec<String>]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = voters(cluster, node);
+        if !now.is_empty() && what(&now) {
+            return;
+        }
+        let log = process::tail(&cluster.log(node));
+        assert!(Instant::now() < deadline, "the voters are {now:?}:\n{log}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn each_has(count: usize) -> impl Fn(&[Vec<String>]) -> bool {
+    move |shards| shards.iter().all(|voters| voters.len() == count)
+}
+
+fn nobody_is<'a>(seats: &'a [&'a str]) -> impl Fn(&[Vec<String>]) -> bool + 'a {
+    move |shards| {
+        let mut voters = shards.iter().flatten();
+        voters.all(|voter| !seats.contains(&voter.as_str()))
+    }
+}
+
+/// Asks nodes to stop at the same moment, and waits until they have.
+async fn stop(cluster: &mut Cluster, nodes: &[usize]) {
+    for node in nodes {
+        cluster.signal(*node, Signal::SIGTERM);
+    }
+    for node in nodes {
+        let ended = cluster.process(*node).end().await;
+        assert!(ended.success(), "node {node}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn three_nodes_become_five_and_three_again_while_clients_chat() {
+    let mut cluster = Cluster::prepare_to_grow(3, 5, "").unwrap();
+    cluster.accounts(&["alice", "bob", "carol", "dave"]);
+    for node in 0..3 {
+        cluster.run(node);
+    }
+    for node in 0..3 {
+        cluster.ready(node).await;
+    }
+    let mut pair = Pair::start(&cluster, [0, 1], ["alice", "bob"]).await;
+    pair.talk().await;
+    for node in 3..5 {
+        cluster.run(node);
+    }
+    for node in 3..5 {
+        cluster.ready(node).await;
+        pair.talk().await;
+    }
+    until_voters(&cluster, 4, each_has(3)).await;
+    pair.move_to(&cluster, [3, 4]).await;
+    pair.talk().await;
+    // A founder dies while it is needed least of all.
+    cluster.kill(0);
+    pair.talk().await;
+    cluster.run(0);
+    cluster.ready(0).await;
+    let mut late = Pair::start(&cluster, [3, 4], ["carol", "dave"]).await;
+    late.talk().await;
+    stop(&mut cluster, &[3, 4]).await;
+    for pair in [&mut pair, &mut late] {
+        pair.move_to(&cluster, [0, 2]).await;
+        pair.talk().await;
+    }
+    until_voters(&cluster, 1, nobody_is(&["4", "5"])).await;
+}
+
+#[tokio::test]
+async fn one_node_becomes_three_and_one_again() {
+    let mut cluster = Cluster::prepare_to_grow(1, 3, "").unwrap();
+    cluster.accounts(&["alice", "bob"]);
+    cluster.run(0);
+    cluster.ready(0).await;
+    let mut pair = Pair::start(&cluster, [0, 0], ["alice", "bob"]).await;
+    pair.talk().await;
+    for node in 1..3 {
+        cluster.run(node);
+    }
+    for node in 1..3 {
+        cluster.ready(node).await;
+    }
+    until_voters(&cluster, 0, each_has(3)).await;
+    pair.move_to(&cluster, [1, 2]).await;
+    pair.talk().await;
+    // Both at once: the one that is left has to vote alone before they are gone.
+    stop(&mut cluster, &[1, 2]).await;
+    pair.move_to(&cluster, [0, 0]).await;
+    pair.talk().await;
+    cluster.ready(0).await;
+    for node in 1..3 {
+        cluster.run(node);
+    }
+    for node in 1..3 {
+        cluster.ready(node).await;
+    }
+    until_voters(&cluster, 0, each_has(3)).await;
+    pair.move_to(&cluster, [2, 1]).await;
+    pair.talk().await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_away_for_long_is_replaced_and_joins_anew() {
+    let mut cluster = Cluster::prepare_to_grow(3, 4, "").unwrap();
+    cluster.add_to("[cluster]", "replace_after = \"2s\"");
+    cluster.accounts(&["alice", "bob"]);
+    for node in 0..4 {
+        cluster.run(node);
+    }
+    for node in 0..4 {
+        cluster.ready(node).await;
+    }
+    let mut pair = Pair::start(&cluster, [0, 2], ["alice", "bob"]).await;
+    pair.talk().await;
+    cluster.kill(2);
+    until_voters(&cluster, 0, nobody_is(&["3"])).await;
+    until_voters(&cluster, 0, each_has(3)).await;
+    pair.move_to(&cluster, [0, 3]).await;
+    pair.talk().await;
+    // Its disk is older than what it missed: it is told so, ends, and has nothing when it starts again.
+    until_forgotten(&cluster).await;
+    cluster.run(2);
+    cluster.process(2).end().await;
+    let log = process::tail(&cluster.log(2));
+    assert!(
+        log.contains("is no longer a member of its cluster"),
+        "{log}"
+    );
+    cluster.run(2);
+    cluster.ready(2).await;
+    pair.move_to(&cluster, [2, 1]).await;
+    pair.talk().await;
+}
+
+/// Waits until no group has the member any more that was replaced.
+async fn until_forgotten(cluster: &Cluster) {
+    let deadline = Instant::now() + PATIENCE;
+    let said = |node: usize| {
+        let log = std::fs::read_to_string(cluster.log(node)).unwrap_or_default();
+        log.matches("are to leave").count()
+    };
+    while [0, 1, 3].map(said).iter().sum::<usize>() < 3 {
+        assert!(Instant::now() < deadline, "it is not forgotten");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
