@@ -402,7 +402,7 @@ impl Shared {
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         if let Some((peer, _)) = peers.get(&seat) {
             // What a connected process has said is newer than what others say.
-            if peer.connection().is_none() {
+            if peer.connection().is_none() && !address.is_empty() {
                 peer.move_to(address);
             }
             return peer.clone();

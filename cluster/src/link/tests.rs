@@ -59,9 +59,12 @@ fn config(listeners: &[std::net::TcpListener], seat: u64) -> Config {
             seat,
             address: listener.local_addr().expect("has one").to_string(),
         });
+    let peers: Vec<_> = peers.collect();
+    let own = peers.iter().find(|peer| peer.seat == seat);
     Config {
         seat,
-        peers: peers.collect(),
+        advertise: own.map(|peer| peer.address.clone()).unwrap_or_default(),
+        peers,
         auth: LinkAuth::Secret(vec![7; 32]),
         ..Config::single(std::path::PathBuf::new(), Settings::default())
     }
