@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::ask;
-use crate::bootstrap::Replication;
 use crate::clock;
 use crate::config::Config;
 use crate::id::{Epoch, Owner};
@@ -33,6 +32,7 @@ use crate::propose::group::{LinkTransport, RaftGroup};
 use crate::propose::{
     DEADLINE, NotLeader, Proposer, Response, ShardGroup, ShardRequest, Transport, wait_applied,
 };
+use crate::replication::Replication;
 use crate::room::Shortage;
 use crate::session::{
     Action, Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
@@ -44,6 +44,7 @@ use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
 pub use crate::propose::admission::Permit;
 pub use crate::propose::{ProposeError, Unavailable};
+pub use crate::replication::RemoveError;
 pub use crate::start::StartError;
 
 /// What the server provides. These methods are called on the cluster's own runtime and must not block.
@@ -362,8 +363,8 @@ impl Cluster {
     }
 
     /// Gives up the seat of a node that is away: others vote in its place, and if it comes back it joins anew.
-    pub fn remove(&self, seat: u64) {
-        self.0.replication.remove(seat);
+    pub async fn remove(&self, seat: u64) -> Result<(), RemoveError> {
+        self.0.replication.remove(seat).await
     }
 
     /// How many bytes the log of this node has on disk.

@@ -36,6 +36,7 @@ pub mod link;
 mod peers;
 mod propose;
 pub mod raft;
+mod replication;
 pub mod room;
 pub mod rules;
 pub mod session;
@@ -43,7 +44,7 @@ pub mod shard;
 mod start;
 pub mod status;
 
-pub use cluster::{Cluster, Host, Permit, ProposeError, StartError, Unavailable};
+pub use cluster::{Cluster, Host, Permit, ProposeError, RemoveError, StartError, Unavailable};
 pub use config::Config;
 pub use id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 pub use lead::mirror;

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::ask::Inquiries;
-use crate::bootstrap::{self, Replication};
 use crate::cluster::{Host, catch_up};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -29,6 +28,7 @@ use crate::propose::subscribers::Subscribers;
 use crate::propose::{Proposer, ShardGroup, compare, stall};
 use crate::raft::groups::ShardReplica;
 use crate::raft::machine::Observer;
+use crate::replication::{self, Replication};
 use crate::session::{Command, Settings};
 use crate::{BootId, NodeId};
 
@@ -37,7 +37,7 @@ use crate::{BootId, NodeId};
 pub enum StartError {
     /// The configuration, the disk or the network does not allow it.
     #[error(transparent)]
-    Replication(#[from] bootstrap::StartError),
+    Replication(#[from] replication::StartError),
     /// The system gives no threads.
     #[error("the cluster's threads cannot be started: {0}")]
     Runtime(io::Error),

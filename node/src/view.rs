@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cluster::id::Owner;
 use cluster::session::{Command, EndReason, Outcome, SessionView};
-use cluster::{ArchiveId, Cluster};
+use cluster::{ArchiveId, Cluster, RemoveError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
@@ -37,6 +37,11 @@ impl Node for App {
 
     fn cluster(&self) -> serde_json::Value {
         serde_json::to_value(ClusterReport::from(self.cluster.status())).unwrap_or_default()
+    }
+
+    fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>> {
+        let cluster = self.cluster.clone();
+        async move { cluster.remove(seat).await }.boxed()
     }
 
     fn sessions(

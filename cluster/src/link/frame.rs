@@ -61,10 +61,12 @@ pub enum Kind {
     ReadIndex = 13,
     /// Carries a question of one node's host to another's.
     Ask = 14,
+    /// Says that an operator has given up a seat.
+    Remove = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Hello,
         Self::Ping,
         Self::Append,
@@ -79,6 +81,7 @@ impl Kind {
         Self::Propose,
         Self::ReadIndex,
         Self::Ask,
+        Self::Remove,
     ];
 
     /// Whether such frames overtake others. Those do by which a failure is detected and overcome.
@@ -91,7 +94,7 @@ impl Kind {
             | Self::Transfer
             | Self::Tails => true,
             Self::Append | Self::Snapshot | Self::Standing | Self::Found => false,
-            Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask => false,
+            Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask | Self::Remove => false,
         }
     }
 

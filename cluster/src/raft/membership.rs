@@ -8,15 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use super::failover::{Failover, lag};
 use super::groups::{Groups, ShardReplica};
 use super::placement::{self, State, View};
+use super::roll::{Present, Roll};
 use super::types::{RaftId, Seat};
 use crate::config::Config;
 use crate::link::Links;
@@ -68,9 +68,6 @@ struct Membership {
     nodes: BTreeMap<RaftId, Seat>,
 }
 
-/// The nodes that are connected, by seat, and where they are reached. This node is among them.
-type Present = BTreeMap<u64, (RaftId, String)>;
-
 /// Decides the next step of a group whose voters should be `target`.
 fn next_step(
     now: &Membership,
@@ -105,64 +102,6 @@ fn next_step(
         .values()
         .find(moved)
         .map(|(node, _)| Step::Move(*node))
-}
-
-/// What this node knows of the others beside the memberships. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Roll(Arc<Mutex<Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    /// Since when a member is not connected.
-    away: BTreeMap<RaftId, Instant>,
-    /// Seats that an operator has given up.
-    removed: BTreeSet<u64>,
-}
-
-impl Roll {
-    /// Gives a seat up whose node is away. It is forgotten when a node comes to that seat.
-    pub fn remove(&self, seat: u64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.removed.insert(seat);
-    }
-
-    /// The states of all nodes at this time.
-    fn states(
-        &self,
-        members: &BTreeMap<RaftId, u64>,
-        present: &Present,
-        stopping: &BTreeSet<RaftId>,
-        config: &Config,
-        now: Instant,
-    ) -> BTreeMap<RaftId, State> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.removed.retain(|seat| !present.contains_key(seat));
-        let away = |node: &RaftId| !present.values().any(|(here, _)| here == node);
-        known
-            .away
-            .retain(|node, _| away(node) && members.contains_key(node));
-        let mut states = BTreeMap::new();
-        for (node, seat) in members {
-            let state = match present.get(seat) {
-                Some((here, _)) if here == node && stopping.contains(node) => State::Draining,
-                Some((here, _)) if here == node => State::Active,
-                Some(_) => State::Gone,
-                None => {
-                    let since = *known.away.entry(*node).or_insert(now);
-                    let surplus = config.expected_size > 0 && *seat > config.expected_size;
-                    match () {
-                        () if surplus || known.removed.contains(seat) => State::Gone,
-                        () if now.saturating_duration_since(since) >= config.replace_after => {
-                            State::Overdue
-                        }
-                        () => State::Away,
-                    }
-                }
-            };
-            states.insert(*node, state);
-        }
-        states
-    }
 }
 
 /// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
@@ -436,25 +375,5 @@ mod tests {
         let states = BTreeMap::from([(11, State::Active)]);
         let step = next_step(&now, &set([11]), &states, &here);
         assert_eq!(step, Some(Step::Move(11)));
-    }
-
-    #[test]
-    fn a_seat_that_is_given_up_is_gone_at_once_and_one_that_is_away_after_a_while() {
-        let members = BTreeMap::from([(11, 1), (21, 2)]);
-        let here = present(&[11]);
-        let mut config = Config::single("data".into(), crate::session::Settings::default());
-        let (roll, start) = (Roll::default(), clock::timer());
-        let state = |config: &Config, after: u64| {
-            let now = start + Duration::from_secs(after);
-            roll.states(&members, &here, &BTreeSet::new(), config, now)[&21]
-        };
-        assert_eq!(state(&config, 0), State::Away);
-        assert_eq!(state(&config, 599), State::Away);
-        assert_eq!(state(&config, 600), State::Overdue);
-        config.expected_size = 1;
-        assert_eq!(state(&config, 0), State::Gone);
-        config.expected_size = 0;
-        roll.remove(2);
-        assert_eq!(state(&config, 0), State::Gone);
     }
 }

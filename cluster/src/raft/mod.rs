@@ -25,6 +25,7 @@ pub mod machine;
 pub(crate) mod membership;
 pub(crate) mod network;
 pub(crate) mod placement;
+pub(crate) mod roll;
 pub mod snapshot;
 pub mod types;
 pub mod verify;

@@ -113,6 +113,14 @@ pub struct Target {
 pub enum ClusterCommand {
     /// Nodes, shards, leaders, lag and sessions
     Status(Target),
+    /// Gives up a node that is away and will not come back as it was: others take its place
+    Remove {
+        /// Its number, `cluster.node_id`
+        node: u64,
+        /// The node that is asked
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// The commands about sessions.
@@ -221,6 +229,9 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
         Command::Cluster(ClusterCommand::Status(target)) => {
             ask(&load(source)?, &target, &ApiRequest::ClusterStatus)
         }
+        Command::Cluster(ClusterCommand::Remove { node, target }) => {
+            ask(&load(source)?, &target, &Question::ClusterRemove(node))
+        }
         Command::Session(command) => {
             let (target, question) = question(command)?;
             ask(&load(source)?, &target, &question)
@@ -326,6 +337,7 @@ mod tests {
             "holdfast user list x --json",
             "holdfast user import f.csv",
             "holdfast cluster status --json --url http://h:1 --token-file t",
+            "holdfast cluster remove 3 --json",
             "holdfast session list",
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",

@@ -8,6 +8,7 @@ use proto::Jid;
 use serde_json::Value;
 
 use super::limits::{self, Change};
+use super::members;
 use super::request::{Answer, Method, encode, request};
 use super::table;
 use super::token::{self, Token, TokenError};
@@ -130,6 +131,8 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 pub enum ApiRequest {
     /// `holdfast cluster status`
     ClusterStatus,
+    /// `holdfast cluster remove`: the node in a seat.
+    ClusterRemove(u64),
     /// `holdfast session list`: all sessions, or those of one account.
     SessionList(Option<Jid>),
     /// `holdfast session show`: one session, or all of an account.
@@ -161,6 +164,10 @@ pub async fn answer(
 ) -> Result<Report, ClientError> {
     let value = match question {
         ApiRequest::ClusterStatus => client.ask(Method::Get, "/api/v1/cluster").await?,
+        ApiRequest::ClusterRemove(node) => {
+            client.ask(Method::Delete, &members::path(*node)).await?;
+            serde_json::json!({ "removed": node })
+        }
         ApiRequest::SessionList(of) => sessions(client, of.as_ref()).await?,
         ApiRequest::SessionShow(jid) => {
             let found = sessions(client, Some(jid)).await?;
@@ -184,6 +191,7 @@ pub async fn answer(
     let text = match (json, question) {
         (true, _) => format!("{value:#}\n"),
         (false, ApiRequest::ClusterStatus) => table::sections(&value),
+        (false, ApiRequest::ClusterRemove(node)) => format!("node {node} is given up\n"),
         (false, ApiRequest::SessionList(_) | ApiRequest::Trace(_)) => table::rows(&value),
         (false, ApiRequest::SessionShow(_)) => table::records(&value),
         (false, ApiRequest::SessionEnd(_)) => table::sections(&value),
@@ -272,6 +280,19 @@ mod tests {
             one.contains("hibernated") && !one.contains("a@x/1"),
             "{one}"
         );
+    }
+
+    #[tokio::test]
+    async fn only_a_node_that_is_away_is_given_up() {
+        let removed = ask(ApiRequest::ClusterRemove(2), false).await.unwrap();
+        assert_eq!(removed, "node 2 is given up\n");
+        for (node, why) in [
+            (1, "node 1 is connected: stop it first"),
+            (7, "there is no node 7"),
+        ] {
+            let error = ask(ApiRequest::ClusterRemove(node), false).await.unwrap_err();
+            assert_eq!(error.to_string(), why);
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //! | `GET /metrics` | Prometheus' text format; it names no user (T-64) |
 //! | `GET /api/v1/cluster` | nodes, shards, leaders |
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
+//! | `DELETE /api/v1/cluster?node=N` | gives up a node that is away |
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
 //! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
 //! | `GET /api/v1/trace?id=…` | see `trace` |
@@ -27,11 +28,13 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use cluster::RemoveError;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::limits::{self, Change, LimitsReport};
+use super::members;
 use super::socket::Bounded;
 use super::token::{Token, TokenError};
 use super::trace;
@@ -54,6 +57,8 @@ pub trait Node: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Nodes and shards, as this node sees them.
     fn cluster(&self) -> serde_json::Value;
+    /// Gives up the node in a seat, which is away.
+    fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>>;
     /// Up to `max` sessions, by address, behind `after`: of one account, or of all.
     fn sessions(
         &self,
@@ -147,7 +152,7 @@ pub fn open<N: Node>(
 /// All routes.
 pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
     let guarded = Router::new()
-        .route("/cluster", get(cluster::<N>))
+        .route("/cluster", get(cluster::<N>).delete(members::remove::<N>))
         .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
         .route("/trace", get(trace::show::<N>))
         .route("/limits", get(limits::show::<N>).put(limits::set::<N>))
@@ -180,6 +185,8 @@ pub(super) enum Refusal {
     NotAnAddress(String),
     #[error("give the session's full address, jid=user@domain/resource")]
     NotFull,
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
     #[error("{0}")]
     Unavailable(#[from] Unavailable),
     #[error("the answer takes too long")]
@@ -194,6 +201,9 @@ impl Refusal {
                 StatusCode::NOT_FOUND
             }
             Self::NotAnAddress(_) | Self::NotFull => StatusCode::BAD_REQUEST,
+            Self::Remove(RemoveError::Unknown(_)) => StatusCode::NOT_FOUND,
+            Self::Remove(RemoveError::Up(_)) => StatusCode::CONFLICT,
+            Self::Remove(RemoveError::NotTold) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -335,6 +345,16 @@ pub(super) mod tests {
 
         fn cluster(&self) -> serde_json::Value {
             serde_json::json!({ "nodes": [{ "seat": 1, "up": true }], "shards": [] })
+        }
+
+        fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>> {
+            Box::pin(async move {
+                match seat {
+                    1 => Err(RemoveError::Up(1)),
+                    2 => Ok(()),
+                    _ => Err(RemoveError::Unknown(seat)),
+                }
+            })
         }
 
         fn sessions(

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod import;
 pub(crate) mod limits;
+mod members;
 pub(crate) mod report;
 pub mod request;
 mod socket;

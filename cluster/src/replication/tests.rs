@@ -9,8 +9,10 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::NodeId;
 use crate::config::{LinkAuth, Peer};
 use crate::id::{ConnId, Owner};
+use crate::raft::groups::ShardReplica;
 use crate::raft::log::Pressure;
 use crate::raft::machine::tests::Deaf;
 use crate::raft::types::Proposal;

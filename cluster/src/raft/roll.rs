@@ -1,0 +1,114 @@
+//! How each node of the cluster is, as far as this one knows: by what is connected, for how long what is not has been
+//! away, and which seats an operator has given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready};
+use tokio::time::Instant;
+
+use super::placement::State;
+use super::types::RaftId;
+use crate::codec;
+use crate::config::Config;
+use crate::link::{Handler, Request};
+
+/// The nodes that are connected, by seat, and where they are reached. This node is among them.
+pub type Present = BTreeMap<u64, (RaftId, String)>;
+
+/// What this node knows of the others beside the memberships. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Roll(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Since when a member is not connected.
+    away: BTreeMap<RaftId, Instant>,
+    /// Seats that an operator has given up.
+    removed: BTreeSet<u64>,
+}
+
+impl Roll {
+    /// Gives a seat up whose node is away, until a node comes to it.
+    pub fn remove(&self, seat: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.removed.insert(seat);
+    }
+
+    /// The states of all nodes at this time.
+    pub fn states(
+        &self,
+        members: &BTreeMap<RaftId, u64>,
+        present: &Present,
+        stopping: &BTreeSet<RaftId>,
+        config: &Config,
+        now: Instant,
+    ) -> BTreeMap<RaftId, State> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.removed.retain(|seat| !present.contains_key(seat));
+        let away = |node: &RaftId| !present.values().any(|(here, _)| here == node);
+        known
+            .away
+            .retain(|node, _| away(node) && members.contains_key(node));
+        let mut states = BTreeMap::new();
+        for (node, seat) in members {
+            let state = match present.get(seat) {
+                Some((here, _)) if here == node && stopping.contains(node) => State::Draining,
+                Some((here, _)) if here == node => State::Active,
+                Some(_) => State::Gone,
+                None => {
+                    let since = *known.away.entry(*node).or_insert(now);
+                    let surplus = config.expected_size > 0 && *seat > config.expected_size;
+                    match () {
+                        () if surplus || known.removed.contains(seat) => State::Gone,
+                        () if now.saturating_duration_since(since) >= config.replace_after => {
+                            State::Overdue
+                        }
+                        () => State::Away,
+                    }
+                }
+            };
+            states.insert(*node, state);
+        }
+        states
+    }
+}
+
+/// Other nodes say which seats an operator has given up.
+impl Handler for Roll {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Option<Bytes>> {
+        let seat = codec::decode(&request.payload).ok();
+        let known = seat.map(|seat| self.remove(seat));
+        Box::pin(ready(known.map(|()| Bytes::new())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::session::Settings;
+
+    #[test]
+    fn a_seat_that_is_given_up_is_gone_at_once_and_one_that_is_away_after_a_while() {
+        let members = BTreeMap::from([(11, 1), (21, 2)]);
+        let here = BTreeMap::from([(1, (11, String::from("node1:1")))]);
+        let mut config = Config::single("data".into(), Settings::default());
+        let (roll, start) = (Roll::default(), clock::timer());
+        let state = |config: &Config, after: u64| {
+            let now = start + Duration::from_secs(after);
+            roll.states(&members, &here, &BTreeSet::new(), config, now)[&21]
+        };
+        assert_eq!(state(&config, 0), State::Away);
+        assert_eq!(state(&config, 599), State::Away);
+        assert_eq!(state(&config, 600), State::Overdue);
+        config.expected_size = 1;
+        assert_eq!(state(&config, 0), State::Gone);
+        config.expected_size = 0;
+        roll.remove(2);
+        assert_eq!(state(&config, 0), State::Gone);
+    }
+}

@@ -1,0 +1,268 @@
+//! Everything of a node that replicates, started and stopped in order.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+use tokio::task::{AbortHandle, JoinError};
+use tokio::time;
+
+use crate::config::{Config, ConfigError};
+use crate::identity::{self, Identity, IdentityError};
+use crate::link::{Kind, LinkStartError, Links, PeerEvent, Process};
+use crate::raft::Fatal;
+use crate::raft::failover::{Failover, SETTLED};
+use crate::raft::groups::{Groups, GroupsError};
+use crate::raft::log::{Log, LogError, Options};
+use crate::raft::machine::Observer;
+use crate::raft::membership;
+use crate::raft::roll::Roll;
+use crate::room::{self, Shortage};
+use crate::{bootstrap, clock, codec};
+
+/// How often others are told again that this node is about to stop.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How often others are reminded that this node should not lead.
+const REMIND: Duration = Duration::from_secs(1);
+/// How long another node may take to hear of a seat that is given up.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a node that is about to stop waits for others to vote in its place.
+const HANDOVER: Duration = Duration::from_secs(30);
+
+/// The node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The node does not know who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The node can talk to nobody.
+    #[error(transparent)]
+    Links(#[from] LinkStartError),
+    /// The groups cannot be started.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// Reading the data directory was cut short.
+    #[error("reading the data directory: {0}")]
+    Reading(#[from] JoinError),
+}
+
+/// A seat cannot be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// Nobody had that seat.
+    #[error("there is no node {0}")]
+    Unknown(u64),
+    /// Its node runs, and would come back at once.
+    #[error("node {0} is connected: stop it first")]
+    Up(u64),
+    /// A node that is connected did not answer.
+    #[error("not every node has heard of it: try again")]
+    NotTold,
+}
+
+/// Everything of this node that replicates: identity, log, links and groups.
+pub struct Replication {
+    /// Who this node is.
+    pub identity: Identity,
+    /// The log of all groups.
+    pub log: Log,
+    /// The links to other nodes, unless there are none.
+    pub links: Option<Links>,
+    /// The groups.
+    pub groups: Groups,
+    /// What this node lacks at the moment (disk space, file descriptors) to take entries, if anything.
+    pub shortage: watch::Receiver<Option<Shortage>>,
+    failover: Option<Failover>,
+    roll: Roll,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Replication {
+    /// Starts everything on the current runtime. It does not wait until the groups have leaders.
+    ///
+    /// `listener` is used instead of the configured address if there is one; connections with other nodes
+    /// run on the runtime `links`; `observer` hears of applied entries.
+    pub async fn start(
+        config: &Config,
+        listener: Option<TcpListener>,
+        links: &Handle,
+        observer: impl FnOnce(&Identity) -> Arc<dyn Observer>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let fatal = Fatal::abort();
+        let (dir, seat) = (config.data_dir.clone(), config.seat);
+        let options = Options {
+            segment_bytes: config.log_segment_bytes,
+            fsync: config.fsync,
+            fatal: fatal.clone(),
+            ..Options::default()
+        };
+        let open = move || {
+            identity::clear_if_replaced(&dir)?;
+            let log = Log::open(&dir.join("log"), options)?;
+            let identity = Identity::open(&dir, seat, log.is_new())?;
+            Ok::<_, StartError>((log, identity))
+        };
+        let (log, identity) = tokio::task::spawn_blocking(open).await??;
+        let links = match (config.is_single(), listener) {
+            (true, _) => None,
+            (false, Some(listener)) => Some(Links::start_on(listener, config, &identity, links)?),
+            (false, None) => Some(Links::start(config, &identity, links)?),
+        };
+        let observer = observer(&identity);
+        let ends = fatal.clone();
+        let groups = Groups::start(config, &identity, &log, links.as_ref(), observer, ends).await?;
+        let (said, shortage) = watch::channel(None);
+        let watching = tokio::spawn(room::watch(
+            config.data_dir.clone(),
+            log.clone(),
+            groups.clone(),
+            said,
+        ));
+        let mut replication = Self {
+            identity,
+            log,
+            links,
+            groups,
+            shortage,
+            failover: None,
+            roll: Roll::default(),
+            tasks: vec![watching.abort_handle()],
+        };
+        match replication.links.clone() {
+            None => {
+                bootstrap::start_alone(config, &replication.identity, &replication.groups).await?
+            }
+            Some(links) => replication.start_with(config, &links, fatal),
+        }
+        Ok(replication)
+    }
+
+    fn start_with(&mut self, config: &Config, links: &Links, fatal: Fatal) {
+        let told = end_if_replaced(links.subscribe(), self.identity.clone(), fatal);
+        self.tasks.push(tokio::spawn(told).abort_handle());
+        let failover = Failover::start(&self.groups, links, SETTLED);
+        let spare = spare_the_short(failover.clone(), self.shortage.clone());
+        self.tasks.push(tokio::spawn(spare).abort_handle());
+        self.failover = Some(failover.clone());
+        links.serve(&[Kind::Remove], Arc::new(self.roll.clone()));
+        let (groups, roll) = (self.groups.clone(), self.roll.clone());
+        let reconcile =
+            membership::reconcile(config.clone(), groups, links.clone(), failover, roll);
+        self.tasks.push(tokio::spawn(reconcile).abort_handle());
+        let birth = bootstrap::serve(config, &self.identity, links, &self.groups);
+        self.tasks.push(tokio::spawn(birth).abort_handle());
+    }
+
+    /// Hands every leadership over and takes none from now on, because the node is about to stop. If a shard would
+    /// then be left without a majority, since other nodes are away or about to stop too, others vote in their place
+    /// first.
+    pub async fn drain(&self) {
+        let (Some(failover), Some(links)) = (&self.failover, &self.links) else {
+            return;
+        };
+        let begun = clock::instant();
+        failover.drain().await;
+        while membership::is_needed(&self.groups, links, failover) {
+            if begun.elapsed() > HANDOVER {
+                tracing::warn!(
+                    "a shard is left without a majority: too few nodes are there to vote in it"
+                );
+                return;
+            }
+            time::sleep(AGAIN).await;
+            failover.drain().await;
+        }
+    }
+
+    /// Gives up the seat of a node that is away, on this node and on all that are connected.
+    pub async fn remove(&self, seat: u64) -> Result<(), RemoveError> {
+        let Some(links) = self
+            .links
+            .as_ref()
+            .filter(|links| links.seats().contains_key(&seat))
+        else {
+            return Err(RemoveError::Unknown(seat));
+        };
+        let up = links.up();
+        if up.iter().any(|process| process.seat == seat) {
+            return Err(RemoveError::Up(seat));
+        }
+        self.roll.remove(seat);
+        let payload = Bytes::from(codec::encode(&seat));
+        let tell =
+            |process: &Process| links.call(process.node, Kind::Remove, 0, payload.clone(), ANSWER);
+        for told in join_all(up.iter().map(tell)).await {
+            told.map_err(|_| RemoveError::NotTold)?;
+        }
+        Ok(())
+    }
+
+    /// Stops everything. For leaderships that were not handed over this is like a crash: the others have to elect.
+    pub async fn shutdown(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(failover) = &self.failover {
+            failover.shutdown();
+        }
+        if let Some(links) = &self.links {
+            links.shutdown();
+        }
+        self.groups.shutdown().await;
+    }
+}
+
+/// Ends the process once a peer says that this node is no longer a member. It joins anew when it is started again:
+/// what it has on its disk is older than what the others have, and its votes no longer count.
+async fn end_if_replaced(
+    mut events: broadcast::Receiver<PeerEvent>,
+    identity: Identity,
+    fatal: Fatal,
+) {
+    loop {
+        match events.recv().await {
+            Ok(PeerEvent::Replaced) => break,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+    let node = identity.node();
+    let written = tokio::task::spawn_blocking(move || identity.retire(node)).await;
+    if let Ok(Err(error)) = written {
+        tracing::error!("cannot write the identity: {error}");
+    }
+    fatal.call(format_args!(
+        "node {node} is no longer a member of its cluster, because it was away for long or was removed; \
+         it joins anew when it is started again"
+    ));
+}
+
+/// Has other nodes lead for as long as this one lacks disk space or file descriptors.
+async fn spare_the_short(failover: Failover, mut shortage: watch::Receiver<Option<Shortage>>) {
+    loop {
+        let short = shortage.wait_for(Option::is_some).await.is_ok();
+        if !short {
+            return;
+        }
+        while shortage.borrow().is_some() {
+            failover.step_back().await;
+            time::sleep(REMIND).await;
+        }
+        failover.step_forward().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
