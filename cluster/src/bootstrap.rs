@@ -216,7 +216,7 @@ impl Birth {
         let found = self.links.found();
         found.is_some_and(|found| {
             let whole = found.all_met && found.addresses <= peers + 1;
-            whole && found.since.elapsed() >= PUBLISHED
+            whole && clock::timer() - found.since >= PUBLISHED
         })
     }
 
@@ -266,7 +266,8 @@ impl Birth {
             return false;
         }
         if founding.start {
-            let late = self.started.get_or_init(clock::instant).elapsed() > SHARED_OUT;
+            let begun = *self.started.get_or_init(clock::instant);
+            let late = clock::instant() - begun > SHARED_OUT;
             self.start_groups(&founding.founders, late).await;
         }
         true

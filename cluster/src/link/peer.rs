@@ -304,7 +304,7 @@ impl Task {
         loop {
             match time::timeout(pause, self.incoming.recv()).await {
                 Ok(established) => return established,
-                Err(_) => self.knock(begun.elapsed() > CALL).await,
+                Err(_) => self.knock(clock::timer() - begun > CALL).await,
             }
             pause = (pause * 2).min(longest);
         }
