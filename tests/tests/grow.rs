@@ -135,7 +135,21 @@ async fn three_nodes_become_five_and_three_again_while_clients_chat() {
         pair.move_to(&cluster, [0, 2]).await;
         pair.talk().await;
     }
+    // They may come back, until an operator says that they will not.
+    for seat in ["4", "5"] {
+        remove(&cluster, seat);
+    }
     until_voters(&cluster, 1, nobody_is(&["4", "5"])).await;
+    for pair in [&mut pair, &mut late] {
+        pair.talk().await;
+    }
+}
+
+/// `holdfast cluster remove`, asked of the second node.
+fn remove(cluster: &Cluster, seat: &str) {
+    let config = cluster.config(1).to_string_lossy().into_owned();
+    let output = process::run(["cluster", "remove", seat, "--config", &config], "");
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test]
