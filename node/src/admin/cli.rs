@@ -230,7 +230,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             ask(&load(source)?, &target, &ApiRequest::ClusterStatus)
         }
         Command::Cluster(ClusterCommand::Remove { node, target }) => {
-            ask(&load(source)?, &target, &Question::ClusterRemove(node))
+            ask(&load(source)?, &target, &ApiRequest::ClusterRemove(node))
         }
         Command::Session(command) => {
             let (target, question) = question(command)?;

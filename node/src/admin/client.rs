@@ -290,7 +290,9 @@ mod tests {
             (1, "node 1 is connected: stop it first"),
             (7, "there is no node 7"),
         ] {
-            let error = ask(ApiRequest::ClusterRemove(node), false).await.unwrap_err();
+            let error = ask(ApiRequest::ClusterRemove(node), false)
+                .await
+                .unwrap_err();
             assert_eq!(error.to_string(), why);
         }
     }
