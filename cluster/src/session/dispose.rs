@@ -18,9 +18,9 @@ use super::state::ShardState;
 use super::step::Step;
 use crate::id::{ArchiveId, Order};
 
-/// Messages that one effect returns. Who carries it out drops what the messages say, and splits what is still too large
-/// for an entry.
-const RETURNED: usize = 128;
+/// Messages that one effect returns. Few, so that what follows from them makes small entries, between which others get
+/// their turn. Who carries the effect out splits what is still too large for an entry.
+const RETURNED: usize = 8;
 
 impl ShardState {
     /// Ends a session in full, and tells whoever acts for it. Does nothing if there is none.
