@@ -81,8 +81,8 @@ pub enum Verdict {
     },
     /// There was nothing to resume either, and that too often: the stream ends.
     TooOften(StreamError),
-    /// The client claims to have what it was never sent: the stream ends, and the session is over unless another
-    /// connection acts for it.
+    /// The client's count cannot be right, and the stream ends. If it claims to have what it was never sent, its session
+    /// is over as well.
     TooHigh(CountTooHigh),
     /// The shard had an outcome that answers something else.
     Undecided,

@@ -10,7 +10,7 @@
 //! ```text
 //!            Bind                     Lost, NodeLost (resumable)
 //!   (none) ───────▶ attached ◀──────────────────────────────────▶ hibernated
-//!                      │               Resume (epoch + 1)              │
+//!                      │               Resume (next epoch)              │
 //!                      │ End, Lost (not resumable), conflict           │ deadline, limit, End
 //!                      ▼                                               ▼
 //!                    over: unavailable told once, queue disposed of, h kept as an old session

@@ -5,7 +5,7 @@
 pub enum Phase {
     /// It may refuse the stanza, which is not acknowledged yet.
     Limit,
-    /// It adds what else follows from the stanza, which will be delivered.
+    /// It adds what else follows from the stanza, which no hook has refused. Lack of room may still refuse it.
     Follow,
 }
 

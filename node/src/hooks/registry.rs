@@ -275,7 +275,7 @@ impl Setup<'_> {
         self.registry.classifies.push(classify);
     }
 
-    /// Has a turn with each message.
+    /// Has a turn, on its sender's node, with each message that is about to go to an account of ours.
     pub fn message(&mut self, phase: Phase, hook: impl Hook<Message>) {
         self.registry.messages.push((phase, Box::new(hook)));
     }
