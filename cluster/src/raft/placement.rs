@@ -108,7 +108,10 @@ pub fn targets(view: &View) -> Vec<BTreeSet<RaftId>> {
             targets[place].extend(least);
         }
     }
-    share_out(&mut targets, &active);
+    // Of fewer nodes one votes alone in each shard. Were it not the same in all, the loss of any would stop something.
+    if active.len() >= VOTERS {
+        share_out(&mut targets, &active);
+    }
     targets
 }
 
@@ -270,5 +273,10 @@ mod tests {
         );
         check(&active(2), 2, &[1, 2]);
         check(&active(2), 1, &[1]);
+        let targets = targets(&view(3, 1, &active(2)));
+        assert!(
+            targets.iter().all(|voters| voters.contains(&1)),
+            "{targets:?}"
+        );
     }
 }
