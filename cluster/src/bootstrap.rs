@@ -190,7 +190,7 @@ impl Birth {
         let all =
             answers.len() == seats.len() && answers.iter().all(|(_, standing)| standing.empty);
         let mine = self.config.may_found() && self.standing().empty;
-        if all && mine && self.has_met_all(seats.len()) {
+        if all && mine && self.has_met_all() {
             let mut founders: BTreeMap<u64, NodeId> = answers
                 .into_iter()
                 .map(|(seat, standing)| (seat, standing.node))
@@ -207,17 +207,14 @@ impl Birth {
         Ok(())
     }
 
-    /// Whether nobody can be missing among so many peers. With configured seats this is known. Behind a name there may
+    /// Whether nobody can be missing among the peers. With configured seats this is known. Behind a name there may
     /// be addresses that are not published yet, so they have to be the same for a while.
-    fn has_met_all(&self, peers: usize) -> bool {
+    fn has_met_all(&self) -> bool {
         if self.config.discovery.is_none() {
             return true;
         }
         let found = self.links.found();
-        found.is_some_and(|found| {
-            let whole = found.all_met && found.addresses <= peers + 1;
-            whole && clock::timer() - found.since >= PUBLISHED
-        })
+        found.is_some_and(|found| found.all_met && clock::timer() - found.since >= PUBLISHED)
     }
 
     /// Goes on until every group runs: all founders write the cluster down, then each starts its share of the groups.

@@ -28,9 +28,7 @@ const ADDRESSES: usize = 64;
 /// What was found behind the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// How many addresses it has.
-    pub addresses: usize,
-    /// Whether a node was met at each of them.
+    /// Whether a node was met at each address that the name has.
     pub all_met: bool,
     /// Since when it has exactly these addresses.
     pub since: Instant,
@@ -50,8 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, name: String) {
                 }
                 meet_all(&shared, &name, &addresses, &mut known).await;
                 Ok(Found {
-                    addresses: addresses.len(),
-                    all_met: known.values().all(Option::is_some),
+                    all_met: !known.is_empty() && known.values().all(Option::is_some),
                     since,
                 })
             }

@@ -127,7 +127,7 @@ pub async fn reconcile(
         }
         let stopping = failover.stopping();
         let states = roll.states(&members, &present, &stopping, &config, clock::timer());
-        dismiss(&members, &states, &config, &links);
+        dismiss(&members, &config, &links);
         let voters = memberships
             .iter()
             .map(|now| now.configs.last().cloned().unwrap_or_default());
@@ -199,20 +199,9 @@ fn acquaint(memberships: &[Membership], links: &Links) {
 }
 
 /// Forgets seats whose nodes have left.
-fn dismiss(
-    members: &BTreeMap<RaftId, u64>,
-    states: &BTreeMap<RaftId, State>,
-    config: &Config,
-    links: &Links,
-) {
-    let stays = |seat: &u64| {
-        let of = members.iter().filter(|(_, of)| *of == seat);
-        let mut states = of.filter_map(|(node, _)| states.get(node));
-        states.any(|state| *state != State::Gone)
-    };
+fn dismiss(members: &BTreeMap<RaftId, u64>, config: &Config, links: &Links) {
     for seat in links.seats().keys() {
-        if config.address(*seat).is_none() && !stays(seat) && !members.values().any(|of| of == seat)
-        {
+        if config.address(*seat).is_none() && !members.values().any(|of| of == seat) {
             links.dismiss(*seat);
         }
     }

@@ -20,7 +20,7 @@ use crate::id::{ArchiveId, Order};
 
 /// Messages that one effect returns. Few, so that what follows from them makes small entries, between which others get
 /// their turn. Who carries the effect out splits what is still too large for an entry.
-const RETURNED: usize = 8;
+const AT_ONCE: usize = 8;
 
 impl ShardState {
     /// Ends a session in full, and tells whoever acts for it. Does nothing if there is none.
@@ -92,7 +92,7 @@ impl ShardState {
                 }
             }
         }
-        for mids in returned.chunks(RETURNED) {
+        for mids in returned.chunks(AT_ONCE) {
             self.add_effect(Effect::Return {
                 account: account.clone(),
                 mids: mids.to_vec(),
