@@ -5,7 +5,7 @@
 //! from any other. The first keeps long parsing and slow clients from delaying an election. The second is for
 //! connections between nodes, so that even a large entry does not delay a heartbeat.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,6 @@ use crate::clock;
 use crate::config::Config;
 use crate::id::{Epoch, Owner};
 use crate::lead::mirror::{LimitCounters, LimitCounts};
-use crate::link::Links;
 use crate::peers::Peers;
 use crate::propose::admission::Admission;
 use crate::propose::group::{LinkTransport, RaftGroup};
@@ -39,13 +38,15 @@ use crate::session::{
 };
 use crate::shard::map::shard_of;
 use crate::start::{self, Parts};
-use crate::status::{self, NodeStatus, NotReady, Status};
+use crate::status::{self, NotReady};
 use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
 pub use crate::propose::admission::Permit;
 pub use crate::propose::{ProposeError, Unavailable};
 pub use crate::replication::RemoveError;
 pub use crate::start::StartError;
+
+mod health;
 
 /// What the server provides. These methods are called on the cluster's own runtime and must not block.
 pub trait Host: Send + Sync + 'static {
@@ -301,60 +302,9 @@ impl Cluster {
         self.0.counters.counts()
     }
 
-    /// The cluster as this node knows it.
-    pub fn status(&self) -> Status {
-        let links = self.0.replication.links.as_ref();
-        let up = links.map(Links::up).unwrap_or_default();
-        let seats = links.map(Links::seats).unwrap_or_default();
-        let mut nodes = vec![NodeStatus {
-            seat: self.0.config.seat,
-            node: Some(self.0.me.0),
-            address: self.0.config.advertise.clone(),
-            up: true,
-            me: true,
-        }];
-        let shards = self.0.shards.iter();
-        let voters: BTreeMap<u64, NodeId> =
-            shards.flat_map(|group| group.replica().voters()).collect();
-        for (seat, address) in seats {
-            let process = up.iter().find(|process| process.seat == seat);
-            let node = process.map(|process| process.node);
-            nodes.push(NodeStatus {
-                seat,
-                node: node.or_else(|| voters.get(&seat).copied()),
-                address,
-                up: process.is_some(),
-                me: false,
-            });
-        }
-        nodes.sort_by_key(|node| node.seat);
-        Status {
-            nodes,
-            shards: self
-                .0
-                .shards
-                .iter()
-                .map(|group| status::shard(group))
-                .collect(),
-        }
-    }
-
     /// Whether clients are welcome: every shard has a leader and a quorum, and is up to date here.
     pub fn ready(&self) -> Result<(), NotReady> {
-        if self.0.draining.load(Ordering::Relaxed) {
-            return Err(NotReady::Draining);
-        }
-        if let Some(shortage) = self.shortage() {
-            return Err(shortage.into());
-        }
-        if !self.0.taken_part.load(Ordering::Relaxed) {
-            return Err(NotReady::Starting);
-        }
-        let peers = self.0.peers.borrow().clone();
-        self.0
-            .shards
-            .iter()
-            .try_for_each(|group| status::check(&status::shard(group), self.0.me.0, &peers))
+        self.obstacles().into_iter().next().map_or(Ok(()), Err)
     }
 
     /// What this node lacks at the moment to take entries, if anything.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::format::Versions;
 use crate::lead::mirror::Address;
+use crate::metrics::Metrics;
 use crate::session::Settings;
 
 /// The fewest bytes of a shared secret; a shorter one could be guessed.
@@ -58,6 +59,8 @@ pub struct Config {
     pub replace_after: Duration,
     /// Seats above this number are given up as soon as their nodes are away. Zero: no seat is.
     pub expected_size: u64,
+    /// Where this node counts what its replicas do.
+    pub metrics: Metrics,
 }
 
 /// A place in the cluster, filled by whichever node is configured with it.
@@ -137,6 +140,7 @@ impl Config {
             lost_after: LOST_AFTER,
             replace_after: REPLACE_AFTER,
             expected_size: 0,
+            metrics: Metrics::default(),
         }
     }
 

@@ -55,7 +55,7 @@ impl fmt::Display for Version {
 }
 
 /// The versions that a build reads: all from the oldest to the newest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
     /// The first of them.
     pub oldest: Version,

@@ -33,6 +33,7 @@ pub mod id;
 mod identity;
 mod lead;
 pub mod link;
+pub mod metrics;
 mod peers;
 mod propose;
 pub mod raft;

@@ -83,8 +83,9 @@ pub struct Replication {
     pub groups: Groups,
     /// What this node lacks at the moment (disk space, file descriptors) to take entries, if anything.
     pub shortage: watch::Receiver<Option<Shortage>>,
+    /// What is known of the members.
+    pub roll: Roll,
     failover: Option<Failover>,
-    roll: Roll,
     tasks: Vec<AbortHandle>,
 }
 
@@ -106,6 +107,7 @@ impl Replication {
             segment_bytes: config.log_segment_bytes,
             fsync: config.fsync,
             fatal: fatal.clone(),
+            metrics: config.metrics.clone(),
             ..Options::default()
         };
         let open = move || {

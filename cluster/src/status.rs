@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
+use crate::format::{Version, Versions};
 use crate::peers::Peers;
 use crate::propose::ShardGroup;
 use crate::propose::group::RaftGroup;
 pub use crate::propose::stall::{Cause, Stalled};
 use crate::raft::groups::Leadership;
+pub use crate::raft::placement::State as MemberState;
 use crate::room::Shortage;
 use crate::{NodeId, ShardId};
 
@@ -16,6 +19,8 @@ const LAG: u64 = 256;
 /// The cluster as one node knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// The newest version of the formats that all members read, as far as this node has met them.
+    pub format: Version,
     /// Every seat.
     pub nodes: Vec<NodeStatus>,
     /// Every shard.
@@ -35,6 +40,19 @@ pub struct NodeStatus {
     pub up: bool,
     /// Whether it is this node.
     pub me: bool,
+    /// How it is; unknown for a seat whose node was never met.
+    pub state: Option<MemberState>,
+    /// The versions of the formats that it reads, if it was met.
+    pub formats: Option<Versions>,
+}
+
+/// A replica on another node, as the leader of its shard knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// The node.
+    pub node: NodeId,
+    /// How many entries of the leader's log it does not have; unknown as long as it has not answered.
+    pub lag: Option<u64>,
 }
 
 /// One shard, as the replica on this node knows it.
@@ -54,6 +72,18 @@ pub struct ShardStatus {
     pub applied: u64,
     /// Who votes.
     pub voters: Vec<NodeId>,
+    /// Who has a replica and does not vote.
+    pub learners: Vec<NodeId>,
+    /// Who should vote; empty if this node does not know.
+    pub target: Vec<NodeId>,
+    /// Whether this node leads it.
+    pub mine: bool,
+    /// All other replicas, if this node leads it.
+    pub replicas: Vec<ReplicaStatus>,
+    /// How old the last entry is that was applied here, in milliseconds by the clocks of the leader and of this node.
+    pub last_commit: Option<u64>,
+    /// Bytes of its last snapshot.
+    pub snapshot_bytes: u64,
     /// Sessions in all.
     pub sessions: usize,
     /// Those without a connection.
@@ -95,20 +125,48 @@ pub enum NotReady {
     },
 }
 
+impl NotReady {
+    /// The shard that it is about; none if it is about the node.
+    pub fn shard(&self) -> Option<ShardId> {
+        match self {
+            Self::Starting | Self::Draining | Self::Short(_) => None,
+            Self::NoLeader(shard) | Self::NoQuorum(shard) | Self::Behind { shard, .. } => {
+                Some(*shard)
+            }
+            Self::Stalled(stalled) => Some(stalled.shard),
+        }
+    }
+}
+
 /// A shard's part of the [`Status`].
 pub fn shard(group: &RaftGroup) -> ShardStatus {
     let metrics = group.replica().metrics();
-    let Leadership { leader, term, .. } = group.replica().leadership();
-    let ((sessions, hibernated), pending) =
-        group.read(|state| (state.counts(), state.pending_count()));
+    let Leadership { leader, mine, term } = group.replica().leadership();
+    let ((sessions, hibernated), pending, at) =
+        group.read(|state| (state.counts(), state.pending_count(), state.now()));
+    let last_log = metrics.last_log_index.unwrap_or(0);
+    let members = metrics.membership_config.membership();
+    let known = metrics.replication.as_ref().filter(|_| mine);
+    let others = known.into_iter().flatten();
+    let others = others.filter(|(node, _)| **node != metrics.id);
+    let replicas = others.map(|(node, has)| ReplicaStatus {
+        node: NodeId(*node),
+        lag: has.map(|has| last_log.saturating_sub(has.index)),
+    });
     ShardStatus {
         shard: group.shard(),
         leader,
         term,
-        last_log: metrics.last_log_index.unwrap_or(0),
+        last_log,
         committed: metrics.cluster_committed.map_or(0, |id| id.index),
         applied: group.applied_index(),
         voters: group.replica().voters().into_values().collect(),
+        learners: members.learner_ids().map(NodeId).collect(),
+        target: Vec::new(),
+        mine,
+        replicas: replicas.collect(),
+        last_commit: (at > 0).then(|| clock::wall().saturating_sub(at)),
+        snapshot_bytes: group.replica().machine.snapshot_bytes(),
         sessions,
         hibernated,
         pending,
@@ -181,6 +239,12 @@ mod tests {
             committed: 1000,
             applied,
             voters: (1..=3).map(NodeId).collect(),
+            learners: Vec::new(),
+            target: Vec::new(),
+            mine: false,
+            replicas: Vec::new(),
+            last_commit: None,
+            snapshot_bytes: 0,
             sessions: 0,
             hibernated: 0,
             pending: 0,

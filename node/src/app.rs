@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cluster::id::Owner;
-use cluster::session::Totals;
-use cluster::status::NotReady;
+use cluster::status::{NotReady, ShardStatus};
 use cluster::{Cluster, ConnId};
 use futures_util::future::BoxFuture;
 use proto::stream::{Condition, StreamError};
@@ -21,7 +20,7 @@ use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
 use crate::live::Live;
-use crate::metrics::Metrics;
+use crate::metrics::{Disk, Metrics, Sample};
 use crate::session::Directory;
 use crate::session::depart::Departures;
 use crate::session::journal::Journal;
@@ -102,16 +101,22 @@ impl App {
 
     /// The metrics page. Some values are computed only when it is asked for.
     pub fn metrics_text(&self) -> String {
-        let totals = self.cluster.read_all(|_, shard| shard.totals());
-        let totals = totals.into_iter().fold(Totals::default(), Totals::and);
-        self.metrics.set_totals(totals);
-        let short = self.cluster.shortage().is_some();
-        self.metrics.set_disk(self.cluster.log_bytes(), short);
-        let shards = self.cluster.status().shards;
-        let stalled = shards.iter().filter(|shard| shard.stalled.is_some());
-        self.metrics.stalled.set(stalled.count() as i64);
-        self.metrics.limits(self.cluster.limit_counts());
-        self.metrics.text()
+        let cluster = &self.cluster;
+        let disk = Disk {
+            log: cluster.log_bytes(),
+            snapshots: cluster.snapshot_bytes(),
+            is_short: cluster.shortage().is_some(),
+        };
+        self.metrics.text(&Sample {
+            is_ready: self.ready().is_ok(),
+            status: cluster.status(),
+            totals: cluster.totals(),
+            disk,
+            limits: cluster.limit_counts(),
+            has_redis: self.config.redis.is_some(),
+            dissents: cluster::raft::dissent::seen(),
+            certificate_end: self.certificates.current().verdict().ends,
+        })
     }
 
     /// The path of a file in the data directory.
@@ -131,6 +136,11 @@ impl LocalPresences {
     pub fn attach(&self, cluster: Cluster) {
         // A process has one cluster, so this can be set once only.
         drop(self.cluster.set(cluster));
+    }
+
+    /// The shards that this node leads.
+    pub fn led(&self) -> Vec<ShardStatus> {
+        self.cluster.get().map(Cluster::led).unwrap_or_default()
     }
 
     /// A connection of this process, as an owner.

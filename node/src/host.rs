@@ -56,6 +56,7 @@ impl Host for NodeHost {
             trail: &self.edge.trail,
             directory: &self.directory,
             failures: &self.failures,
+            led: &|| self.presences.led(),
         };
         known.answer(&question, own).into()
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use cluster::id::Owner;
+use cluster::status::ShardStatus;
 use cluster::{ArchiveId, ConnId};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub enum Inquiry {
     Clients(Vec<Owner>),
     /// Tells what has failed at the asking node. There is nothing to answer.
     Failed(Told),
+    /// The shards that the node leads, as only their leader knows them.
+    Led,
 }
 
 /// The client at the other end of a connection.
@@ -62,6 +65,8 @@ pub struct Known<'a> {
     pub directory: &'a Directory,
     /// What failed.
     pub failures: &'a Failures,
+    /// Looks at the shards that this node leads.
+    pub led: &'a dyn Fn() -> Vec<ShardStatus>,
 }
 
 impl Known<'_> {
@@ -88,6 +93,7 @@ impl Known<'_> {
                 self.failures.hear(&told);
                 return Vec::new();
             }
+            Ok(Inquiry::Led) => serde_json::to_vec(&(self.led)()),
             Err(_) => return Vec::new(),
         };
         answer.unwrap_or_default()
@@ -118,6 +124,7 @@ mod tests {
             trail: &trail,
             directory: &directory,
             failures: &failures,
+            led: &Vec::new,
         };
         let mid = ArchiveId::new(1, 1);
         trail.mark(mid, Step::Written);
@@ -145,6 +152,7 @@ mod tests {
         };
         assert_eq!(told, [expect]);
         assert!(ask(Inquiry::Failed(Told::default())).is_empty());
+        assert_eq!(ask(Inquiry::Led), b"[]");
         assert!(known.answer(b"nonsense", own).is_empty());
     }
 }

@@ -1,9 +1,14 @@
-//! Logs when a node stops being ready and why, and when it is ready again. Balancers learn it from `/readyz`, people
-//! from the log.
+//! Whether a node is ready and why not, for people: what `/readyz?verbose` shows, and a line in the log when a node
+//! stops being ready and when it is ready again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cluster::status::{NotReady, ShardStatus};
+
+use crate::admin::ready::{Check, Verdict};
+use crate::admin::report::Seats;
 use crate::app::{App, Unready};
 
 /// Between two looks.
@@ -29,6 +34,77 @@ pub async fn watch(app: Arc<App>) {
             None => {}
         }
     }
+}
+
+/// Everything that decides whether clients are sent here, and what else an operator should see to.
+pub fn checks(app: &App) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |verdict, subject: &str, found: String| {
+        checks.push(Check {
+            verdict,
+            subject: subject.to_owned(),
+            found,
+        });
+    };
+    let obstacles = app.cluster.obstacles();
+    let node = obstacles
+        .iter()
+        .filter(|obstacle| obstacle.shard().is_none());
+    let mut node: Vec<String> = node.map(NotReady::to_string).collect();
+    if app.draining.load(Ordering::Relaxed) {
+        node.insert(0, Unready::Draining.to_string());
+    }
+    match node.is_empty() {
+        true => add(Verdict::Ok, "node", "takes part".to_owned()),
+        false => node
+            .into_iter()
+            .for_each(|why| add(Verdict::Fail, "node", why)),
+    }
+    let status = app.cluster.status();
+    let seats = Seats::of(&status.nodes);
+    for shard in &status.shards {
+        let subject = format!("shard {}", shard.shard);
+        let of = |obstacle: &&NotReady| obstacle.shard() == Some(shard.shard);
+        match obstacles.iter().find(of) {
+            Some(obstacle) => add(Verdict::Fail, &subject, obstacle.to_string()),
+            None => add(Verdict::Ok, &subject, well(shard, &seats)),
+        }
+    }
+    match app.edge.storage.is_away() {
+        true => {
+            let found = "does not answer: chat goes on; logins of accounts that this node does not know wait";
+            add(Verdict::Warn, "database", found.to_owned());
+        }
+        false => add(Verdict::Ok, "database", "answers".to_owned()),
+    }
+    match app
+        .cluster
+        .limit_counts()
+        .up
+        .filter(|_| app.config.redis.is_some())
+    {
+        Some(true) => add(Verdict::Ok, "redis", "answers".to_owned()),
+        Some(false) => add(
+            Verdict::Warn,
+            "redis",
+            "does not answer: shards decide alone".to_owned(),
+        ),
+        None => {}
+    }
+    let certificate = app.certificates.current();
+    for fault in &certificate.verdict().faults {
+        add(Verdict::Warn, "certificate", fault.to_string());
+    }
+    checks
+}
+
+fn well(shard: &ShardStatus, seats: &Seats) -> String {
+    let leader = shard.leader.map(|leader| seats.name(leader));
+    format!(
+        "led by node {}, {} of its entries to apply",
+        leader.unwrap_or_default(),
+        shard.committed.saturating_sub(shard.applied)
+    )
 }
 
 /// Remembers what was logged last, and for how many checks it was different. Pure.

@@ -208,7 +208,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     });
     let directory = Arc::new(Directory::default());
     let settings = preflight::cluster(&config)?;
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(&settings.metrics, clock::now()));
     let failures = Arc::new(Failures::new(&config.limits));
     let host = NodeHost {
         directory: directory.clone(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cluster::id::Owner;
 use cluster::session::{Command, EndReason, Outcome, SessionView};
+use cluster::status::ShardStatus;
 use cluster::{ArchiveId, Cluster, RemoveError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,12 +14,14 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
 use crate::admin::limits::{Change, LimitsReport};
+use crate::admin::ready::Check;
 use crate::admin::report::{ClusterReport, Seats};
 use crate::admin::token;
 use crate::app::App;
 use crate::clock;
 use crate::hooks::Edge;
 use crate::inquiry::{self, ClientOf, Inquiry};
+use crate::readiness;
 use crate::session::Directory;
 use crate::trace::Mark;
 
@@ -35,8 +38,18 @@ impl Node for App {
         self.metrics_text()
     }
 
-    fn cluster(&self) -> serde_json::Value {
-        serde_json::to_value(ClusterReport::from(self.cluster.status())).unwrap_or_default()
+    fn checks(&self) -> Vec<Check> {
+        readiness::checks(self)
+    }
+
+    fn cluster(&self) -> BoxFuture<'static, serde_json::Value> {
+        let cluster = self.cluster.clone();
+        async move {
+            let told: Vec<ShardStatus> = ask(&cluster, &Inquiry::Led).await;
+            let report = ClusterReport::new(cluster.status(), &told);
+            serde_json::to_value(report).unwrap_or_default()
+        }
+        .boxed()
     }
 
     fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>> {

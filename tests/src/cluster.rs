@@ -284,6 +284,19 @@ impl Cluster {
             .map_err(io::Error::other)?
     }
 
+    /// A metric of all nodes that answer, summed up over them and over the values of its labels.
+    pub async fn sum(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for node in 0..self.count() {
+            let (_, page) = self.get(node, "/metrics").await.unwrap_or_default();
+            let lines = page.lines().filter_map(|line| line.strip_prefix(name));
+            let values = lines.filter(|rest| rest.starts_with([' ', '{']));
+            let values = values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok());
+            sum += values.sum::<u64>();
+        }
+        sum
+    }
+
     /// A bound session without stream management, silent so far.
     pub async fn bound(&self, node: usize, user: &str, resource: &str) -> Wire {
         let wire = Wire::direct(self.address(node), &self.tls).await;

@@ -192,17 +192,6 @@ async fn wake(cluster: &Cluster, user: &str, sleeper: &Sleeper) {
     assert_eq!(body(&message), sleeper.jid.resource().unwrap());
 }
 
-/// A number from all nodes' metrics, summed.
-async fn sum(cluster: &Cluster, name: &str) -> u64 {
-    let mut sum = 0;
-    for node in 0..cluster.count() {
-        let (_, text) = cluster.get(node, "/metrics").await.unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(name));
-        sum += value.map_or(0, |value| value.trim().parse::<u64>().unwrap());
-    }
-    sum
-}
-
 fn limits(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
     let config = cluster.config(0).to_string_lossy().into_owned();
     let arguments = [&["limits"], arguments, &["--config", &config]].concat();
@@ -238,7 +227,7 @@ async fn i_12_of_fifty_sessions_the_newest_ten_stay_whatever_happens_to_redis() 
     assert_eq!(redis.run(&["HGET", &key, "old"]), ["7"], "told again");
     for source in ["redis", "shard"] {
         let name = format!("holdfast_limit_decisions_total{{source=\"{source}\"}}");
-        assert!(sum(&cluster, &name).await > 0, "{source}");
+        assert!(cluster.sum(&name).await > 0, "{source}");
     }
 }
 

@@ -278,7 +278,7 @@ async fn a_header_that_a_balancer_leaves_out_is_told_and_counted() {
     .await;
     let (_, metrics) = cluster.get(0, "/metrics").await.unwrap();
     assert!(
-        metrics.contains("holdfast_refused_connections_total 40\n"),
+        metrics.contains("holdfast_refused_connections_total{reason=\"proxy_header\"} 40\n"),
         "{metrics}"
     );
     assert_eq!(log(&cluster, 0).matches("no PROXY header").count(), 20);

@@ -124,7 +124,7 @@ async fn sm_33_a_late_answer_is_an_event_and_a_later_one_the_end_of_the_connecti
     );
     let late = metric(
         &cluster,
-        "holdfast_session_events_total{event=\"AckDelayed\"}",
+        "holdfast_session_events_total{event=\"ack_delayed\"}",
     )
     .await;
     assert_eq!(late, 1);
@@ -208,7 +208,7 @@ async fn a_cable_that_is_cut_loses_nothing_for_a_client_that_does_not_count() {
         alice.say("bob@localhost", &text).await;
     }
     alice.settle().await.unwrap();
-    let gone = "holdfast_session_events_total{event=\"EndedLost\"}";
+    let gone = "holdfast_session_events_total{event=\"ended_lost\"}";
     until("his connection is dead", async || {
         metric(&cluster, gone).await == 1
     })

@@ -123,7 +123,7 @@ async fn a_bind_that_is_committed_after_its_time_leaves_no_session_behind() {
         let mut ended = 0;
         for node in 0..3 {
             let (_, page) = cluster.get(node, "/metrics").await.unwrap();
-            let counter = "holdfast_session_events_total{event=\"EndedLost\"} ";
+            let counter = "holdfast_session_events_total{event=\"ended_lost\"} ";
             let lines = page.lines().filter_map(|line| line.strip_prefix(counter));
             ended += lines
                 .map(|count| count.parse::<u64>().unwrap())

@@ -93,11 +93,8 @@ async fn f_5_who_was_on_a_node_that_stands_still_for_15_s_goes_on_elsewhere() {
     for client in &mut at_once {
         client.resume(cluster.address(1)).await;
     }
-    let given_up = || async {
-        let (_, page) = cluster.get(1, "/metrics").await.unwrap();
-        let line = format!("holdfast_hibernated_sessions {}\n", later.len());
-        page.contains(&line)
-    };
+    let given_up =
+        || async { cluster.sum("holdfast_hibernated_sessions").await == later.len() as u64 };
     until("the others hibernate", given_up).await;
     assert!(
         paused.elapsed() > Duration::from_secs(10),

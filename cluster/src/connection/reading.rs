@@ -52,8 +52,8 @@ impl Reading {
         }
     }
 
-    /// So many inputs were read, and so many bytes.
-    pub fn read(&mut self, inputs: usize, bytes: usize, now: Duration) {
+    /// So many inputs were read, and so many bytes. Returns whether the client has to wait since that was too much.
+    pub fn read(&mut self, inputs: usize, bytes: usize, now: Duration) -> bool {
         let pause = self.rate.spend(inputs, bytes, now);
         if !self.is_over() {
             self.pace = pause.map_or(Pace::Free, |pause| Pace::Resting(now + pause));
@@ -61,6 +61,7 @@ impl Reading {
         if inputs > 0 {
             self.ahead.push_back((inputs, bytes));
         }
+        pause.is_some()
     }
 
     /// So many inputs were taken up.

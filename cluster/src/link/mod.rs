@@ -342,6 +342,14 @@ impl Links {
         lowest.unwrap_or(ours.newest)
     }
 
+    /// The versions of the formats that the processes of the seats speak, as far as they were met.
+    pub fn spoken(&self) -> BTreeMap<u64, Versions> {
+        let peers = self.0.peers();
+        let met = peers.iter();
+        met.filter_map(|peer| Some((peer.seat, peer.speaks()?)))
+            .collect()
+    }
+
     /// The seats of all peers, with the addresses of their nodes.
     pub fn seats(&self) -> BTreeMap<u64, String> {
         let peers = self.0.peers();

@@ -19,7 +19,7 @@ use crate::raft::log::Pressure;
 use crate::raft::types::Proposal;
 use crate::room::Shortage;
 use crate::session::{Outcome, ShardState};
-use crate::{NodeId, ShardId};
+use crate::{NodeId, ShardId, clock};
 
 /// The kinds of requests that [`RequestHandler`] answers.
 pub const KINDS: [Kind; 2] = [Kind::Propose, Kind::ReadIndex];
@@ -101,8 +101,13 @@ impl ShardGroup for RaftGroup {
             .await
             .map_err(|_| NotLeader)?;
         let proposal = Proposal(entry.into_bytes());
+        let begun = clock::instant();
         match self.replica.raft.client_write(proposal).await {
-            Ok(written) => Ok(written.data),
+            Ok(written) => {
+                let took = clock::instant().saturating_duration_since(begun);
+                self.replica.counters.commit.observe(took.as_secs_f64());
+                Ok(written.data)
+            }
             Err(error) => {
                 tracing::debug!(shard = %self.shard(), %error, "not written");
                 Err(NotLeader)

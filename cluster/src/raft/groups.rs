@@ -18,6 +18,7 @@ use super::{Fatal, keep};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::Links;
+use crate::metrics::Metrics as Counters;
 use crate::{NodeId, ShardId};
 
 /// The number that is reserved for a group about the cluster itself. There is none yet.
@@ -69,6 +70,8 @@ pub struct ShardReplica {
     pub raft: Raft,
     /// Its state machine.
     pub machine: Machine,
+    /// Where it is counted what this replica does.
+    pub counters: Counters,
     log: GroupLog,
     leadership: watch::Sender<Leadership>,
 }
@@ -161,13 +164,19 @@ impl Groups {
                 shard,
                 raft,
                 machine,
+                counters: config.metrics.clone(),
                 log: log.group(id),
                 leadership,
             }));
         }
         let mut tasks = Vec::new();
         for group in &groups {
-            let watched = watch_group(group.clone(), identity.clone(), fatal.clone());
+            let watched = watch_group(
+                group.clone(),
+                identity.clone(),
+                links.cloned(),
+                fatal.clone(),
+            );
             tasks.push(tokio::spawn(watched).abort_handle());
         }
         let turn = Turn::default();
@@ -273,10 +282,16 @@ fn open_machines(
 
 /// Follows the leader and the members of a group. This task is ended before the groups are stopped on purpose. So if it
 /// sees a group stop, consensus has panicked, and the node must end rather than run without one of its shards.
-async fn watch_group(group: Arc<ShardReplica>, identity: Identity, fatal: Fatal) {
+async fn watch_group(
+    group: Arc<ShardReplica>,
+    identity: Identity,
+    links: Option<Links>,
+    fatal: Fatal,
+) {
     let mut metrics = group.raft.server_metrics();
     let mut members = BTreeSet::new();
     let mut voted = false;
+    let mut succession = Succession::default();
     loop {
         let (leadership, now) = {
             let seen = metrics.borrow_watched();
@@ -293,6 +308,19 @@ async fn watch_group(group: Arc<ShardReplica>, identity: Identity, fatal: Fatal)
                 now,
             )
         };
+        if let Some(before) = succession.note(leadership) {
+            let is_there = links.as_ref().is_some_and(|links| links.is_up(before));
+            let Counters {
+                failovers,
+                handovers,
+                ..
+            } = &group.counters;
+            if is_there {
+                handovers.inc()
+            } else {
+                failovers.inc()
+            };
+        }
         group.leadership.send_if_modified(|known| {
             let changed = *known != leadership;
             *known = leadership;
@@ -316,6 +344,19 @@ async fn watch_group(group: Arc<ShardReplica>, identity: Identity, fatal: Fatal)
                 why.unwrap_or_default()
             ));
         }
+    }
+}
+
+/// Remembers who led a group last. Pure.
+#[derive(Debug, Default)]
+struct Succession(Option<NodeId>);
+
+impl Succession {
+    /// Takes who leads now. If this node has begun to lead, whom it has succeeded.
+    fn note(&mut self, now: Leadership) -> Option<NodeId> {
+        let leader = now.leader?;
+        let before = self.0.replace(leader);
+        before.filter(|before| now.mine && *before != leader)
     }
 }
 
@@ -349,6 +390,23 @@ mod tests {
     use crate::raft::log::Options;
     use crate::raft::machine::tests::Deaf;
     use crate::session::Settings;
+
+    #[test]
+    fn whom_this_node_succeeds_is_told_once() {
+        let (me, other) = (NodeId(1), NodeId(2));
+        let led = |leader| Leadership {
+            leader,
+            mine: leader == Some(me),
+            term: 1,
+        };
+        let mut succession = Succession::default();
+        let mut turns = [Some(me), Some(other), None, Some(me), Some(me)].into_iter();
+        let found: Vec<_> = turns
+            .by_ref()
+            .map(|leader| succession.note(led(leader)))
+            .collect();
+        assert_eq!(found, [None, None, None, Some(other), None]);
+    }
 
     #[tokio::test]
     async fn f_25_a_group_that_ends_by_itself_ends_the_node() {

@@ -20,6 +20,7 @@ use super::roll::{Present, Roll};
 use super::types::{RaftId, Seat};
 use crate::config::Config;
 use crate::link::Links;
+use crate::metrics::MoveStep;
 use crate::{NodeId, clock};
 
 /// How often memberships are checked.
@@ -40,6 +41,18 @@ enum Step {
     Forget(BTreeSet<RaftId>),
     /// Note where this node is reached now.
     Move(RaftId),
+}
+
+impl Step {
+    /// What it counts as, if a replica moves by it.
+    fn counted(&self) -> Option<MoveStep> {
+        match self {
+            Self::Learn(_) => Some(MoveStep::Join),
+            Self::Replace(..) => Some(MoveStep::Vote),
+            Self::Forget(_) => Some(MoveStep::Leave),
+            Self::Move(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -136,6 +149,7 @@ pub async fn reconcile(
             nodes: states.clone(),
         };
         let targets = placement::targets(&view);
+        roll.note(&members, &states, &targets);
         for ((group, now), target) in groups.all().iter().zip(&memberships).zip(&targets) {
             if !group.leadership().mine {
                 continue;
@@ -263,6 +277,10 @@ async fn take(
                 .await
         }
     };
+    let counted = step.counted().filter(|_| done.is_ok());
+    counted
+        .into_iter()
+        .for_each(|step| group.counters.moves.inc(step));
     done.map(drop).map_err(|error| error.to_string())
 }
 

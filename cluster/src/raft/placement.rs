@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::types::RaftId;
 
 /// How many members vote, if there are as many.
 pub const VOTERS: usize = 3;
 
 /// How a node of the cluster is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum State {
     /// It is connected.
     Active,
@@ -24,6 +26,28 @@ pub enum State {
     Overdue,
     /// It will not come back: its seat is filled by another, or it was removed.
     Gone,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Active,
+        Self::Draining,
+        Self::Away,
+        Self::Overdue,
+        Self::Gone,
+    ];
+
+    /// As operators read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Away => "away",
+            Self::Overdue => "overdue",
+            Self::Gone => "removed",
+        }
+    }
 }
 
 /// All that the decision depends on.

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::placement::State;
 use super::types::RaftId;
-use crate::codec;
 use crate::config::Config;
 use crate::link::{Handler, Request};
+use crate::{NodeId, codec};
 
 /// The nodes that are connected, by seat, and where they are reached. This node is among them.
 pub type Present = BTreeMap<u64, (RaftId, String)>;
@@ -27,6 +27,17 @@ struct Known {
     away: BTreeMap<RaftId, Instant>,
     /// Seats that an operator has given up.
     removed: BTreeSet<u64>,
+    /// What was found at the last look.
+    last: Found,
+}
+
+/// The members of the cluster and where replicas should be, as this node sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The seat and the state of each member.
+    pub members: BTreeMap<NodeId, (u64, State)>,
+    /// The voters that each shard should have.
+    pub targets: Vec<BTreeSet<NodeId>>,
 }
 
 impl Roll {
@@ -34,6 +45,30 @@ impl Roll {
     pub fn remove(&self, seat: u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.removed.insert(seat);
+    }
+
+    /// Keeps what was found, for those who ask.
+    pub fn note(
+        &self,
+        seats: &BTreeMap<RaftId, u64>,
+        states: &BTreeMap<RaftId, State>,
+        targets: &[BTreeSet<RaftId>],
+    ) {
+        let member =
+            |(node, state): (&RaftId, &State)| Some((NodeId(*node), (*seats.get(node)?, *state)));
+        let target = |nodes: &BTreeSet<RaftId>| nodes.iter().copied().map(NodeId).collect();
+        let found = Found {
+            members: states.iter().filter_map(member).collect(),
+            targets: targets.iter().map(target).collect(),
+        };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.last = found;
+    }
+
+    /// What was found at the last look. Nothing is known on a node that has no others.
+    pub fn found(&self) -> Found {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.last.clone()
     }
 
     /// The states of all nodes at this time.

@@ -146,6 +146,12 @@ impl Outboxes {
         self.bytes
     }
 
+    /// How many items wait.
+    pub(super) fn items_waiting(&self) -> usize {
+        let waiting = self.outboxes.values().map(|outbox| outbox.items.len());
+        waiting.sum()
+    }
+
     /// The number of the next item that is expected from each shard.
     pub(super) fn cursors(&self) -> &BTreeMap<ShardId, u64> {
         &self.cursors

@@ -19,6 +19,10 @@ pub struct Totals {
     pub undelivered: usize,
     /// Work outside of the shard that is not confirmed.
     pub effects: usize,
+    /// Items that wait for other shards to take them.
+    pub outbox: usize,
+    /// Their bytes, about.
+    pub outbox_bytes: u64,
 }
 
 impl Totals {
@@ -32,6 +36,8 @@ impl Totals {
             queued_bytes: self.queued_bytes + other.queued_bytes,
             undelivered: self.undelivered + other.undelivered,
             effects: self.effects + other.effects,
+            outbox: self.outbox + other.outbox,
+            outbox_bytes: self.outbox_bytes + other.outbox_bytes,
         }
     }
 }
@@ -42,6 +48,8 @@ impl ShardState {
         let mut totals = Totals {
             hibernated: self.deadlines().len(),
             effects: self.effects().len(),
+            outbox: self.outboxes().items_waiting(),
+            outbox_bytes: self.outboxes().bytes(),
             ..Totals::default()
         };
         for user in self.users().values() {

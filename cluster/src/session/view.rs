@@ -14,7 +14,7 @@ use super::pending::Lane;
 use super::relay::Relay;
 use super::session::Session;
 use super::state::ShardState;
-use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId};
+use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId, SmId};
 
 /// Users looked at in one go: entries wait meanwhile.
 const LOOK: usize = 4096;
@@ -244,6 +244,14 @@ impl ShardState {
                 hibernates_for: s.hibernation().map(|h| h.until.since(self.time())),
             });
         views.collect()
+    }
+
+    /// The node at which the session that may be resumed under this identifier has its connection, or had its last.
+    pub fn last_node(&self, account: &BareJid, smid: &SmId) -> Option<NodeId> {
+        let jid = self.resumable(account, smid).ok()?;
+        let session = self.session(&jid)?;
+        let owner = session.owner().map(|owner| owner.node);
+        owner.or_else(|| Some(session.hibernation()?.node))
     }
 
     /// Every account with a session.

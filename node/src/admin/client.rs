@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::limits::{self, Change};
 use super::members;
 use super::request::{Answer, Method, encode, request};
+use super::status;
 use super::table;
 use super::token::{self, Token, TokenError};
 use super::trace;
@@ -190,7 +191,7 @@ pub async fn answer(
     let is_well = value["majority"] != Value::Bool(false);
     let text = match (json, question) {
         (true, _) => format!("{value:#}\n"),
-        (false, ApiRequest::ClusterStatus) => table::sections(&value),
+        (false, ApiRequest::ClusterStatus) => status::text(&value),
         (false, ApiRequest::ClusterRemove(node)) => format!("node {node} is given up\n"),
         (false, ApiRequest::SessionList(_) | ApiRequest::Trace(_)) => table::rows(&value),
         (false, ApiRequest::SessionShow(_)) => table::records(&value),
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(json.as_array().unwrap().len(), 2);
         let status = ask(ApiRequest::ClusterStatus, false).await.unwrap();
         assert!(
-            status.contains("nodes") && status.contains("SEAT"),
+            status.contains("can be lost: 1") && status.contains("SEAT"),
             "{status}"
         );
         let one = ask(ApiRequest::SessionShow(jid("a@x/2")), false)

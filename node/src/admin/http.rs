@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /livez` | 200 while the process runs |
-//! | `GET /readyz` | 200, or 503 and why clients should be sent elsewhere |
+//! | `GET /readyz[?verbose]` | 200, or 503 and why clients should be sent elsewhere; see [`ready`] |
 //! | `GET /metrics` | Prometheus' text format; it names no user (T-64) |
 //! | `GET /api/v1/cluster` | nodes, shards, leaders |
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{self, Change, LimitsReport};
 use super::members;
+use super::ready::{self, Check};
 use super::socket::Bounded;
 use super::token::{Token, TokenError};
 use super::trace;
@@ -53,10 +54,12 @@ pub trait Node: Send + Sync + 'static {
     fn token_file(&self) -> PathBuf;
     /// Whether clients should be sent here, or why not.
     fn ready(&self) -> Result<(), String>;
+    /// Everything that this depends on, and more that an operator should know.
+    fn checks(&self) -> Vec<Check>;
     /// The metrics page.
     fn metrics(&self) -> String;
-    /// Nodes and shards, as this node sees them.
-    fn cluster(&self) -> serde_json::Value;
+    /// Nodes and shards, as this node sees them, and as the leaders of the shards do that it reaches.
+    fn cluster(&self) -> BoxFuture<'static, serde_json::Value>;
     /// Gives up the node in a seat, which is away.
     fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>>;
     /// Up to `max` sessions, by address, behind `after`: of one account, or of all.
@@ -160,7 +163,7 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
         .layer(from_fn_with_state(Arc::new(token), guard));
     Router::new()
         .route("/livez", get(async || "alive\n"))
-        .route("/readyz", get(readyz::<N>))
+        .route("/readyz", get(ready::readyz::<N>))
         .route("/metrics", get(metrics::<N>))
         .nest("/api/v1", guarded)
         .fallback(nothing_here)
@@ -246,19 +249,12 @@ async fn nothing_here() -> Refusal {
     Refusal::NotFound
 }
 
-async fn readyz<N: Node>(State(node): State<Arc<N>>) -> Response {
-    match node.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
-}
-
 async fn metrics<N: Node>(State(node): State<Arc<N>>) -> Response<Body> {
     ([(header::CONTENT_TYPE, METRICS)], node.metrics()).into_response()
 }
 
 async fn cluster<N: Node>(State(node): State<Arc<N>>) -> Json<serde_json::Value> {
-    Json(node.cluster())
+    Json(node.cluster().await)
 }
 
 /// The query for a page of sessions.

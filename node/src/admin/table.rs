@@ -4,7 +4,30 @@ use serde_json::{Map, Value};
 
 /// Columns that come first, in this order; the others follow by name.
 const FIRST: &[&str] = &[
-    "seat", "shard", "id", "jid", "state", "node", "address", "up", "leader", "voters", "term",
+    "seat",
+    "shard",
+    "id",
+    "jid",
+    "state",
+    "node",
+    "address",
+    "up",
+    "leader",
+    "voters",
+    "term",
+    "learners",
+    "behind",
+    "last_commit",
+    "size",
+    "sessions",
+    "hibernated",
+    "stalled",
+    "leads",
+    "votes",
+    "formats",
+    "joins",
+    "leaves",
+    "lacks",
 ];
 
 /// Formats an object: each list as a table under its name, everything else as a line above.
@@ -96,13 +119,19 @@ fn names<'a>(objects: &[&'a Map<String, Value>]) -> Vec<&'a str> {
     names
 }
 
-fn cell(value: &Value) -> String {
+/// A value as a cell of a table.
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| format!("{name}:{}", cell(value)));
+            fields.collect::<Vec<_>>().join(",")
+        }
         other => other.to_string(),
     }
 }

@@ -15,6 +15,7 @@ use super::proxy::{self, Origin, ProxyError};
 use super::refusal::Refusal;
 use crate::app::App;
 use crate::clock;
+use crate::metrics::Refused;
 use crate::session::negotiate::{self, Visitor};
 
 /// How many connections may wait in the kernel to be accepted.
@@ -211,7 +212,10 @@ fn space(app: &App, socket: &std::net::TcpStream, peer: SocketAddr) -> Option<Sp
 }
 
 fn note_refusal(app: &App, address: IpAddr, refusal: Refusal) {
-    app.metrics.refused.inc();
+    app.metrics.refused.inc(match refusal {
+        Refusal::Address => Refused::Address,
+        Refusal::Descriptors => Refused::Descriptors,
+    });
     app.refusals.log(address, refusal, clock::instant());
 }
 
@@ -239,7 +243,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
             Ok(Origin::Balancer) => {}
             Err(ProxyError::Silent) => return,
             Err(error) => {
-                app.metrics.refused.inc();
+                app.metrics.refused.inc(Refused::ProxyHeader);
                 return app.journal.no_header(address, error);
             }
         }

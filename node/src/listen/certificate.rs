@@ -48,6 +48,8 @@ impl Fault {
 pub struct Verdict {
     /// When it ends, as RFC 3339 writes times.
     pub end: Option<String>,
+    /// The same in milliseconds since 1970.
+    pub ends: Option<u64>,
     /// What is wrong with it.
     pub faults: Vec<Fault>,
 }
@@ -57,7 +59,10 @@ impl Verdict {
     pub fn on(leaf: &[u8], domains: &[String], now: u64) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
             let faults = vec![Fault::Malformed];
-            return Self { end: None, faults };
+            return Self {
+                faults,
+                ..Self::default()
+            };
         };
         let validity = certificate.validity();
         // A date before 1970 has passed either way.
@@ -84,6 +89,7 @@ impl Verdict {
         faults.extend(unnamed.cloned().map(Fault::DoesNotName));
         Self {
             end: Some(date(end)),
+            ends: Some(end),
             faults,
         }
     }

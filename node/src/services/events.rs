@@ -21,7 +21,7 @@ impl SessionHook for Events {
         let Some(event) = event(heard.notice.what).filter(|_| heard.leads) else {
             return;
         };
-        heard.metrics.session_event(event);
+        heard.metrics.session_events.inc(event);
         let session = &heard.notice.session;
         tracing::debug!(%session, what = ?heard.notice.what, "a session");
     }
@@ -82,8 +82,8 @@ mod tests {
                 metrics: &metrics,
             });
         }
-        let text = metrics.text();
-        let line = "holdfast_session_events_total{event=\"EndedLimit\"} 1";
+        let text = metrics.counted();
+        let line = "holdfast_session_events_total{event=\"ended_limit\"} 1";
         assert!(text.contains(line), "{text}");
     }
 }

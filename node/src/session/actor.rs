@@ -163,7 +163,10 @@ impl Handler<FromPump> for SessionActor {
                 let stanzas = inputs.iter().filter(|i| matches!(i, Input::Stanza(_)));
                 let stanzas = stanzas.count();
                 if stanzas > 0 {
-                    self.app.metrics.stanzas(Direction::In, stanzas);
+                    self.app
+                        .metrics
+                        .stanzas
+                        .inc_by(Direction::In, stanzas as u64);
                 }
                 self.connection.heard(now);
                 for input in inputs {

@@ -40,5 +40,6 @@ fn refuse(app: &App, action: &mut Action, refused: &BTreeSet<ShardId>) {
     });
     if let Some(error) = error {
         *action = Action::Reply(error);
+        app.metrics.refused_messages.inc();
     }
 }

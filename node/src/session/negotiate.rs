@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::auth::revoke;
 use crate::clock;
 use crate::listen::gate::Permit;
-use crate::metrics::LoginResult;
+use crate::metrics::{LoginResult, Refused, Throttled};
 
 const TLS: Duration = Duration::from_secs(10);
 const AUTHENTICATED: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ pub async fn open_session(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStr
     let (socket, machine) = match secured {
         Ok(secured) => secured,
         Err(ending) => {
-            app.journal.ended_early(None, address, &ending);
+            ended_early(&app, None, address, &ending);
             return None;
         }
     };
@@ -103,6 +103,14 @@ pub async fn open_session(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStr
         patience: FAREWELL,
     };
     negotiation.run().await
+}
+
+/// A connection has come to no session.
+fn ended_early(app: &App, account: Option<&BareJid>, address: IpAddr, ending: &Ending) {
+    if matches!(ending, Ending::Shed) {
+        app.metrics.refused.inc(Refused::Shed);
+    }
+    app.journal.ended_early(account, address, ending);
 }
 
 type Secured = (TlsStream<TcpStream>, Stream);
@@ -209,8 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let opening = match self.negotiate().await {
             Ok(opening) => opening,
             Err(ending) => {
-                let (journal, account) = (&self.app.journal, self.account.as_ref());
-                journal.ended_early(account, self.address, &ending);
+                ended_early(&self.app, self.account.as_ref(), self.address, &ending);
                 farewell(&mut self.socket, &mut self.machine, self.patience).await;
                 return None;
             }
@@ -232,12 +239,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
         let (orders, to_pump) = unbounded_channel();
-        let limits = app.live.get().limits.clone();
+        let (limits, metrics) = (app.live.get().limits.clone(), app.metrics.clone());
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.
         drop(socket.write_all(&output).await);
         drop(socket.flush().await);
-        Some(Pump::new(socket, machine, actor, to_pump, &limits))
+        Some(Pump::new(socket, machine, actor, to_pump, &limits, metrics))
     }
 
     async fn negotiate(&mut self) -> Result<Opening, Ending> {
@@ -294,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 self.machine.plain_verified(right);
             }
             Input::Authenticated { account, mechanism } => {
-                self.app.metrics.login(LoginResult::Ok);
+                self.app.metrics.logins.inc(LoginResult::Ok);
                 journal::logged_in(&account, self.address, mechanism);
                 self.deadline = self.accepted + BOUND;
                 self.account = Some(account);
@@ -311,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     journal.login_failed(account, self.address, mechanism, reason);
                 }
                 if failure == Failure::NotAuthorized {
-                    self.app.metrics.login(LoginResult::Failed);
+                    self.app.metrics.logins.inc(LoginResult::Failed);
                     let logins = &self.app.failures.logins;
                     logins.failed(account, Some(self.address), clock::instant());
                 }
@@ -331,7 +338,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             .logins
             .check(&account, address, clock::instant())
         else {
-            self.app.metrics.login(LoginResult::Throttled);
+            self.app.metrics.logins.inc(LoginResult::Throttled);
+            self.app.metrics.throttled.inc(Throttled::Login);
             let journal = &self.app.journal;
             journal.login_failed(Some(&account), self.address, None, "too many failures");
             return self.machine.credentials_unavailable();
@@ -346,7 +354,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 let reason = format!("the account cannot be looked up: {error}");
                 let journal = &self.app.journal;
                 journal.login_failed(Some(&account), self.address, None, &reason);
-                self.app.metrics.login(LoginResult::Unavailable);
+                self.app.metrics.logins.inc(LoginResult::Unavailable);
                 self.machine.credentials_unavailable();
             }
         }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::actor::SessionActor;
 use crate::clock;
 use crate::config::Limits;
+use crate::metrics::{Metrics, Throttled};
 
 /// Below so many unwritten bytes the actor may go on.
 const LOW: usize = 16 * 1024;
@@ -98,6 +100,7 @@ pub struct Pump<S> {
     /// What it measures time from.
     started: Instant,
     report: bool,
+    metrics: Arc<Metrics>,
 }
 
 /// Reads once, straight into the machine. 0 = the peer has closed.
@@ -124,6 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         actor: Addr<SessionActor>,
         orders: UnboundedReceiver<Order>,
         limits: &Limits,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let (reader, writer) = tokio::io::split(socket);
         Self {
@@ -141,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             )),
             started: clock::timer(),
             report: false,
+            metrics,
         }
     }
 
@@ -209,7 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
         if self.fed > 0 || !inputs.is_empty() {
             let fed = std::mem::take(&mut self.fed);
-            self.reading.read(inputs.len(), fed, self.now());
+            if self.reading.read(inputs.len(), fed, self.now()) {
+                self.metrics.throttled.inc(Throttled::ClientRate);
+            }
             self.actor.do_send(FromPump::Inputs(inputs));
         }
         failed

@@ -18,7 +18,7 @@ use super::pump::Order;
 use super::resolve::{accepted, resolve};
 use crate::clock;
 use crate::hooks::Heard;
-use crate::metrics::Direction;
+use crate::metrics::{Direction, Throttled};
 use crate::trace::Step;
 
 /// What is kept until proposed stanzas have an outcome.
@@ -198,7 +198,7 @@ impl SessionActor {
         let metrics = &self.app.metrics;
         match note {
             Note::Written { stanzas, messages } => {
-                metrics.stanzas(Direction::Out, stanzas);
+                metrics.stanzas.inc_by(Direction::Out, stanzas as u64);
                 self.mark(&messages, Step::Written);
             }
             Note::Acknowledged(messages) => self.mark(&messages, Step::Acknowledged),
@@ -208,7 +208,7 @@ impl SessionActor {
             }
             Note::Late { stanzas } => self.late(stanzas),
             Note::HeldBack => {
-                metrics.held_back.inc();
+                metrics.throttled.inc(Throttled::SlowReader);
             }
         }
     }

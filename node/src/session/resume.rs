@@ -14,7 +14,7 @@ use super::entered::{Entered, Opening};
 use super::journal;
 use super::negotiate::Negotiation;
 use crate::clock;
-use crate::metrics::ResumeResult;
+use crate::metrics::{Distance, ResumeResult, Throttled};
 
 /// Why nobody can say whether a session was opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +54,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Takes an old session over. On `None` the machine has been told.
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
-        let step = negotiation::resume(&account, SmId(previd.as_str().into()), h);
+        let smid = SmId(previd.as_str().into());
+        let before = self
+            .app
+            .cluster
+            .read(&account, |shard| shard.last_node(&account, &smid));
+        let step = negotiation::resume(&account, smid, h);
         let led = self.lead(&account, step).await;
         let (result, opening) = match led {
             Ok((Verdict::Resumed { opening, h }, Some(entered))) => {
                 self.machine.resumed(previd, h);
+                // Of a session that was here this node knows.
+                let was_here = before == Some(self.app.cluster.node());
+                self.app.metrics.resumed.inc(match was_here {
+                    true => Distance::SameNode,
+                    false => Distance::OtherNode,
+                });
                 let opening = self.began(opening, entered, "resumed");
                 (ResumeResult::Resumed, Some(opening))
             }
@@ -69,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             }
             Ok((Verdict::TooOften(error), _)) => {
                 self.machine.fail(error);
-                (ResumeResult::NotFound, None)
+                self.app.metrics.throttled.inc(Throttled::Resume);
+                (ResumeResult::Throttled, None)
             }
             Ok((Verdict::TooHigh(too_high), _)) => {
                 self.machine.fail(too_high.into());
@@ -77,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             }
             other => (ResumeResult::Unavailable, self.not_opened(other)),
         };
-        self.app.metrics.resume(result);
+        self.app.metrics.resumes.inc(result);
         opening
     }
 
@@ -128,8 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     fn may_take_over(&self, account: &BareJid) -> bool {
         let takeovers = &self.app.takeovers;
         let may = takeovers.check(account, None, clock::instant()).is_some();
-        if may {
-            takeovers.failed(Some(account), None, clock::instant());
+        match may {
+            true => takeovers.failed(Some(account), None, clock::instant()),
+            false => self.app.metrics.throttled.inc(Throttled::Takeover),
         }
         may
     }

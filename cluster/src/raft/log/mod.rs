@@ -25,6 +25,7 @@ use self::writer::Writer;
 use super::Fatal;
 use crate::disk;
 use crate::identity::ANEW;
+use crate::metrics::Metrics;
 use crate::raft::types::LogId;
 use crate::room::{Budget, Room, Shortage};
 
@@ -64,6 +65,8 @@ pub struct Options {
     pub fatal: Fatal,
     /// Where it is written to.
     pub medium: Arc<dyn Medium>,
+    /// Where it is counted how long syncs take.
+    pub metrics: Metrics,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             fsync: true,
             fatal: Fatal::abort(),
             medium: Arc::new(Disk),
+            metrics: Metrics::default(),
         }
     }
 }

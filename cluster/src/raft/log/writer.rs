@@ -298,9 +298,12 @@ impl Thread {
             .write(&active.file, &self.buffer, active.at)
             .map_err(|source| LogError::io(&active.path, source))?;
         if self.options.fsync {
+            let begun = clock::instant();
             medium
                 .sync(&active.file)
                 .map_err(|source| LogError::sync(&active.path, source))?;
+            let took = clock::instant().saturating_duration_since(begun);
+            self.options.metrics.fsync.observe(took.as_secs_f64());
         }
         let noted = self.synced.note(self.next + 1);
         noted.map_err(|source| LogError::sync(&active.path, source))?;

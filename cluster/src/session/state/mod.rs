@@ -102,7 +102,7 @@ impl ShardState {
     }
 
     /// The last leader's clock: it stamps what people see, and decides nothing.
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.clock.now()
     }
 

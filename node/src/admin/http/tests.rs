@@ -1,6 +1,7 @@
 //! The interface over a node that is not there.
 
 use super::*;
+use crate::admin::ready::Verdict;
 use crate::admin::request::{Method, request};
 use cluster::ShardId;
 use cluster::session::ShardState;
@@ -24,8 +25,31 @@ impl Node for Fake {
         "# EOF\n".to_owned()
     }
 
-    fn cluster(&self) -> serde_json::Value {
-        serde_json::json!({ "nodes": [{ "seat": 1, "up": true }], "shards": [] })
+    fn checks(&self) -> Vec<Check> {
+        let check = |verdict, found: &str| Check {
+            verdict,
+            subject: "shard 0".to_owned(),
+            found: found.to_owned(),
+        };
+        match self.ready {
+            true => vec![check(Verdict::Ok, "led by node 1")],
+            false => vec![
+                check(Verdict::Fail, "no leader"),
+                check(Verdict::Warn, "and more"),
+            ],
+        }
+    }
+
+    fn cluster(&self) -> BoxFuture<'static, serde_json::Value> {
+        let nodes = serde_json::json!([{ "seat": 1, "up": true }]);
+        let report = serde_json::json!({
+            "majority": self.ready,
+            "can_lose": 1,
+            "warnings": if self.ready { vec![] } else { vec!["shard 0 has no majority"] },
+            "nodes": nodes,
+            "shards": [],
+        });
+        Box::pin(std::future::ready(report))
     }
 
     fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>> {
@@ -124,6 +148,32 @@ async fn health_and_metrics_need_no_token() {
         let (address, _node, _) = start(ready);
         let answer = request(&address.to_string(), Method::Get, path, None).await;
         assert_eq!(answer.unwrap().status, status, "{path} {ready}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_told_every_reason() {
+    for (ready, path, status, page) in [
+        (true, "/readyz", 200, "ready\n"),
+        (
+            true,
+            "/readyz?verbose",
+            200,
+            "ready\nok    shard 0      led by node 1\n",
+        ),
+        (false, "/readyz", 503, "no leader\n"),
+        (
+            false,
+            "/readyz?verbose=1",
+            503,
+            "not ready\nfail  shard 0      no leader\nwarn  shard 0      and more\n",
+        ),
+    ] {
+        let (address, _node, _) = start(ready);
+        let answer = request(&address.to_string(), Method::Get, path, None).await;
+        let answer = answer.unwrap();
+        let found = (answer.status, String::from_utf8(answer.body).unwrap());
+        assert_eq!(found, (status, page.to_owned()), "{path}");
     }
 }
 
