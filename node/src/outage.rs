@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const LOST: u32 = 4;
 /// After so many checks clients are sent away, and again after as many more, for those that came in between.
 const AWAY: u32 = 20;
+/// A cluster that has never had a majority gets so many checks to find one: nodes may still be starting.
+const START: u32 = 60;
 
 /// Runs for as long as the node does. `open` says whether it listens.
 pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
@@ -62,7 +64,7 @@ pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
                 .connections_of(|account| of(app.cluster.shard_of(account)));
             let app = app.clone();
             actix_rt::spawn(async move {
-                paced(&those, |conn| {
+                paced(&those, app.live.get().drain.spread, |conn| {
                     app.directory.send_away(conn);
                 })
                 .await;
@@ -105,7 +107,10 @@ impl Outage {
         };
         self.looks = cut.iter().map(longer).collect();
         let longest = self.looks.values().copied().max().unwrap_or_default();
-        let patience = if self.begun { LOST } else { AWAY };
+        let (patience, leave) = match self.begun {
+            true => (LOST, AWAY),
+            false => (START, START),
+        };
         let news = match cut.first() {
             // A shortage, and its end, are logged where it is measured.
             Some((_, NotReady::Short(_))) => None,
@@ -122,10 +127,10 @@ impl Outage {
         let due = self
             .looks
             .iter()
-            .filter(|(_, looks)| looks.is_multiple_of(AWAY));
+            .filter(|(_, looks)| **looks >= leave && looks.is_multiple_of(AWAY));
         Turn {
             news,
-            open: longest < AWAY,
+            open: longest < leave,
             away: due.map(|(shard, _)| *shard).collect(),
         }
     }
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn a_cluster_that_starts_has_lost_nothing_yet() {
         let mut outage = Outage::default();
-        assert_eq!(cut(&mut outage, AWAY - 1), quiet(true));
+        assert_eq!(cut(&mut outage, START - 1), quiet(true));
         assert_eq!(cut(&mut outage, 1).news, Some(News::Lost(CUT.1)));
     }
 }

@@ -1,7 +1,6 @@
 //! One connection between two nodes: it carries requests and replies in both directions.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +13,11 @@ use tokio::time::{self, MissedTickBehavior};
 use tokio_rustls::TlsStream;
 
 use super::frame::{self, Frame, FrameError, Kind, Role};
-use super::hello::{Hello, HelloError};
+use super::hello::Hello;
+use super::lost::Lost;
 use super::pieces::{Incoming, Large, Outgoing, PIECE};
-use super::tls::{AuthError, hangs_up};
 use super::{LinkError, Process, Request, Shared};
 use crate::bound;
-use crate::codec::CodecError;
 use crate::format::{Version, Versions};
 
 /// How often each side sends a ping.
@@ -36,82 +34,6 @@ const BUFFER: usize = 64 << 10;
 
 type Stream = TlsStream<TcpStream>;
 type Waiters = HashMap<u64, oneshot::Sender<Option<Bytes>>>;
-
-/// Why a connection ended or never came about.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Auth(#[from] AuthError),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("a malformed greeting: {0}")]
-    Greeting(#[from] CodecError),
-    #[error("a frame of format {0}, which this node does not read")]
-    Version(Version),
-    #[error(transparent)]
-    Hello(#[from] HelloError),
-    #[error("the peer closed the connection")]
-    Closed,
-    #[error("the peer is silent")]
-    Silent,
-    /// The accepting side does not say why it refuses, but it knows from the greeting who called.
-    #[error(
-        "another process fills its seat: two nodes have the same cluster.node_id, or one has just been replaced"
-    )]
-    Filled,
-    #[error(
-        "it hangs up on our greeting; its log says why: most likely another process has this node's seat (cluster.node_id)"
-    )]
-    TurnedAway,
-}
-
-impl Lost {
-    /// Whether the peer had its time to answer and was silent.
-    pub(super) fn is_silence(&self) -> bool {
-        matches!(self, Self::Silent)
-    }
-
-    /// Whether an operator has to act, because a peer is there that this node refuses. A connection that was merely
-    /// closed could have been anybody's.
-    pub(super) fn is_refusal_of_ours(&self) -> bool {
-        match self {
-            Self::Io(_) | Self::Closed | Self::Silent | Self::TurnedAway => false,
-            Self::Auth(AuthError::Io(error)) => error.kind() == io::ErrorKind::InvalidData,
-            Self::Auth(_)
-            | Self::Frame(_)
-            | Self::Greeting(_)
-            | Self::Version(_)
-            | Self::Hello(_)
-            | Self::Filled => true,
-        }
-    }
-
-    /// The same error, for a peer that has sent its greeting.
-    fn by_greeting(self) -> Self {
-        match self {
-            Self::Closed => Self::TurnedAway,
-            Self::Io(error) if hangs_up(&error) => Self::TurnedAway,
-            other => other,
-        }
-    }
-
-    /// Whether the peer is told why it is refused: it can do something about it.
-    fn is_told(&self) -> bool {
-        matches!(self, Self::Hello(HelloError::Versions { .. })) || self.is_of_the_replaced()
-    }
-
-    /// Whether the peer was refused because it is no longer a member.
-    fn is_of_the_replaced(&self) -> bool {
-        matches!(self, Self::Hello(HelloError::Retired(_)))
-    }
-
-    /// Whether nobody listens at the peer's address: its process is gone.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
-    }
-}
 
 /// An authenticated stream, and the process at its other end.
 pub(super) struct Established {

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{self, Instant};
 
-use super::connection::Lost;
+use super::lost::Lost;
 use super::peer::HANDSHAKE;
 use super::{Process, Shared};
 use crate::clock;

@@ -84,6 +84,9 @@ pub enum HelloError {
     /// It has the same node id, so its data directory is a copy.
     #[error("the peer has the same node id {0} as another node: a copied data directory")]
     Copy(NodeId),
+    /// It is the process that asks: an address behind a name is its own.
+    #[error("this node has called itself")]
+    Myself,
     /// Its data directory was replaced by another, or the cluster gave it up.
     #[error(
         "node {0} is no longer a member: it was away for long, was removed, or another has its seat; it joins anew"
@@ -150,6 +153,9 @@ impl Hello {
     pub fn check(&self, theirs: &Self, seat: u64, retired: bool) -> Result<(), HelloError> {
         self.common(theirs)?;
         let (ours, theirs) = (&self.body, &theirs.body);
+        if (theirs.node, theirs.boot) == (ours.node, ours.boot) {
+            return Err(HelloError::Myself);
+        }
         if theirs.cluster_name != ours.cluster_name {
             return Err(HelloError::ClusterName(theirs.cluster_name.clone()));
         }
@@ -220,6 +226,7 @@ mod tests {
             |theirs| theirs.body.node = NodeId(1),
             Err(HelloError::Copy(NodeId(1))),
         );
+        check(|theirs| *theirs = hello(1), Err(HelloError::Myself));
         check(
             |theirs| theirs.body.node = NodeId(9),
             Err(HelloError::Retired(NodeId(9))),

@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{self, Instant};
 
 use super::Shared;
-use super::connection::{Established, Lost};
+use super::connection::Established;
 use super::hello::HelloError;
+use super::lost::Lost;
 use super::peer::HANDSHAKE;
 use crate::clock;
 

@@ -55,6 +55,7 @@ pub mod discover;
 pub mod frame;
 pub mod hello;
 mod listener;
+mod lost;
 mod peer;
 mod pieces;
 pub mod tls;

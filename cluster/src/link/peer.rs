@@ -20,8 +20,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 
-use super::connection::{self, Connection, Established, Lost, SILENCE};
+use super::connection::{self, Connection, Established, SILENCE};
 use super::hello::{Hello, HelloError};
+use super::lost::Lost;
 use super::{Absence, PeerEvent, Process, Shared};
 use crate::clock;
 use crate::config;

@@ -301,3 +301,20 @@ async fn t_68_a_frame_that_claims_too_much_ends_the_connection() {
     }
     assert!(two.links.up().is_empty());
 }
+
+#[tokio::test]
+async fn a_node_meets_itself_at_its_own_address_behind_a_name() {
+    let listeners = listeners();
+    let own = listeners[0].local_addr().expect("has one").to_string();
+    let config = Config {
+        peers: Vec::new(),
+        discovery: Some(own.clone()),
+        advertise: own,
+        ..config(&listeners, 1)
+    };
+    let node = start(&config, &listeners[0]);
+    until("met all", || {
+        node.links.found().is_some_and(|found| found.all_met)
+    })
+    .await;
+}
