@@ -1,6 +1,6 @@
 //! The configuration that is in force, parts of which may change while the node runs.
 //!
-//! At SIGHUP the configuration is read anew. Stream management, timeouts of connections and
+//! At SIGHUP the configuration is read anew. Stream management, timeouts of connections, the times of a drain and
 //! limits of sessions and stanzas take effect at once, for sessions that exist too; whatever else has
 //! changed waits for a restart, and is named.
 
@@ -36,6 +36,7 @@ impl Live {
         next.sm = fresh.sm.clone();
         next.c2s.idle_timeout = fresh.c2s.idle_timeout;
         next.c2s.ping_timeout = fresh.c2s.ping_timeout;
+        next.drain = fresh.drain.clone();
         next.limits.sessions_per_account = fresh.limits.sessions_per_account;
         next.limits.stanzas_per_second = fresh.limits.stanzas_per_second;
         next.limits.bytes_per_second = fresh.limits.bytes_per_second;

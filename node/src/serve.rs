@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
 use crate::auth::{Accounts, Failures, Throttle, revoke};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LogFormat};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
 use crate::listen::c2s::{self, ListenError, Listener};
@@ -140,19 +140,17 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
         let (app, stopped, opened) = (app.clone(), stopped.clone(), opened.clone());
         actix_rt::spawn(c2s::accept(app, listener, handles, stopped, opened));
     }
-    tokio::select! {
+    let was_ready = tokio::select! {
         announced = addresses.announce(&app) => {
             announced?;
             actix_rt::spawn(readiness::watch(app.clone()));
             stops.next().await;
+            true
         }
-        () = stops.next() => {}
-    }
-    app.draining.store(true, Ordering::Relaxed);
-    // If there is no receiver, there is no accept loop to stop.
-    let _ = stop.send(true);
+        () = stops.next() => false,
+    };
     tokio::select! {
-        () = drain::drain(&app) => Ok(()),
+        () = drain::drain(&app, &stop, was_ready) => Ok(()),
         () = stops.next() => Err(ServeError::CutShort),
     }
 }
@@ -340,12 +338,15 @@ impl Addresses {
             }
             tokio::time::sleep(POLL).await;
         }
-        // Standard output may be closed, which does not matter.
-        drop(writeln!(
-            io::stdout(),
-            "ready c2s={c2s} c2s_tls={tls} admin={}",
-            self.admin
-        ));
+        // A program that reads the log would stumble over a line that is no JSON; it has the one below.
+        if app.config.log.format == LogFormat::Text {
+            // Standard output may be closed, which does not matter.
+            drop(writeln!(
+                io::stdout(),
+                "ready c2s={c2s} c2s_tls={tls} admin={}",
+                self.admin
+            ));
+        }
         tracing::info!("ready");
         Ok(())
     }

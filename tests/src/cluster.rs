@@ -189,7 +189,7 @@ impl Cluster {
                 .collect();
             write!(
                 text,
-                "[cluster]\nnode_id = {}\nlisten = \"{}\"\nadvertise = \"{}\"\npeers = [{}]\n\
+                "[drain]\ngrace = \"0s\"\n[cluster]\nnode_id = {}\nlisten = \"{}\"\nadvertise = \"{}\"\npeers = [{}]\n\
                  secret_file = \"cluster.secret\"\n",
                 index + 1,
                 peers.address,

@@ -164,3 +164,26 @@ async fn f_4_a_node_that_is_told_to_stop_sends_its_clients_elsewhere() {
         cluster.ready(node).await;
     }
 }
+
+#[tokio::test]
+async fn f_4_a_node_that_is_told_to_stop_accepts_clients_until_balancers_know() {
+    let mut cluster = Cluster::prepare(3, "").unwrap();
+    cluster.environment(0, &[("HOLDFAST_DRAIN__GRACE", "4s".into())]);
+    let mut cluster = cluster.started(&["alice", "bob"]).await;
+    let mut alice = cluster.client(0, "alice").await;
+    cluster.signal(0, Signal::SIGTERM);
+    while cluster.get(0, "/readyz").await.unwrap().0 == 200 {}
+    // A balancer that has not looked since sends its next client here.
+    let mut bob = cluster.client(0, "bob").await;
+    bob.say(alice.jid.as_str(), "here").await;
+    alice.expect(["here".to_owned()]).await;
+    for client in [&mut alice, &mut bob] {
+        let end = client.wire.end().await;
+        assert!(!matches!(end, End::Closed | End::Silent), "{end}");
+        client.resume(cluster.address(1)).await;
+    }
+    bob.say(alice.jid.as_str(), "there").await;
+    alice.expect(["there".to_owned()]).await;
+    let status = cluster.process(0).end().await;
+    assert!(status.success(), "{status}");
+}

@@ -195,6 +195,19 @@ async fn ready_is_said_when_clients_are_welcome_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_log_for_programs_holds_nothing_else() {
+    let mut cluster = Cluster::prepare(1, "[log]\nformat = \"json\"\n").unwrap();
+    cluster.run(0);
+    cluster.ready(0).await;
+    told(&cluster, 0, &["\"ready\""]).await;
+    cluster.signal(0, Signal::SIGTERM);
+    assert!(cluster.process(0).end().await.success());
+    for line in log(&cluster, 0).lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_starts_without_its_database_and_goes_on_when_it_comes() {
     let postgres = Postgres::start();
     let mut cluster = Cluster::prepare(1, "").unwrap();

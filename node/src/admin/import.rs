@@ -1,6 +1,6 @@
 //! `holdfast user import`: many accounts from one file.
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::user::{self, UserError};
@@ -50,16 +50,12 @@ pub(super) async fn run(
     now: u64,
     out: &mut (dyn Write + Send),
 ) -> Result<(), UserError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ImportError::Read {
+    let text = read(path).map_err(|source| ImportError::Read {
         path: path.to_owned(),
         source,
     })?;
     let (mut made, mut present, mut refused, mut lines) = (0, 0, 0, 0);
-    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-        let heading = number == 1 && line.trim().eq_ignore_ascii_case("jid,password");
-        if line.trim().is_empty() || heading {
-            continue;
-        }
+    for (number, line) in rows(&text) {
         lines += 1;
         match account(config, storage, line, now).await {
             Ok(true) => made += 1,
@@ -82,6 +78,25 @@ pub(super) async fn run(
         return Err(ImportError::Refused { refused, lines }.into());
     }
     Ok(())
+}
+
+/// The text of a file, or of standard input.
+fn read(path: &Path) -> io::Result<String> {
+    if path != Path::new("-") {
+        return std::fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The lines with an account, and their numbers.
+pub(crate) fn rows(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines());
+    lines.filter(|(number, line)| {
+        let heading = *number == 1 && line.trim().eq_ignore_ascii_case("jid,password");
+        !line.trim().is_empty() && !heading
+    })
 }
 
 /// Why one line was refused. The message never shows the password.
@@ -109,7 +124,7 @@ async fn account(
 }
 
 /// Splits a line into its two fields (RFC 4180).
-fn fields(line: &str) -> Result<[String; 2], BadLine> {
+pub(crate) fn fields(line: &str) -> Result<[String; 2], BadLine> {
     let mut fields = Vec::new();
     let mut rest = Some(line);
     while let Some(text) = rest {

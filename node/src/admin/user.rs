@@ -65,7 +65,7 @@ pub enum UserCommand {
     },
     /// Make the accounts of a CSV file with lines of `jid,password`
     Import {
-        /// The file
+        /// The file; - is standard input
         file: PathBuf,
     },
 }

@@ -1,7 +1,9 @@
 //! Knows every key that may be configured, so that misspelt ones are recognised.
 
 use super::table::{Tables, fields};
-use super::{Admin, Auth, C2s, Cluster, Config, Limits, Log, Quotas, Redis, Sm, Storage, Tls};
+use super::{
+    Admin, Auth, C2s, Cluster, Config, Drain, Limits, Log, Quotas, Redis, Sm, Storage, Tls,
+};
 
 /// Every key that may be configured.
 pub(super) struct Keys {
@@ -35,6 +37,7 @@ impl Keys {
             ("quotas", fields::<Quotas>()),
             ("redis", fields::<Redis>()),
             ("cluster", fields::<Cluster>()),
+            ("drain", fields::<Drain>()),
             ("admin", fields::<Admin>()),
             ("log", fields::<Log>()),
         ];

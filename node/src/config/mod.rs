@@ -29,7 +29,7 @@ use serde::Deserialize;
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule, UnknownVariable};
 pub use quotas::{Bound, Quotas, within};
-pub use section::{Admin, Auth, C2s, Limits, Log, LogFormat, Redis, Sm, Tls};
+pub use section::{Admin, Auth, C2s, Drain, Limits, Log, LogFormat, Redis, Sm, Tls};
 pub use storage::{Storage, StorageUrl};
 pub use table::{SharedKey, Table, Tables};
 pub(crate) use value::duration;
@@ -69,6 +69,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// The other nodes. Absent: this node is alone.
     pub cluster: Option<Cluster>,
+    /// How this node stops.
+    pub drain: Drain,
     /// The operator's interface.
     pub admin: Admin,
     /// Logs.
@@ -264,6 +266,7 @@ impl Config {
         self.sm.settle()?;
         self.quotas.settle()?;
         self.configured.check()?;
+        self.drain.settle()?;
         self.log.settle()?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;

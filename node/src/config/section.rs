@@ -287,6 +287,41 @@ impl Default for Admin {
     }
 }
 
+/// `[drain]`: how a node of a cluster stops.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// How long a node that is told to stop goes on accepting clients, while balancers learn that it is not ready.
+    #[serde(deserialize_with = "value::duration")]
+    pub grace: Duration,
+    /// The time over which the closing of its connections is spread.
+    #[serde(deserialize_with = "value::duration")]
+    pub spread: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(5),
+            spread: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The longest of either time, in seconds: an hour.
+const LONGEST_DRAIN: u64 = 3600;
+
+impl Drain {
+    pub(super) fn settle(&self) -> Result<(), ConfigError> {
+        for (time, key) in [(self.grace, "drain.grace"), (self.spread, "drain.spread")] {
+            if time > Duration::from_secs(LONGEST_DRAIN) {
+                return Err(Rule::Between(0, LONGEST_DRAIN).broken(key));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// `[log]`: what is written to standard error.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
