@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use tests::cluster::Cluster;
 use tests::process;
 
 /// A demo whose temporary files lie in a directory of their own. It leads a process group, as in a
@@ -155,4 +156,34 @@ fn what_the_demo_does_not_read_is_refused() {
     let output = process::run(["demo", "--config", "x.toml"], "");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--config"));
+}
+
+#[tokio::test]
+async fn the_clients_chat_with_a_cluster_that_runs_elsewhere() {
+    let mut cluster = Cluster::start(3, &[], "").await;
+    let accounts: String = (1..=4)
+        .map(|number| format!("user-{number}@localhost,secret\n"))
+        .collect();
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let import = ["user", "import", "-", "--config", &config];
+    let output = process::run(import, &accounts);
+    assert!(output.status.success(), "{output:?}");
+    let file = cluster.path().join("accounts.csv");
+    std::fs::write(&file, accounts).unwrap();
+    let address = cluster.address(0).to_string();
+    let (ca, file) = (cluster.certificate(), file.to_string_lossy().into_owned());
+    let ca = ca.to_string_lossy().into_owned();
+    let chat = move || {
+        let options = ["demo", "--against", &address, "--ca", &ca, "--accounts"];
+        let more = [&file, "--duration", "3s", "--json"];
+        process::run([options.as_slice(), more.as_slice()].concat(), "")
+    };
+    let chat = tokio::task::spawn_blocking(chat);
+    cluster.kill(1);
+    let output = chat.await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let tally: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(tally["sent"].as_u64().unwrap() > 50, "{tally}");
+    assert_eq!(tally["delivered"], tally["sent"], "{tally}");
+    assert_eq!(tally["bounced"], 0, "{tally}");
 }

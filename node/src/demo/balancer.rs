@@ -64,6 +64,21 @@ impl Balancer {
         Self::start_as(backends, true).await
     }
 
+    /// One that others run, and of which only the address is known.
+    pub(super) fn of_others(address: SocketAddr) -> Self {
+        let shared = Shared {
+            proxy: false,
+            backends: Vec::new(),
+            next: AtomicUsize::new(0),
+            routes: Mutex::default(),
+        };
+        Self {
+            address,
+            shared: Arc::new(shared),
+            tasks: Vec::new(),
+        }
+    }
+
     async fn start_as(backends: Vec<Backend>, proxy: bool) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

@@ -66,6 +66,30 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// Nobody is online yet.
+    pub fn new(
+        balancer: Balancer,
+        tls: Arc<ClientConfig>,
+        accounts: Vec<Credentials>,
+        progress: Progress,
+    ) -> Result<Self, hdrhistogram::CreationError> {
+        let clients = accounts.len();
+        let directions = (0..clients).flat_map(|me| {
+            let neighbours = Self::neighbours(me, clients);
+            neighbours.into_iter().map(move |to| (me, to))
+        });
+        Ok(Self {
+            balancer,
+            tls,
+            accounts,
+            tally: Mutex::new(Tally::new(directions)?),
+            phase: watch::Sender::new(Phase::Gather),
+            burst: watch::Sender::new(0),
+            online: watch::Sender::new(0),
+            progress,
+        })
+    }
+
     /// Locks the record. Nobody holds it across an await.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
@@ -248,7 +272,13 @@ impl Talker {
 
     /// Records that the connection is lost. If a kill was the cause, only the resume is reported.
     fn lose(&mut self, reason: &SessionError) {
-        self.lost = clock::instant();
+        // A connection that fell silent was lost when it did so.
+        let silent = matches!(reason, SessionError::Connection(ClientError::Io(error))
+            if error.kind() == std::io::ErrorKind::TimedOut);
+        self.lost = match silent {
+            true => self.heard,
+            false => clock::instant(),
+        };
         self.killed = self.talk.tally().was_killed(self.node, self.connected);
         if self.killed.is_none() {
             self.tell(&format!("lost its connection: {reason}"));
@@ -313,7 +343,10 @@ async fn connect(talk: &Talk, me: usize) -> Result<Connection, ClientError> {
     let account = &talk.accounts[me];
     let address = talk.balancer.address();
     let (domain, tls) = (&account.domain, &talk.tls);
-    let mut connection = Connection::open_tls_from(home(me), address, domain, tls).await?;
+    let mut connection = match address.ip().is_loopback() {
+        true => Connection::open_tls_from(home(me), address, domain, tls).await?,
+        false => Connection::open_tls(address, domain, tls).await?,
+    };
     connection.login(account).await?;
     Ok(connection)
 }

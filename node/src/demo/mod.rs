@@ -12,21 +12,22 @@ mod interrupt;
 pub mod nodes;
 mod options;
 pub(crate) mod orphan;
+mod outside;
 pub(crate) mod progress;
 pub mod session;
 pub mod tally;
 
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::BareJid;
 use proto::sasl::{Digest, ScramKeys};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub use options::{BadOptions, DemoOptions};
+pub use outside::{Outside, OutsideError};
 
 use crate::clock;
 use crate::config::StorageUrl;
@@ -40,7 +41,7 @@ use interrupt::Interrupts;
 use nodes::{DOMAIN, NodeError, Nodes};
 use progress::Progress;
 use session::SessionError;
-use tally::{Report, Tally};
+use tally::Report;
 
 /// How long a node may take to become ready.
 const START: Duration = Duration::from_secs(60);
@@ -66,6 +67,9 @@ pub enum DemoError {
     /// A node.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A cluster that runs elsewhere.
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
     /// The accounts cannot be made.
     #[error("cannot make the accounts: {0}")]
     Accounts(#[from] StorageError),
@@ -120,12 +124,15 @@ impl Ending {
 /// killed.
 pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
     options.check()?;
-    let dir = tempfile::Builder::new()
-        .prefix("holdfast-demo-")
-        .tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    if let Some(outside) = &options.outside {
+        return runtime.block_on(outside::play(options, outside));
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("holdfast-demo-")
+        .tempdir()?;
     let result = runtime.block_on(async {
         let mut nodes = Nodes::prepare(
             dir.path(),
@@ -172,7 +179,6 @@ async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoEr
             return Ok(Ending { report: None, interrupted: Some(interrupted) });
         }
     };
-    talk.progress.event("everyone is online, and talks");
     talk.phase.send_replace(Phase::Talk);
     let interrupted = tokio::select! {
         result = strike(nodes, &talk, options) => result.map(|()| None)?,
@@ -181,13 +187,25 @@ async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoEr
         interrupted = interrupts.next() => Some(interrupted),
     };
     if interrupted.is_some() {
+        nodes.start_all()?;
+    }
+    finish(&talk, clients, &mut interrupts, interrupted).await
+}
+
+/// Ends the chat and sums it up.
+async fn finish(
+    talk: &Talk,
+    mut clients: JoinSet<Result<(), SessionError>>,
+    interrupts: &mut Interrupts,
+    interrupted: Option<Interrupted>,
+) -> Result<Ending, DemoError> {
+    if interrupted.is_some() {
         let text = "interrupted: what is under way may arrive; once more to stop at once";
         talk.progress.event(text);
-        nodes.start_all()?;
     }
     // After an interrupt only a second one skips this.
     tokio::select! {
-        () = settle(&talk) => {}
+        () = settle(talk) => {}
         _ = interrupts.next(), if interrupted != Some(Interrupted::CLOSED) => {
             talk.progress.event("stopped: what was under way is not counted");
             return Ok(Ending { report: None, interrupted });
@@ -215,31 +233,31 @@ async fn gather(
     for index in 0..nodes.len() {
         nodes.ready(index, START).await?;
     }
-    let directions = (0..options.clients).flat_map(|me| {
-        let neighbours = Talk::neighbours(me, options.clients);
-        neighbours.into_iter().map(move |to| (me, to))
-    });
-    let talk = Arc::new(Talk {
-        balancer: Balancer::start_proxy(nodes.backends()).await?,
-        tls: client::trusting([nodes.certificate()])?,
-        accounts,
-        tally: Mutex::new(Tally::new(directions)?),
-        phase: watch::Sender::new(Phase::Gather),
-        burst: watch::Sender::new(0),
-        online: watch::Sender::new(0),
-        progress,
-    });
-    for me in 0..options.clients {
+    let balancer = Balancer::start_proxy(nodes.backends()).await?;
+    let tls = client::trusting([nodes.certificate()])?;
+    let talk = Arc::new(Talk::new(balancer, tls, accounts, progress)?);
+    come_online(&talk, clients).await?;
+    Ok(talk)
+}
+
+/// Has all clients log in, and waits until they are online.
+async fn come_online(
+    talk: &Arc<Talk>,
+    clients: &mut JoinSet<Result<(), SessionError>>,
+) -> Result<(), DemoError> {
+    let count = talk.accounts.len();
+    for me in 0..count {
         clients.spawn(conversation::client(talk.clone(), me));
     }
     let mut online = talk.online.subscribe();
     tokio::select! {
-        gathered = timeout(GATHER, online.wait_for(|online| *online == options.clients)) => {
+        gathered = timeout(GATHER, online.wait_for(|online| *online == count)) => {
             gathered.map_err(|_| DemoError::Gather)?.map_err(io::Error::other)?;
         }
         Some(ended) = clients.join_next() => ended??,
     }
-    Ok(talk)
+    talk.progress.event("everyone is online, and talks");
+    Ok(())
 }
 
 /// Makes accounts directly in the database, as `holdfast user add` does.
@@ -348,8 +366,13 @@ async fn watch_over(talk: &Talk) {
                 }
             })
             .collect();
+        // Of a cluster that runs elsewhere nothing is known.
+        let nodes = match well.is_empty() {
+            true => String::new(),
+            false => format!("nodes {well}  "),
+        };
         talk.progress.event(&format!(
-            "nodes {well}  sent {}  acknowledged {}  delivered {}  duplicated {}  reordered {}  kills {}  resumes {}",
+            "{nodes}sent {}  acknowledged {}  delivered {}  duplicated {}  reordered {}  kills {}  resumes {}",
             report.sent,
             report.acknowledged,
             report.delivered,

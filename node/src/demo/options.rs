@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::outside::Outside;
 use crate::config::parse_duration;
 
 /// The longest that a demo may last.
@@ -30,6 +31,9 @@ pub struct DemoOptions {
     /// End with one JSON object
     #[arg(long)]
     pub json: bool,
+    /// A cluster that runs elsewhere
+    #[command(flatten)]
+    pub outside: Option<Outside>,
 }
 
 impl Default for DemoOptions {
@@ -41,6 +45,7 @@ impl Default for DemoOptions {
             kill_every: Duration::from_secs(5),
             keep: false,
             json: false,
+            outside: None,
         }
     }
 }
@@ -101,5 +106,22 @@ mod tests {
         assert_eq!(check("demo --kill-every 1ms"), Err(BadOptions::Times));
         assert_eq!(check("demo --duration 25h"), Err(BadOptions::Times));
         assert_eq!(check("demo --nodes 1 --clients 2 --kill-every 0"), Ok(()));
+    }
+
+    #[test]
+    fn a_cluster_elsewhere_needs_certificates_and_accounts() {
+        let all = "demo --against h:1 --ca c.pem --accounts a.csv";
+        let outside = parse(all).unwrap().outside.unwrap();
+        assert_eq!(outside.against, "h:1");
+        assert_eq!(outside.accounts.to_str(), Some("a.csv"));
+        for wrong in [
+            "demo --against h:1",
+            "demo --against h:1 --ca c.pem",
+            "demo --ca c.pem",
+            &format!("{all} --nodes 3"),
+            &format!("{all} --clients 3"),
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }
