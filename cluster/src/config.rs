@@ -13,6 +13,8 @@ use crate::session::Settings;
 
 /// The fewest bytes of a shared secret; a shorter one could be guessed.
 pub const MIN_SECRET: usize = 16;
+/// What the secret in the manifests for Kubernetes begins with.
+const PLACEHOLDER: &[u8] = b"replace-me";
 /// By default, a node that was silent for so long counts as gone, and its sessions hibernate.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// By default, a node that was away for so long is replaced.
@@ -114,6 +116,11 @@ pub enum ConfigError {
     /// A secret that can be guessed.
     #[error("the cluster's shared secret has fewer than {MIN_SECRET} bytes")]
     ShortSecret,
+    /// The secret that the manifests come with, which everybody knows.
+    #[error(
+        "the cluster's shared secret is the placeholder of the manifests: make one, e.g. with `openssl rand -hex 32`"
+    )]
+    PlaceholderSecret,
     /// No shard or too many.
     #[error("a cluster has 1 to {MAX_SHARDS} shards, not {0}")]
     Shards(u16),
@@ -184,6 +191,9 @@ impl Config {
         }
         match &self.auth {
             LinkAuth::Secret(secret) if secret.len() < MIN_SECRET => Err(ConfigError::ShortSecret),
+            LinkAuth::Secret(secret) if secret.starts_with(PLACEHOLDER) => {
+                Err(ConfigError::PlaceholderSecret)
+            }
             LinkAuth::Secret(_) | LinkAuth::Certificates { .. } => Ok(()),
         }
     }
@@ -235,6 +245,16 @@ mod tests {
             }
             .check(),
             Err(ConfigError::ShortSecret)
+        );
+        let of_the_manifests =
+            include_bytes!("../../k8s/base/secrets/cluster.secret.example").to_vec();
+        assert_eq!(
+            Config {
+                auth: LinkAuth::Secret(of_the_manifests),
+                ..three()
+            }
+            .check(),
+            Err(ConfigError::PlaceholderSecret)
         );
         assert_eq!(
             Config {

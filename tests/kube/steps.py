@@ -1,0 +1,250 @@
+"""What happens to the cluster, step by step. Each returns what is worth telling, or raises a failure."""
+
+import json
+import shlex
+import socket
+import ssl
+import subprocess
+import time
+
+from cluster import CLAIMS, PODS, Failure, is_ready
+
+STEPS = []
+# What comes between one event and the next, so that messages are under way at both.
+PAUSE = 3
+
+
+def step(chats=True):
+    def add(function):
+        function.chats = chats
+        STEPS.append(function)
+        return function
+    return add
+
+
+@step(chats=False)
+def apply(cluster, _):
+    began = time.monotonic()
+    cluster.apply()
+    cluster.until_ready(3, 120)
+    took = time.monotonic() - began
+    if any(cluster.restarts().values()):
+        raise Failure(f"restarts {cluster.restarts()}")
+    hosts = {pod["spec"]["nodeName"] for pod in cluster.pods().values()}
+    if len(hosts) != 3:
+        raise Failure(f"three pods on {hosts}")
+    cluster.make_accounts()
+    return f"ready after {took:.1f} s"
+
+
+@step()
+def rollout(cluster, chat):
+    chat.talk(PAUSE)
+    began = time.monotonic()
+    cluster.kubectl("rollout", "restart", "statefulset/holdfast")
+    cluster.kubectl("rollout", "status", "statefulset/holdfast", "--timeout=400s")
+    took = time.monotonic() - began
+    chat.talk(PAUSE)
+    if not chat.times or chat.within(2) < 0.999:
+        raise Failure(f"{chat.within(2):.2%} of {len(chat.times)} resumes within 2 s: {sorted(chat.times)[-5:]} ms")
+    return f"took {took:.0f} s, {chat.within(2):.1%} of resumes within 2 s"
+
+
+def gone(cluster, chat, name, *words):
+    """Deletes a pod, and waits for the next of its name."""
+    chat.talk(PAUSE)
+    uid = cluster.uid(name)
+    cluster.kubectl("delete", "pod", name, *words)
+    took = cluster.until_replaced(name, uid)
+    chat.talk(PAUSE)
+    return f"{name} ready again {took:.1f} s later"
+
+
+@step()
+def delete(cluster, chat):
+    return gone(cluster, chat, "holdfast-1")
+
+
+@step()
+def force_delete(cluster, chat):
+    return gone(cluster, chat, "holdfast-2", "--grace-period=0", "--force")
+
+
+def evict(cluster, name):
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "holdfast"}}
+    path = f"/api/v1/namespaces/holdfast/pods/{name}/eviction"
+    done = cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction), check=False)
+    if done.returncode and "disruption budget" not in done.stderr:
+        raise Failure(done.stderr)
+    return not done.returncode
+
+
+@step()
+def eviction(cluster, chat):
+    refused = 0
+    for name in ("holdfast-0", "holdfast-1", "holdfast-2"):
+        chat.talk(PAUSE)
+        uid = cluster.uid(name)
+        cluster.until(f"{name} evicted", lambda: evict(cluster, name), 120)
+        other = f"holdfast-{(int(name[-1]) + 1) % 3}"
+        if evict(cluster, other):
+            raise Failure(f"{other} may be evicted while {name} is away")
+        refused += 1
+        cluster.until_replaced(name, uid)
+    chat.talk(PAUSE)
+    return f"three pods, one after the other; {refused} times a second one was refused"
+
+
+@step()
+def lost_volume(cluster, chat):
+    chat.talk(PAUSE)
+    uid = cluster.uid("holdfast-1")
+    volume = cluster.get("pvc", f"{CLAIMS}holdfast-1".replace("holdfast-holdfast", "holdfast"))["spec"]["volumeName"]
+    cluster.kubectl("delete", "pvc", "data-holdfast-1", "--wait=false")
+    cluster.kubectl("delete", "pod", "holdfast-1")
+    took = cluster.until_replaced("holdfast-1", uid)
+    if cluster.get("pvc", "data-holdfast-1")["spec"]["volumeName"] == volume:
+        raise Failure("it came back with its volume")
+    chat.talk(PAUSE)
+    return f"ready without its volume {took:.1f} s later"
+
+
+def host(cluster, command, node):
+    subprocess.run(command.replace("{node}", shlex.quote(node)), shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def is_lost(cluster, node):
+    conditions = cluster.get("node", node)["status"]["conditions"]
+    return any(c["type"] == "Ready" and c["status"] != "True" for c in conditions)
+
+
+@step()
+def node_loss(cluster, chat):
+    options = cluster.options
+    if not (options.fail_node and options.mend_node):
+        return "SKIPPED: --fail-node and --mend-node say how a host is lost"
+    chat.talk(PAUSE)
+    pod = cluster.pods()["holdfast-1"]
+    node, uid = pod["spec"]["nodeName"], pod["metadata"]["uid"]
+    taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    began = time.monotonic()
+    host(cluster, options.fail_node, node)
+    try:
+        noticed = cluster.until(f"{node} lost", lambda: is_lost(cluster, node), 120)
+        # Somebody has seen that the machine is off; only then may its volumes go to another.
+        cluster.kubectl("taint", "node", node, taint)
+        cluster.until_replaced("holdfast-1", uid)
+        took = time.monotonic() - began
+        if cluster.pods()["holdfast-1"]["spec"]["nodeName"] == node:
+            raise Failure("it is where it was")
+        chat.talk(PAUSE)
+    finally:
+        host(cluster, options.mend_node, node)
+        cluster.kubectl("taint", "node", node, taint + "-", check=False)
+    cluster.until(f"{node} back", lambda: not is_lost(cluster, node), 120)
+    return f"{node} noticed after {noticed:.0f} s, replaced after {took:.0f} s"
+
+
+@step()
+def scale(cluster, chat):
+    times = []
+    for before, count in ((3, 5), (5, 3), (3, 1), (1, 3)):
+        chat.talk(PAUSE)
+        began = time.monotonic()
+        cluster.kubectl("scale", "statefulset/holdfast", f"--replicas={count}")
+        cluster.until_ready(count)
+        cluster.settle()
+        times.append(f"{before} to {count}: {time.monotonic() - began:.0f} s")
+        chat.talk(PAUSE)
+    return ", ".join(times)
+
+
+def everyone(cluster, chat, *words):
+    chat.talk(PAUSE)
+    uids = {name: pod["metadata"]["uid"] for name, pod in cluster.pods().items()}
+    cluster.kubectl("delete", "pod", "-l", PODS, *words)
+    waits = [cluster.until_replaced(name, uid) for name, uid in uids.items()]
+    chat.talk(PAUSE)
+    return f"ready again {sum(waits):.1f} s later"
+
+
+@step()
+def all_at_once(cluster, chat):
+    return everyone(cluster, chat)
+
+
+@step()
+def all_killed(cluster, chat):
+    return everyone(cluster, chat, "--grace-period=0", "--force")
+
+
+def log(cluster, name, since):
+    return cluster.kubectl("logs", name, f"--since-time={since}", check=False).stdout
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1))
+
+
+@step()
+def configuration(cluster, chat):
+    """A key that may change while a node runs does, on all nodes, and no pod restarts."""
+    chat.talk(PAUSE)
+    before, since = (cluster.restarts(), sorted(map(cluster.uid, cluster.pods()))), now()
+    text = cluster.get("configmap", "holdfast-config")["data"]["holdfast.toml"]
+    patch = {"data": {"holdfast.toml": text + '\n[sm]\nhibernation_time = "299s"\n'}}
+    cluster.kubectl("patch", "configmap", "holdfast-config", "--type=merge", "-p", json.dumps(patch))
+    read = lambda: all("the configuration was read again" in log(cluster, name, since) for name in cluster.pods())
+    took = cluster.until("the configuration read again on all nodes", read, 180)
+    if before != (cluster.restarts(), sorted(map(cluster.uid, cluster.pods()))):
+        raise Failure("a pod has restarted")
+    return f"in force {took:.0f} s after the change"
+
+
+def shown(cluster):
+    """The certificate that a node shows."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    name, port = cluster.address().rsplit(":", 1)
+    with socket.create_connection((name, int(port)), timeout=5) as plain:
+        with context.wrap_socket(plain, server_hostname="example.org") as secure:
+            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True)).strip()
+
+
+@step()
+def certificate(cluster, chat):
+    """Every node shows the new certificate, and no connection is lost."""
+    chat.talk(PAUSE)
+    resumes = len(chat.times)
+    later = (cluster.work / "later.crt").read_text().strip()
+    made = cluster.kubectl("create", "secret", "tls", "holdfast-tls", "--dry-run=client", "-o", "json",
+                           f"--cert={cluster.work / 'later.crt'}", f"--key={cluster.work / 'later.key'}").stdout
+    cluster.kubectl("apply", "-f", "-", stdin=made)
+    # The Service leads to any of the nodes.
+    took = cluster.until("the new certificate shown", lambda: all(shown(cluster) == later for _ in range(12)), 180)
+    chat.talk(PAUSE)
+    if len(chat.times) != resumes:
+        raise Failure(f"{len(chat.times) - resumes} clients had to resume")
+    return f"shown {took:.0f} s after the change"
+
+
+def births(cluster, count):
+    """Founds clusters, and says how many of them had a pod that restarted, and why."""
+    bad = 0
+    for number in range(1, count + 1):
+        began = time.monotonic()
+        cluster.apply()
+        cluster.until_ready(3)
+        took = time.monotonic() - began
+        time.sleep(1)
+        restarts = {name: count for name, count in cluster.restarts().items() if count}
+        print(f"birth {number}: ready after {took:.1f} s {restarts or ''}", flush=True)
+        if restarts:
+            bad += 1
+            cluster.explain()
+        cluster.kubectl("delete", "statefulset", "holdfast")
+        cluster.kubectl("delete", "pod", "-l", PODS, "--grace-period=0", "--force", check=False)
+        cluster.until("no pods", lambda: not cluster.pods())
+        cluster.kubectl("delete", "pvc", "data-holdfast-0", "data-holdfast-1", "data-holdfast-2")
+    print(f"{bad} of {count} births had a pod that restarted")
+    return bad
