@@ -1,14 +1,17 @@
 //! Whether a node is ready and why not, for people: what `/readyz?verbose` shows, and a line in the log when a node
 //! stops being ready and when it is ready again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cluster::NodeId;
 use cluster::status::{NotReady, ShardStatus};
 
 use crate::admin::ready::{Check, Verdict};
 use crate::admin::report::Seats;
+use crate::admin::warning::Reach;
 use crate::app::{App, Unready};
 
 /// Between two looks.
@@ -62,12 +65,14 @@ pub fn checks(app: &App) -> Vec<Check> {
     }
     let status = app.cluster.status();
     let seats = Seats::of(&status.nodes);
+    let up = status.nodes.iter().filter(|node| node.up);
+    let up: BTreeSet<NodeId> = up.filter_map(|node| node.node).collect();
     for shard in &status.shards {
         let subject = format!("shard {}", shard.shard);
         let of = |obstacle: &&NotReady| obstacle.shard() == Some(shard.shard);
         match obstacles.iter().find(of) {
             Some(obstacle) => add(Verdict::Fail, &subject, obstacle.to_string()),
-            None => add(Verdict::Ok, &subject, well(shard, &seats)),
+            None => add(Verdict::Ok, &subject, well(shard, &seats, &up)),
         }
     }
     match app.edge.storage.is_away() {
@@ -98,11 +103,13 @@ pub fn checks(app: &App) -> Vec<Check> {
     checks
 }
 
-fn well(shard: &ShardStatus, seats: &Seats) -> String {
+fn well(shard: &ShardStatus, seats: &Seats, up: &BTreeSet<NodeId>) -> String {
     let leader = shard.leader.map(|leader| seats.name(leader));
     format!(
-        "led by node {}, {} of its entries to apply",
+        "led by node {}, {} of {} voters can be reached, {} entries to apply",
         leader.unwrap_or_default(),
+        Reach::of(shard, up).voters,
+        shard.voters.len(),
         shard.committed.saturating_sub(shard.applied)
     )
 }

@@ -114,6 +114,59 @@ async fn the_status_tells_who_is_missing_and_what_can_be_lost() {
 }
 
 #[tokio::test]
+async fn a_member_that_does_not_come_back_is_replaced_and_that_is_shown() {
+    let mut cluster = Cluster::prepare_to_grow(3, 4, "").unwrap();
+    cluster.add_to("[cluster]", "replace_after = \"2s\"");
+    cluster.accounts(&["alice"]);
+    for node in 0..4 {
+        cluster.run(node);
+    }
+    for node in 0..4 {
+        cluster.ready(node).await;
+    }
+    let state = |report: &Value, seat: usize| {
+        list(report, "nodes").get(seat)?["state"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    until("all four are members", async || {
+        cluster.sum("holdfast_members{state=\"active\"}").await == 4
+    })
+    .await;
+    let seats = report(&cluster, 0);
+    let votes = each(&seats, "nodes", "votes");
+    let voter = (1..3).find(|seat| votes[*seat].as_u64() > Some(0));
+    let voter = voter.expect("two of them vote in something");
+    let before = cluster
+        .sum("holdfast_replica_moves_total{step=\"vote\"}")
+        .await;
+    cluster.kill(voter);
+    let mut seen = Vec::new();
+    until("others vote in its place", async || {
+        let now = report(&cluster, 0);
+        seen.extend(state(&now, voter));
+        seen.dedup();
+        let votes = each(&now, "nodes", "votes");
+        now["majority"] == true && votes.get(voter).is_some_and(|votes| **votes == 0)
+    })
+    .await;
+    assert!(seen.iter().any(|state| state == "away"), "{seen:?}");
+    let moved = cluster
+        .sum("holdfast_replica_moves_total{step=\"vote\"}")
+        .await;
+    assert!(moved > before, "{moved}");
+    until("it is forgotten", async || {
+        cluster
+            .sum("holdfast_replica_moves_total{step=\"leave\"}")
+            .await
+            >= 3
+            && cluster.sum("holdfast_members").await == 3
+    })
+    .await;
+    assert_eq!(report(&cluster, 0)["can_lose"], 1);
+}
+
+#[tokio::test]
 async fn sums_over_the_nodes_count_everything_once() {
     let mut cluster = Cluster::start(3, &["alice", "bob"], "").await;
     let mut alice = cluster.client(0, "alice").await;

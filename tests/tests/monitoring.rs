@@ -29,7 +29,7 @@ fn alerts() -> Vec<String> {
     names
 }
 
-/// All that rules and the dashboard ask Prometheus for.
+/// All that rules, the dashboard and the autoscaler ask Prometheus for.
 fn expressions() -> Vec<String> {
     let rules = monitoring("prometheus-rule.yaml");
     let mut found = Vec::new();
@@ -58,6 +58,13 @@ fn expressions() -> Vec<String> {
     let before = found.len();
     found.extend(asked);
     assert!(found.len() > before + 30);
+    let scaler = root().join("k8s/overlays/production/autoscaler.yaml");
+    let scaler = fs::read_to_string(scaler).unwrap();
+    let names = scaler.split(|c| !is_name(c));
+    let names = names.filter(|name| name.starts_with("holdfast_"));
+    let before = found.len();
+    found.extend(names.map(str::to_owned));
+    assert!(found.len() > before, "it scales by something else");
     found
 }
 

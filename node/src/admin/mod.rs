@@ -16,4 +16,4 @@ mod table;
 pub mod token;
 mod trace;
 pub(crate) mod user;
-mod warning;
+pub(crate) mod warning;

@@ -3,7 +3,7 @@
 //! ```text
 //! not ready
 //! fail  shard 0      fewer than half of the voters of shard 0 can be reached
-//! ok    shard 1      led by node 2, 3 of 3 voters can be reached
+//! ok    shard 1      led by node 2, 3 of 3 voters can be reached, 0 entries to apply
 //! warn  database     does not answer: chat goes on
 //! ```
 //!

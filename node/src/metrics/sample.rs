@@ -222,8 +222,9 @@ impl Sample {
             "Calls to Redis that came to nothing",
             ConstCounter::new(self.limits.errors),
         );
-        // A node that leads nothing asks nothing of it.
-        if let Some(up) = self.limits.up {
+        // A node that leads nothing asks nothing of it, and what it found before is old.
+        let asks = self.status.shards.iter().any(|shard| shard.mine);
+        if let Some(up) = self.limits.up.filter(|_| asks) {
             gauge(
                 registry,
                 "redis_up",

@@ -162,4 +162,9 @@ fn what_is_not_there_is_not_shown_as_down() {
     check(&metrics.text(&sample), &lines, &["redis_up"]);
     sample.limits.up = Some(false);
     check(&metrics.text(&sample), &["holdfast_redis_up 0"], &[]);
+    // It leads nothing any more, and does not hear when Redis is back.
+    for shard in &mut sample.status.shards {
+        shard.mine = false;
+    }
+    check(&metrics.text(&sample), &[], &["redis_up"]);
 }
