@@ -12,6 +12,9 @@ use tempfile::TempDir;
 use tests::cluster::Cluster;
 use tests::process;
 
+/// A demo that only talks, until it is cut short.
+const LONG: [&str; 4] = ["--duration", "60s", "--kill-every", "0"];
+
 /// A demo whose temporary files lie in a directory of their own. It leads a process group, as in a
 /// terminal, so that a signal reaches all who did not leave it.
 struct Demo {
@@ -22,14 +25,14 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&LONG)
     }
 
     fn start_with(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(process::binary());
         command
-            .args(["demo", "--duration", "60s", "--kill-every", "0"])
+            .arg("demo")
             .args(options)
             .env("TMPDIR", dir.path())
             .env_remove("HOLDFAST_CONFIG")
@@ -133,6 +136,36 @@ fn a_demo_of_one_node_says_so() {
     demo.until("one node starts, with ");
     demo.interrupt();
     assert_eq!(demo.end().0, Some(130));
+}
+
+#[test]
+fn a_demo_that_scales_grows_to_five_nodes_and_shrinks_and_nobody_notices() {
+    let options = [
+        "--nodes",
+        "5",
+        "--scale",
+        "--duration",
+        "20s",
+        "--kill-every",
+        "3s",
+    ];
+    let demo = Demo::start_with(&[&options[..], &["--json"]].concat());
+    let (code, result, said) = demo.end();
+    assert_eq!(code, Some(0), "{result}\n{said}");
+    let tally: serde_json::Value = serde_json::from_str(&result).unwrap();
+    for none in [
+        "lost",
+        "duplicated",
+        "reordered",
+        "bounced",
+        "failed_resumes",
+        "presence_flaps",
+    ] {
+        assert_eq!(tally[none], 0, "{none}: {tally}\n{said}");
+    }
+    assert_eq!((&tally["joined"], &tally["left"]), (&2.into(), &2.into()));
+    assert!(tally["kills"].as_u64() >= Some(3), "{tally}");
+    assert!(tally["resumes"].as_u64() >= Some(3), "{tally}");
 }
 
 #[test]

@@ -167,7 +167,7 @@ enum Failure {
     Check,
     #[error(transparent)]
     Demo(#[from] DemoError),
-    #[error("messages were lost, duplicated or reordered")]
+    #[error("messages or sessions were lost, or messages duplicated or reordered")]
     Broken,
     #[error("interrupted")]
     Interrupted(Interrupted),
@@ -327,6 +327,7 @@ mod tests {
         for line in [
             "holdfast serve --config x.toml --set sm.s2s=false --set log.level=debug",
             "holdfast demo --nodes 3 --clients 2 --duration 10s --kill-every 2s --json",
+            "holdfast demo --nodes 5 --scale",
             "holdfast check --config x.toml",
             "holdfast user add a@x --password-stdin",
             "holdfast user passwd a@x",

@@ -28,6 +28,6 @@ pub(super) async fn remove<N: Node>(
 }
 
 /// The path that gives up a node.
-pub(super) fn path(node: u64) -> String {
+pub(crate) fn path(node: u64) -> String {
     format!("/api/v1/cluster?node={node}")
 }

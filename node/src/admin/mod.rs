@@ -6,7 +6,7 @@ pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod import;
 pub(crate) mod limits;
-mod members;
+pub(crate) mod members;
 pub(crate) mod ready;
 pub(crate) mod report;
 pub mod request;

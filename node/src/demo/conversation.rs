@@ -37,6 +37,8 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 pub enum Phase {
     /// They log in.
     Gather,
+    /// They ask their neighbours to be told whether they are online.
+    Meet,
     /// They send and receive.
     Talk,
     /// They only receive.
@@ -137,6 +139,8 @@ struct Talker {
     lost: Instant,
     /// The kill that cut it, if one did.
     killed: Option<Instant>,
+    /// Whether it has asked its neighbours.
+    has_asked: bool,
     /// How many messages it has sent.
     spoken: usize,
     phase: watch::Receiver<Phase>,
@@ -148,15 +152,10 @@ struct Talker {
 impl Talker {
     async fn start(talk: Arc<Talk>, me: usize) -> Result<(Self, Connection), SessionError> {
         let mut connection = connect(&talk, me).await?;
-        let mut session = Session::start(&mut connection, None).await?;
-        session.request(&mut connection).await?;
-        while session.unacknowledged() > 0 {
-            let element = connection.next().await?;
-            session.take(&mut connection, element).await?;
-        }
+        let session = Session::start(&mut connection, None).await?;
         let mut burst = talk.burst.subscribe();
         burst.mark_unchanged();
-        let talker = Self {
+        let mut talker = Self {
             me,
             neighbours: Talk::neighbours(me, talk.accounts.len()),
             session,
@@ -164,14 +163,29 @@ impl Talker {
             connected: clock::instant(),
             lost: clock::instant(),
             killed: None,
+            has_asked: false,
             spoken: 0,
             phase: talk.phase.subscribe(),
             burst,
             heard: clock::instant(),
             talk,
         };
+        talker.session.request(&mut connection).await?;
+        while talker.session.unacknowledged() > 0 {
+            let element = connection.next().await?;
+            talker.hear(&mut connection, element).await?;
+        }
         talker.talk.online.send_modify(|online| *online += 1);
         Ok((talker, connection))
+    }
+
+    /// Asks to see whether the neighbours are online: whatever happens to nodes, they must never seem to leave.
+    async fn befriend(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
+        for neighbour in self.neighbours.clone() {
+            let subscribe = presence("subscribe", &self.talk.accounts[neighbour]);
+            self.session.send(connection, &subscribe).await?;
+        }
+        self.session.request(connection).await
     }
 
     /// Talks until the connection is lost, or until it is time to leave.
@@ -184,6 +198,10 @@ impl Talker {
             let phase = *self.phase.borrow_and_update();
             if phase == Phase::Leave {
                 return Ok(());
+            }
+            if phase == Phase::Meet && !self.has_asked {
+                self.has_asked = true;
+                self.befriend(connection).await?;
             }
             tokio::select! {
                 element = connection.next() => self.hear(connection, element?).await?,
@@ -227,8 +245,38 @@ impl Talker {
         self.heard = clock::instant();
         match self.session.take(connection, element).await? {
             Taken::Acknowledged(count) => self.talk.tally().acknowledge(count),
+            Taken::Stanza(stanza) if stanza.local() == "presence" => {
+                self.meet(connection, &stanza).await?;
+            }
             Taken::Stanza(stanza) => self.note(&stanza),
             Taken::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Lets contacts in, and records when they seem to come or go.
+    async fn meet(
+        &mut self,
+        connection: &mut Connection,
+        stanza: &Element,
+    ) -> Result<(), SessionError> {
+        let Some(from) = self.sender(stanza) else {
+            return Ok(());
+        };
+        match stanza.attr("type") {
+            Some("subscribe") => {
+                let subscribed = presence("subscribed", &self.talk.accounts[from]);
+                self.session.send(connection, &subscribed).await?;
+                self.session.request(connection).await?;
+            }
+            None => self.talk.tally().appear(from, self.me),
+            // At the end they do leave, and each knows it before the first does.
+            Some("unavailable") if *self.talk.phase.borrow() != Phase::Leave => {
+                self.talk.tally().vanish(from, self.me);
+                let name = &self.talk.accounts[from].username;
+                self.tell(&format!("is told that {name} is offline"));
+            }
+            Some(_) => {}
         }
         Ok(())
     }
@@ -249,11 +297,16 @@ impl Talker {
         }
     }
 
-    /// Reads sender and number of a message of the demo.
-    fn read(&self, stanza: &Element) -> Option<(usize, u64)> {
+    /// The client that has sent a stanza.
+    fn sender(&self, stanza: &Element) -> Option<usize> {
         let from = Jid::new(stanza.attr("from")?).ok()?;
         let named = |account: &Credentials| Some(account.username.as_str()) == from.local();
-        let from = self.talk.accounts.iter().position(named)?;
+        self.talk.accounts.iter().position(named)
+    }
+
+    /// Reads sender and number of a message of the demo.
+    fn read(&self, stanza: &Element) -> Option<(usize, u64)> {
+        let from = self.sender(stanza)?;
         let body = stanza.child("body", ns::CLIENT)?.text();
         Some((from, body.rsplit(' ').next()?.parse().ok()?))
     }
@@ -357,10 +410,20 @@ fn home(me: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, high, low)
 }
 
+fn bare(account: &Credentials) -> String {
+    format!("{}@{}", account.username, account.domain)
+}
+
+fn presence(kind: &str, account: &Credentials) -> Element {
+    Element::new("presence", ns::CLIENT)
+        .with_attr("to", bare(account))
+        .with_attr("type", kind)
+}
+
 fn message(account: &Credentials, from: usize, to: usize, number: u64) -> Element {
     let body = format!("This is message {number}");
     Element::new("message", ns::CLIENT)
-        .with_attr("to", format!("{}@{}", account.username, account.domain))
+        .with_attr("to", bare(account))
         .with_attr("type", "chat")
         .with_attr("id", format!("{from}-{to}-{number}"))
         .with_child(Element::new("body", ns::CLIENT).with_text(&body))

@@ -1,7 +1,8 @@
 //! `holdfast demo`: the whole promise in one command.
 //!
 //! It runs real nodes on loopback, a balancer without affinity, and clients that chat with stream management, while it
-//! kills one node after the other with `kill -9`. At the end every message is accounted for.
+//! kills one node after the other with `kill -9`, and if asked has nodes join and leave. At the end every message is
+//! accounted for.
 //!
 //! The parts serve tests as well: [`nodes`], [`balancer`], [`client`] with [`session`], and [`tally`].
 
@@ -14,7 +15,9 @@ mod options;
 pub(crate) mod orphan;
 mod outside;
 pub(crate) mod progress;
+mod scale;
 pub mod session;
+mod strike;
 pub mod tally;
 
 use std::io::{self, Write as _};
@@ -23,8 +26,9 @@ use std::time::Duration;
 
 use proto::BareJid;
 use proto::sasl::{Digest, ScramKeys};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 pub use options::{BadOptions, DemoOptions};
 pub use outside::{Outside, OutsideError};
@@ -40,7 +44,9 @@ pub use interrupt::Interrupted;
 use interrupt::Interrupts;
 use nodes::{DOMAIN, NodeError, Nodes};
 use progress::Progress;
+pub use scale::ScaleError;
 use session::SessionError;
+use strike::Striker;
 use tally::Report;
 
 /// How long a node may take to become ready.
@@ -49,10 +55,10 @@ const START: Duration = Duration::from_secs(60);
 const GATHER: Duration = Duration::from_secs(30);
 /// How long messages may take to arrive at the end.
 const SETTLE: Duration = Duration::from_secs(30);
+/// How often it is checked whether what has to come has come.
+const GLANCE: Duration = Duration::from_millis(20);
 /// How long to wait for duplicates at the end.
 const LINGER: Duration = Duration::from_millis(500);
-/// How long a kill waits for messages to be under way in every direction.
-const AIM: Duration = Duration::from_millis(200);
 /// Passwords are random here, so that one round would do; the standard asks for this many.
 const ITERATIONS: u32 = 4096;
 /// The keys for `[c2s]`: the balancer passes on the clients' addresses, which differ, so no limit has to be turned off.
@@ -76,8 +82,11 @@ pub enum DemoError {
     /// A client's session.
     #[error("a client failed: {0}")]
     Client(#[from] SessionError),
+    /// The cluster does not do what it should with nodes that come or go.
+    #[error("{0}")]
+    Scale(#[from] ScaleError),
     /// The clients did not come online in time.
-    #[error("the clients did not come online in {} s", GATHER.as_secs())]
+    #[error("the clients did not come online, or not see each other, in {} s", GATHER.as_secs())]
     Gather,
     /// TLS for the clients.
     #[error("cannot use the nodes' certificate: {0}")]
@@ -103,7 +112,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Whether no message was lost, duplicated or reordered.
+    /// Whether no message was lost, duplicated or reordered, and no session was lost.
     pub fn is_clean(&self) -> bool {
         self.report.as_ref().is_none_or(Report::is_clean)
     }
@@ -134,10 +143,10 @@ pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
         .prefix("holdfast-demo-")
         .tempdir()?;
     let result = runtime.block_on(async {
-        let mut nodes = Nodes::prepare(
+        let mut nodes = Nodes::prepare_to_grow(
             dir.path(),
             &std::env::current_exe()?,
-            options.nodes,
+            (options.founders(), options.nodes),
             CONFIGURATION,
         )?;
         if !options.keep {
@@ -163,7 +172,7 @@ pub fn run(options: &DemoOptions) -> Result<Ending, DemoError> {
 async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoError> {
     let progress = Progress::start();
     let mut interrupts = Interrupts::new(progress.closed())?;
-    let count = options.nodes;
+    let count = options.founders();
     let start = match count {
         1 => "one node starts".to_owned(),
         _ => format!("{count} nodes start"),
@@ -181,7 +190,7 @@ async fn play(options: &DemoOptions, nodes: &mut Nodes) -> Result<Ending, DemoEr
     };
     talk.phase.send_replace(Phase::Talk);
     let interrupted = tokio::select! {
-        result = strike(nodes, &talk, options) => result.map(|()| None)?,
+        result = go_through(nodes, &talk, options) => result.map(|()| None)?,
         () = watch_over(&talk) => None,
         Some(ended) = clients.join_next() => ended?.map(|()| None)?,
         interrupted = interrupts.next() => Some(interrupted),
@@ -230,17 +239,26 @@ async fn gather(
 ) -> Result<Arc<Talk>, DemoError> {
     let accounts = make_accounts(nodes, options.clients).await?;
     nodes.start_all()?;
-    for index in 0..nodes.len() {
+    for index in nodes.members() {
         nodes.ready(index, START).await?;
     }
     let balancer = Balancer::start_proxy(nodes.backends()).await?;
     let tls = client::trusting([nodes.certificate()])?;
     let talk = Arc::new(Talk::new(balancer, tls, accounts, progress)?);
+    // Else all clients would go to the node that the balancer has found first.
+    let found = async {
+        let members = nodes.members();
+        while !members.iter().all(|node| talk.balancer.is_well(*node)) {
+            sleep(GLANCE).await;
+        }
+    };
+    let found = timeout(GATHER, found).await;
+    found.map_err(|_| DemoError::Gather)?;
     come_online(&talk, clients).await?;
     Ok(talk)
 }
 
-/// Has all clients log in, and waits until they are online.
+/// Has all clients log in, and waits until they are online and see each other.
 async fn come_online(
     talk: &Arc<Talk>,
     clients: &mut JoinSet<Result<(), SessionError>>,
@@ -251,7 +269,14 @@ async fn come_online(
     }
     let mut online = talk.online.subscribe();
     tokio::select! {
-        gathered = timeout(GATHER, online.wait_for(|online| *online == count)) => {
+        gathered = timeout(GATHER, async {
+            online.wait_for(|online| *online == count).await?;
+            talk.phase.send_replace(Phase::Meet);
+            while !talk.tally().are_acquainted() {
+                sleep(GLANCE).await;
+            }
+            Ok::<_, watch::error::RecvError>(())
+        }) => {
             gathered.map_err(|_| DemoError::Gather)?.map_err(io::Error::other)?;
         }
         Some(ended) = clients.join_next() => ended??,
@@ -290,65 +315,18 @@ pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credential
     Ok(accounts)
 }
 
-/// Kills nodes until the time is over: one at a time, and none before the last one is back, so that a
-/// majority is always there.
-async fn strike(nodes: &mut Nodes, talk: &Talk, options: &DemoOptions) -> Result<(), DemoError> {
-    let start = clock::timer();
-    let end = start + options.duration;
-    let mut next = start + options.kill_every;
-    let mut last = None;
-    while next < end && !options.kill_every.is_zero() {
-        sleep_until(next).await;
-        let victim = choose(nodes.len(), last);
-        last = Some(victim);
-        aim(talk).await;
-        // The kill is recorded before the signal is sent, so that no client can be back before it is.
-        talk.tally().kill(victim, clock::instant());
-        let in_flight = talk.tally().in_flight();
-        nodes.kill(victim).await?;
-        talk.progress.event(&format!(
-            "kill -9 of node {}, with {} messages under way in {} of {} directions",
-            victim + 1,
-            in_flight.messages,
-            in_flight.directions,
-            talk.tally().directions(),
-        ));
-        sleep(options.kill_every / 2).await;
-        nodes.start(victim)?;
-        let took = nodes.ready(victim, START).await?;
-        let took = took.as_secs_f64();
-        talk.progress.event(&format!(
-            "node {} is back, {took:.2} s after its start",
-            victim + 1
-        ));
-        next = (next + options.kill_every).max(clock::timer());
+/// Has the nodes go through what they are to go through, until the time is over.
+async fn go_through(
+    nodes: &mut Nodes,
+    talk: &Talk,
+    options: &DemoOptions,
+) -> Result<(), DemoError> {
+    let end = clock::timer() + options.duration;
+    let mut striker = Striker::new(options.kill_every);
+    if options.scale {
+        scale::grow_and_shrink(nodes, talk, &mut striker, options.duration).await?;
     }
-    sleep_until(end).await;
-    Ok(())
-}
-
-/// Chooses a random node, but not the last one again, whose clients are elsewhere.
-fn choose(nodes: usize, last: Option<usize>) -> usize {
-    match last {
-        Some(last) if nodes > 1 => (last + 1 + clock::below(nodes - 1)) % nodes,
-        _ => clock::below(nodes),
-    }
-}
-
-/// Has every client send a burst, and waits until messages are under way in every direction.
-async fn aim(talk: &Talk) {
-    let deadline = clock::timer() + AIM;
-    talk.burst.send_modify(|count| *count += 1);
-    loop {
-        let (in_flight, directions) = {
-            let tally = talk.tally();
-            (tally.in_flight(), tally.directions())
-        };
-        if in_flight.directions == directions || clock::timer() > deadline {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+    striker.until(end, nodes, talk).await
 }
 
 /// Prints a line each second, for ever.
@@ -389,7 +367,7 @@ async fn settle(talk: &Talk) {
     talk.phase.send_replace(Phase::Settle);
     let deadline = clock::timer() + SETTLE;
     while !talk.tally().is_settled() && clock::timer() < deadline {
-        sleep(Duration::from_millis(20)).await;
+        sleep(GLANCE).await;
     }
     sleep(LINGER).await;
     talk.phase.send_replace(Phase::Leave);

@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
-use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::{sleep, timeout};
 
 use super::balancer::Backend;
-use crate::admin::request::{Method, request};
+use crate::admin::request::{Answer, Method, request};
+use crate::admin::token::{self, Token};
 use crate::clock;
 
 /// How often a starting node's readiness is checked.
@@ -55,6 +58,16 @@ pub enum NodeError {
         /// The last lines of its log.
         tail: String,
     },
+    /// The node was told to stop and does not do it as it should.
+    #[error("node {seat} does not leave ({reason}); its log ends with:\n{tail}")]
+    Stays {
+        /// The seat of the node.
+        seat: usize,
+        /// What it does instead.
+        reason: String,
+        /// The last lines of its log.
+        tail: String,
+    },
     /// The node runs and does not become ready.
     #[error("node {seat} is not ready ({reason}); its log ends with:\n{tail}")]
     NotReady {
@@ -72,6 +85,8 @@ pub struct Nodes {
     dir: PathBuf,
     binary: PathBuf,
     nodes: Vec<Node>,
+    /// So many found the cluster; the others join it.
+    founders: usize,
     certificate: CertificateDer<'static>,
     /// Whether nodes remove the directory if their parent is killed.
     remove: bool,
@@ -79,7 +94,11 @@ pub struct Nodes {
 
 struct Node {
     ports: Ports,
+    /// Whether it belongs to the cluster: it was started and has not left.
+    member: bool,
     child: Option<Child>,
+    /// The other end of the child's standard input. It ends when this is closed, and to wait for a child closes it.
+    input: Option<ChildStdin>,
 }
 
 /// The addresses of one node, and the sockets that keep them reserved.
@@ -122,17 +141,33 @@ impl Nodes {
         count: usize,
         extra: &str,
     ) -> Result<Self, NodeError> {
+        Self::prepare_to_grow(dir, binary, (count, count), extra)
+    }
+
+    /// The same for nodes of which only the first are in everybody's configuration: how many those are, and how many
+    /// there are in all.
+    pub fn prepare_to_grow(
+        dir: &Path,
+        binary: &Path,
+        (founders, count): (usize, usize),
+        extra: &str,
+    ) -> Result<Self, NodeError> {
         let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned()])?;
         let secret = clock::hex::<32>();
-        let nodes = (0..count).map(|_| {
-            let ports = Ports::reserve()?;
-            Ok(Node { ports, child: None })
+        let nodes = (0..count).map(|index| {
+            Ok(Node {
+                ports: Ports::reserve()?,
+                member: index < founders,
+                child: None,
+                input: None,
+            })
         });
         let nodes: io::Result<Vec<Node>> = nodes.collect();
         let nodes = Self {
             dir: dir.to_owned(),
             binary: binary.to_owned(),
             nodes: nodes.map_err(NodeError::Prepare)?,
+            founders,
             certificate: made.cert.der().clone(),
             remove: false,
         };
@@ -173,10 +208,11 @@ impl Nodes {
         if self.nodes.len() > 1 {
             let peer =
                 |(index, node): (usize, &Node)| format!("\"{}@{}\"", index + 1, node.ports.cluster);
-            let peers: Vec<_> = self.nodes.iter().enumerate().map(peer).collect();
+            let founders = self.nodes.iter().enumerate().take(self.founders);
+            let peers: Vec<_> = founders.map(peer).collect();
             text += &format!(
-                "[cluster]\nnode_id = {seat}\nlisten = \"{cluster}\"\npeers = [{}]\n\
-                 secret_file = \"cluster.secret\"\n",
+                "[cluster]\nnode_id = {seat}\nlisten = \"{cluster}\"\nadvertise = \"{cluster}\"\n\
+                 peers = [{}]\nsecret_file = \"cluster.secret\"\n",
                 peers.join(", ")
             );
         }
@@ -191,6 +227,27 @@ impl Nodes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Those that belong to the cluster.
+    pub fn members(&self) -> Vec<usize> {
+        let all = self.nodes.iter().enumerate();
+        all.filter(|(_, node)| node.member)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// How many founded the cluster.
+    pub fn founders(&self) -> usize {
+        self.founders
+    }
+
+    /// Those that have not joined yet, or have left.
+    pub fn strangers(&self) -> Vec<usize> {
+        let all = self.nodes.iter().enumerate();
+        all.filter(|(_, node)| !node.member)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// The database that they share.
@@ -257,14 +314,17 @@ impl Nodes {
             // They must not get signals that are sent to our process group: the demo decides when a node dies.
             command.process_group(0).kill_on_drop(true).spawn()
         };
-        let child = start().map_err(|source| NodeError::Start { seat, source })?;
-        self.nodes[index].child = Some(child);
+        let mut child = start().map_err(|source| NodeError::Start { seat, source })?;
+        let node = &mut self.nodes[index];
+        node.input = child.stdin.take();
+        (node.child, node.member) = (Some(child), true);
         Ok(())
     }
 
-    /// Starts those that do not run.
+    /// Starts those that belong to the cluster and do not run.
     pub fn start_all(&mut self) -> Result<(), NodeError> {
-        let down = (0..self.len()).filter(|index| self.nodes[*index].child.is_none());
+        let members = self.members().into_iter();
+        let down = members.filter(|index| self.nodes[*index].child.is_none());
         let down: Vec<usize> = down.collect();
         down.into_iter().try_for_each(|index| self.start(index))
     }
@@ -275,6 +335,44 @@ impl Nodes {
             // This fails if the node is gone already.
             drop(self.kill(index).await);
         }
+    }
+
+    /// Has nodes leave the cluster, all at the same moment: they hand over what they have and stop.
+    pub async fn leave(&mut self, leaving: &[usize], patience: Duration) -> Result<(), NodeError> {
+        for index in leaving {
+            self.nodes[*index].member = false;
+            let pid = self.pid(*index).and_then(|pid| i32::try_from(pid).ok());
+            // One that has stopped by itself is found out below.
+            let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM));
+        }
+        for index in leaving {
+            let Some(child) = &mut self.nodes[*index].child else {
+                continue;
+            };
+            let reason = match timeout(patience, child.wait()).await {
+                Ok(Ok(status)) if status.success() => {
+                    self.nodes[*index].child = None;
+                    continue;
+                }
+                Ok(Ok(status)) => status.to_string(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it is still there".to_owned(),
+            };
+            let (seat, tail) = (index + 1, self.tail(*index));
+            return Err(NodeError::Stays { seat, reason, tail });
+        }
+        Ok(())
+    }
+
+    /// Asks a node that runs, as an operator does.
+    pub async fn ask(&self, index: usize, method: Method, path: &str) -> io::Result<Answer> {
+        let file = self
+            .dir
+            .join(format!("node-{}", index + 1))
+            .join(token::FILE);
+        let token = Token::read(&file).map_err(io::Error::other)?;
+        let admin = self.nodes[index].ports.admin.to_string();
+        request(&admin, method, path, Some(&token)).await
     }
 
     /// Kills a node with SIGKILL and waits until it is gone; when the signal was sent.
@@ -338,12 +436,12 @@ mod tests {
 
     #[test]
     fn the_configurations_are_ones() {
-        for count in [1, 3] {
+        for (founders, count) in [(1, 1), (3, 3), (3, 5)] {
             let dir = tempfile::tempdir().unwrap();
-            let nodes = Nodes::prepare(
+            let nodes = Nodes::prepare_to_grow(
                 dir.path(),
                 Path::new("none"),
-                count,
+                (founders, count),
                 "[sm]\nfirst_count = 7\n",
             )
             .unwrap();
@@ -356,6 +454,11 @@ mod tests {
                 )
                 .unwrap();
                 assert_eq!(config.cluster.is_some(), count > 1);
+                let peers = config
+                    .cluster
+                    .as_ref()
+                    .map_or(1, |cluster| cluster.peers.len());
+                assert_eq!(peers, founders);
                 assert_eq!(config.sm.first_count, 7);
                 assert!(config.check().iter().all(|problem| !problem.is_serious()));
                 assert_eq!(config.c2s.listen_tls, [nodes.backends()[index].clients]);

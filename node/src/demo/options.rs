@@ -10,6 +10,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between kills: nodes that are killed more often never come back.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// How many nodes a cluster begins with that grows.
+const FOUNDERS: usize = 3;
+
 /// What `holdfast demo` does.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct DemoOptions {
@@ -25,6 +28,9 @@ pub struct DemoOptions {
     /// How often a node is killed; 0 = never
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub kill_every: Duration,
+    /// Begin with 3 nodes, grow to --nodes while clients chat, and shrink to 3 again
+    #[arg(long)]
+    pub scale: bool,
     /// Keep the nodes' configurations and logs even if all is well
     #[arg(long)]
     pub keep: bool,
@@ -43,6 +49,7 @@ impl Default for DemoOptions {
             clients: 6,
             duration: Duration::from_secs(30),
             kill_every: Duration::from_secs(5),
+            scale: false,
             keep: false,
             json: false,
             outside: None,
@@ -56,6 +63,9 @@ pub enum BadOptions {
     /// Two nodes have no majority without each other.
     #[error("--nodes must be 1, or 3 to 9: of two nodes neither goes on without the other")]
     Nodes,
+    /// There is nothing to grow to.
+    #[error("--scale begins with 3 nodes, so --nodes must be 4 to 9")]
+    Scale,
     /// There are too few or too many clients.
     #[error("--clients must be 2 to 1000")]
     Clients,
@@ -65,10 +75,21 @@ pub enum BadOptions {
 }
 
 impl DemoOptions {
+    /// How many nodes there are at the start, and at the end.
+    pub fn founders(&self) -> usize {
+        match self.scale {
+            true => FOUNDERS,
+            false => self.nodes,
+        }
+    }
+
     /// Refuses what cannot work.
     pub fn check(&self) -> Result<(), BadOptions> {
         if !matches!(self.nodes, 1 | 3..=9) {
             return Err(BadOptions::Nodes);
+        }
+        if self.scale && self.nodes <= FOUNDERS {
+            return Err(BadOptions::Scale);
         }
         if !(2..=1000).contains(&self.clients) {
             return Err(BadOptions::Clients);
@@ -102,6 +123,8 @@ mod tests {
     fn what_cannot_work_is_refused() {
         let check = |line: &str| parse(line).unwrap().check();
         assert_eq!(check("demo --nodes 2"), Err(BadOptions::Nodes));
+        assert_eq!(check("demo --scale"), Err(BadOptions::Scale));
+        assert_eq!(check("demo --nodes 4 --scale"), Ok(()));
         assert_eq!(check("demo --clients 1"), Err(BadOptions::Clients));
         assert_eq!(check("demo --kill-every 1ms"), Err(BadOptions::Times));
         assert_eq!(check("demo --duration 25h"), Err(BadOptions::Times));

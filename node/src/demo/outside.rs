@@ -27,7 +27,7 @@ use crate::admin::import;
 pub struct Outside {
     /// Starts no nodes, and chats through this port of a running cluster, where TLS comes first
     #[arg(long, value_name = "HOST:PORT", required = false, requires_all = ["ca", "accounts"],
-          conflicts_with_all = ["nodes", "kill_every", "keep"])]
+          conflicts_with_all = ["nodes", "scale", "kill_every", "keep"])]
     pub against: String,
     /// With --against: the certificates to trust, PEM
     #[arg(long, value_name = "FILE", required = false, requires = "against")]

@@ -19,6 +19,11 @@ pub struct Tally {
     directions: BTreeMap<(usize, usize), Direction>,
     acknowledged: u64,
     bounced: u64,
+    /// The directions in which the sender was once seen online by the receiver.
+    acquainted: BTreeSet<(usize, usize)>,
+    flaps: u64,
+    joined: u64,
+    left: u64,
     /// When each node was last killed.
     killed: BTreeMap<usize, Instant>,
     kills: u64,
@@ -81,6 +86,10 @@ impl Tally {
                 .collect(),
             acknowledged: 0,
             bounced: 0,
+            acquainted: BTreeSet::new(),
+            flaps: 0,
+            joined: 0,
+            left: 0,
             killed: BTreeMap::new(),
             kills: 0,
             resumes: 0,
@@ -114,6 +123,33 @@ impl Tally {
     /// Records that a message came back with an error.
     pub fn bounce(&mut self) {
         self.bounced += 1;
+    }
+
+    /// Records that a contact is online, as the receiver is told. Only contacts of the given directions count.
+    pub fn appear(&mut self, from: usize, to: usize) {
+        if self.directions.contains_key(&(from, to)) {
+            self.acquainted.insert((from, to));
+        }
+    }
+
+    /// Records that a contact is said to be offline.
+    pub fn vanish(&mut self, from: usize, to: usize) {
+        self.flaps += u64::from(self.directions.contains_key(&(from, to)));
+    }
+
+    /// Whether everybody has seen all contacts online.
+    pub fn are_acquainted(&self) -> bool {
+        self.acquainted.len() == self.directions.len()
+    }
+
+    /// Records that a node has joined the cluster.
+    pub fn join(&mut self) {
+        self.joined += 1;
+    }
+
+    /// Records that a node has left the cluster for good.
+    pub fn leave(&mut self) {
+        self.left += 1;
     }
 
     /// Records that a node is killed.
@@ -194,6 +230,9 @@ impl Tally {
             duplicated: sum(|direction| direction.duplicated),
             reordered: sum(|direction| direction.reordered),
             bounced: self.bounced,
+            presence_flaps: self.flaps,
+            joined: self.joined,
+            left: self.left,
             kills: self.kills,
             resumes: self.resumes,
             failed_resumes: self.failed_resumes,
@@ -224,6 +263,12 @@ pub struct Report {
     pub reordered: u64,
     /// Messages that came back with an error.
     pub bounced: u64,
+    /// Times that a contact was said to be offline, though nobody had logged out.
+    pub presence_flaps: u64,
+    /// Nodes that joined while clients chatted.
+    pub joined: u64,
+    /// Nodes that left for good while clients chatted.
+    pub left: u64,
     /// Nodes killed.
     pub kills: u64,
     /// Sessions that went on after their connection was lost.
@@ -248,14 +293,16 @@ pub struct Times {
 }
 
 impl Report {
-    /// Whether every message came once and in order.
+    /// Whether every message came once and in order, every session went on, and no contact noticed anything.
     pub fn is_clean(&self) -> bool {
-        self.lost == 0 && self.duplicated == 0 && self.reordered == 0
+        let messages = self.lost == 0 && self.duplicated == 0 && self.reordered == 0;
+        messages && self.failed_resumes == 0 && self.presence_flaps == 0
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scaled = [("nodes joined", self.joined), ("nodes left", self.left)];
         let rows = [
             ("sent", self.sent),
             ("acknowledged", self.acknowledged),
@@ -267,8 +314,10 @@ impl fmt::Display for Report {
             ("kills", self.kills),
             ("resumes", self.resumes),
             ("failed resumes", self.failed_resumes),
+            ("presence flaps", self.presence_flaps),
         ];
-        for (name, value) in rows {
+        let scaled = scaled.into_iter().filter(|(_, count)| *count > 0);
+        for (name, value) in rows.into_iter().chain(scaled) {
             writeln!(f, "{name:>16}  {value:>9}")?;
         }
         let Times { p50, p99, max } = self.resume_ms;
@@ -292,7 +341,10 @@ impl fmt::Display for Report {
         }
         match self.is_clean() {
             true => writeln!(f, "\nNothing lost, nothing twice, nothing out of order."),
-            false => writeln!(f, "\nFAILED: messages were lost, duplicated or reordered."),
+            false => writeln!(
+                f,
+                "\nFAILED: messages were lost, duplicated or reordered, or sessions were lost."
+            ),
         }
     }
 }
@@ -380,6 +432,24 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_ends_or_seems_to_is_not_clean() {
+        let mut tally = tally(0);
+        tally.appear(0, 1);
+        tally.appear(1, 1);
+        assert!(!tally.are_acquainted());
+        tally.appear(1, 0);
+        assert!(tally.are_acquainted());
+        tally.vanish(1, 1);
+        assert!(tally.report().is_clean(), "nobody is their own contact");
+        tally.vanish(1, 0);
+        assert_eq!(tally.report().presence_flaps, 1);
+        assert!(!tally.report().is_clean());
+        let mut tally = self::tally(0);
+        tally.fail();
+        assert!(!tally.report().is_clean());
+    }
+
+    #[test]
     fn a_run_is_settled_when_all_is_acknowledged_and_delivered() {
         let mut tally = tally(1);
         tally.deliver(0, 1, 1);
@@ -402,6 +472,9 @@ mod tests {
             "kills",
             "resumes",
             "failed_resumes",
+            "presence_flaps",
+            "joined",
+            "left",
         ] {
             assert!(json[name].is_u64(), "{name}");
         }
