@@ -1,7 +1,7 @@
 //! The interface of this crate: [`Cluster`] for the server to call, [`Host`] for the server to implement.
 //!
-//! A [`Cluster`] is this node's part of the cluster: a replica of every shard, the way of proposals to each of them,
-//! and the tasks of a leader for those that it leads. It has two runtimes of its own, and its methods may be called
+//! A [`Cluster`] is this node's part of the cluster: replicas of some shards, a subscription to each of the others, the
+//! way of proposals to all of them, and the tasks of a leader for those that it leads. It has two runtimes of its own, and its methods may be called
 //! from any other. The first keeps long parsing and slow clients from delaying an election. The second is for
 //! connections between nodes, so that even a large entry does not delay a heartbeat.
 
@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
@@ -18,7 +17,6 @@ use proto::{BareJid, Jid};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
 use crate::ask;
 use crate::clock;
@@ -27,18 +25,21 @@ use crate::id::{Epoch, Owner};
 use crate::lead::mirror::{LimitCounters, LimitCounts};
 use crate::peers::Peers;
 use crate::propose::admission::Admission;
-use crate::propose::group::{LinkTransport, RaftGroup};
+use crate::propose::group::RaftGroup;
 use crate::propose::{
-    DEADLINE, NotLeader, Proposer, Response, ShardGroup, ShardRequest, Transport, wait_applied,
+    NotLeader, Proposer, Response, ShardGroup, ShardRequest, Transport, wait_applied,
 };
 use crate::replication::Replication;
 use crate::room::Shortage;
+use crate::session::query::{Owned, Query};
 use crate::session::{
-    Action, Command, Completed, Item, Notice, Outcome, Output, Pending, Settings, ShardState,
+    Action, Command, Completed, Notice, Outcome, Output, Pending, Settings, ShardState,
 };
 use crate::shard::map::shard_of;
 use crate::start::{self, Parts};
 use crate::status::{self, NotReady};
+use crate::subscribe::query;
+use crate::subscribe::source::Source;
 use crate::{BootId, ConnId, NodeId, ShardId, codec};
 
 pub use crate::propose::admission::Permit;
@@ -50,13 +51,14 @@ mod health;
 
 /// What the server provides. These methods are called on the cluster's own runtime and must not block.
 pub trait Host: Send + Sync + 'static {
-    /// Takes outputs for connections of this process, in the order of the entries that caused them.
+    /// Takes outputs for connections of this process, in the order of the entries that caused them. Some may come
+    /// twice when the replica changes that they come from.
     fn outputs(&self, outputs: Vec<Output>);
     /// Hears what happened to sessions of a shard, in the order of its entries; `leads` says whether this node leads
     /// the shard. It is called on every node with a replica, and again after a restart for entries that are replayed.
     fn notices(&self, shard: ShardId, leads: bool, notices: &[Notice]);
-    /// Hears that a snapshot has replaced entries, whose outputs will never come. What local connections have missed
-    /// has to be read from the state ([`Cluster::missed`]).
+    /// Hears that outputs may have been skipped, because a snapshot has replaced entries or outputs come from another
+    /// replica now. What local connections have missed has to be asked for ([`crate::session::query::Missed`]).
     fn resync(&self, shard: ShardId);
     /// Carries out effects in their order, on the node that leads the shard. Returns those that are done; the others
     /// are passed again later. The future is dropped when this node no longer leads.
@@ -78,7 +80,7 @@ struct Inner {
     admission: Admission<RaftGroup>,
     settings: watch::Sender<Settings>,
     peers: watch::Receiver<Peers>,
-    /// Every shard has learned that earlier runs of this process are gone, and its replica here has caught up.
+    /// Every shard has learned that earlier runs of this process are gone, and what is known of it here is current.
     taken_part: Arc<AtomicBool>,
     counters: Arc<LimitCounters>,
     draining: AtomicBool,
@@ -208,34 +210,40 @@ impl Cluster {
         }
     }
 
-    /// Reads the account's shard on this node, which may be behind. `look` must be quick: entries wait for it.
-    pub fn read<R>(&self, account: &BareJid, look: impl FnOnce(&ShardState) -> R) -> R {
-        self.group(account).read(look)
-    }
-
-    /// Reads all shards on this node, one after another.
-    pub fn read_all<R>(&self, mut look: impl FnMut(ShardId, &ShardState) -> R) -> Vec<R> {
-        let shards = self.0.shards.iter();
-        shards
-            .map(|group| group.read(|state| look(group.shard(), state)))
-            .collect()
-    }
-
-    /// Reads the account's shard on this node, once it contains all that was committed before the call.
-    pub async fn read_latest<R>(
+    /// Asks the nearest replica of the account's shard, which may be behind.
+    pub async fn query<Q: Query>(
         &self,
         account: &BareJid,
-        look: impl FnOnce(&ShardState) -> R + Send,
-    ) -> Result<R, Unavailable> {
-        let group = self.group(account).clone();
-        let transport = LinkTransport(self.0.replication.links.clone());
-        let latest = async {
-            while catch_up(&*group, &transport).await.is_err() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(DEADLINE, latest).await.map_err(|_| Unavailable)?;
-        Ok(group.read(look))
+        query: Q,
+    ) -> Result<Q::Answer, Unavailable> {
+        query::ask(self.group(account), self.links(), query).await
+    }
+
+    /// The same; the answer contains all that was committed before the call.
+    pub async fn query_latest<Q: Query>(
+        &self,
+        account: &BareJid,
+        query: Q,
+    ) -> Result<Q::Answer, Unavailable> {
+        query::ask_latest(self.group(account), self.links(), query).await
+    }
+
+    /// Asks the nearest replica of a shard, which may be behind.
+    pub async fn query_shard<Q: Query>(
+        &self,
+        shard: ShardId,
+        query: Q,
+    ) -> Result<Q::Answer, Unavailable> {
+        let group = self.0.shards.get(usize::from(shard.0));
+        query::ask(group.ok_or(Unavailable)?, self.links(), query).await
+    }
+
+    /// Reads the shards that have a replica on this node, one after another. `look` must be quick: entries wait for it.
+    pub fn read_all<R>(&self, mut look: impl FnMut(ShardId, &ShardState) -> R) -> Vec<R> {
+        let here = self.0.shards.iter();
+        let here = here.filter(|group| group.source() == Source::Here);
+        here.map(|group| group.read(|state| look(group.shard(), state)))
+            .collect()
     }
 
     /// Asks the hosts of all other nodes that are connected; those that do not answer within two seconds are left
@@ -247,18 +255,15 @@ impl Cluster {
         }
     }
 
-    /// Finds sessions, with their epochs, whose owner according to the shard is a connection of this process that does
-    /// not exist. It goes through some accounts behind `after`; the second value is where the next call has to begin.
-    pub fn ghosts(
+    /// Sessions of a shard that connections of this process own, with their epochs. It goes through some accounts
+    /// behind `after`; the second value is where the next call has to begin.
+    pub async fn owned(
         &self,
         shard: ShardId,
-        after: Option<&BareJid>,
-        is_here: impl Fn(ConnId) -> bool,
-    ) -> (Vec<(Jid, Epoch)>, Option<BareJid>) {
-        let group = self.0.shards.get(usize::from(shard.0));
-        group.map_or_else(Default::default, |group| {
-            group.read(|state| state.ghosts(self.0.me, after, is_here))
-        })
+        after: Option<BareJid>,
+    ) -> Result<(Vec<(Jid, Epoch, ConnId)>, Option<BareJid>), Unavailable> {
+        let process = self.0.me;
+        self.query_shard(shard, Owned { process, after }).await
     }
 
     /// Whether this node leads the account's shard, as far as it knows.
@@ -280,16 +285,11 @@ impl Cluster {
             let shard = group.shard();
             let leader = group.leadership().borrow().leader;
             let voters: Vec<NodeId> = group.replica().voters().into_values().collect();
-            let reached = status::reach(shard, leader, &voters, self.0.me.0, &peers);
+            let reached = status::reach(shard, leader, &voters, self.0.me.0, &peers)
+                .and_then(|()| status::has_source(shard, group.source(), &peers));
             Some((shard, reached.err()?))
         };
         self.0.shards.iter().filter_map(cut).collect()
-    }
-
-    /// The stanzas that the owner of a session with this epoch has to write, from number `from` on; `None` if it no
-    /// longer owns the session.
-    pub fn missed(&self, session: &Jid, epoch: Epoch, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
-        self.read(&session.bare(), |state| state.missed(session, epoch, from))
     }
 
     /// Changes the settings that this node has its shards follow where it leads them.
@@ -350,6 +350,10 @@ impl Cluster {
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links(&self) -> Option<&Links> {
+        self.0.replication.links.as_ref()
     }
 
     fn proposer(&self, account: &BareJid) -> Option<&Proposer> {

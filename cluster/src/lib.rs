@@ -3,8 +3,9 @@
 //! Bare JIDs are hashed to slots and slots belong to shards; each shard is one Raft group whose state
 //! machine is [`session::ShardState`]. That machine is pure: time and ids arrive inside commands, and
 //! what follows from a command comes back as values. Around it stand the log on disk and the replication
-//! (`raft`), the connections between nodes (`link`), the way of proposals into it (`propose`) and the duties of a
-//! leader (`lead`), of which one keeps a copy of some counts in Redis.
+//! (`raft`), the connections between nodes (`link`), the way of proposals into it (`propose`), what nodes without a
+//! replica hear of it (`subscribe`) and the duties of a leader (`lead`), of which one keeps a copy of some counts in
+//! Redis.
 //!
 //! [`architecture`] follows a stanza, a resume and the end of a session through all crates.
 
@@ -44,6 +45,7 @@ pub mod session;
 pub mod shard;
 mod start;
 pub mod status;
+mod subscribe;
 
 pub use cluster::{Cluster, Host, Permit, ProposeError, RemoveError, StartError, Unavailable};
 pub use config::Config;

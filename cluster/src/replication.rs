@@ -20,8 +20,9 @@ use crate::raft::failover::{Failover, SETTLED};
 use crate::raft::groups::{Groups, GroupsError};
 use crate::raft::log::{Log, LogError, Options};
 use crate::raft::machine::Observer;
-use crate::raft::membership;
+use crate::raft::membership::{self, Reconciler};
 use crate::raft::roll::Roll;
+use crate::raft::tell;
 use crate::room::{self, Shortage};
 use crate::{bootstrap, clock, codec};
 
@@ -159,10 +160,19 @@ impl Replication {
         self.tasks.push(tokio::spawn(spare).abort_handle());
         self.failover = Some(failover.clone());
         links.serve(&[Kind::Remove], Arc::new(self.roll.clone()));
-        let (groups, roll) = (self.groups.clone(), self.roll.clone());
-        let reconcile =
-            membership::reconcile(config.clone(), groups, links.clone(), failover, roll);
-        self.tasks.push(tokio::spawn(reconcile).abort_handle());
+        let reconciler = Reconciler {
+            config: config.clone(),
+            identity: self.identity.clone(),
+            groups: self.groups.clone(),
+            links: links.clone(),
+            failover,
+            roll: self.roll.clone(),
+        };
+        self.tasks
+            .push(tokio::spawn(reconciler.run()).abort_handle());
+        links.serve(&[Kind::Tell], Arc::new(tell::Hearer(self.groups.clone())));
+        let tell = tell::run(self.groups.clone(), links.clone());
+        self.tasks.push(tokio::spawn(tell).abort_handle());
         let birth = bootstrap::serve(config, &self.identity, links, &self.groups);
         self.tasks.push(tokio::spawn(birth).abort_handle());
     }

@@ -1,19 +1,16 @@
 //! Starts all parts of a node: replication, proposing, and the tasks of a leader.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use crate::ask::Inquiries;
-use crate::cluster::{Host, catch_up};
+use crate::cluster::Host;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::lead::loss::PeerWatch;
@@ -29,7 +26,10 @@ use crate::propose::{Proposer, ShardGroup, compare, stall};
 use crate::raft::groups::ShardReplica;
 use crate::raft::machine::Observer;
 use crate::replication::{self, Replication};
+use crate::session::query::HasEarlier;
 use crate::session::{Command, Settings};
+use crate::subscribe::query;
+use crate::subscribe::source::Subscription;
 use crate::{BootId, NodeId};
 
 /// A node cannot take part.
@@ -103,13 +103,23 @@ pub async fn start(
         tasks.spawn(leader.run());
     }
     if let Some(links) = &links {
-        serve(links, shards.clone(), proposers.clone(), host);
+        serve(links, shards.clone(), proposers.clone(), host.clone());
         tasks.spawn(peers::watch_peers(links.clone(), peers_in));
         tasks.spawn(peers::watch_formats(links.clone(), formats_in));
+        for group in shards.iter() {
+            let subscription = Subscription {
+                me: me.0,
+                group: group.clone(),
+                links: links.clone(),
+                peers: peers.clone(),
+                host: host.clone(),
+            };
+            tasks.spawn(subscription.run());
+        }
     }
     let taken_part = Arc::new(AtomicBool::new(false));
     let (all, queues, told) = (shards.clone(), proposers.clone(), taken_part.clone());
-    tasks.spawn(announce(me, all, queues, transport, told));
+    tasks.spawn(announce(me, all, queues, links, told));
     Ok(Parts {
         me,
         replication,
@@ -130,6 +140,10 @@ fn serve(
     proposers: Arc<[Proposer]>,
     host: Arc<dyn Host>,
 ) {
+    let answers = query::Answers {
+        groups: groups.clone(),
+    };
+    links.serve(&query::KINDS, Arc::new(answers));
     let handler = RequestHandler { groups, proposers };
     links.serve(&group::KINDS, Arc::new(handler));
     links.serve(&[Kind::Ask], Arc::new(Inquiries(host)));
@@ -166,37 +180,34 @@ fn shards(replication: &Replication, subscribers: &Subscribers) -> Arc<[Arc<Raft
             group.clone(),
             leadership,
             room.clone(),
-            subscribers,
+            subscribers.of(group.shard)?.clone(),
         )))
     };
     groups.all().iter().filter_map(shard).collect()
 }
 
-/// Tells every shard that connections of earlier runs of this process are gone, and waits until its replica here has
-/// caught up.
+/// Tells every shard that connections of earlier runs of this process are gone, and waits until what is known of it
+/// here contains that.
 async fn announce(
     me: (NodeId, BootId),
     shards: Arc<[Arc<RaftGroup>]>,
     proposers: Arc<[Proposer]>,
-    transport: Arc<LinkTransport>,
+    links: Option<Links>,
     taken_part: Arc<AtomicBool>,
 ) {
     let (node, alive) = (me.0, Some(me.1));
-    let earlier = |owners: &BTreeSet<(NodeId, BootId)>| {
-        let mut ours = owners.iter().filter(|owner| owner.0 == node);
-        ours.any(|owner| Some(owner.1) != alive)
-    };
     for (group, proposer) in shards.iter().zip(proposers.iter()) {
         loop {
             // The only error would be that the command is too large, and this one is small.
             drop(proposer.insist(Command::NodeLost { node, alive }).await);
-            while let Err(error) = catch_up(&**group, &*transport).await {
-                tracing::debug!(shard = %group.shard(), %error, "not yet caught up");
-                sleep(Duration::from_millis(20)).await;
-            }
-            // One entry gives up a bounded number of sessions, so there may be more.
-            if !earlier(&group.read(|state| state.owners())) {
-                break;
+            let left = HasEarlier { process: me };
+            match query::ask_latest(group, links.as_ref(), left).await {
+                Ok(false) => break,
+                // One entry gives up a bounded number of sessions, so there may be more.
+                Ok(true) => {}
+                Err(error) => {
+                    tracing::debug!(shard = %group.shard(), %error, "not yet known");
+                }
             }
         }
     }

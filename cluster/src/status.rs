@@ -11,6 +11,7 @@ pub use crate::propose::stall::{Cause, Stalled};
 use crate::raft::groups::Leadership;
 pub use crate::raft::placement::State as MemberState;
 use crate::room::Shortage;
+use crate::subscribe::source::Source;
 use crate::{NodeId, ShardId};
 
 /// How many entries a replica may be behind and still count as up to date.
@@ -112,6 +113,9 @@ pub enum NotReady {
     /// Too few voters can be reached to commit anything.
     #[error("fewer than half of the voters of shard {0} can be reached")]
     NoQuorum(ShardId),
+    /// This node has no replica of a shard, and reaches no other that it hears of the shard from.
+    #[error("no replica of shard {0} can be reached")]
+    NoSource(ShardId),
     /// A shard commits nothing.
     #[error("{0}")]
     Stalled(Stalled),
@@ -153,12 +157,17 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
         node: NodeId(*node),
         lag: has.map(|has| last_log.saturating_sub(has.index)),
     });
+    let here = group.source() == Source::Here;
     ShardStatus {
         shard: group.shard(),
         leader,
         term,
         last_log,
-        committed: metrics.cluster_committed.map_or(0, |id| id.index),
+        committed: match here {
+            true => metrics.cluster_committed.map_or(0, |id| id.index),
+            // A replica that this node does not serve clients from cannot hold them up.
+            false => 0,
+        },
         applied: group.applied_index(),
         voters: group.replica().voters().into_values().collect(),
         learners: members.learner_ids().map(NodeId).collect(),
@@ -190,6 +199,15 @@ pub fn reach(
     match leader.as_ref().is_some_and(up) {
         true => Ok(()),
         false => Err(NotReady::NoLeader(shard)),
+    }
+}
+
+/// Whether this node hears what a shard says to its connections. Pure.
+pub(crate) fn has_source(shard: ShardId, source: Source, peers: &Peers) -> Result<(), NotReady> {
+    match source {
+        Source::Here => Ok(()),
+        Source::At(node) if peers.up.contains_key(&node) => Ok(()),
+        Source::At(_) | Source::None => Err(NotReady::NoSource(shard)),
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cluster::id::Owner;
+use cluster::session::query;
 use cluster::status::{NotReady, ShardStatus};
-use cluster::{Cluster, ConnId};
+use cluster::{Cluster, ConnId, Unavailable};
 use futures_util::future::BoxFuture;
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
@@ -125,7 +126,7 @@ impl App {
     }
 }
 
-/// Looks up presence in this node's replicas, once there are any.
+/// Looks up presence in the cluster, once this node has one.
 #[derive(Default)]
 pub struct LocalPresences {
     cluster: OnceLock<Cluster>,
@@ -150,12 +151,15 @@ impl LocalPresences {
 }
 
 impl Presences for LocalPresences {
-    fn available(&self, account: &BareJid) -> Vec<Jid> {
-        let Some(cluster) = self.cluster.get() else {
-            return Vec::new();
-        };
-        let presences = cluster.read(account, |shard| shard.presences(account));
-        presences.into_iter().map(|(session, _)| session).collect()
+    fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
+        Box::pin(async move {
+            let Some(cluster) = self.cluster.get() else {
+                return Vec::new();
+            };
+            let of = account.clone();
+            let available = query::Available { account: of };
+            cluster.query(account, available).await.unwrap_or_default()
+        })
     }
 
     /// The answer includes everything that was committed before the call, by any node.
@@ -164,13 +168,15 @@ impl Presences for LocalPresences {
             let Some(cluster) = self.cluster.get() else {
                 return ArchiveTail::default();
             };
-            let latest = cluster.read_latest(account, |shard| shard.archive_tail(account));
+            let of = account.clone();
+            let tail = query::ArchiveTail { account: of };
+            let latest = cluster.query_latest(account, tail.clone());
             let latest = tokio::time::timeout(LATEST, latest).await;
             let (current, rows) = match latest {
                 Ok(Ok(tail)) => (true, tail),
                 Ok(Err(_)) | Err(_) => {
-                    let known = cluster.read(account, |shard| shard.archive_tail(account));
-                    (false, known)
+                    let known = tokio::time::timeout(LATEST, cluster.query(account, tail)).await;
+                    (false, known.unwrap_or(Err(Unavailable)).unwrap_or_default())
                 }
             };
             ArchiveTail { rows, current }

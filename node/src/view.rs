@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use cluster::id::Owner;
-use cluster::session::{Command, EndReason, Outcome, SessionView};
+use cluster::session::{Command, EndReason, Outcome, SessionView, query};
 use cluster::status::ShardStatus;
-use cluster::{ArchiveId, Cluster, RemoveError};
+use cluster::{ArchiveId, Cluster, RemoveError, ShardId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
@@ -62,20 +62,22 @@ impl Node for App {
         of: Option<&BareJid>,
         after: &str,
         max: usize,
-    ) -> BoxFuture<'static, Vec<SessionReport>> {
-        let views = match of {
-            Some(account) => self.cluster.read(account, |shard| shard.sessions(account)),
-            None => {
-                let all = self.cluster.read_all(|_, shard| {
-                    let accounts = shard.accounts().flat_map(|account| shard.sessions(account));
-                    page(accounts, after, max)
-                });
-                all.into_iter().flatten().collect()
-            }
-        };
-        let page = page(views.into_iter(), after, max);
+    ) -> BoxFuture<'static, Result<Vec<SessionReport>, Unavailable>> {
         let (cluster, directory) = (self.cluster.clone(), self.directory.clone());
-        async move { reports(&cluster, &directory, page).await }.boxed()
+        let (of, after) = (of.cloned(), after.to_owned());
+        async move {
+            let views = match of {
+                Some(account) => {
+                    let of = account.clone();
+                    let all = cluster.query(&of, query::Sessions { account });
+                    all.await.map_err(|_| Unavailable)?
+                }
+                None => all_after(&cluster, &after, max).await?,
+            };
+            let page = page(views, &after, max);
+            Ok(reports(&cluster, &directory, page).await)
+        }
+        .boxed()
     }
 
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {
@@ -108,7 +110,8 @@ impl Node for App {
             if !may_have_limits(&cluster, &edge, &account).await {
                 return Ok(None);
             }
-            let quota = cluster.read_latest(&account, |shard| shard.quota(&account));
+            let of = account.clone();
+            let quota = cluster.query_latest(&account, query::QuotaOf { account: of });
             Ok(Some(quota.await.map_err(|_| Unavailable)?.into()))
         }
         .boxed()
@@ -128,7 +131,8 @@ impl Node for App {
             if !may_have_limits(&cluster, &edge, &account).await {
                 return Ok(None);
             }
-            let set = cluster.read_latest(&account, |shard| shard.override_of(&account));
+            let of = account.clone();
+            let set = cluster.query_latest(&account, query::OverrideOf { account: of });
             let set = set.await.map_err(|_| Unavailable)?;
             let limits = Some(change.applied_to(set.limits));
             let command = Command::SetLimits {
@@ -146,8 +150,11 @@ impl Node for App {
 /// Whether limits may be set for this account: it exists, or it still has limits, which may be removed after the
 /// account is gone.
 async fn may_have_limits(cluster: &Cluster, edge: &Edge, account: &BareJid) -> bool {
-    let set = cluster.read(account, |shard| shard.override_of(account).version > 0);
-    set || edge.accounts.exists(account).await.unwrap_or(true)
+    let of = account.clone();
+    let set = cluster
+        .query(account, query::OverrideOf { account: of })
+        .await;
+    set.is_ok_and(|set| set.version > 0) || edge.accounts.exists(account).await.unwrap_or(true)
 }
 
 /// The steps that all nodes saw of the message with this archive id, or of those with this id of their senders.
@@ -174,9 +181,24 @@ async fn ask<T: DeserializeOwned>(cluster: &Cluster, inquiry: &Inquiry) -> Vec<T
     answers.flat_map(|some: Vec<T>| some).collect()
 }
 
+/// The first `max` sessions behind `after` of each shard.
+async fn all_after(
+    cluster: &Cluster,
+    after: &str,
+    max: usize,
+) -> Result<Vec<SessionView>, Unavailable> {
+    let mut all = Vec::new();
+    for shard in (0..cluster.shards()).map(ShardId) {
+        let after = after.to_owned();
+        let some = cluster.query_shard(shard, query::SessionsAfter { after, max });
+        all.extend(some.await.map_err(|_| Unavailable)?);
+    }
+    Ok(all)
+}
+
 /// The first `max` sessions behind `after`, by address.
-fn page(views: impl Iterator<Item = SessionView>, after: &str, max: usize) -> Vec<SessionView> {
-    let mut views: Vec<_> = views.filter(|view| view.jid.as_str() > after).collect();
+fn page(mut views: Vec<SessionView>, after: &str, max: usize) -> Vec<SessionView> {
+    views.retain(|view| view.jid.as_str() > after);
     views.sort_by(|a, b| a.jid.cmp(&b.jid));
     views.truncate(max);
     views

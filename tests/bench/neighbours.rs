@@ -1,13 +1,15 @@
 //! How long people who chat wait while somebody else fills queues, lets them expire, or reads what is large.
 //!
 //! ```sh
-//! cargo run --release -p holdfast-tests --bin bench-neighbours -- [NODES [PAIRS [SECONDS]]]
+//! cargo run --release -p holdfast-tests --bin bench-neighbours -- [NODES [PAIRS [SECONDS [ROUNDS]]]]
 //! ```
 //!
 //! PAIRS chat, each at another node than its partner, 3 messages a second. How long a message takes from one
 //! client to the other is measured for SECONDS of peace, and then during each of: large cards that are read
 //! 64 at a time, rosters as large as they may be that are read again and again, nine queues that are filled with
 //! messages of 60 KB, and their end, when all of it is bounced. A line of JSON for each, and for the calm between.
+//! A bounce lasts about a second; the queues are filled and bounced ROUNDS times, and the last line is about all
+//! bounces together, so that its p99 stands on more than two messages.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -62,9 +64,14 @@ impl Seen {
         std::mem::take(&mut *self.waits())
     }
 
-    /// Prints what was seen, and forgets it.
-    fn tell(&self, phase: &str, took: Duration) {
-        let mut waits = self.take();
+    /// Prints what was seen, forgets it, and returns it.
+    fn tell(&self, phase: &str, took: Duration) -> Vec<u64> {
+        let waits = self.take();
+        self.report(phase, took, waits.clone());
+        waits
+    }
+
+    fn report(&self, phase: &str, took: Duration, mut waits: Vec<u64>) {
         waits.sort_unstable();
         let at = |part: f64| {
             let place = (waits.len() as f64 * part) as usize;
@@ -149,7 +156,7 @@ impl Client {
 async fn main() -> Result<(), Failure> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>());
     let mut number = |default| numbers.next().unwrap_or(Ok(default));
-    let (count, pairs, seconds) = (number(3)?, number(25)?, number(15)?);
+    let (count, pairs, seconds, rounds) = (number(3)?, number(25)?, number(15)?, number(5)?);
     let dir = tempfile::tempdir()?;
     let mut nodes = Nodes::prepare(dir.path(), &binary(), count, CONFIG)?;
     let accounts = make_accounts(&nodes, 2 * pairs + 2 * VICTIMS + 2 * count).await?;
@@ -176,7 +183,7 @@ async fn main() -> Result<(), Failure> {
     seen.take();
     calm(&seen, "peace", Duration::from_secs(seconds as u64)).await;
     readers(&place, &seen, 2 * pairs + 2 * VICTIMS).await?;
-    full_queues(&place, &seen, 2 * pairs).await?;
+    bounces(&place, &seen, 2 * pairs, rounds).await?;
     seen.over.store(true, Relaxed);
     while let Some(ended) = chats.join_next().await {
         ended??;
@@ -198,8 +205,30 @@ async fn readers(place: &Arc<Place>, seen: &Seen, first: usize) -> Result<(), Fa
     Ok(())
 }
 
-/// Fills queues, and waits until they are bounced.
-async fn full_queues(place: &Arc<Place>, seen: &Seen, first: usize) -> Result<(), Failure> {
+/// Fills queues and has them bounced, so many times, and tells of all bounces together.
+async fn bounces(
+    place: &Arc<Place>,
+    seen: &Seen,
+    first: usize,
+    rounds: usize,
+) -> Result<(), Failure> {
+    let (mut all, mut took) = (Vec::new(), Duration::ZERO);
+    for _ in 0..rounds {
+        let (waits, lasted) = full_queues(place, seen, first).await?;
+        all.extend(waits);
+        took += lasted;
+        calm(seen, "after a bounce", PAUSE).await;
+    }
+    seen.report("all bounces", took, all);
+    Ok(())
+}
+
+/// Fills queues, waits until they are bounced, and returns how long the chatters waited during that.
+async fn full_queues(
+    place: &Arc<Place>,
+    seen: &Seen,
+    first: usize,
+) -> Result<(Vec<u64>, Duration), Failure> {
     let start = Instant::now();
     let filling = each(place, VICTIMS, move |place, n| {
         fill(place, n, first + 2 * n)
@@ -215,10 +244,12 @@ async fn full_queues(place: &Arc<Place>, seen: &Seen, first: usize) -> Result<()
         while let Some(done) = waiting.join_next().await {
             done??;
         }
-        Ok(Vec::<()>::new())
+        Ok::<_, Failure>(())
     };
-    phase(seen, "queues are bounced", bounced).await?;
-    Ok(())
+    let start = Instant::now();
+    bounced.await?;
+    let lasted = start.elapsed();
+    Ok((seen.tell("queues are bounced", lasted), lasted))
 }
 
 /// Measures while it lasts.

@@ -57,10 +57,11 @@ impl Cluster {
             starting.then_some(NotReady::Starting),
         ];
         let peers = self.0.peers.borrow().clone();
-        let shards =
-            self.0.shards.iter().filter_map(|group| {
-                status::check(&status::shard(group), self.0.me.0, &peers).err()
-            });
+        let shards = self.0.shards.iter().filter_map(|group| {
+            let heard = status::has_source(group.shard(), group.source(), &peers);
+            let check = |()| status::check(&status::shard(group), self.0.me.0, &peers);
+            heard.and_then(check).err()
+        });
         own.into_iter().flatten().chain(shards).collect()
     }
 

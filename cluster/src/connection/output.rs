@@ -66,6 +66,13 @@ impl Connection {
         }
     }
 
+    /// What was asked by [`Request::Read`] cannot be found out: whatever was skipped would be missing.
+    pub fn unread(&mut self) {
+        if self.state.is_undecided() {
+            self.give_up();
+        }
+    }
+
     /// What was asked by [`Request::Verify`]: whether the session is this connection's, if that can be known.
     pub fn verified(&mut self, ours: Option<bool>, pauses: u64) {
         if !self.state.is_undecided() {

@@ -63,10 +63,16 @@ pub enum Kind {
     Ask = 14,
     /// Says that an operator has given up a seat.
     Remove = 15,
+    /// Says who leads groups, and who their members are.
+    Tell = 16,
+    /// Asks for the next outputs of a shard for connections of the sender.
+    Subscribe = 17,
+    /// Asks a question about a shard.
+    Query = 18,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Hello,
         Self::Ping,
         Self::Append,
@@ -82,6 +88,9 @@ impl Kind {
         Self::ReadIndex,
         Self::Ask,
         Self::Remove,
+        Self::Tell,
+        Self::Subscribe,
+        Self::Query,
     ];
 
     /// Whether such frames overtake others. Those do by which a failure is detected and overcome.
@@ -95,6 +104,7 @@ impl Kind {
             | Self::Tails => true,
             Self::Append | Self::Snapshot | Self::Standing | Self::Found => false,
             Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask | Self::Remove => false,
+            Self::Tell | Self::Subscribe | Self::Query => false,
         }
     }
 

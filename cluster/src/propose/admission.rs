@@ -138,7 +138,7 @@ impl<G: ShardGroup> Admission<G> {
         from: ShardId,
         stanzas: &[Vec<Action>],
     ) -> (Permit, BTreeSet<ShardId>) {
-        // There are as many groups as shards, as a node has a replica of each.
+        // There are as many groups as shards, with a replica or without.
         let shards = u16::try_from(self.groups.len()).unwrap_or(u16::MAX);
         let mut demand = demand(from, shards, stanzas);
         let mut refused = BTreeSet::new();
@@ -261,7 +261,7 @@ impl<G: ShardGroup> Admission<G> {
             let Some(group) = self.groups.get(usize::from(ways[0].shard.0)) else {
                 continue;
             };
-            group.read(|state| {
+            group.with_loads(|state| {
                 let load = |way: &Way| (*way, way.load(state), way.bound(state));
                 loads.extend(ways.iter().map(load));
             });

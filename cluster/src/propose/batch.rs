@@ -150,6 +150,10 @@ impl<G: ShardGroup, C: Transport> Batcher<G, C> {
     /// entries already.
     fn is_common(&mut self, since: Version) -> bool {
         let common = *self.formats.borrow();
+        if !self.leadership.borrow().mine {
+            // Who leads decides, and may know more.
+            return true;
+        }
         if since <= common || since <= self.group.read(ShardState::format) {
             return true;
         }

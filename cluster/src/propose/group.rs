@@ -1,6 +1,6 @@
 //! Implements [`ShardGroup`] with openraft, and [`Transport`] with the links between nodes.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -8,10 +8,10 @@ use openraft::ReadPolicy;
 use tokio::sync::{broadcast, watch};
 
 use super::stall::Stalled;
-use super::subscribers::Subscribers;
+use super::subscribers::Listeners;
 use super::{
-    DEADLINE, EncodedEntry, Leadership, NotLeader, Notices, Proposer, ShardGroup, ShardRequest,
-    Transport, Unreached, batch,
+    DEADLINE, EncodedEntry, Leadership, LoadsOf, NotLeader, Notices, Proposer, ShardGroup,
+    ShardRequest, Transport, Unreached, batch,
 };
 use crate::link::{Handler, Kind, Links, Request};
 use crate::raft::groups::{META_GROUP, ShardReplica, group_of};
@@ -19,6 +19,9 @@ use crate::raft::log::Pressure;
 use crate::raft::types::Proposal;
 use crate::room::Shortage;
 use crate::session::{Outcome, ShardState};
+use crate::subscribe::Loads;
+use crate::subscribe::feed::Feeds;
+use crate::subscribe::source::Source;
 use crate::{NodeId, ShardId, clock};
 
 /// The kinds of requests that [`RequestHandler`] answers.
@@ -38,29 +41,55 @@ pub struct RaftGroup {
     replica: Arc<ShardReplica>,
     leadership: watch::Receiver<Leadership>,
     room: LogRoom,
-    applied: watch::Receiver<()>,
-    notices: broadcast::Sender<Notices>,
+    listeners: Arc<Listeners>,
+    /// How much waits in the shard, as a source on another node has said.
+    loads: Mutex<Loads>,
     stalled: watch::Sender<Option<Stalled>>,
 }
 
 impl RaftGroup {
-    /// `subscribers` reports the progress of the replica.
+    /// `listeners` hear of the progress of the replica.
     pub fn new(
         replica: Arc<ShardReplica>,
         leadership: watch::Receiver<Leadership>,
         room: LogRoom,
-        subscribers: &Subscribers,
+        listeners: Arc<Listeners>,
     ) -> Self {
-        let shard = replica.shard;
-        subscribers.watch(shard, leadership.clone());
+        listeners.watch(leadership.clone());
         Self {
             replica,
             leadership,
             room,
-            applied: subscribers.progress(shard),
-            notices: subscribers.notices(shard),
+            listeners,
+            loads: Mutex::default(),
             stalled: watch::Sender::new(None),
         }
+    }
+
+    /// Where the outputs for connections of this node come from.
+    pub fn source(&self) -> Source {
+        *self.listeners.source.borrow()
+    }
+
+    /// Changes the source; false if it is the same as before.
+    pub fn set_source(&self, source: Source) -> bool {
+        self.listeners.source.send_replace(source) != source
+    }
+
+    /// Nodes without a replica that subscribe to this one.
+    pub fn feeds(&self) -> &Feeds {
+        &self.listeners.feeds
+    }
+
+    /// Notes how much waits in the shard.
+    pub fn take_loads(&self, loads: Loads) {
+        *self.loads() = loads;
+        self.listeners.applied.send_replace(());
+    }
+
+    /// A poisoned lock is usable: the value is only ever replaced as a whole.
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the shard stands still.
@@ -139,11 +168,18 @@ impl ShardGroup for RaftGroup {
     }
 
     fn applied(&self) -> watch::Receiver<()> {
-        self.applied.clone()
+        self.listeners.applied.subscribe()
     }
 
     fn notices(&self) -> broadcast::Receiver<Notices> {
-        self.notices.subscribe()
+        self.listeners.notices.subscribe()
+    }
+
+    fn with_loads<R>(&self, look: impl FnOnce(&dyn LoadsOf) -> R) -> R {
+        match self.source() {
+            Source::Here => self.read(|state| look(state)),
+            Source::At(_) | Source::None => look(&*self.loads()),
+        }
     }
 }
 

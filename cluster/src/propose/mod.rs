@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
-use crate::session::{Notice, Outcome, ShardState};
+use crate::session::{Load, Notice, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
 pub mod admission;
@@ -73,12 +73,40 @@ pub trait ShardGroup: Send + Sync + 'static {
     fn read_index(&self) -> impl Future<Output = Result<u64, NotLeader>> + Send;
     /// Reads the state on this node. `look` must be quick: entries wait for it.
     fn read<R>(&self, look: impl FnOnce(&ShardState) -> R) -> R;
+    /// Looks at how much waits in the shard, as far as this node knows. `look` must be quick too.
+    fn with_loads<R>(&self, look: impl FnOnce(&dyn LoadsOf) -> R) -> R {
+        self.read(|state| look(state))
+    }
     /// The number of the last entry that was applied here.
     fn applied_index(&self) -> u64;
     /// Changes whenever entries were applied here.
     fn applied(&self) -> watch::Receiver<()>;
     /// The notices of entries that are applied from now on.
     fn notices(&self) -> broadcast::Receiver<Notices>;
+}
+
+/// How much waits in a shard until somebody takes it.
+pub trait LoadsOf {
+    /// For the database.
+    fn rows(&self) -> Load;
+    /// For another shard.
+    fn outbox(&self, to: ShardId) -> Load;
+    /// What may wait for the database; 0 if there is no bound.
+    fn max_backlog(&self) -> u64;
+}
+
+impl LoadsOf for ShardState {
+    fn rows(&self) -> Load {
+        self.row_load()
+    }
+
+    fn outbox(&self, to: ShardId) -> Load {
+        self.outbox_load(to)
+    }
+
+    fn max_backlog(&self) -> u64 {
+        Self::max_backlog(self)
+    }
 }
 
 /// A call was not answered; the other node may have acted on it nevertheless.

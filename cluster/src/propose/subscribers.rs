@@ -9,7 +9,9 @@ use super::{Leadership, Notices};
 use crate::cluster::Host;
 use crate::raft::machine::Observer;
 use crate::session::{Notice, Output};
-use crate::{BootId, NodeId, ShardId};
+use crate::subscribe::feed::Feeds;
+use crate::subscribe::source::Source;
+use crate::{BootId, NodeId, ShardId, clock};
 
 /// How many entries a subscriber to notices may be behind. One that is further behind learns that it has missed some.
 const BEHIND: usize = 1024;
@@ -18,79 +20,80 @@ const BEHIND: usize = 1024;
 pub struct Subscribers {
     me: (NodeId, BootId),
     host: Arc<dyn Host>,
-    shards: Vec<Listeners>,
+    shards: Vec<Arc<Listeners>>,
 }
 
 /// The subscribers to one shard.
-struct Listeners {
-    applied: watch::Sender<()>,
-    notices: broadcast::Sender<Notices>,
+pub struct Listeners {
+    /// Changes whenever entries were applied, or news came from the replica on another node.
+    pub applied: watch::Sender<()>,
+    /// The notices of entries.
+    pub notices: broadcast::Sender<Notices>,
+    /// Where the outputs for this node's connections come from.
+    pub source: watch::Sender<Source>,
+    /// Other nodes that have no replica.
+    pub feeds: Feeds,
     /// Set once the groups run. They may apply entries before that.
     leadership: OnceLock<watch::Receiver<Leadership>>,
 }
 
 impl Listeners {
-    fn new() -> Self {
+    fn new(source: Source) -> Self {
         Self {
             applied: watch::Sender::new(()),
             notices: broadcast::Sender::new(BEHIND),
+            source: watch::Sender::new(source),
+            feeds: Feeds::default(),
             leadership: OnceLock::new(),
-        }
-    }
-}
-
-impl Subscribers {
-    /// Has no subscribers yet. `me` is this process, whose connections get outputs.
-    pub fn new(me: (NodeId, BootId), host: Arc<dyn Host>, shards: u16) -> Self {
-        let shards = (0..shards).map(|_| Listeners::new()).collect();
-        Self { me, host, shards }
-    }
-
-    /// Changes whenever entries were applied. For an unknown shard the channel is closed.
-    pub fn progress(&self, shard: ShardId) -> watch::Receiver<()> {
-        match self.listeners(shard) {
-            Some(listeners) => listeners.applied.subscribe(),
-            None => watch::channel(()).1,
-        }
-    }
-
-    /// The channel of a shard's notices.
-    pub fn notices(&self, shard: ShardId) -> broadcast::Sender<Notices> {
-        match self.listeners(shard) {
-            Some(listeners) => listeners.notices.clone(),
-            None => broadcast::Sender::new(1),
         }
     }
 
     /// Sets from where the shard's leader is known.
-    pub fn watch(&self, shard: ShardId, leadership: watch::Receiver<Leadership>) {
-        if let Some(listeners) = self.listeners(shard) {
-            // It can be set once only, which is enough, as a shard has one group.
-            drop(listeners.leadership.set(leadership));
+    pub fn watch(&self, leadership: watch::Receiver<Leadership>) {
+        // It can be set once only, which is enough, as a shard has one group.
+        drop(self.leadership.set(leadership));
+    }
+}
+
+impl Subscribers {
+    /// Has no subscribers yet. `me` is this process, whose connections get outputs, from replicas of this node until
+    /// another source is found.
+    pub fn new(me: (NodeId, BootId), host: Arc<dyn Host>, shards: u16) -> Self {
+        let shards = (0..shards).map(|_| Arc::new(Listeners::new(Source::Here)));
+        Self {
+            me,
+            host,
+            shards: shards.collect(),
         }
     }
 
-    fn listeners(&self, shard: ShardId) -> Option<&Listeners> {
+    /// The subscribers to a shard; none if there is no such shard.
+    pub fn of(&self, shard: ShardId) -> Option<&Arc<Listeners>> {
         self.shards.get(usize::from(shard.0))
     }
 
     fn wake(&self, shard: ShardId) {
-        if let Some(listeners) = self.listeners(shard) {
+        if let Some(listeners) = self.of(shard) {
             listeners.applied.send_replace(());
         }
     }
 }
 
 impl Observer for Subscribers {
-    fn outputs(&self, _: ShardId, mut outputs: Vec<Output>) {
-        outputs.retain(|output| (output.owner.node, output.owner.boot) == self.me);
-        if !outputs.is_empty() {
-            self.host.outputs(outputs);
+    fn outputs(&self, shard: ShardId, outputs: Vec<Output>) {
+        let Some(listeners) = self.of(shard).filter(|_| !outputs.is_empty()) else {
+            return;
+        };
+        let ours = |output: &Output| (output.owner.node, output.owner.boot) == self.me;
+        let (ours, others): (Vec<_>, Vec<_>) = outputs.into_iter().partition(ours);
+        listeners.feeds.keep(others, clock::timer());
+        if !ours.is_empty() && *listeners.source.borrow() == Source::Here {
+            self.host.outputs(ours);
         }
     }
 
     fn notices(&self, shard: ShardId, notices: Vec<Notice>) {
-        let Some(listeners) = self.listeners(shard).filter(|_| !notices.is_empty()) else {
+        let Some(listeners) = self.of(shard).filter(|_| !notices.is_empty()) else {
             return;
         };
         let leadership = listeners.leadership.get();
@@ -106,6 +109,11 @@ impl Observer for Subscribers {
 
     fn installed(&self, shard: ShardId) {
         self.wake(shard);
-        self.host.resync(shard);
+        if let Some(listeners) = self.of(shard) {
+            listeners.feeds.end();
+            if *listeners.source.borrow() == Source::Here {
+                self.host.resync(shard);
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The Raft groups of this node: one per shard, on one log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::async_runtime::WatchReceiver;
@@ -9,11 +10,12 @@ use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy as RaftSnapshot
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 
+use super::known::{Known, Members, Told};
 use super::log::{GroupLog, Log};
 use super::machine::{Machine, Observer};
 use super::network::{Factory, KINDS, RaftHandler};
 use super::snapshot::{SnapshotError, Turn};
-use super::types::{GroupStopped, LogId, Metrics, Raft};
+use super::types::{GroupStopped, LogId, Metrics, Raft, StoredMembership};
 use super::{Fatal, keep};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -62,10 +64,12 @@ pub enum GroupsError {
     Reading(#[from] JoinError),
 }
 
-/// The replica of one shard on this node: a member of the shard's Raft group.
+/// One shard as this node takes part in it: with a replica if it is a member of the shard's Raft group. Otherwise the
+/// replica is empty, or an old one to which nothing is added any more.
 pub struct ShardReplica {
     /// The shard.
     pub shard: ShardId,
+    me: NodeId,
     /// The group, as openraft runs it.
     pub raft: Raft,
     /// Its state machine.
@@ -73,6 +77,8 @@ pub struct ShardReplica {
     /// Where it is counted what this replica does.
     pub counters: Counters,
     log: GroupLog,
+    known: watch::Sender<Known>,
+    committed: AtomicU64,
     leadership: watch::Sender<Leadership>,
 }
 
@@ -102,14 +108,84 @@ impl ShardReplica {
         self.log.last()
     }
 
+    /// The members, as far as they are known here.
+    pub fn members(&self) -> Members {
+        self.known.borrow().members.clone()
+    }
+
+    /// What is known of the group, and its changes.
+    pub fn watch_known(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    /// Whether this node has a replica, or is about to get one.
+    pub fn is_member(&self) -> bool {
+        self.known.borrow().members.contains(self.me)
+    }
+
     /// Voters of the newest membership, by seat.
     pub fn voters(&self) -> BTreeMap<u64, NodeId> {
+        let known = self.known.borrow();
+        let members = match known.members.contains(self.me) {
+            true => self.newest(),
+            false => known.members.clone(),
+        };
+        let seat = |node: &u64| Some((members.nodes.get(node)?.seat, NodeId(*node)));
+        members.voters().iter().filter_map(seat).collect()
+    }
+
+    /// The newest membership in the log of this node, committed or not.
+    pub fn newest(&self) -> Members {
         let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let newest = membership.get_joint_config().last();
-        let seat = |node: &u64| Some((membership.get_node(node)?.seat, NodeId(*node)));
-        newest.into_iter().flatten().filter_map(seat).collect()
+        members(&metrics.borrow_watched().membership_config)
+    }
+
+    /// What this node has to tell everybody if it leads.
+    pub fn tell(&self) -> Option<Told> {
+        let metrics = self.metrics();
+        let Leadership { leader, mine, term } = self.leadership();
+        mine.then(|| Told {
+            leader,
+            term,
+            committed: metrics.cluster_committed.map_or(0, |id| id.index),
+            members: members(&metrics.committed_membership_config),
+        })
+    }
+
+    /// The last committed entry, as leaders on other nodes have said.
+    pub fn told_committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a leader has said.
+    pub fn hear(&self, told: Told) {
+        self.committed.fetch_max(told.committed, Ordering::Relaxed);
+        self.learn(|known| known.hear(told));
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Known)) {
+        let mut leadership = Leadership::default();
+        self.known.send_if_modified(|known| {
+            let before = known.clone();
+            change(known);
+            leadership = known.leadership(self.me);
+            *known != before
+        });
+        self.leadership.send_if_modified(|known| {
+            let changed = *known != leadership;
+            *known = leadership;
+            changed
+        });
+    }
+}
+
+fn members(stored: &StoredMembership) -> Members {
+    let membership = stored.membership();
+    let nodes = membership.nodes();
+    Members {
+        at: stored.log_id().map_or(0, |id| id.index + 1),
+        configs: membership.get_joint_config().clone(),
+        nodes: nodes.map(|(node, seat)| (*node, seat.clone())).collect(),
     }
 }
 
@@ -159,14 +235,16 @@ impl Groups {
             .await;
             let raft = started.map_err(|source| GroupsError::ShardGroup { shard, source })?;
             rafts.insert(id, (raft.clone(), machine.clone()));
-            let leadership = watch::Sender::default();
             groups.push(Arc::new(ShardReplica {
                 shard,
+                me: node,
                 raft,
                 machine,
                 counters: config.metrics.clone(),
                 log: log.group(id),
-                leadership,
+                known: watch::Sender::default(),
+                committed: AtomicU64::new(0),
+                leadership: watch::Sender::default(),
             }));
         }
         let mut tasks = Vec::new();
@@ -289,24 +367,18 @@ async fn watch_group(
     fatal: Fatal,
 ) {
     let mut metrics = group.raft.server_metrics();
-    let mut members = BTreeSet::new();
     let mut voted = false;
     let mut succession = Succession::default();
     loop {
         let (leadership, now) = {
             let seen = metrics.borrow_watched();
             let mine = seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
-            let leader = seen.current_leader.map(NodeId);
-            let nodes = seen.committed_membership_config.membership().nodes();
-            let now: BTreeSet<NodeId> = nodes.map(|(node, _)| NodeId(*node)).collect();
-            (
-                Leadership {
-                    leader,
-                    mine,
-                    term: seen.vote.leader_id.term,
-                },
-                now,
-            )
+            let leadership = Leadership {
+                leader: seen.current_leader.map(NodeId),
+                mine,
+                term: seen.vote.leader_id.term,
+            };
+            (leadership, members(&seen.committed_membership_config))
         };
         if let Some(before) = succession.note(leadership) {
             let is_there = links.as_ref().is_some_and(|links| links.is_up(before));
@@ -321,18 +393,11 @@ async fn watch_group(
                 failovers.inc()
             };
         }
-        group.leadership.send_if_modified(|known| {
-            let changed = *known != leadership;
-            *known = leadership;
-            changed
-        });
-        let gone: Vec<NodeId> = members.difference(&now).copied().collect();
-        let votes_now = !voted && !group.is_empty();
-        if !gone.is_empty() || votes_now {
-            voted |= votes_now;
-            remember(&identity, gone, votes_now).await;
+        group.learn(|known| known.see(leadership, now));
+        if !voted && !group.is_empty() {
+            voted = true;
+            remember_vote(&identity).await;
         }
-        members = now;
         if metrics.changed().await.is_err() {
             group.leadership.send_replace(Leadership::default());
             let state = group.raft.metrics().borrow_watched().running_state.clone();
@@ -360,18 +425,10 @@ impl Succession {
     }
 }
 
-/// Writes to the identity which nodes were replaced, and that this node has voted.
-async fn remember(identity: &Identity, gone: Vec<NodeId>, voted: bool) {
+/// Writes to the identity that this node has voted.
+async fn remember_vote(identity: &Identity) {
     let identity = identity.clone();
-    let write = move || {
-        if voted {
-            identity.set_voted()?;
-        }
-        gone.into_iter()
-            .filter(|node| *node != identity.node())
-            .try_for_each(|node| identity.retire(node))
-    };
-    match tokio::task::spawn_blocking(write).await {
+    match tokio::task::spawn_blocking(move || identity.set_voted()).await {
         Ok(Ok(())) => {}
         // An error is only logged: the identity guards against mistakes of operators, and the log's own writer guards
         // the log.

@@ -1,10 +1,10 @@
 //! Brings the members of each group in line with the nodes that there are.
 //!
-//! Every node that is connected gets the log of every group, and three of them vote ([`super::placement`]). A seat
-//! whose disk was emptied comes back under a new node id, which takes the place of the old one. Each group's leader
-//! takes one step at a time: it adds a learner, waits until it has the log, and changes the voters in a single joint
-//! change. The next step follows from what the group's membership is now and who is there, so that a new leader takes
-//! over wherever the last one stopped.
+//! Three nodes vote in each group ([`super::placement`]); others have no replica of it, except where there are fewer
+//! than three. A seat whose disk was emptied comes back under a new node id, which takes the place of the old one. Each
+//! group's leader takes one step at a time: it adds a learner, waits until it has the log, changes the voters in a
+//! single joint change, and lets go who votes no more. The next step follows from what the group's membership is now
+//! and who is there, so that a new leader takes over wherever the last one stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,10 +15,12 @@ use tokio::time;
 
 use super::failover::{Failover, lag};
 use super::groups::{Groups, ShardReplica};
+use super::known::Members;
 use super::placement::{self, State, View};
 use super::roll::{Present, Roll};
 use super::types::{RaftId, Seat};
 use crate::config::Config;
+use crate::identity::Identity;
 use crate::link::Links;
 use crate::metrics::MoveStep;
 use crate::{NodeId, clock};
@@ -72,24 +74,19 @@ impl fmt::Display for Step {
     }
 }
 
-/// A group's members as they are.
-#[derive(Clone, Debug, Default)]
-struct Membership {
-    /// The voters; two sets while they change.
-    configs: Vec<BTreeSet<RaftId>>,
-    /// All members.
-    nodes: BTreeMap<RaftId, Seat>,
-}
-
 /// Decides the next step of a group whose voters should be `target`.
 fn next_step(
-    now: &Membership,
+    now: &Members,
     target: &BTreeSet<RaftId>,
     states: &BTreeMap<RaftId, State>,
     present: &Present,
 ) -> Option<Step> {
     let known = |node: &RaftId| now.nodes.get(node);
-    if let Some((node, _)) = present.values().find(|(node, _)| known(node).is_none()) {
+    // Where fewer than three vote, the others have the log at least.
+    let all = target.len() < placement::VOTERS;
+    let wanted = |node: &RaftId| all || target.contains(node);
+    let lacks = |(node, _): &&(RaftId, String)| wanted(node) && known(node).is_none();
+    if let Some((node, _)) = present.values().find(lacks) {
         return Some(Step::Learn(*node));
     }
     let whole = target.iter().all(|node| known(node).is_some());
@@ -98,10 +95,10 @@ fn next_step(
         let fresh = target.iter().copied().filter(is_new).collect();
         return Some(Step::Replace(target.clone(), fresh));
     }
-    // A learner that was away for long would only hold the log back.
     let left = |node: &RaftId| {
         let state = states.get(node);
-        let leaves = matches!(state, Some(State::Gone | State::Overdue));
+        // A learner that was away for long would only hold the log back.
+        let leaves = matches!(state, Some(State::Gone | State::Overdue)) || !wanted(node);
         leaves && !now.configs.iter().any(|config| config.contains(node))
     };
     let left: BTreeSet<RaftId> = now.nodes.keys().copied().filter(left).collect();
@@ -117,40 +114,56 @@ fn next_step(
         .map(|(node, _)| Step::Move(*node))
 }
 
-/// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
-pub async fn reconcile(
-    config: Config,
-    groups: Groups,
-    links: Links,
-    failover: Failover,
-    roll: Roll,
-) {
-    loop {
-        time::sleep(LOOK).await;
-        let memberships: Vec<Membership> =
-            groups.all().iter().map(|group| observe(group)).collect();
-        acquaint(&memberships, &links);
-        let present = present(&config, &groups, &links);
-        let mut members: BTreeMap<RaftId, u64> = present
-            .iter()
-            .map(|(seat, (node, _))| (*node, *seat))
-            .collect();
-        for (node, seat) in memberships.iter().flat_map(|membership| &membership.nodes) {
-            members.insert(*node, seat.seat);
+/// What the steps are taken with.
+pub struct Reconciler {
+    /// The configuration.
+    pub config: Config,
+    /// Who this node is, and which nodes are no longer members.
+    pub identity: Identity,
+    /// The groups.
+    pub groups: Groups,
+    /// The links to other nodes.
+    pub links: Links,
+    /// What is known of nodes that are about to stop.
+    pub failover: Failover,
+    /// What is known of nodes that are away.
+    pub roll: Roll,
+}
+
+impl Reconciler {
+    /// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
+    pub async fn run(self) {
+        let mut seen = BTreeMap::new();
+        loop {
+            time::sleep(LOOK).await;
+            self.look(&mut seen).await;
         }
-        let stopping = failover.stopping();
-        let states = roll.states(&members, &present, &stopping, &config, clock::timer());
-        dismiss(&members, &config, &links);
-        let voters = memberships
-            .iter()
-            .map(|now| now.configs.last().cloned().unwrap_or_default());
+    }
+
+    /// Looks once; `seen` are the nodes that were ever met or members, and their seats.
+    async fn look(&self, seen: &mut BTreeMap<RaftId, u64>) {
+        let memberships: Vec<Members> = self.groups.all().iter().map(|g| observe(g)).collect();
+        acquaint(&memberships, &self.links);
+        let present = present(&self.config, &self.groups, &self.links);
+        seen.extend(present.iter().map(|(seat, (node, _))| (*node, *seat)));
+        let members = memberships.iter().flat_map(|members| &members.nodes);
+        seen.extend(members.map(|(node, seat)| (*node, seat.seat)));
+        let stopping = self.failover.stopping();
+        let states = self
+            .roll
+            .states(seen, &present, &stopping, &self.config, clock::timer());
+        self.dismiss(seen, &states, &memberships).await;
+        // Whoever does not know of all groups cannot tell who has room.
+        if memberships.iter().any(|members| members.at == 0) {
+            return;
+        }
         let view = View {
-            voters: voters.collect(),
+            voters: memberships.iter().map(Members::voters).collect(),
             nodes: states.clone(),
         };
         let targets = placement::targets(&view);
-        roll.note(&members, &states, &targets);
-        for ((group, now), target) in groups.all().iter().zip(&memberships).zip(&targets) {
+        self.roll.note(seen, &states, &targets);
+        for ((group, now), target) in self.groups.all().iter().zip(&memberships).zip(&targets) {
             if !group.leadership().mine {
                 continue;
             }
@@ -160,6 +173,42 @@ pub async fn reconcile(
             let taken = time::timeout(STEP, take(group, now, &present, &step)).await;
             if let Err(problem) = taken.unwrap_or_else(|_| Err(String::from("it takes too long"))) {
                 tracing::warn!("shard {}: {step}: {problem}", group.shard);
+            }
+        }
+    }
+
+    /// Forgets nodes that have left. One whose seat was given up, or is filled by another, may not come back.
+    async fn dismiss(
+        &self,
+        seen: &mut BTreeMap<RaftId, u64>,
+        states: &BTreeMap<RaftId, State>,
+        memberships: &[Members],
+    ) {
+        let is_member = |node: &RaftId| memberships.iter().any(|now| now.nodes.contains_key(node));
+        let state = |node: &RaftId| states.get(node).copied();
+        let mut gone = Vec::new();
+        seen.retain(|node, _| match state(node) {
+            Some(State::Active | State::Draining | State::Away) | None => true,
+            Some(State::Overdue) => is_member(node),
+            Some(State::Gone) => {
+                let stays = is_member(node);
+                if !stays && memberships.iter().all(|now| now.at > 0) {
+                    gone.push(NodeId(*node));
+                }
+                stays
+            }
+        });
+        for node in gone {
+            let identity = self.identity.clone();
+            let written = tokio::task::spawn_blocking(move || identity.retire(node)).await;
+            if let Ok(Err(error)) = written {
+                // The identity guards against mistakes of operators: old disks are not used again.
+                tracing::error!("cannot write the identity: {error}");
+            }
+        }
+        for seat in self.links.seats().keys() {
+            if self.config.address(*seat).is_none() && !seen.values().any(|of| of == seat) {
+                self.links.dismiss(*seat);
             }
         }
     }
@@ -180,15 +229,11 @@ pub fn is_needed(groups: &Groups, links: &Links, failover: &Failover) -> bool {
     })
 }
 
-fn observe(group: &ShardReplica) -> Membership {
-    let metrics = group.metrics();
-    let membership = metrics.membership_config.membership();
-    Membership {
-        configs: membership.get_joint_config().clone(),
-        nodes: membership
-            .nodes()
-            .map(|(node, seat)| (*node, seat.clone()))
-            .collect(),
+/// The members of a group: for one that this node leads as its log has them, else as they were committed.
+fn observe(group: &ShardReplica) -> Members {
+    match group.leadership().mine {
+        true => group.newest(),
+        false => group.members(),
     }
 }
 
@@ -203,7 +248,7 @@ fn present(config: &Config, groups: &Groups, links: &Links) -> Present {
 }
 
 /// Keeps connections with all members, whoever told of them.
-fn acquaint(memberships: &[Membership], links: &Links) {
+fn acquaint(memberships: &[Members], links: &Links) {
     for seat in memberships
         .iter()
         .flat_map(|membership| membership.nodes.values())
@@ -212,18 +257,9 @@ fn acquaint(memberships: &[Membership], links: &Links) {
     }
 }
 
-/// Forgets seats whose nodes have left.
-fn dismiss(members: &BTreeMap<RaftId, u64>, config: &Config, links: &Links) {
-    for seat in links.seats().keys() {
-        if config.address(*seat).is_none() && !members.values().any(|of| of == seat) {
-            links.dismiss(*seat);
-        }
-    }
-}
-
 async fn take(
     group: &ShardReplica,
-    now: &Membership,
+    now: &Members,
     present: &Present,
     step: &Step,
 ) -> Result<(), String> {
@@ -260,7 +296,7 @@ async fn take(
             let seats: Vec<_> = seats.map(|seat| seat.seat.to_string()).collect();
             let (shard, seats) = (group.shard, seats.join(", "));
             tracing::info!("shard {shard}: the voters are those of seats {seats}");
-            // Who votes no more goes on learning, as every node does.
+            // Who votes no more goes on learning until it is let go.
             raft.change_membership(voters.clone(), true).await
         }
         Step::Forget(nodes) => {
@@ -299,8 +335,9 @@ mod tests {
         }
     }
 
-    fn membership(configs: &[BTreeSet<u64>], nodes: &[u64]) -> Membership {
-        Membership {
+    fn membership(configs: &[BTreeSet<u64>], nodes: &[u64]) -> Members {
+        Members {
+            at: 1,
             configs: configs.to_vec(),
             nodes: nodes.iter().map(|node| (*node, seat(*node))).collect(),
         }
@@ -360,15 +397,16 @@ mod tests {
     }
 
     #[test]
-    fn every_node_that_comes_gets_the_log() {
+    fn a_node_has_no_replica_where_three_others_vote() {
         let whole = [set([11, 21, 31])];
-        check(
-            &whole,
-            &[11, 21, 31],
-            &[11, 21, 31, 41],
-            Some(Step::Learn(41)),
-        );
-        check(&whole, &[11, 21, 31, 41], &[11, 21, 31, 41], None);
+        let all = [11, 21, 31, 41];
+        check(&whole, &[11, 21, 31], &all, None);
+        let forget = Step::Forget(set([41]));
+        check(&whole, &all, &all, Some(forget));
+    }
+
+    #[test]
+    fn where_fewer_than_three_vote_every_node_gets_the_log() {
         check(&[set([11])], &[11], &[11, 21], Some(Step::Learn(21)));
         check(&[set([11])], &[11, 21], &[11, 21], None);
         let all = Step::Replace(set([11, 21, 31]), vec![21, 31]);

@@ -1,7 +1,8 @@
 //! Replication: the parts that openraft needs, and what keeps them going.
 //!
 //! `types` names openraft's parameters. `groups` starts one Raft group per shard; `network` connects it with the other
-//! members, `failover` chooses its leader, and `membership` its voters. `log` keeps the entries of all groups in one
+//! members, `failover` chooses its leader, and `membership` its voters; `tell` spreads who they are to nodes without a
+//! replica. `log` keeps the entries of all groups in one
 //! write-ahead log per node, `machine` applies them to a shard's pure state, and `snapshot` keeps that state on disk,
 //! so that entries may be forgotten; `keep` sees to it that this happens in time. `dissent` ends a process whose
 //! replica differs from the others, and `verify` reads everything without starting anything.
@@ -20,6 +21,7 @@ pub mod dissent;
 pub(crate) mod failover;
 pub(crate) mod groups;
 mod keep;
+pub(crate) mod known;
 pub(crate) mod log;
 pub mod machine;
 pub(crate) mod membership;
@@ -27,6 +29,7 @@ pub(crate) mod network;
 pub(crate) mod placement;
 pub(crate) mod roll;
 pub mod snapshot;
+pub(crate) mod tell;
 pub mod types;
 pub mod verify;
 

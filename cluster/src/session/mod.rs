@@ -50,6 +50,7 @@ mod output;
 mod pending;
 mod presence;
 mod push;
+pub mod query;
 mod question;
 mod queue;
 mod quota;

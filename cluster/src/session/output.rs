@@ -74,7 +74,7 @@ impl Item {
 }
 
 /// What the owner of a session is told, by the replica on its own node, in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Output {
     /// The connection that it is for.
     pub owner: Owner,
@@ -87,7 +87,7 @@ pub struct Output {
 }
 
 /// See [`Output`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// The resource is bound.
     Bound,
@@ -116,7 +116,7 @@ pub enum Event {
 }
 
 /// See [`Event::Resumed`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {
     /// The identifier.
     pub smid: SmId,
@@ -133,7 +133,7 @@ pub struct Resumed {
 }
 
 /// Why a connection no longer acts for a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detached {
     /// Another connection resumed it: close with `conflict`.
     Resumed,

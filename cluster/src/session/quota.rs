@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use proto::BareJid;
+use serde::{Deserialize, Serialize};
 
 use super::command::Outcome;
 use super::limits::{Limits, Override};
@@ -20,7 +21,7 @@ use crate::id::SmId;
 const LOOK: usize = 4096;
 
 /// An account's sessions as limits see them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
     /// The account.
     pub account: BareJid,

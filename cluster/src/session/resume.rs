@@ -2,6 +2,7 @@
 
 use proto::sm::CountTooHigh;
 use proto::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
 
 use super::command::{Outcome, Resume};
 use super::output::{Detached, Event, Resumed};
@@ -12,7 +13,7 @@ use super::step::Step;
 use crate::id::{Epoch, SmId};
 
 /// There is nothing to resume under an identifier (SM-47).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("there is no such session")]
 pub struct NotResumable {
     /// The inbound count of the session that was there, if it is still known.

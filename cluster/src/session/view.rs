@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::stanza::Packet;
 use proto::{BareJid, Jid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Pending};
 use super::load::Load;
@@ -20,7 +20,7 @@ use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, Shard
 const LOOK: usize = 4096;
 
 /// A session as an operator sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionView {
     /// The full JID.
     pub jid: Jid,
@@ -73,29 +73,26 @@ impl ShardState {
             .collect()
     }
 
-    /// Sessions that a process acts for through a connection which it does not have, and their epochs. Looks at
-    /// some accounts behind `after`, and says where the next look begins.
-    pub(crate) fn ghosts(
+    /// Sessions that connections of a process own, with their epochs. Looks at some accounts behind `after`, and says
+    /// where the next look begins.
+    pub(crate) fn owned_by(
         &self,
         process: (NodeId, BootId),
         after: Option<&BareJid>,
-        is_here: impl Fn(ConnId) -> bool,
-    ) -> (Vec<(Jid, Epoch)>, Option<BareJid>) {
+    ) -> (Vec<(Jid, Epoch, ConnId)>, Option<BareJid>) {
         let mut found = Vec::new();
         let mut last: Option<&BareJid> = None;
         for (n, (account, user)) in self.users().after(after).enumerate() {
             if n >= LOOK {
                 return (found, last.cloned());
             }
-            let ghost = |session: &Session| {
-                session.owner().is_some_and(|owner| {
-                    (owner.node, owner.boot) == process && !is_here(owner.conn)
-                })
-            };
-            let ghosts = user.sessions.iter().filter(|(_, session)| ghost(session));
-            found.extend(ghosts.map(|(resource, session)| {
-                (account.with_prepared_resource(resource), session.epoch())
-            }));
+            let owned = user.sessions.iter().filter_map(|(resource, session)| {
+                let owner = session.owner()?;
+                let jid = || account.with_prepared_resource(resource);
+                let ours = (owner.node, owner.boot) == process;
+                ours.then(|| (jid(), session.epoch(), owner.conn))
+            });
+            found.extend(owned);
             last = Some(account);
         }
         (found, None)
@@ -254,12 +251,14 @@ impl ShardState {
         owner.or_else(|| Some(session.hibernation()?.node))
     }
 
-    /// Every account with a session.
-    pub fn accounts(&self) -> impl Iterator<Item = &BareJid> {
-        self.users()
-            .iter()
-            .filter(|(_, u)| !u.sessions.is_empty())
-            .map(|(account, _)| account)
+    /// The first `max` sessions behind an address, in the order of addresses.
+    pub(crate) fn sessions_after(&self, after: &str, max: usize) -> Vec<SessionView> {
+        let accounts = self.users().iter().filter(|(_, u)| !u.sessions.is_empty());
+        let sessions = accounts.flat_map(|(account, _)| self.sessions(account));
+        let mut views: Vec<_> = sessions.filter(|view| view.jid.as_str() > after).collect();
+        views.sort_by(|a, b| a.jid.cmp(&b.jid));
+        views.truncate(max);
+        views
     }
 
     /// The last broadcast of each available session of the account.

@@ -68,7 +68,7 @@ pub trait Node: Send + Sync + 'static {
         of: Option<&BareJid>,
         after: &str,
         max: usize,
-    ) -> BoxFuture<'static, Vec<SessionReport>>;
+    ) -> BoxFuture<'static, Result<Vec<SessionReport>, Unavailable>>;
     /// Ends a session. `false` if there is none.
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>>;
     /// An account's sessions and limits.
@@ -86,7 +86,7 @@ pub trait Node: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>>;
 }
 
-/// The cluster did not decide in time.
+/// The cluster did not decide or answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster cannot commit at the moment")]
 pub struct Unavailable;
@@ -292,7 +292,9 @@ async fn sessions<N: Node>(
     let account = address.as_ref().map(Jid::bare);
     let max = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
     // One session more than fits on the page is fetched, to know whether there are more.
-    let mut sessions = node.sessions(account.as_ref(), &which.after, max + 1).await;
+    let mut sessions = node
+        .sessions(account.as_ref(), &which.after, max + 1)
+        .await?;
     if let Some(full) = address.filter(|address| !address.is_bare()) {
         sessions.retain(|session| session.jid == full.as_str());
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::session::{Command, EndReason};
+use cluster::session::{Command, EndReason, query};
 use cluster::{Epoch, ProposeError, Unavailable};
 use proto::sasl::Credentials;
 use proto::{BareJid, Jid};
@@ -114,10 +114,10 @@ async fn end_all(app: &App, account: &BareJid) -> Result<(), NotEnded> {
         Some(_) => EndReason::Credentials,
         None => EndReason::Removed,
     };
-    let sessions = app
-        .cluster
-        .read_latest(account, |shard| shard.sessions(account))
-        .await?;
+    let sessions = query::Sessions {
+        account: account.clone(),
+    };
+    let sessions = app.cluster.query_latest(account, sessions).await?;
     for session in sessions {
         tracing::info!(session = %session.jid, ?reason, "the account has changed");
         let command = Command::End {

@@ -36,10 +36,10 @@ pub struct Edge {
     pub started: u64,
 }
 
-/// Looks into the replicated state on this node, which may lag a little.
+/// Looks into the replicated state, which may lag a little.
 pub trait Presences: Send + Sync {
     /// The account's available sessions.
-    fn available(&self, account: &BareJid) -> Vec<Jid>;
+    fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>>;
     /// What belongs to the account's archive and may not be there yet.
     fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail>;
 }

@@ -29,8 +29,10 @@ pub(crate) const ACCOUNTS: [&str; 3] =
 struct AllOn;
 
 impl Presences for AllOn {
-    fn available(&self, account: &BareJid) -> Vec<Jid> {
-        vec![account.with_resource("on").unwrap()]
+    fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
+        Box::pin(std::future::ready(vec![
+            account.with_resource("on").unwrap(),
+        ]))
     }
 
     fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail> {

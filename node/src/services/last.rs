@@ -45,7 +45,8 @@ async fn last(request: Request<Last>) -> Result<Element, StanzaError> {
         // As for an account that does not exist: `forbidden` would tell them apart (ST-81).
         Scope::Contact => return fail(Condition::ServiceUnavailable),
     }
-    if !edge.presences.available(&request.target).is_empty() {
+    let available = edge.presences.available(&request.target).await;
+    if !available.is_empty() {
         return Ok(answer(now));
     }
     let stored = edge

@@ -66,9 +66,13 @@ impl Entered {
     pub(super) async fn first(&mut self) -> Option<Output> {
         let deadline = clock::timer() + LAG;
         let mail = self.mail.as_mut()?;
-        match timeout_at(deadline, mail.recv()).await {
-            Ok(Some(Mail::Output(output))) => Some(output),
-            Ok(Some(Mail::Resync | Mail::Leave | Mail::Away) | None) | Err(_) => None,
+        loop {
+            match timeout_at(deadline, mail.recv()).await {
+                Ok(Some(Mail::Output(output))) => return Some(output),
+                // If it was skipped it will not come; else it comes from somewhere else.
+                Ok(Some(Mail::Resync)) => {}
+                Ok(Some(Mail::Leave | Mail::Away) | None) | Err(_) => return None,
+            }
         }
     }
 }

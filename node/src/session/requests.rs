@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use cluster::connection::inbox::Work;
 use cluster::connection::{Failure, Farewell, Note, Request, Stop};
-use cluster::session::{Command, Notice, Outcome, SessionEvent, ShardState};
-use cluster::{ArchiveId, Permit, ProposeError};
+use cluster::session::{Command, Notice, Outcome, SessionEvent, query};
+use cluster::{ArchiveId, Permit, ProposeError, Unavailable};
 use proto::stanza::error::Condition as Refusal;
 
 use super::actor::SessionActor;
@@ -50,10 +50,7 @@ impl SessionActor {
                     actix_rt::spawn(async move { app.cluster.propose(&account, command).await });
                 }
                 Request::Read(from) => {
-                    let (session, epoch) = (self.connection.session(), self.connection.epoch());
-                    let cluster = &self.app.cluster;
-                    let missed = cluster.read(&self.account, |s| s.missed(session, epoch, from));
-                    self.connection.missed(missed);
+                    self.read(from, ctx);
                 }
                 Request::Verify(pauses) => self.verify(pauses, ctx),
                 Request::Finish(farewell) => self.finish(farewell, ctx),
@@ -155,6 +152,23 @@ impl SessionActor {
         }));
     }
 
+    /// Asks for what may have been skipped.
+    fn read(&mut self, from: u64, ctx: &mut Context<Self>) {
+        let (app, account) = (self.app.clone(), self.account.clone());
+        let missed = query::Missed {
+            session: self.connection.session().clone(),
+            epoch: self.connection.epoch(),
+            from,
+        };
+        let job = async move { app.cluster.query(&account, missed).await };
+        let tell = |act: &mut Self, missed: Result<_, _>| match missed {
+            Ok(missed) => act.connection.missed(missed),
+            // Its source was lost for long, so that the client is better off elsewhere.
+            Err(Unavailable) => act.connection.unread(),
+        };
+        self.ask(job, tell, ctx);
+    }
+
     fn enable(&mut self, command: Command, ctx: &mut Context<Self>) {
         let (app, account) = (self.app.clone(), self.account.clone());
         let job = async move { app.cluster.propose(&account, command).await };
@@ -169,11 +183,8 @@ impl SessionActor {
     fn verify(&mut self, pauses: u64, ctx: &mut Context<Self>) {
         let (app, account) = (self.app.clone(), self.account.clone());
         let (session, epoch) = (self.connection.session().clone(), self.connection.epoch());
-        let job = async move {
-            let is_ours =
-                move |shard: &ShardState| shard.missed(&session, epoch, u64::MAX).is_some();
-            app.cluster.read_latest(&account, is_ours).await.ok()
-        };
+        let owned = query::IsOwned { session, epoch };
+        let job = async move { app.cluster.query_latest(&account, owned).await.ok() };
         let tell = move |act: &mut Self, ours| act.connection.verified(ours, pauses);
         self.ask(job, tell, ctx);
     }

@@ -4,7 +4,7 @@
 //! is told what came of them.
 
 use cluster::connection::negotiation::{self, Step, Verdict};
-use cluster::session::{SessionView, ShardState};
+use cluster::session::{SessionView, query};
 use cluster::{ProposeError, SmId, connection};
 use proto::BareJid;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +30,18 @@ pub(super) enum Undecided {
     Unseen,
 }
 
+fn sessions(account: &BareJid) -> query::Sessions {
+    let account = account.clone();
+    query::Sessions { account }
+}
+
+fn resumable(account: &BareJid, smid: &SmId) -> query::Resumable {
+    query::Resumable {
+        account: account.clone(),
+        smid: smid.clone(),
+    }
+}
+
 /// What came of the steps, and the connection's entry if there is one.
 type Led = Result<(Verdict, Option<Entered>), ProposeError>;
 
@@ -41,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         match self.lead(&account, step).await {
             Ok((Verdict::Bound(opening), Some(entered))) => {
                 self.machine.bound(id, &opening.session);
-                Some(self.began(opening, entered, "bound"))
+                Some(self.began(opening, entered, "bound").await)
             }
             Ok((Verdict::NotBound(error), _)) => {
                 self.machine.bind_failed(id, error);
@@ -55,10 +67,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
         let smid = SmId(previd.as_str().into());
-        let before = self
-            .app
-            .cluster
-            .read(&account, |shard| shard.last_node(&account, &smid));
+        let last = query::LastNode {
+            account: account.clone(),
+            smid: smid.clone(),
+        };
+        // It is only counted.
+        let before = self.app.cluster.query(&account, last).await;
+        let before = before.ok().flatten();
         let step = negotiation::resume(&account, smid, h);
         let led = self.lead(&account, step).await;
         let (result, opening) = match led {
@@ -70,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     true => Distance::SameNode,
                     false => Distance::OtherNode,
                 });
-                let opening = self.began(opening, entered, "resumed");
+                let opening = self.began(opening, entered, "resumed").await;
                 (ResumeResult::Resumed, Some(opening))
             }
             Ok((Verdict::NotResumed { after, failed }, _)) => {
@@ -100,17 +115,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         loop {
             step = match step {
                 Step::Sessions(claim) => {
-                    claim.sessions(&cluster.read(account, |shard| shard.sessions(account)))
+                    claim.sessions(&cluster.query(account, sessions(account)).await?)
                 }
                 Step::TakeOver(rival) => rival.answered(self.may_take_over(account)),
                 Step::Look(look) => {
-                    let old = cluster.read(account, |s| s.resumable(account, look.smid()));
-                    look.seen(old)
+                    let old = resumable(account, look.smid());
+                    look.seen(cluster.query(account, old).await?)
                 }
                 Step::Confirm(confirm) => {
-                    let (of, smid) = (account.clone(), confirm.smid().clone());
-                    let old = move |shard: &ShardState| shard.resumable(&of, &smid);
-                    confirm.seen(cluster.read_latest(account, old).await?)
+                    let old = resumable(account, confirm.smid());
+                    confirm.seen(cluster.query_latest(account, old).await?)
                 }
                 Step::Enter(enter) => {
                     let new = Entered::new(&self.app, account, self.address);
@@ -147,12 +161,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         may
     }
 
-    fn began(&self, opening: connection::Opening, entered: Entered, how: &str) -> Opening {
+    async fn began(&self, opening: connection::Opening, entered: Entered, how: &str) -> Opening {
         let session = &opening.session;
         journal::began(session, entered.conn(), self.address, how);
         let account = session.bare();
         let cluster = &self.app.cluster;
-        let views = cluster.read(&account, |shard| shard.sessions(&account));
+        // What cannot be known counts as unavailable: the client says what it is.
+        let views = cluster
+            .query(&account, sessions(&account))
+            .await
+            .unwrap_or_default();
         let is_available = |view: &SessionView| view.jid == *session && view.priority.is_some();
         Opening {
             available: views.iter().any(is_available),

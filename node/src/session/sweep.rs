@@ -32,9 +32,12 @@ pub async fn run(app: Arc<App>) {
 /// Looks at the next accounts of a shard.
 async fn look(app: &App, shard: ShardId, after: &mut Option<BareJid>) {
     let is_here = |conn: ConnId| app.directory.contains(conn) || app.departures.contains(conn);
-    let (ghosts, next) = app.cluster.ghosts(shard, after.as_ref(), is_here);
+    let Ok((owned, next)) = app.cluster.owned(shard, after.clone()).await else {
+        return;
+    };
     *after = next;
-    for (session, epoch) in ghosts {
+    let ghosts = owned.into_iter().filter(|(.., conn)| !is_here(*conn));
+    for (session, epoch, _) in ghosts {
         tracing::debug!(%session, "a session has no connection");
         let account = session.bare();
         // What does not work out is found again.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ShardId;
+use crate::propose::LoadsOf;
 use crate::session::outbox::{FULL, SLOW};
-use crate::session::{Action, Load, Relay, ShardState};
+use crate::session::{Action, Load, Relay};
 use crate::shard::map::shard_of;
 
 /// While the database takes something, one part in so many of `max_backlog_bytes` may wait for it.
@@ -41,14 +42,14 @@ impl Way {
         BTreeSet::from([from, to]).into_iter().map(Self::rows)
     }
 
-    pub fn load(self, state: &ShardState) -> Load {
+    pub fn load(self, state: &dyn LoadsOf) -> Load {
         match self.to {
-            None => state.row_load(),
-            Some(to) => state.outbox_load(to),
+            None => state.rows(),
+            Some(to) => state.outbox(to),
         }
     }
 
-    pub fn bound(self, state: &ShardState) -> Bound {
+    pub fn bound(self, state: &dyn LoadsOf) -> Bound {
         match (self.to, state.max_backlog()) {
             (Some(_), _) => Bound {
                 moving: SLOW,

@@ -67,12 +67,12 @@ impl Node for Fake {
         of: Option<&BareJid>,
         after: &str,
         max: usize,
-    ) -> BoxFuture<'static, Vec<SessionReport>> {
+    ) -> BoxFuture<'static, Result<Vec<SessionReport>, Unavailable>> {
         let all = ["a@x/1", "a@x/2", "b@x/1"].into_iter();
         let behind =
             all.filter(|jid| *jid > after && of.is_none_or(|of| jid.starts_with(of.as_str())));
         let page = behind.take(max).map(report).collect();
-        Box::pin(std::future::ready(page))
+        Box::pin(std::future::ready(Ok(page)))
     }
 
     fn end(&self, session: Jid) -> BoxFuture<'static, Result<bool, Unavailable>> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::session::query;
 use cluster::{ArchiveId, NodeId, ShardId};
 use proto::BareJid;
 
@@ -58,9 +59,11 @@ async fn round(app: &App, retention: Duration) -> Result<u64, StorageError> {
         };
         last = Some(end);
         for (owner, mids) in ours(page, &led(app), |owner| app.cluster.shard_of(owner)) {
-            let free = app
-                .cluster
-                .read(&owner, |shard| shard.not_held(&owner, mids));
+            let account = owner.clone();
+            let not_held = query::NotHeld { account, mids };
+            let Ok(free) = app.cluster.query_latest(&owner, not_held).await else {
+                continue;
+            };
             deleted += storage.delete_archived(&owner, &free).await?;
         }
         tokio::time::sleep(BREATH).await;

@@ -68,7 +68,7 @@ async fn subscription(
 
     let mut relays = Vec::new();
     if received.hides {
-        relays.extend(subscribe::farewells(edge, &account, &peer));
+        relays.extend(subscribe::farewells(edge, &account, &peer).await);
     }
     if received.deliver {
         let available = request == Request::Subscribe;

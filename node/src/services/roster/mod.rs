@@ -110,8 +110,8 @@ async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaErro
             let Some(removed) = removed else {
                 return fail(Condition::ItemNotFound);
             };
-            Ok(Reply::empty()
-                .after_all(removal_relays(edge, account, &jid, removed).map(Action::Send)))
+            let relays = removal_relays(edge, account, &jid, removed).await;
+            Ok(Reply::empty().after_all(relays.map(Action::Send)))
         }
     }
 }
@@ -121,7 +121,7 @@ async fn forbidden(_: Request<Set>) -> Result<Reply, StanzaError> {
 }
 
 /// What a contact is told who is removed from the roster, and then the push (IM-22).
-fn removal_relays(
+async fn removal_relays(
     edge: &Edge,
     account: &BareJid,
     peer: &BareJid,
@@ -131,7 +131,7 @@ fn removal_relays(
     let local = edge.serves(peer.domain()) && peer.local().is_some();
     let mut relays = Vec::new();
     if local && state.from() {
-        relays.extend(subscribe::farewells(edge, account, peer));
+        relays.extend(subscribe::farewells(edge, account, peer).await);
     }
     let told = [
         (state.to() || state.ask(), Told::Unsubscribe),

@@ -35,7 +35,7 @@ pub(super) async fn resolve(
 
     let mut actions = Vec::new();
     if sent.hides {
-        actions.extend(farewells(edge, account, &peer).map(Action::Send));
+        actions.extend(farewells(edge, account, &peer).await.map(Action::Send));
     }
     if sent.route && remote && request == Request::Subscribe {
         // The request stands, but its sender has to know that nobody heard it (IM-33).
@@ -60,23 +60,21 @@ pub fn repeat_key(session: &Jid, request: Request, id: Option<&str>) -> String {
 }
 
 /// From each available session of an account, that it is gone, to somebody who may see it no longer (IM-31).
-pub fn farewells(
+pub async fn farewells(
     edge: &Edge,
     account: &BareJid,
     peer: &BareJid,
 ) -> impl Iterator<Item = Relay> + use<> {
     let peer = Jid::from(peer);
-    edge.presences
-        .available(account)
-        .into_iter()
-        .map(move |session| {
-            let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
-            let packet = stanza.with_from(session).with_to(peer.clone()).pack();
-            Relay::Presence {
-                packet,
-                to: vec![peer.clone()],
-            }
-        })
+    let available = edge.presences.available(account).await;
+    available.into_iter().map(move |session| {
+        let stanza = Stanza::new(Kind::Presence(PresenceType::Unavailable));
+        let packet = stanza.with_from(session).with_to(peer.clone()).pack();
+        Relay::Presence {
+            packet,
+            to: vec![peer.clone()],
+        }
+    })
 }
 
 #[cfg(test)]

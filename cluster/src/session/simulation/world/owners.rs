@@ -40,8 +40,11 @@ impl World {
         let mut lost = Vec::new();
         for (shard, id) in self.shards.iter().zip(0..) {
             let state = shard.replica(node);
-            let (ghosts, _) = state.ghosts(process, None, |conn| self.conns.contains_key(&conn));
-            lost.extend(ghosts.into_iter().map(|ghost| (ShardId(id), ghost)));
+            let (owned, _) = state.owned_by(process, None);
+            let ghosts = owned
+                .into_iter()
+                .filter(|(.., conn)| !self.conns.contains_key(conn));
+            lost.extend(ghosts.map(|(session, epoch, _)| (ShardId(id), (session, epoch))));
         }
         for (shard, (session, epoch)) in lost {
             self.propose(shard, Command::Lost { session, epoch });
