@@ -126,7 +126,7 @@ impl ShardReplica {
     /// Voters of the newest membership, by seat.
     pub fn voters(&self) -> BTreeMap<u64, NodeId> {
         let known = self.known.borrow();
-        let members = match known.members.contains(self.me) {
+        let members = match known.may_campaign(self.me) {
             true => self.newest(),
             false => known.members.clone(),
         };
@@ -169,6 +169,10 @@ impl ShardReplica {
             let before = known.clone();
             change(known);
             leadership = known.leadership(self.me);
+            // A replica that is left behind does not know it, and would call for elections for ever.
+            self.raft
+                .runtime_config()
+                .elect(known.may_campaign(self.me));
             *known != before
         });
         self.leadership.send_if_modified(|known| {

@@ -81,6 +81,11 @@ impl Known {
         }
     }
 
+    /// Whether the group may count on the replica of `me`. Before any membership is committed its log has the word.
+    pub fn may_campaign(&self, me: NodeId) -> bool {
+        self.members.at == 0 || self.members.contains(me)
+    }
+
     /// Who leads, as far as `me` knows. A node that is no member (any longer) hears nothing through its replica.
     pub fn leadership(&self, me: NodeId) -> Leadership {
         match self.members.contains(me) && self.own.term >= self.told.term {

@@ -170,11 +170,8 @@ mod tests {
     fn a_process_gets_its_outputs_in_order_and_each_once() {
         let feeds = Feeds::default();
         feeds.begin(ONE, clock::timer());
-        feeds.keep(vec![
-            output(ONE, 1, 10),
-            output(TWO, 1, 10),
-            output(ONE, 2, 10),
-        ]);
+        let all = vec![output(ONE, 1, 10), output(TWO, 1, 10), output(ONE, 2, 10)];
+        feeds.keep(all, clock::timer());
         assert_eq!(numbers(&feeds, ONE), Some(vec![1, 2]));
         assert_eq!(numbers(&feeds, ONE), Some(vec![]));
         assert_eq!(numbers(&feeds, TWO), None);
