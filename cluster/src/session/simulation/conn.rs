@@ -12,11 +12,12 @@ use super::client::{Down, SEED, Up};
 use super::mutant::Mutant;
 use super::shards::Shard;
 use super::stanzas::{is_numbered, read, resolve, said};
+use super::world::sources::source;
 use crate::connection::liveness::Times;
 use crate::connection::negotiation::{self, Proposal, Step};
 use crate::connection::{Connection, Failure, Moment, Reason, Request, Settings, Stop};
 use crate::id::{Owner, ShardId};
-use crate::session::{Command, Event, Outcome, Output};
+use crate::session::{Command, Event, Outcome, Output, ShardState};
 
 /// Hibernation time in the simulation, in seconds.
 pub(super) const MAX: u32 = 60;
@@ -41,6 +42,7 @@ pub(super) struct Around<'a> {
     pub(super) now: u64,
     pub(super) mutant: Mutant,
     pub(super) shards: &'a [Shard],
+    pub(super) sources: &'a [usize],
     pub(super) accounts: &'a [BareJid],
 }
 
@@ -91,6 +93,8 @@ pub(super) struct Conn {
     next: u64,
     /// The numbers of those that waited somewhere before they came.
     late: BTreeSet<u64>,
+    /// Outputs may have been skipped before there was a session.
+    skipped: bool,
 }
 
 impl Conn {
@@ -114,6 +118,7 @@ impl Conn {
             mail: VecDeque::new(),
             next: 1,
             late: BTreeSet::new(),
+            skipped: false,
         }
     }
 
@@ -234,6 +239,22 @@ impl Conn {
         self.go_on(around)
     }
 
+    /// Outputs may have been skipped, as they come from another replica now.
+    pub(super) fn resync(&mut self, around: &Around<'_>) -> Result<(), String> {
+        match self.live(around.now) {
+            Some((connection, _)) => connection.resync(),
+            None => self.skipped = true,
+        }
+        self.go_on(around)
+    }
+
+    /// The replica from which its node hears of the shard.
+    fn replica<'a>(&self, around: &Around<'a>) -> &'a ShardState {
+        let node = self.owner.node.0 as usize;
+        let shard = &around.shards[usize::from(self.shard.0)];
+        shard.replica(source(around.sources, node, self.shard))
+    }
+
     /// The node notices that the client is gone. Before there is a session it gives up, whatever is proposed.
     pub(super) fn gone(&mut self, around: &Around<'_>) -> Result<(), String> {
         match &mut self.phase {
@@ -280,6 +301,16 @@ impl Conn {
                         connection.acknowledge_early();
                     }
                     self.commands.extend(command);
+                    told = true;
+                }
+                Request::Read(from) => {
+                    let (session, epoch) = (connection.session().clone(), connection.epoch());
+                    let missed = self.replica(around).missed(&session, epoch, from);
+                    let offline = missed.iter().flatten().filter(|(_, item)| item.offline);
+                    self.late.extend(offline.map(|(seq, _)| *seq));
+                    if let Some((connection, _)) = self.live(around.now) {
+                        connection.missed(missed);
+                    }
                     told = true;
                 }
                 Request::Enable(enable) => self.commands.push(Command::Enable(enable)),

@@ -57,11 +57,13 @@ pub(super) enum Mutant {
     GoneApart,
     /// That one session has acknowledged a message, or its copy, does not count for the other that holds it.
     CopyUncounted,
+    /// When outputs come from another replica, nobody looks for those that were skipped.
+    SkippedUnread,
 }
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 26] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 27] = [
         (Self::EarlyAck, &["I-1", "I-6"]),
         (Self::ResumeFromLocalRead, &["I-10", "I-11"]),
         (Self::EpochUnchecked, &["I-3", "I-5", "I-6", "I-8", "IM-16"]),
@@ -89,5 +91,6 @@ impl Mutant {
         (Self::OneApartFromOthers, &["I-16"]),
         (Self::GoneApart, &["I-15"]),
         (Self::CopyUncounted, &["IM-14", "I-3"]),
+        (Self::SkippedUnread, &["I-1", "I-22"]),
     ];
 }

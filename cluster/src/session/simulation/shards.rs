@@ -100,6 +100,11 @@ impl Shard {
         &self.replicas[node].state
     }
 
+    /// How many entries the replica on this node has applied.
+    pub(super) fn applied(&self, node: usize) -> usize {
+        self.replicas[node].applied
+    }
+
     /// Commits an entry; only the leader applies it at once.
     pub(super) fn commit(&mut self, now: u64, commands: Vec<Command>) -> Result<Committed, String> {
         let mutated = commands.into_iter();

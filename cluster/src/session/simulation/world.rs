@@ -5,6 +5,7 @@ mod heal;
 mod leave;
 mod nodes;
 mod owners;
+pub(super) mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +24,10 @@ use crate::session::{Command, Outcome, Resume};
 use crate::shard::map::shard_of;
 
 const SHARDS: u16 = 2;
-const NODES: usize = 3;
+/// The first nodes have a replica of each shard.
+const REPLICAS: usize = 3;
+/// The last one has none.
+const NODES: usize = 4;
 const STEPS: usize = 1_200;
 
 /// Something on its way to a shard's leader.
@@ -42,6 +46,10 @@ pub(super) struct World {
     mutant: Mutant,
     shards: Vec<Shard>,
     boots: Vec<u64>,
+    /// For each shard the replica from which the node without one hears of it.
+    sources: Vec<usize>,
+    /// For each shard the entries of which that node has heard.
+    heard: Vec<usize>,
     clients: Vec<Client>,
     accounts: Vec<BareJid>,
     conns: BTreeMap<ConnId, Conn>,
@@ -62,9 +70,11 @@ impl World {
             now: 1_000_000,
             mutant,
             shards: (0..SHARDS)
-                .map(|n| Shard::new(ShardId(n), SHARDS, NODES, mutant))
+                .map(|n| Shard::new(ShardId(n), SHARDS, REPLICAS, mutant))
                 .collect(),
             boots: (1..=NODES as u64).collect(),
+            sources: vec![0; usize::from(SHARDS)],
+            heard: vec![0; usize::from(SHARDS)],
             // Two devices of one user, one without stream management, and two more.
             clients: vec![
                 Client::new(account(0), "one", true),
@@ -143,7 +153,8 @@ impl World {
             32..=49 => self.connections_work()?,
             50..=65 => self.serve(true)?,
             66..=75 => self.listen(client)?,
-            76..=81 => self.replicate(shard, node)?,
+            76..=81 if node < REPLICAS => self.replicate(shard, node)?,
+            76..=81 => self.change_source(shard)?,
             82..=84 => self.cut(client),
             85..=86 => {
                 self.notice()?;
@@ -154,8 +165,8 @@ impl World {
                 self.effects(shard);
                 self.tick(shard);
             }
-            95 => self.shards[shard].take_snapshot(node),
-            96 => self.change_leader(shard, node)?,
+            95 => self.shards[shard].take_snapshot(node % REPLICAS),
+            96 => self.change_leader(shard, node % REPLICAS)?,
             97 => self.crash(node)?,
             98 => self.steal(client),
             _ => self.wait()?,
@@ -178,7 +189,7 @@ impl World {
 
     fn catch_up(&mut self) -> Result<(), String> {
         for shard in 0..self.shards.len() {
-            for node in 0..NODES {
+            for node in 0..REPLICAS {
                 let outputs = self.shards[shard].catch_up(node, usize::MAX, &mut Vec::new())?;
                 self.route(node, outputs)?;
             }
@@ -349,9 +360,12 @@ impl World {
             .retain(|_, c| c.owner.node != NodeId(node as u64));
         self.boots[node] += NODES as u64;
         for shard in 0..self.shards.len() {
-            let outputs = self.shards[shard].crash(node)?;
-            let leader = self.shards[shard].leader;
-            self.route(leader, outputs)?;
+            if node < REPLICAS {
+                let outputs = self.shards[shard].crash(node)?;
+                let leader = self.shards[shard].leader;
+                self.route(leader, outputs)?;
+                self.lose_source(shard, node)?;
+            }
             self.propose(ShardId(shard as u16), self.node_lost(NodeId(node as u64)));
         }
         Ok(())

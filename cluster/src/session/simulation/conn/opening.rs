@@ -14,7 +14,7 @@ impl Conn {
     /// Carries out the steps to a session, one after the other.
     pub(super) fn negotiate(&mut self, around: &Around<'_>) -> Result<(), String> {
         let shard = &around.shards[usize::from(self.shard.0)];
-        let replica = shard.replica(self.owner.node.0 as usize);
+        let replica = self.replica(around);
         while let Phase::Negotiating(_) = &self.phase {
             let Phase::Negotiating(step) = std::mem::replace(&mut self.phase, Phase::Greeted)
             else {
@@ -42,7 +42,7 @@ impl Conn {
                     break;
                 }
                 Step::Await(granted) => match self.mail.pop_front() {
-                    None => {
+                    None if !self.skipped => {
                         self.phase = Phase::Negotiating(Step::Await(granted));
                         break;
                     }
@@ -71,6 +71,14 @@ impl Conn {
             Verdict::Resumed { opening, h } => {
                 self.down.push_back(Down::Resumed { h });
                 self.begin(opening, around)
+            }
+            // What should have come first was skipped, and will not come any more.
+            Verdict::Unseen(last) => {
+                self.commands.push(last);
+                self.phase = Phase::Over {
+                    lost: Some(around.now),
+                };
+                Ok(())
             }
             Verdict::NotResumed { failed, .. } => {
                 self.down.push_back(Down::Failed { h: failed.h });
@@ -101,6 +109,9 @@ impl Conn {
         let answers = Answers::new(0, Duration::ZERO);
         let connection = Connection::new(opening, SETTINGS, answers, names, 0);
         self.phase = Phase::Live(around.now, Box::new(connection));
+        if std::mem::take(&mut self.skipped) {
+            self.resync(around)?;
+        }
         for output in std::mem::take(&mut self.mail) {
             self.output(output, around)?;
         }

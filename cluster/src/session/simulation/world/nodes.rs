@@ -1,5 +1,6 @@
 //! Nodes: they carry connections, and what is between a client and its node.
 
+use super::sources::source;
 use super::{Proposal, SHARDS, World};
 use crate::id::{BootId, ConnId, NodeId, Owner};
 use crate::session::Output;
@@ -48,6 +49,7 @@ impl World {
             now: self.now,
             mutant: self.mutant,
             shards: &self.shards,
+            sources: &self.sources,
             accounts: &self.accounts,
         };
         act(conn, &around)?;
@@ -74,11 +76,15 @@ impl World {
             .try_for_each(|conn| self.tend(conn, Conn::work))
     }
 
-    /// Outputs of the replica on `node` reach the connections of the process that runs there now.
+    /// Outputs of the replica on `node` reach the connections of the process that runs there now, and those of the
+    /// node that has no replica if this one is its source.
     pub(super) fn route(&mut self, node: usize, outputs: Vec<Output>) -> Result<(), String> {
         for output in outputs {
             let owner = output.owner;
-            if owner.node == NodeId(node as u64) && owner.boot == BootId(self.boots[node]) {
+            let shard = shard_of(&output.session.bare(), SHARDS);
+            let at = owner.node.0 as usize;
+            let told = source(&self.sources, at, shard) == node;
+            if told && owner.boot == BootId(self.boots[at]) {
                 self.tend(owner.conn, |conn, around| conn.output(output, around))?;
             }
         }

@@ -1,6 +1,7 @@
 //! Who acts for sessions, by the word of the shards, and who really does.
 
 use super::World;
+use super::sources::source;
 use crate::id::{BootId, NodeId, ShardId};
 use crate::session::Command;
 use crate::session::simulation::mutant::Mutant;
@@ -39,7 +40,7 @@ impl World {
         let process = (NodeId(node as u64), BootId(self.boots[node]));
         let mut lost = Vec::new();
         for (shard, id) in self.shards.iter().zip(0..) {
-            let state = shard.replica(node);
+            let state = shard.replica(source(&self.sources, node, ShardId(id)));
             let (owned, _) = state.owned_by(process, None);
             let ghosts = owned
                 .into_iter()
