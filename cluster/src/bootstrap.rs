@@ -19,8 +19,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::identity::{ClusterId, Identity, IdentityError};
 use crate::link::{Handler, Kind, Links, Request, To};
-use crate::raft::groups::{Groups, ShardReplica};
+use crate::raft::groups::Groups;
 use crate::raft::placement;
+use crate::raft::replica::ShardReplica;
 use crate::raft::types::{RaftId, Seat};
 use crate::{NodeId, codec};
 

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::id::{Epoch, Owner};
 use crate::lead::mirror::{LimitCounters, LimitCounts};
+use crate::link::Links;
 use crate::peers::Peers;
 use crate::propose::admission::Admission;
 use crate::propose::group::RaftGroup;

@@ -23,8 +23,8 @@ use crate::propose::batch::Batcher;
 use crate::propose::group::{self, LinkTransport, RaftGroup, RequestHandler};
 use crate::propose::subscribers::Subscribers;
 use crate::propose::{Proposer, ShardGroup, compare, stall};
-use crate::raft::groups::ShardReplica;
 use crate::raft::machine::Observer;
+use crate::raft::replica::ShardReplica;
 use crate::replication::{self, Replication};
 use crate::session::query::HasEarlier;
 use crate::session::{Command, Settings};
@@ -106,16 +106,7 @@ pub async fn start(
         serve(links, shards.clone(), proposers.clone(), host.clone());
         tasks.spawn(peers::watch_peers(links.clone(), peers_in));
         tasks.spawn(peers::watch_formats(links.clone(), formats_in));
-        for group in shards.iter() {
-            let subscription = Subscription {
-                me: me.0,
-                group: group.clone(),
-                links: links.clone(),
-                peers: peers.clone(),
-                host: host.clone(),
-            };
-            tasks.spawn(subscription.run());
-        }
+        subscribe(&mut tasks, me.0, &shards, links, &peers, &host);
     }
     let taken_part = Arc::new(AtomicBool::new(false));
     let (all, queues, told) = (shards.clone(), proposers.clone(), taken_part.clone());
@@ -165,6 +156,27 @@ fn watch_shards(
             peers.clone(),
         ));
         tasks.spawn(compare::run(group.clone(), proposer.clone(), me));
+    }
+}
+
+/// Keeps a source of outputs for each shard.
+fn subscribe(
+    tasks: &mut JoinSet<()>,
+    me: NodeId,
+    shards: &[Arc<RaftGroup>],
+    links: &Links,
+    peers: &watch::Receiver<Peers>,
+    host: &Arc<dyn Host>,
+) {
+    for group in shards {
+        let subscription = Subscription {
+            me,
+            group: group.clone(),
+            links: links.clone(),
+            peers: peers.clone(),
+            host: host.clone(),
+        };
+        tasks.spawn(subscription.run());
     }
 }
 

@@ -8,7 +8,7 @@ use crate::peers::Peers;
 use crate::propose::ShardGroup;
 use crate::propose::group::RaftGroup;
 pub use crate::propose::stall::{Cause, Stalled};
-use crate::raft::groups::Leadership;
+use crate::raft::known::Leadership;
 pub use crate::raft::placement::State as MemberState;
 use crate::room::Shortage;
 use crate::subscribe::source::Source;
@@ -134,9 +134,10 @@ impl NotReady {
     pub fn shard(&self) -> Option<ShardId> {
         match self {
             Self::Starting | Self::Draining | Self::Short(_) => None,
-            Self::NoLeader(shard) | Self::NoQuorum(shard) | Self::Behind { shard, .. } => {
-                Some(*shard)
-            }
+            Self::NoLeader(shard)
+            | Self::NoQuorum(shard)
+            | Self::NoSource(shard)
+            | Self::Behind { shard, .. } => Some(*shard),
             Self::Stalled(stalled) => Some(stalled.shard),
         }
     }
@@ -149,7 +150,7 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
     let ((sessions, hibernated), pending, at) =
         group.read(|state| (state.counts(), state.pending_count(), state.now()));
     let last_log = metrics.last_log_index.unwrap_or(0);
-    let members = metrics.membership_config.membership();
+    let members = group.replica().members();
     let known = metrics.replication.as_ref().filter(|_| mine);
     let others = known.into_iter().flatten();
     let others = others.filter(|(node, _)| **node != metrics.id);
@@ -170,7 +171,7 @@ pub fn shard(group: &RaftGroup) -> ShardStatus {
         },
         applied: group.applied_index(),
         voters: group.replica().voters().into_values().collect(),
-        learners: members.learner_ids().map(NodeId).collect(),
+        learners: members.learners().map(NodeId).collect(),
         target: Vec::new(),
         mine,
         replicas: replicas.collect(),

@@ -14,8 +14,9 @@ use super::{
     ShardRequest, Transport, Unreached, batch,
 };
 use crate::link::{Handler, Kind, Links, Request};
-use crate::raft::groups::{META_GROUP, ShardReplica, group_of};
+use crate::raft::groups::{META_GROUP, group_of};
 use crate::raft::log::Pressure;
+use crate::raft::replica::ShardReplica;
 use crate::raft::types::Proposal;
 use crate::room::Shortage;
 use crate::session::{Outcome, ShardState};

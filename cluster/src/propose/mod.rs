@@ -33,7 +33,7 @@ pub mod proposer;
 pub mod stall;
 pub mod subscribers;
 
-pub use crate::raft::groups::Leadership;
+pub use crate::raft::known::Leadership;
 pub use entry::EncodedEntry;
 pub use proposer::{ProposeError, Proposer, Unavailable};
 

@@ -18,7 +18,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use tokio::time;
 
-use super::groups::{Groups, Leadership, ShardReplica, group_of};
+use super::groups::{Groups, group_of};
+use super::known::Leadership;
+use super::replica::ShardReplica;
 use super::types::{LogId, RaftId, TransferRequest};
 use crate::clock;
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::async_runtime::WatchReceiver;
@@ -10,12 +9,13 @@ use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy as RaftSnapshot
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError};
 
-use super::known::{Known, Members, Told};
-use super::log::{GroupLog, Log};
+use super::known::Leadership;
+use super::log::Log;
 use super::machine::{Machine, Observer};
 use super::network::{Factory, KINDS, RaftHandler};
+use super::replica::{ShardReplica, members};
 use super::snapshot::{SnapshotError, Turn};
-use super::types::{GroupStopped, LogId, Metrics, Raft, StoredMembership};
+use super::types::{GroupStopped, Raft};
 use super::{Fatal, keep};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -29,17 +29,6 @@ pub const META_GROUP: u64 = 0;
 /// The number of a shard's group.
 pub fn group_of(shard: ShardId) -> u64 {
     u64::from(shard.0) + META_GROUP + 1
-}
-
-/// Who leads a group, as far as this node knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader.
-    pub leader: Option<NodeId>,
-    /// Whether it is this node.
-    pub mine: bool,
-    /// The term.
-    pub term: u64,
 }
 
 /// The groups cannot be started.
@@ -62,135 +51,6 @@ pub enum GroupsError {
     /// Reading the snapshots was cut short.
     #[error("reading the snapshots: {0}")]
     Reading(#[from] JoinError),
-}
-
-/// One shard as this node takes part in it: with a replica if it is a member of the shard's Raft group. Otherwise the
-/// replica is empty, or an old one to which nothing is added any more.
-pub struct ShardReplica {
-    /// The shard.
-    pub shard: ShardId,
-    me: NodeId,
-    /// The group, as openraft runs it.
-    pub raft: Raft,
-    /// Its state machine.
-    pub machine: Machine,
-    /// Where it is counted what this replica does.
-    pub counters: Counters,
-    log: GroupLog,
-    known: watch::Sender<Known>,
-    committed: AtomicU64,
-    leadership: watch::Sender<Leadership>,
-}
-
-impl ShardReplica {
-    /// Whether the replica has neither voted nor stored anything: the cluster is not founded yet, or this disk is new.
-    pub fn is_empty(&self) -> bool {
-        self.log.is_empty()
-    }
-
-    /// Who leads at the moment.
-    pub fn leadership(&self) -> Leadership {
-        *self.leadership.borrow()
-    }
-
-    /// Who leads, and its changes.
-    pub fn watch_leader(&self) -> watch::Receiver<Leadership> {
-        self.leadership.subscribe()
-    }
-
-    /// What openraft tells of the group, now.
-    pub fn metrics(&self) -> Metrics {
-        self.raft.metrics().borrow_watched().clone()
-    }
-
-    /// The last entry that this node was given, by which it judges candidates. It may still be on its way to the disk.
-    pub fn last(&self) -> Option<LogId> {
-        self.log.last()
-    }
-
-    /// The members, as far as they are known here.
-    pub fn members(&self) -> Members {
-        self.known.borrow().members.clone()
-    }
-
-    /// What is known of the group, and its changes.
-    pub fn watch_known(&self) -> watch::Receiver<Known> {
-        self.known.subscribe()
-    }
-
-    /// Whether this node has a replica, or is about to get one.
-    pub fn is_member(&self) -> bool {
-        self.known.borrow().members.contains(self.me)
-    }
-
-    /// Voters of the newest membership, by seat.
-    pub fn voters(&self) -> BTreeMap<u64, NodeId> {
-        let known = self.known.borrow();
-        let members = match known.may_campaign(self.me) {
-            true => self.newest(),
-            false => known.members.clone(),
-        };
-        let seat = |node: &u64| Some((members.nodes.get(node)?.seat, NodeId(*node)));
-        members.voters().iter().filter_map(seat).collect()
-    }
-
-    /// The newest membership in the log of this node, committed or not.
-    pub fn newest(&self) -> Members {
-        let metrics = self.raft.server_metrics();
-        members(&metrics.borrow_watched().membership_config)
-    }
-
-    /// What this node has to tell everybody if it leads.
-    pub fn tell(&self) -> Option<Told> {
-        let metrics = self.metrics();
-        let Leadership { leader, mine, term } = self.leadership();
-        mine.then(|| Told {
-            leader,
-            term,
-            committed: metrics.cluster_committed.map_or(0, |id| id.index),
-            members: members(&metrics.committed_membership_config),
-        })
-    }
-
-    /// The last committed entry, as leaders on other nodes have said.
-    pub fn told_committed(&self) -> u64 {
-        self.committed.load(Ordering::Relaxed)
-    }
-
-    /// Notes what a leader has said.
-    pub fn hear(&self, told: Told) {
-        self.committed.fetch_max(told.committed, Ordering::Relaxed);
-        self.learn(|known| known.hear(told));
-    }
-
-    fn learn(&self, change: impl FnOnce(&mut Known)) {
-        let mut leadership = Leadership::default();
-        self.known.send_if_modified(|known| {
-            let before = known.clone();
-            change(known);
-            leadership = known.leadership(self.me);
-            // A replica that is left behind does not know it, and would call for elections for ever.
-            self.raft
-                .runtime_config()
-                .elect(known.may_campaign(self.me));
-            *known != before
-        });
-        self.leadership.send_if_modified(|known| {
-            let changed = *known != leadership;
-            *known = leadership;
-            changed
-        });
-    }
-}
-
-fn members(stored: &StoredMembership) -> Members {
-    let membership = stored.membership();
-    let nodes = membership.nodes();
-    Members {
-        at: stored.log_id().map_or(0, |id| id.index + 1),
-        configs: membership.get_joint_config().clone(),
-        nodes: nodes.map(|(node, seat)| (*node, seat.clone())).collect(),
-    }
 }
 
 /// All groups of this node. Clones share them.
@@ -239,17 +99,9 @@ impl Groups {
             .await;
             let raft = started.map_err(|source| GroupsError::ShardGroup { shard, source })?;
             rafts.insert(id, (raft.clone(), machine.clone()));
-            groups.push(Arc::new(ShardReplica {
-                shard,
-                me: node,
-                raft,
-                machine,
-                counters: config.metrics.clone(),
-                log: log.group(id),
-                known: watch::Sender::default(),
-                committed: AtomicU64::new(0),
-                leadership: watch::Sender::default(),
-            }));
+            let (log, counters) = (log.group(id), config.metrics.clone());
+            let replica = ShardReplica::new((node, shard), (raft, machine), log, counters);
+            groups.push(Arc::new(replica));
         }
         let mut tasks = Vec::new();
         for group in &groups {
@@ -397,13 +249,13 @@ async fn watch_group(
                 failovers.inc()
             };
         }
-        group.learn(|known| known.see(leadership, now));
+        group.see(leadership, now);
         if !voted && !group.is_empty() {
             voted = true;
             remember_vote(&identity).await;
         }
         if metrics.changed().await.is_err() {
-            group.leadership.send_replace(Leadership::default());
+            group.stopped();
             let state = group.raft.metrics().borrow_watched().running_state.clone();
             let why = state.err().map(|fatal| format!(" ({fatal})"));
             return fatal.call(format_args!(

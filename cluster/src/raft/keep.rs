@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::groups::{ShardReplica, group_of};
+use super::groups::group_of;
 use super::log::{Log, Pin, Pressure};
+use super::replica::ShardReplica;
 use super::snapshot::{SnapshotPolicy, Turn};
 use super::types::{GroupStopped, LogId};
 use crate::NodeId;

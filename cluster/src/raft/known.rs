@@ -7,9 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::groups::Leadership;
 use super::types::{RaftId, Seat};
 use crate::NodeId;
+
+/// Who leads a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: Option<NodeId>,
+    /// Whether it is this node.
+    pub mine: bool,
+    /// The term.
+    pub term: u64,
+}
 
 /// The members of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +36,12 @@ impl Members {
     /// The voters, or those that are about to be.
     pub fn voters(&self) -> BTreeSet<RaftId> {
         self.configs.last().cloned().unwrap_or_default()
+    }
+
+    /// Members that do not vote.
+    pub fn learners(&self) -> impl Iterator<Item = RaftId> {
+        let votes = |node: &RaftId| self.configs.iter().any(|config| config.contains(node));
+        self.nodes.keys().copied().filter(move |node| !votes(node))
     }
 
     /// Whether a node has a replica, or is about to get one.

@@ -14,9 +14,10 @@ use openraft::ChangeMembers;
 use tokio::time;
 
 use super::failover::{Failover, lag};
-use super::groups::{Groups, ShardReplica};
+use super::groups::Groups;
 use super::known::Members;
 use super::placement::{self, State, View};
+use super::replica::ShardReplica;
 use super::roll::{Present, Roll};
 use super::types::{RaftId, Seat};
 use crate::config::Config;

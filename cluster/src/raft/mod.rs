@@ -27,6 +27,7 @@ pub mod machine;
 pub(crate) mod membership;
 pub(crate) mod network;
 pub(crate) mod placement;
+pub(crate) mod replica;
 pub(crate) mod roll;
 pub mod snapshot;
 pub(crate) mod tell;

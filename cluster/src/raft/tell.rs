@@ -13,8 +13,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time;
 
-use super::groups::{Groups, ShardReplica};
+use super::groups::Groups;
 use super::known::Told;
+use super::replica::ShardReplica;
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};
 use crate::{ShardId, codec};
 

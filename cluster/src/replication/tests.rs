@@ -12,9 +12,9 @@ use super::*;
 use crate::NodeId;
 use crate::config::{LinkAuth, Peer};
 use crate::id::{ConnId, Owner};
-use crate::raft::groups::ShardReplica;
 use crate::raft::log::Pressure;
 use crate::raft::machine::tests::Deaf;
+use crate::raft::replica::ShardReplica;
 use crate::raft::types::Proposal;
 use crate::session::{Batch, Bind, Command, Settings, ShardState};
 

@@ -1,6 +1,10 @@
 //! Nodes in one process, on real sockets and disks, with a host that notes what it is told.
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure how long things take"
+)]
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
