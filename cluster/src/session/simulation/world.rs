@@ -361,6 +361,7 @@ impl World {
         self.boots[node] += NODES as u64;
         for shard in 0..self.shards.len() {
             if node < REPLICAS {
+                self.hear(shard);
                 let outputs = self.shards[shard].crash(node)?;
                 let leader = self.shards[shard].leader;
                 self.route(leader, outputs)?;

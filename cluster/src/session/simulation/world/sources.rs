@@ -29,15 +29,22 @@ impl World {
         }
     }
 
+    /// Notes how much the node has heard of a shard by now. A source that dies has forgotten it.
+    pub(super) fn hear(&mut self, shard: usize) {
+        let applied = self.shards[shard].applied(self.sources[shard]);
+        self.heard[shard] = self.heard[shard].max(applied);
+    }
+
     fn turn_to(&mut self, shard: usize, to: usize) -> Result<(), String> {
-        let heard = self.heard[shard].max(self.shards[shard].applied(self.sources[shard]));
+        self.hear(shard);
+        let heard = self.heard[shard];
         let more = self.below(3);
         let lacks = heard.saturating_sub(self.shards[shard].applied(to));
         let outputs = self.shards[shard].catch_up(to, lacks + more, &mut Vec::new())?;
         // These come too early for the node that is about to turn to it.
         self.route(to, outputs)?;
         self.sources[shard] = to;
-        self.heard[shard] = heard.max(self.shards[shard].applied(to));
+        self.hear(shard);
         if self.mutant == Mutant::SkippedUnread {
             return Ok(());
         }
