@@ -1,8 +1,6 @@
 """Holdfast on the Kubernetes cluster that KUBECONFIG names."""
 
 import json
-import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -10,7 +8,6 @@ import time
 
 NAMESPACE = "holdfast"
 PODS = "app.kubernetes.io/name=holdfast"
-CLAIMS = "data-holdfast-"
 
 
 class Failure(Exception):

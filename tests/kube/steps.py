@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import time
 
-from cluster import CLAIMS, PODS, Failure, is_ready
+from cluster import PODS, Failure
 
 STEPS = []
 # What comes between one event and the next, so that messages are under way at both.
@@ -33,6 +33,8 @@ def apply(cluster, _):
     hosts = {pod["spec"]["nodeName"] for pod in cluster.pods().values()}
     if len(hosts) != 3:
         raise Failure(f"three pods on {hosts}")
+    # What leads clients to the pods may learn of them later.
+    cluster.until("a node reached through the Service", lambda: shown(cluster))
     cluster.make_accounts()
     return f"ready after {took:.1f} s"
 
@@ -99,7 +101,7 @@ def eviction(cluster, chat):
 def lost_volume(cluster, chat):
     chat.talk(PAUSE)
     uid = cluster.uid("holdfast-1")
-    volume = cluster.get("pvc", f"{CLAIMS}holdfast-1".replace("holdfast-holdfast", "holdfast"))["spec"]["volumeName"]
+    volume = cluster.get("pvc", "data-holdfast-1")["spec"]["volumeName"]
     cluster.kubectl("delete", "pvc", "data-holdfast-1", "--wait=false")
     cluster.kubectl("delete", "pod", "holdfast-1")
     took = cluster.until_replaced("holdfast-1", uid)
@@ -206,9 +208,12 @@ def shown(cluster):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     name, port = cluster.address().rsplit(":", 1)
-    with socket.create_connection((name, int(port)), timeout=5) as plain:
-        with context.wrap_socket(plain, server_hostname="example.org") as secure:
-            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True)).strip()
+    try:
+        with socket.create_connection((name, int(port)), timeout=5) as plain:
+            with context.wrap_socket(plain, server_hostname="example.org") as secure:
+                return ssl.DER_cert_to_PEM_cert(secure.getpeercert(True)).strip()
+    except OSError as error:
+        raise Failure(f"{name}:{port}: {error}") from error
 
 
 @step()
