@@ -20,10 +20,11 @@ use tokio::task::JoinSet;
 
 use crate::ask;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, LinkAuth, Patience};
 use crate::id::{Epoch, Owner};
 use crate::lead::mirror::{LimitCounters, LimitCounts};
 use crate::link::Links;
+use crate::link::tls::TlsError;
 use crate::peers::Peers;
 use crate::propose::admission::Admission;
 use crate::propose::group::RaftGroup;
@@ -296,6 +297,17 @@ impl Cluster {
     /// Changes the settings that this node has its shards follow where it leads them.
     pub fn set_settings(&self, settings: Settings) {
         self.0.settings.send_replace(settings);
+    }
+
+    /// Changes how nodes know each other, for connections that are made from now on. Reads files, and so blocks.
+    pub fn set_auth(&self, auth: &LinkAuth) -> Result<(), TlsError> {
+        let links = self.0.replication.links.as_ref();
+        links.map_or(Ok(()), |links| links.set_auth(auth))
+    }
+
+    /// Changes when a node that is away is given up.
+    pub fn set_patience(&self, patience: Patience) {
+        self.0.replication.roll.set_patience(patience);
     }
 
     /// How this node, as a leader, has decided about limits, and whether Redis answers.

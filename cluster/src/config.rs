@@ -15,6 +15,8 @@ use crate::session::Settings;
 pub const MIN_SECRET: usize = 16;
 /// What the secret in the manifests for Kubernetes begins with.
 const PLACEHOLDER: &[u8] = b"replace-me";
+/// The most secrets that nodes may know each other by; one at a time is needed, and two while it is changed.
+pub const MAX_SECRETS: usize = 4;
 /// By default, a node that was silent for so long counts as gone, and its sessions hibernate.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// By default, a node that was away for so long is replaced.
@@ -65,6 +67,24 @@ pub struct Config {
     pub metrics: Metrics,
 }
 
+/// When a node that is away is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// See [`Config::replace_after`].
+    pub replace_after: Duration,
+    /// See [`Config::expected_size`].
+    pub expected_size: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            replace_after: REPLACE_AFTER,
+            expected_size: 0,
+        }
+    }
+}
+
 /// A place in the cluster, filled by whichever node is configured with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -77,8 +97,8 @@ pub struct Peer {
 /// How nodes prove to each other that they belong together.
 #[derive(Clone)]
 pub enum LinkAuth {
-    /// All know this secret; nobody else does.
-    Secret(Vec<u8>),
+    /// Any two nodes have one of these secrets in common, and nobody else knows any of them.
+    Secrets(Vec<Vec<u8>>),
     /// All have a certificate of one authority, for the host name in [`Peer::address`].
     Certificates {
         /// The authority's certificate, PEM.
@@ -90,11 +110,36 @@ pub enum LinkAuth {
     },
 }
 
+impl LinkAuth {
+    /// The secrets in a file, each on a line of its own. A file that is no text holds one.
+    pub fn of_secrets(file: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(file) else {
+            return Self::Secrets(vec![file.trim_ascii().to_vec()]);
+        };
+        let lines = text.lines().map(|line| line.trim().as_bytes().to_vec());
+        Self::Secrets(lines.filter(|line| !line.is_empty()).collect())
+    }
+
+    /// Refuses secrets that can be guessed.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Secrets(all) if all.len() > MAX_SECRETS => Err(ConfigError::Secrets(all.len())),
+            Self::Secrets(all) if all.is_empty() || all.iter().any(|s| s.len() < MIN_SECRET) => {
+                Err(ConfigError::ShortSecret)
+            }
+            Self::Secrets(all) if all.iter().any(|s| s.starts_with(PLACEHOLDER)) => {
+                Err(ConfigError::PlaceholderSecret)
+            }
+            Self::Secrets(_) | Self::Certificates { .. } => Ok(()),
+        }
+    }
+}
+
 /// Never the secret itself (T-73).
 impl fmt::Debug for LinkAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Secret(_) => f.write_str("Secret(***)"),
+            Self::Secrets(all) => write!(f, "Secrets({} of them)", all.len()),
             Self::Certificates { certificate, .. } => {
                 write!(f, "Certificates({})", certificate.display())
             }
@@ -114,13 +159,20 @@ pub enum ConfigError {
     )]
     NotReachable(u64),
     /// A secret that can be guessed.
-    #[error("the cluster's shared secret has fewer than {MIN_SECRET} bytes")]
+    #[error(
+        "each line of the cluster's secret file is a secret, and one has fewer than {MIN_SECRET} bytes"
+    )]
     ShortSecret,
     /// The secret that the manifests come with, which everybody knows.
     #[error(
         "the cluster's shared secret is the placeholder of the manifests: make one, e.g. with `openssl rand -hex 32`"
     )]
     PlaceholderSecret,
+    /// More than a change of secrets needs.
+    #[error(
+        "each line of the cluster's secret file is a secret, and {0} are more than {MAX_SECRETS}"
+    )]
+    Secrets(usize),
     /// No shard or too many.
     #[error("a cluster has 1 to {MAX_SHARDS} shards, not {0}")]
     Shards(u16),
@@ -136,7 +188,7 @@ impl Config {
             advertise: String::new(),
             peers: Vec::new(),
             discovery: None,
-            auth: LinkAuth::Secret(Vec::new()),
+            auth: LinkAuth::Secrets(Vec::new()),
             shards: 3,
             settings,
             fsync: true,
@@ -154,6 +206,14 @@ impl Config {
     /// Whether there is no network, and so no other node.
     pub fn is_single(&self) -> bool {
         self.peers.is_empty() && self.discovery.is_none()
+    }
+
+    /// When a node that is away is given up.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            replace_after: self.replace_after,
+            expected_size: self.expected_size,
+        }
     }
 
     /// The address of a seat.
@@ -189,13 +249,7 @@ impl Config {
         if !seats.contains(&self.seat) && self.advertise.is_empty() {
             return Err(ConfigError::NotReachable(self.seat));
         }
-        match &self.auth {
-            LinkAuth::Secret(secret) if secret.len() < MIN_SECRET => Err(ConfigError::ShortSecret),
-            LinkAuth::Secret(secret) if secret.starts_with(PLACEHOLDER) => {
-                Err(ConfigError::PlaceholderSecret)
-            }
-            LinkAuth::Secret(_) | LinkAuth::Certificates { .. } => Ok(()),
-        }
+        self.auth.check()
     }
 }
 
@@ -210,7 +264,7 @@ mod tests {
         });
         Config {
             peers: peers.collect(),
-            auth: LinkAuth::Secret(vec![7; MIN_SECRET]),
+            auth: LinkAuth::Secrets(vec![vec![7; MIN_SECRET]]),
             ..Config::single(PathBuf::from("data"), Settings::default())
         }
     }
@@ -237,7 +291,7 @@ mod tests {
 
     #[test]
     fn t_67_a_guessable_secret_is_refused_unless_there_is_no_network() {
-        let auth = LinkAuth::Secret(b"short".to_vec());
+        let auth = LinkAuth::of_secrets(b"a long one, which nobody guesses\nshort\n");
         assert_eq!(
             Config {
                 auth: auth.clone(),
@@ -247,10 +301,10 @@ mod tests {
             Err(ConfigError::ShortSecret)
         );
         let of_the_manifests =
-            include_bytes!("../../k8s/base/secrets/cluster.secret.example").to_vec();
+            LinkAuth::of_secrets(include_bytes!("../../k8s/base/secrets/cluster.secret.example"));
         assert_eq!(
             Config {
-                auth: LinkAuth::Secret(of_the_manifests),
+                auth: of_the_manifests,
                 ..three()
             }
             .check(),
@@ -265,5 +319,22 @@ mod tests {
             .check(),
             Ok(())
         );
+    }
+
+    #[test]
+    fn each_line_is_a_secret_unless_the_file_is_no_text() {
+        let secrets = |file: &[u8]| match LinkAuth::of_secrets(file) {
+            LinkAuth::Secrets(all) => all,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(secrets(b" new \n\nold\r\n"), [&b"new"[..], b"old"]);
+        assert_eq!(secrets(b"\xff\nx\n"), [b"\xff\nx"]);
+        assert_eq!(
+            LinkAuth::of_secrets(b"\n").check(),
+            Err(ConfigError::ShortSecret)
+        );
+        let many = "0123456789abcdef\n".repeat(MAX_SECRETS + 1);
+        let many = LinkAuth::of_secrets(many.as_bytes());
+        assert_eq!(many.check(), Err(ConfigError::Secrets(MAX_SECRETS + 1)));
     }
 }

@@ -153,6 +153,7 @@ impl Replication {
     }
 
     fn start_with(&mut self, config: &Config, links: &Links, fatal: Fatal) {
+        self.roll.set_patience(config.patience());
         let told = end_if_replaced(links.subscribe(), self.identity.clone(), fatal);
         self.tasks.push(tokio::spawn(told).abort_handle());
         let failover = Failover::start(&self.groups, links, SETTLED);

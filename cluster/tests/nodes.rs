@@ -184,7 +184,7 @@ async fn what_does_not_allow_a_start_is_named() {
                 address: "127.0.0.1:9".into(),
             },
         ],
-        auth: LinkAuth::Secret(b"a secret for two nodes".to_vec()),
+        auth: LinkAuth::of_secrets(b"a secret for two nodes"),
         ..Config::single(dir.path().to_owned(), Settings::default())
     };
     let edge: Arc<dyn Host> = Arc::new(Edge::default());

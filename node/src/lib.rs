@@ -37,6 +37,7 @@ mod metrics;
 mod outage;
 mod preflight;
 mod readiness;
+mod reload;
 pub mod router;
 pub mod rules;
 pub mod secrecy;

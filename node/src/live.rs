@@ -1,8 +1,8 @@
 //! The configuration that is in force, parts of which may change while the node runs.
 //!
-//! At SIGHUP the configuration is read anew. Stream management, timeouts of connections, the times of a drain and
-//! limits of sessions and stanzas take effect at once, for sessions that exist too; whatever else has
-//! changed waits for a restart, and is named.
+//! The configuration is read anew when its file changes. Stream management, timeouts of connections, the times of a
+//! drain, when nodes are given up, and limits of sessions and stanzas take effect at once, for sessions that exist too;
+//! whatever else has changed waits for a restart, and is named.
 
 use std::sync::Arc;
 
@@ -40,6 +40,10 @@ impl Live {
         next.limits.sessions_per_account = fresh.limits.sessions_per_account;
         next.limits.stanzas_per_second = fresh.limits.stanzas_per_second;
         next.limits.bytes_per_second = fresh.limits.bytes_per_second;
+        if let (Some(next), Some(fresh)) = (&mut next.cluster, &fresh.cluster) {
+            next.replace_after = fresh.replace_after;
+            next.expected_size = fresh.expected_size;
+        }
         let fixed = [
             ("domain", next.domains() == fresh.domains()),
             ("data_dir", next.data_dir() == fresh.data_dir()),
@@ -102,5 +106,32 @@ mod tests {
         let mut waiting = live.reload(&config(&sets));
         waiting.sort_unstable();
         assert_eq!(waiting, ["push", "quotas"]);
+    }
+
+    #[test]
+    fn when_a_node_is_given_up_may_change_and_where_it_listens_may_not() {
+        let cluster = |more: &[&str]| {
+            let peers = "cluster.peers=['1@127.0.0.1:1', '2@127.0.0.1:2']";
+            let sets = [
+                "domain=localhost",
+                "cluster.node_id=1",
+                "cluster.secret_file=s",
+                peers,
+            ];
+            config(&[&sets[..], &["storage.url=sqlite:shared.db"], more].concat())
+        };
+        let sets = ["cluster.replace_after=7s", "cluster.expected_size=3"];
+        let live = Live::new(cluster(&["cluster.listen=127.0.0.1:1"]));
+        let waiting = live.reload(&cluster(
+            &[&sets[..], &["cluster.listen=127.0.0.1:1"]].concat(),
+        ));
+        assert_eq!(waiting, [""; 0]);
+        let patience = live.get().cluster.as_ref().unwrap().patience();
+        assert_eq!(
+            (patience.replace_after.as_secs(), patience.expected_size),
+            (7, 3)
+        );
+        let elsewhere = cluster(&[&sets[..], &["cluster.listen=127.0.0.1:9"]].concat());
+        assert_eq!(live.reload(&elsewhere), ["cluster"]);
     }
 }

@@ -20,29 +20,33 @@ pub fn cluster(config: &Config) -> Result<cluster::Config, ServeError> {
     Ok(cluster)
 }
 
-fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
-    let data_dir = config.data_dir().to_path_buf();
-    let redis: Option<Address> = config.redis.as_ref().map(|redis| redis.url.clone());
-    let single = cluster::Config::single(data_dir, config.settings());
-    let Some(section) = &config.cluster else {
-        return Ok(cluster::Config { redis, ..single });
-    };
-    let auth = match (
+/// How nodes know each other. Secrets are read; they may be too short.
+pub fn link_auth(section: &crate::config::Cluster) -> Result<LinkAuth, ServeError> {
+    match (
         &section.secret_file,
         &section.ca,
         &section.certificate,
         &section.key,
     ) {
         (Some(file), ..) => {
-            let secret = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
-            LinkAuth::Secret(secret.trim_ascii().to_vec())
+            let secrets = std::fs::read(file).map_err(|e| ServeError::Secret(file.clone(), e))?;
+            Ok(LinkAuth::of_secrets(&secrets))
         }
-        (None, Some(ca), Some(certificate), Some(key)) => LinkAuth::Certificates {
+        (None, Some(ca), Some(certificate), Some(key)) => Ok(LinkAuth::Certificates {
             ca: ca.clone(),
             certificate: certificate.clone(),
             key: key.clone(),
-        },
-        _ => return Err(ServeError::NoLinkAuth),
+        }),
+        _ => Err(ServeError::NoLinkAuth),
+    }
+}
+
+fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
+    let data_dir = config.data_dir().to_path_buf();
+    let redis: Option<Address> = config.redis.as_ref().map(|redis| redis.url.clone());
+    let single = cluster::Config::single(data_dir, config.settings());
+    let Some(section) = &config.cluster else {
+        return Ok(cluster::Config { redis, ..single });
     };
     let peer = |p: &crate::config::PeerAddress| Peer {
         seat: p.seat,
@@ -54,7 +58,7 @@ fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
         advertise: section.advertised(),
         peers: section.peers.iter().map(peer).collect(),
         discovery: section.discovery.as_ref().map(ToString::to_string),
-        auth,
+        auth: link_auth(section)?,
         shards: section.shards,
         lost_after: section.lost_after,
         replace_after: section.replace_after,

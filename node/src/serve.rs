@@ -18,27 +18,26 @@ use tokio::sync::{Semaphore, watch};
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
 use crate::auth::{Accounts, Failures, Throttle, revoke};
-use crate::config::{Config, ConfigError, LogFormat};
+use crate::config::{Config, LogFormat};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
-use crate::listen::tls::{Certificates, TlsError};
+use crate::listen::tls::TlsError;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::reload::{Reload, Watched};
 use crate::session::depart::Departures;
 use crate::session::journal::{self, Journal};
 use crate::session::pause_detector::PauseDetector;
 use crate::session::{Directory, sweep};
 use crate::storage::StorageError;
 use crate::trace::Trail;
-use crate::{clock, database, drain, outage, preflight, readiness, services, telemetry};
+use crate::{clock, database, drain, outage, preflight, readiness, reload, services, telemetry};
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
-/// How often the certificate's files are checked for changes.
-const CERTIFICATE: Duration = Duration::from_secs(30);
 /// How long to wait for a port that is taken: the former process may not be completely gone.
 const PORT: Duration = Duration::from_secs(5);
 /// How often the port is tried meanwhile, and how often a starting node checks whether it is ready.
@@ -61,6 +60,9 @@ pub enum ServeError {
     /// The cluster's configuration contradicts itself.
     #[error("cluster: {0}")]
     BadCluster(#[from] BadCluster),
+    /// The means by which nodes know each other cannot be used.
+    #[error("cluster: {0}")]
+    LinkTls(#[from] cluster::link::tls::TlsError),
     /// Neither certificate nor self-signed one.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -90,11 +92,8 @@ pub enum ServeError {
     CutShort,
 }
 
-/// Reads the configuration anew.
-pub type Reload = Box<dyn Fn() -> Result<Config, ConfigError>>;
-
-/// Runs a node until it is told to stop; `reload` is called at SIGHUP.
-pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
+/// Runs a node until it is told to stop; `again` reads the configuration when it may have changed.
+pub fn run(config: Config, again: Reload) -> Result<(), ServeError> {
     telemetry::install(&config.log);
     let file = config.file().unwrap_or(Path::new("none"));
     tracing::info!(
@@ -108,13 +107,14 @@ pub fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    actix::System::new().block_on(node(config, reload))
+    actix::System::new().block_on(node(config, again))
 }
 
-async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
+async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     let mut stops = Stops::new()?;
     // The directory is claimed before the ports, so that a second process in it gets the right error.
     let _claim = claim::claim_dir(config.data_dir())?;
+    let watched = Watched::new(&config);
     let opened = tokio::select! {
         opened = open(config) => opened?,
         // Nothing has been promised yet.
@@ -126,7 +126,7 @@ async fn node(config: Config, reload: Reload) -> Result<(), ServeError> {
     let arbiters: Vec<Arbiter> = (0..cores).map(|_| Arbiter::new()).collect();
     let (stop, stopped) = watch::channel(false);
     actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
-    actix_rt::spawn(refresh(app.clone(), reload));
+    actix_rt::spawn(reload::run(app.clone(), watched, again));
     actix_rt::spawn(services::retention(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
     actix_rt::spawn(turn_journal(app.clone()));
@@ -187,7 +187,7 @@ impl Stops {
 /// Starts everything that does not listen.
 async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let certificates = preflight::certificates(&config)?;
-    announce_certificate(&certificates);
+    reload::announce_certificate(&certificates);
     let storage = database::open(&config).await?;
     let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
@@ -352,35 +352,6 @@ impl Addresses {
     }
 }
 
-fn announce_certificate(certificates: &Certificates) {
-    let file = certificates.file().display();
-    let current = certificates.current();
-    let verdict = current.verdict();
-    let end = verdict.end.as_deref().unwrap_or("unknown");
-    tracing::info!(certificate = %file, valid_until = end, "certificate");
-    for fault in &verdict.faults {
-        tracing::warn!(certificate = %file, "{fault}");
-    }
-}
-
-/// Looks for a new certificate now and then; for that and a new configuration at SIGHUP.
-async fn refresh(app: Arc<App>, reload: Reload) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => reconfigure(&app, &reload),
-            () = tokio::time::sleep(CERTIFICATE) => {}
-        }
-        match app.certificates.refresh() {
-            Ok(true) => announce_certificate(&app.certificates),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the certificate in use stays"),
-        }
-    }
-}
-
 async fn turn_journal(app: Arc<App>) {
     loop {
         tokio::time::sleep(journal::MINUTE).await;
@@ -390,22 +361,6 @@ async fn turn_journal(app: Arc<App>) {
 
 async fn share_failures(app: Arc<App>) {
     app.failures.share(&app.cluster).await;
-}
-
-/// Reads the configuration again. If it is refused nothing changes.
-fn reconfigure(app: &App, reload: &Reload) {
-    match reload() {
-        Ok(fresh) => {
-            let waiting = app.live.reload(&fresh);
-            app.cluster.set_settings(app.live.get().settings());
-            tracing::info!("the configuration was read again");
-            if !waiting.is_empty() {
-                let sections = waiting.join(", ");
-                tracing::warn!(%sections, "some of what changed needs a restart");
-            }
-        }
-        Err(error) => tracing::error!(%error, "the configuration in force stays"),
-    }
 }
 
 /// Raises the limit of file descriptors as far as the system allows.

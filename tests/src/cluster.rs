@@ -160,6 +160,13 @@ impl Cluster {
         }
     }
 
+    /// Replaces a part of a node's configuration.
+    pub fn edit(&self, node: usize, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config(node)).expect("was prepared");
+        assert!(text.contains(from), "{text}");
+        std::fs::write(self.config(node), text.replace(from, to)).expect("was prepared");
+    }
+
     /// Counters of clients start here; for `sm.first_count`.
     pub fn counting_from(mut self, first: u32) -> Self {
         self.first_count = first;

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod client;
 pub mod cluster;
 pub mod contact;
+pub mod pair;
 pub mod postgres;
 pub mod process;
 pub mod redis;

@@ -6,49 +6,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
+use tests::pair::Pair;
 use tests::{PATIENCE, process};
 use tokio::time::{Instant, sleep};
-
-/// Two people who write to each other. Each keeps count of what came.
-struct Pair {
-    ends: [Client; 2],
-    said: usize,
-}
-
-impl Pair {
-    async fn start(cluster: &Cluster, nodes: [usize; 2], names: [&str; 2]) -> Self {
-        let a = cluster.client(nodes[0], names[0]).await;
-        let b = cluster.client(nodes[1], names[1]).await;
-        Self {
-            ends: [a, b],
-            said: 0,
-        }
-    }
-
-    /// Some messages in both directions: each arrives once, in order, and nothing else does.
-    async fn talk(&mut self) {
-        let said = self.said..self.said + 5;
-        self.said = said.end;
-        let bodies = numbered("talk", said);
-        let [a, b] = &mut self.ends;
-        let (to_a, to_b) = (a.jid.to_string(), b.jid.to_string());
-        for body in &bodies {
-            a.say(&to_b, body).await;
-            b.say(&to_a, body).await;
-        }
-        a.expect(bodies.clone()).await;
-        b.expect(bodies).await;
-    }
-
-    async fn move_to(&mut self, cluster: &Cluster, nodes: [usize; 2]) {
-        for (end, node) in self.ends.iter_mut().zip(nodes) {
-            end.wire.cut();
-            end.resume(cluster.address(node)).await;
-        }
-    }
-}
 
 /// The seats that vote in each shard, according to a node.
 fn voters(cluster: &Cluster, node: usize) -> Vec<Vec<String>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::time::{self, Instant};
 
 use super::lost::Lost;
@@ -97,8 +97,7 @@ async fn meet_all(
 
 /// Finds out who is at an address.
 async fn meet(shared: &Arc<Shared>, name: &str, address: SocketAddr) -> Result<Process, Lost> {
-    let tcp = TcpStream::connect(address).await?;
-    let established = shared.greet(tcp, name).await?;
+    let established = shared.greet(address, name).await?;
     let (ours, theirs) = (shared.hello(), &established.hello);
     let process = theirs.process();
     if process.node == ours.body.node {

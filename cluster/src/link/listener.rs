@@ -77,11 +77,12 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn meet(shared: &Arc<Shared>, tcp: TcpStream) -> Result<(), Lost> {
     tcp.set_nodelay(true)?;
-    let stream = shared.tls.accept(tcp).await?;
+    let tls = shared.tls();
+    let stream = tls.accept(tcp).await?;
     let ours = shared.hello();
     let established = Established::accepted(stream, &ours, |stream, theirs| {
         ours.common(theirs)?;
-        shared.tls.check_name(stream, &theirs.body.address)?;
+        tls.check_name(stream, &theirs.body.address)?;
         let (seat, node) = (theirs.body.seat, theirs.body.node);
         ours.check(theirs, seat, shared.identity.is_retired(node))?;
         let peers = shared.peers();

@@ -88,6 +88,9 @@ impl Lost {
 
     /// Whether nobody listens at the peer's address: its process is gone.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+        let (Self::Io(error) | Self::Auth(AuthError::Io(error))) = self else {
+            return false;
+        };
+        error.kind() == io::ErrorKind::ConnectionRefused
     }
 }

@@ -45,7 +45,7 @@ use self::hello::Place;
 use self::peer::Peer;
 use self::tls::{Tls, TlsError};
 use crate::bound::TooLarge;
-use crate::config::{self, Config};
+use crate::config::{self, Config, LinkAuth};
 use crate::format::{Version, Versions};
 use crate::identity::Identity;
 use crate::{BootId, NodeId};
@@ -176,7 +176,8 @@ struct Shared {
     identity: Identity,
     place: Place,
     speaks: Versions,
-    tls: Tls,
+    // A lock, as connections read it; it is written when an operator changes secrets or certificates.
+    tls: RwLock<Tls>,
     // A lock, as everybody reads it; it is written when a node joins or leaves the cluster.
     peers: RwLock<BTreeMap<u64, (Arc<Peer>, AbortHandle)>>,
     // A lock, as the tasks of requests read it; it is written only while the node starts.
@@ -237,7 +238,7 @@ impl Links {
                 address: config.advertise.clone(),
             },
             speaks: config.formats,
-            tls: Tls::new(&config.auth)?,
+            tls: RwLock::new(Tls::new(&config.auth)?),
             peers: RwLock::default(),
             handlers: RwLock::default(),
             events: broadcast::channel(EVENTS).0,
@@ -259,6 +260,14 @@ impl Links {
             .unwrap_or_else(PoisonError::into_inner)
             .extend(tasks.iter().map(|task| task.abort_handle()));
         Ok(Self(shared))
+    }
+
+    /// Has nodes known by these secrets or certificates from now on. Connections that there are stay. Reads files, and so
+    /// blocks.
+    pub fn set_auth(&self, auth: &LinkAuth) -> Result<(), TlsError> {
+        let tls = Tls::new(auth)?;
+        *self.0.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        Ok(())
     }
 
     /// Keeps a connection with the node of this seat from now on, which was said to be at `address`. Does nothing for
@@ -395,6 +404,11 @@ impl Shared {
     fn peers(&self) -> Vec<Arc<Peer>> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         peers.values().map(|(peer, _)| peer.clone()).collect()
+    }
+
+    fn tls(&self) -> Tls {
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+        tls.clone()
     }
 
     fn connection(&self, wanted: impl Fn(u64, Process) -> bool) -> Option<Arc<Connection>> {

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 
@@ -349,8 +349,7 @@ impl Task {
     async fn dial(&self) -> Result<Established, Lost> {
         let attempt = async {
             let address = self.peer.address();
-            let tcp = TcpStream::connect(&*address).await?;
-            let established = self.shared.greet(tcp, &address).await?;
+            let established = self.shared.greet(&*address, &address).await?;
             let (ours, theirs) = (self.shared.hello(), &established.hello);
             let retired = self.shared.identity.is_retired(theirs.body.node);
             ours.check(theirs, self.peer.seat, retired)?;
@@ -380,11 +379,13 @@ impl Shared {
         Hello::of(&self.identity, self.speaks, &self.place)
     }
 
-    /// Authenticates and greets as the dialling side. With certificates, the peer's has to be for the host of
-    /// `address`.
-    pub(super) async fn greet(&self, tcp: TcpStream, address: &str) -> Result<Established, Lost> {
-        tcp.set_nodelay(true)?;
-        let stream = self.tls.connect(tcp, address).await?;
+    /// Connects, authenticates and greets. With certificates, the peer's has to be for the host of `name`.
+    pub(super) async fn greet(
+        &self,
+        address: impl ToSocketAddrs,
+        name: &str,
+    ) -> Result<Established, Lost> {
+        let stream = self.tls().dial(address, name).await?;
         let established = Established::dialled(stream, &self.hello()).await?;
         if established.hello.body.replaced {
             // There may be no subscriber yet; the peer says it again.

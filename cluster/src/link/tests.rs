@@ -65,7 +65,7 @@ fn config(listeners: &[std::net::TcpListener], seat: u64) -> Config {
         seat,
         advertise: own.map(|peer| peer.address.clone()).unwrap_or_default(),
         peers,
-        auth: LinkAuth::Secret(vec![7; 32]),
+        auth: LinkAuth::Secrets(vec![vec![7; 32]]),
         ..Config::single(std::path::PathBuf::new(), Settings::default())
     }
 }
@@ -213,7 +213,7 @@ async fn a_new_run_of_a_peer_is_another_process() {
 async fn t_67_a_peer_with_another_secret_or_cluster_never_comes_up() {
     let listeners = listeners();
     let stranger = Config {
-        auth: LinkAuth::Secret(vec![8; 32]),
+        auth: LinkAuth::Secrets(vec![vec![8; 32]]),
         ..config(&listeners, 3)
     };
     let foreigner = Config {
@@ -227,6 +227,37 @@ async fn t_67_a_peer_with_another_secret_or_cluster_never_comes_up() {
     );
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(one.links.up().is_empty());
+}
+
+#[tokio::test]
+async fn t_67_a_secret_is_changed_node_by_node_and_an_old_one_is_worth_nothing() {
+    let listeners = listeners();
+    let knows = |seat, secrets: &[u8]| {
+        let secrets = secrets.iter().map(|byte| vec![*byte; 32]).collect();
+        Config {
+            auth: LinkAuth::Secrets(secrets),
+            ..config(&listeners, seat)
+        }
+    };
+    // Both know another one first, and neither is told twice which one they share.
+    let one = start(&knows(1, &[9, 7]), &listeners[0]);
+    let two = start(&knows(2, &[8, 7]), &listeners[1]);
+    until("connected", || one.links.up().len() == 1).await;
+    let before = one.links.up();
+    for node in [&one, &two] {
+        let set = node.links.set_auth(&LinkAuth::Secrets(vec![vec![6; 32]]));
+        set.expect("is good");
+        assert_eq!(one.links.up(), before, "connections stay");
+    }
+    drop(two);
+    until("gone", || one.links.up().is_empty()).await;
+    // Whoever knows only the old one is out.
+    let stale = start(&knows(2, &[7]), &listeners[1]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(one.links.up().is_empty());
+    drop(stale);
+    let _fresh = start(&knows(2, &[7, 6]), &listeners[1]);
+    until("connected", || one.links.up().len() == 1).await;
 }
 
 #[tokio::test]
@@ -286,10 +317,10 @@ async fn t_68_a_frame_that_claims_too_much_ends_the_connection() {
     let listeners = listeners();
     let two = start(&config(&listeners, 2), &listeners[1]);
     let address = listeners[1].local_addr().expect("has one").to_string();
-    let tls = Tls::new(&LinkAuth::Secret(vec![7; 32])).expect("is good");
+    let tls = Tls::new(&LinkAuth::Secrets(vec![vec![7; 32]])).expect("is good");
     for claim in [u32::MAX, frame::MAX_FRAME as u32 + 1, 3] {
-        let tcp = TcpStream::connect(&address).await.expect("connects");
-        let mut stream = tls.connect(tcp, &address).await.expect("knows the secret");
+        let dialled = tls.dial(&address, &address).await;
+        let mut stream = dialled.expect("knows the secret");
         stream
             .write_all(&claim.to_le_bytes())
             .await

@@ -3,8 +3,12 @@
 //! With certificates, both ends present one that the cluster's authority has signed, for the host name of a configured
 //! seat. With a shared secret, certificates are made anew by each process and prove nothing. Instead each end sends a
 //! MAC over the TLS exporter of the connection. An attacker in the middle cannot pass it on, because his two
-//! connections have different exporters. The dialling side sends its proof first. A peer that has not authenticated is
-//! told nothing, not even a version (T-67).
+//! connections have different exporters. The dialling side sends its proof first, and the other answers with the same
+//! secret. A peer that has not authenticated is told nothing, not even a version (T-67).
+//!
+//! There may be several secrets, so that they can be changed while the nodes run. The accepting side knows all of its
+//! own; the dialling side shows one, and calls again with the next if it is turned away. So two nodes meet if they have
+//! a secret in common.
 
 use std::fmt;
 use std::io;
@@ -20,7 +24,7 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::config::LinkAuth;
@@ -56,14 +60,13 @@ pub enum AuthError {
     /// The connection was lost, or TLS refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It does not know the secret.
-    #[error(
-        "the peer does not know the cluster's secret: cluster.secret_file differs between the two nodes"
-    )]
+    /// It does not know the secret, or not this one.
+    #[error("the peer shows a secret that is not in this node's cluster.secret_file")]
     WrongProof,
     /// It was sent a proof and hung up. A node with another secret does that without saying why (T-67).
     #[error(
-        "it hangs up instead of proving that it knows the cluster's secret: is cluster.secret_file the same on both nodes?"
+        "it hangs up instead of proving that it knows the cluster's secret: have both nodes a line of cluster.secret_file \
+         in common?"
     )]
     Unproved,
     /// TLS gives no exporter, so there can be no proof.
@@ -82,13 +85,14 @@ pub enum AuthError {
 pub struct Tls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
-    secret: Option<Arc<[u8]>>,
+    /// None if certificates prove who is there.
+    secrets: Option<Arc<[Vec<u8>]>>,
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("by_secret", &self.secret.is_some())
+            .field("by_secret", &self.secrets.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -97,7 +101,7 @@ impl Tls {
     /// Reads the files that `auth` names. Blocks.
     pub fn new(auth: &LinkAuth) -> Result<Self, TlsError> {
         match auth {
-            LinkAuth::Secret(secret) => Self::by_secret(secret),
+            LinkAuth::Secrets(secrets) => Self::by_secrets(secrets),
             LinkAuth::Certificates {
                 ca,
                 certificate,
@@ -106,7 +110,7 @@ impl Tls {
         }
     }
 
-    fn by_secret(secret: &[u8]) -> Result<Self, TlsError> {
+    fn by_secrets(secrets: &[Vec<u8>]) -> Result<Self, TlsError> {
         let made = rcgen::generate_simple_self_signed(vec![String::from("holdfast")])?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -119,7 +123,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
-        Ok(Self::with(server, client, Some(secret.into())))
+        Ok(Self::with(server, client, Some(secrets.into())))
     }
 
     fn by_certificates(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
@@ -153,41 +157,68 @@ impl Tls {
         Ok(Self::with(server, client, None))
     }
 
-    fn with(mut server: ServerConfig, mut client: ClientConfig, secret: Option<Arc<[u8]>>) -> Self {
+    fn with(
+        mut server: ServerConfig,
+        mut client: ClientConfig,
+        secrets: Option<Arc<[Vec<u8>]>>,
+    ) -> Self {
         // Tickets are off: a resumed TLS session would not check the certificates again.
         server.send_tls13_tickets = 0;
         client.resumption = rustls::client::Resumption::disabled();
         Self {
             acceptor: Arc::new(server).into(),
             connector: Arc::new(client).into(),
-            secret,
+            secrets,
         }
     }
 
-    /// Authenticates as the dialling side. `address` is the seat's, as configured.
-    pub async fn connect(
+    /// Connects and authenticates, with each secret in turn until the peer knows one. With certificates, the peer's has to
+    /// be for the host of `named`, a host with a port.
+    pub async fn dial(
+        &self,
+        address: impl ToSocketAddrs,
+        named: &str,
+    ) -> Result<TlsStream<TcpStream>, AuthError> {
+        let ways = self.secrets.as_ref().map_or(1, |secrets| secrets.len());
+        let mut way = 0;
+        loop {
+            let tcp = TcpStream::connect(&address).await?;
+            tcp.set_nodelay(true)?;
+            way += 1;
+            match self.connect(tcp, named, way - 1).await {
+                Err(AuthError::Unproved) if way < ways => {}
+                met => return met,
+            }
+        }
+    }
+
+    /// Authenticates as the dialling side, with the secret of this number if there are any.
+    async fn connect(
         &self,
         tcp: TcpStream,
-        address: &str,
+        named: &str,
+        way: usize,
     ) -> Result<TlsStream<TcpStream>, AuthError> {
-        let name = server_name(address)?;
+        let name = server_name(named)?;
         let stream = self.connector.connect(name, tcp).await?;
         let exporter = stream
             .get_ref()
             .1
             .export_keying_material([0; PROOF], EXPORTER, None)?;
         let mut stream = TlsStream::Client(stream);
-        if let Some(secret) = &self.secret {
+        if let Some(secrets) = &self.secrets {
+            let secret = secrets.get(way).ok_or(AuthError::Unproved)?;
             let shown = proof(secret, b"dialled", &exporter);
             let proved = async {
                 stream.write_all(&shown).await?;
                 stream.flush().await?;
-                read_proof(&mut stream, secret, b"accepted", &exporter).await
+                let same = std::slice::from_ref(secret);
+                read_proof(&mut stream, same, b"accepted", &exporter).await
             };
             match proved.await {
                 Err(AuthError::Io(error)) if hangs_up(&error) => return Err(AuthError::Unproved),
                 proved => proved?,
-            }
+            };
         }
         Ok(stream)
     }
@@ -201,8 +232,8 @@ impl Tls {
             .1
             .export_keying_material([0; PROOF], EXPORTER, None)?;
         let mut stream = TlsStream::Server(stream);
-        if let Some(secret) = &self.secret {
-            read_proof(&mut stream, secret, b"dialled", &exporter).await?;
+        if let Some(secrets) = &self.secrets {
+            let secret = read_proof(&mut stream, secrets, b"dialled", &exporter).await?;
             stream
                 .write_all(&proof(secret, b"accepted", &exporter))
                 .await?;
@@ -217,7 +248,7 @@ impl Tls {
         stream: &TlsStream<TcpStream>,
         address: &str,
     ) -> Result<(), AuthError> {
-        if self.secret.is_some() {
+        if self.secrets.is_some() {
             return Ok(());
         }
         let wrong = || AuthError::WrongName(address.to_owned());
@@ -263,18 +294,19 @@ fn proof(secret: &[u8], side: &[u8], exporter: &[u8; PROOF]) -> [u8; PROOF] {
     mac(secret, side, exporter).finalize().into_bytes().into()
 }
 
-async fn read_proof(
+/// Reads a proof, and finds the secret that it was made with.
+async fn read_proof<'a>(
     stream: &mut TlsStream<TcpStream>,
-    secret: &[u8],
+    secrets: &'a [Vec<u8>],
     side: &[u8],
     exporter: &[u8; PROOF],
-) -> Result<(), AuthError> {
+) -> Result<&'a [u8], AuthError> {
     let mut shown = [0; PROOF];
     stream.read_exact(&mut shown).await?;
-    // The comparison takes constant time.
-    mac(secret, side, exporter)
-        .verify_slice(&shown)
-        .map_err(|_| AuthError::WrongProof)
+    // Each comparison takes constant time.
+    let proves = |secret: &&Vec<u8>| mac(secret, side, exporter).verify_slice(&shown).is_ok();
+    let secret = secrets.iter().find(proves);
+    secret.map(Vec::as_slice).ok_or(AuthError::WrongProof)
 }
 
 /// Accepts any certificate, but checks the signature that is made with it. The proof that follows is bound to the
@@ -347,7 +379,7 @@ mod tests {
         let address = listener.local_addr().expect("has one").to_string();
         let dial = async {
             let tcp = TcpStream::connect(&address).await?;
-            let mut stream = dialler.connect(tcp, &address).await?;
+            let mut stream = dialler.connect(tcp, &address, 0).await?;
             // In TLS 1.3 the one who dialled hears last that his certificate was refused.
             stream.read_u8().await?;
             Ok(())
@@ -363,13 +395,25 @@ mod tests {
 
     #[tokio::test]
     async fn t_67_the_same_secret_is_accepted_and_another_refused() {
-        let (a, b) = (LinkAuth::Secret(vec![1; 32]), LinkAuth::Secret(vec![2; 32]));
+        let secret = |byte| LinkAuth::Secrets(vec![vec![byte; 32]]);
+        let (a, b) = (secret(1), secret(2));
         let (dialled, accepted) = meet(&a, &a).await;
         dialled.expect("knows the secret");
         accepted.expect("knows the secret");
         let (dialled, accepted) = meet(&a, &b).await;
         assert!(matches!(dialled, Err(AuthError::Unproved)));
         assert!(matches!(accepted, Err(AuthError::WrongProof)));
+        let both = LinkAuth::Secrets(vec![vec![1; 32], vec![2; 32]]);
+        for one in [&a, &b] {
+            let (dialled, accepted) = meet(one, &both).await;
+            dialled.expect("it answers with the secret that it was shown");
+            accepted.expect("knows both");
+        }
+        let (dialled, _) = meet(&both, &b).await;
+        assert!(
+            matches!(dialled, Err(AuthError::Unproved)),
+            "the first is shown first"
+        );
     }
 
     #[test]

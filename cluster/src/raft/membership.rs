@@ -152,7 +152,7 @@ impl Reconciler {
         let stopping = self.failover.stopping();
         let states = self
             .roll
-            .states(seen, &present, &stopping, &self.config, clock::timer());
+            .states(seen, &present, &stopping, clock::timer());
         self.dismiss(seen, &states, &memberships).await;
         // Whoever does not know of all groups cannot tell who has room.
         if memberships.iter().any(|members| members.at == 0) {
@@ -357,9 +357,8 @@ mod tests {
         let (now, here) = (membership(configs, nodes), present(here));
         let mut members: BTreeMap<u64, u64> = nodes.iter().map(|node| (*node, node / 10)).collect();
         members.extend(here.iter().map(|(seat, (node, _))| (*node, *seat)));
-        let config = Config::single("data".into(), crate::session::Settings::default());
         let nobody = BTreeSet::new();
-        let states = Roll::default().states(&members, &here, &nobody, &config, clock::timer());
+        let states = Roll::default().states(&members, &here, &nobody, clock::timer());
         let view = View {
             voters: vec![configs[configs.len() - 1].clone()],
             nodes: states.clone(),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::placement::State;
 use super::types::RaftId;
-use crate::config::Config;
+use crate::config::Patience;
 use crate::link::{Handler, Request};
 use crate::{NodeId, codec};
 
@@ -27,6 +27,7 @@ struct Known {
     away: BTreeMap<RaftId, Instant>,
     /// Seats that an operator has given up.
     removed: BTreeSet<u64>,
+    patience: Patience,
     /// What was found at the last look.
     last: Found,
 }
@@ -41,6 +42,12 @@ pub struct Found {
 }
 
 impl Roll {
+    /// Changes when nodes are given up.
+    pub fn set_patience(&self, patience: Patience) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.patience = patience;
+    }
+
     /// Gives a seat up whose node is away, until a node comes to it.
     pub fn remove(&self, seat: u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,11 +84,14 @@ impl Roll {
         members: &BTreeMap<RaftId, u64>,
         present: &Present,
         stopping: &BTreeSet<RaftId>,
-        config: &Config,
         now: Instant,
     ) -> BTreeMap<RaftId, State> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.removed.retain(|seat| !present.contains_key(seat));
+        let Patience {
+            replace_after,
+            expected_size,
+        } = known.patience;
         let away = |node: &RaftId| !present.values().any(|(here, _)| here == node);
         known
             .away
@@ -94,10 +104,10 @@ impl Roll {
                 Some(_) => State::Gone,
                 None => {
                     let since = *known.away.entry(*node).or_insert(now);
-                    let surplus = config.expected_size > 0 && *seat > config.expected_size;
+                    let surplus = expected_size > 0 && *seat > expected_size;
                     match () {
                         () if surplus || known.removed.contains(seat) => State::Gone,
-                        () if now.saturating_duration_since(since) >= config.replace_after => {
+                        () if now.saturating_duration_since(since) >= replace_after => {
                             State::Overdue
                         }
                         () => State::Away,
@@ -125,25 +135,32 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::session::Settings;
 
     #[test]
     fn a_seat_that_is_given_up_is_gone_at_once_and_one_that_is_away_after_a_while() {
         let members = BTreeMap::from([(11, 1), (21, 2)]);
         let here = BTreeMap::from([(1, (11, String::from("node1:1")))]);
-        let mut config = Config::single("data".into(), Settings::default());
         let (roll, start) = (Roll::default(), clock::timer());
-        let state = |config: &Config, after: u64| {
+        let state = |after: u64| {
             let now = start + Duration::from_secs(after);
-            roll.states(&members, &here, &BTreeSet::new(), config, now)[&21]
+            roll.states(&members, &here, &BTreeSet::new(), now)[&21]
         };
-        assert_eq!(state(&config, 0), State::Away);
-        assert_eq!(state(&config, 599), State::Away);
-        assert_eq!(state(&config, 600), State::Overdue);
-        config.expected_size = 1;
-        assert_eq!(state(&config, 0), State::Gone);
-        config.expected_size = 0;
+        let patience = |seconds, expected_size| {
+            roll.set_patience(Patience {
+                replace_after: Duration::from_secs(seconds),
+                expected_size,
+            });
+        };
+        patience(600, 0);
+        assert_eq!(state(0), State::Away);
+        assert_eq!(state(599), State::Away);
+        assert_eq!(state(600), State::Overdue);
+        patience(599, 0);
+        assert_eq!(state(599), State::Overdue, "it may change meanwhile");
+        patience(600, 1);
+        assert_eq!(state(0), State::Gone);
+        patience(600, 0);
         roll.remove(2);
-        assert_eq!(state(&config, 0), State::Gone);
+        assert_eq!(state(0), State::Gone);
     }
 }

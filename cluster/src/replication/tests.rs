@@ -144,7 +144,7 @@ impl Trio {
             listen: addresses[n],
             advertise: addresses[n].to_string(),
             peers: peers.clone(),
-            auth: LinkAuth::Secret(vec![7; 32]),
+            auth: LinkAuth::Secrets(vec![vec![7; 32]]),
             log_segment_bytes: SEGMENT,
             ..Config::single(dirs[n].path().to_owned(), Settings::default())
         };

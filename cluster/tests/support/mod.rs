@@ -259,7 +259,7 @@ pub async fn several_of(dir: &TempDir, formats: &[Versions]) -> Vec<Node> {
             advertise: peer.address.clone(),
             peers: peers.clone(),
             formats: *formats,
-            auth: LinkAuth::Secret(b"a secret for all nodes".to_vec()),
+            auth: LinkAuth::of_secrets(b"a secret for all nodes"),
             ..Config::single(dir.path().join(peer.seat.to_string()), Settings::default())
         };
         nodes.push(start(config, Some(listener)).await);

@@ -267,10 +267,7 @@ async fn cluster(config: &Config) -> Vec<Finding> {
 /// Checks one peer. It may well be down, which is only worth a notice; it is an error if it refuses this node.
 async fn peer(tls: &Tls, peer: &Peer) -> Finding {
     let named = format!("node {} at {}", peer.seat, peer.address);
-    let greet = async {
-        let socket = tokio::net::TcpStream::connect(&peer.address).await?;
-        tls.connect(socket, &peer.address).await
-    };
+    let greet = tls.dial(&peer.address, &peer.address);
     match tokio::time::timeout(PATIENCE, greet).await {
         Ok(Ok(_)) => finding(Weight::Good, format!("{named} knows us")),
         Ok(Err(AuthError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {

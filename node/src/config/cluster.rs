@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cluster::config::Patience;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
@@ -34,7 +35,7 @@ pub struct Cluster {
     pub peers: Vec<PeerAddress>,
     /// Finds the nodes instead of `peers`, by a name that has an address for each: `dns:NAME:PORT`.
     pub discovery: Option<DnsName>,
-    /// A file with a secret that all nodes share.
+    /// A file with a secret that all nodes share; with several, each on its line, while it is changed.
     pub secret_file: Option<PathBuf>,
     /// Instead of a secret: the authority that signs the nodes' certificates, PEM.
     pub ca: Option<PathBuf>,
@@ -100,6 +101,14 @@ impl Cluster {
             .or_else(listed)
             .or_else(of_the_pod)
             .unwrap_or_else(|| self.listen.to_string())
+    }
+
+    /// When a node that is away is given up.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            replace_after: self.replace_after,
+            expected_size: self.expected_size,
+        }
     }
 
     /// Whether no address reaches beyond this machine.

@@ -6,7 +6,6 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use cluster::disk;
@@ -68,7 +67,6 @@ pub struct Certificates {
     certificate: PathBuf,
     key: PathBuf,
     domains: Vec<String>,
-    read: ArcSwap<(SystemTime, SystemTime)>,
     current: ArcSwap<Identity>,
 }
 
@@ -83,13 +81,11 @@ impl Certificates {
             Some(files) => files,
             None => self_signed(domains, data_dir)?,
         };
-        let read = (changed(&certificate), changed(&key));
         let current = ArcSwap::from_pointee(load(&certificate, &key, domains)?);
         Ok(Self {
             certificate,
             key,
             domains: domains.to_vec(),
-            read: ArcSwap::from_pointee(read),
             current,
         })
     }
@@ -99,20 +95,14 @@ impl Certificates {
         &self.certificate
     }
 
-    /// Reads the files again if they changed. On error, or if clients would refuse the new certificate,
-    /// the one in use stays.
-    pub fn refresh(&self) -> Result<bool, TlsError> {
-        let read = (changed(&self.certificate), changed(&self.key));
-        if **self.read.load() == read {
-            return Ok(false);
-        }
-        self.read.store(Arc::new(read));
+    /// Reads the files again. On error, or if clients would refuse the new certificate, the one in use stays.
+    pub fn refresh(&self) -> Result<(), TlsError> {
         let fresh = load(&self.certificate, &self.key, &self.domains)?;
         if let Some(fault) = fresh.verdict.fatal() {
             return Err(TlsError::Unfit(self.certificate.clone(), fault.clone()));
         }
         self.current.store(Arc::new(fresh));
-        Ok(true)
+        Ok(())
     }
 
     /// The certificate for a new connection.
@@ -154,11 +144,6 @@ fn exporter(stream: &TlsStream<TcpStream>) -> Option<[u8; 32]> {
     connection
         .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", context)
         .ok()
-}
-
-fn changed(file: &Path) -> SystemTime {
-    let changed = std::fs::metadata(file).and_then(|m| m.modified());
-    changed.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Loads a certificate and its key. Whether clients will accept it is judged elsewhere.
@@ -303,17 +288,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let certificates = Certificates::open(None, &domains("localhost"), dir.path()).unwrap();
         let before = certificates.current().end_point.clone();
-        assert!(!certificates.refresh().unwrap());
-        let touch = |text: &str, seconds| {
-            std::fs::write(dir.path().join("localhost.crt"), text).unwrap();
-            let file = std::fs::File::options()
-                .write(true)
-                .open(dir.path().join("localhost.crt"))
-                .unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
-                .unwrap();
-        };
-        touch("broken", 1);
+        certificates.refresh().unwrap();
+        assert_eq!(certificates.current().end_point, before);
+        let write = |text: &str| std::fs::write(dir.path().join("localhost.crt"), text).unwrap();
+        write("broken");
         assert!(certificates.refresh().is_err());
         assert_eq!(certificates.current().end_point, before);
         let made = rcgen::generate_simple_self_signed(domains("localhost")).unwrap();
@@ -322,14 +300,14 @@ mod tests {
             made.signing_key.serialize_pem(),
         )
         .unwrap();
-        touch(&made.cert.pem(), 2);
-        assert!(certificates.refresh().unwrap());
+        write(&made.cert.pem());
+        certificates.refresh().unwrap();
         assert_ne!(certificates.current().end_point, before);
         let before = certificates.current().end_point.clone();
         let other = rcgen::generate_simple_self_signed(domains("elsewhere.example")).unwrap();
         let key = dir.path().join("localhost.key");
         std::fs::write(key, other.signing_key.serialize_pem()).unwrap();
-        touch(&other.cert.pem(), 3);
+        write(&other.cert.pem());
         let refused = certificates.refresh().unwrap_err();
         assert!(matches!(refused, TlsError::Unfit(..)), "{refused}");
         assert_eq!(certificates.current().end_point, before);
