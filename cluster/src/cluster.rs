@@ -343,6 +343,21 @@ impl Cluster {
             .await;
     }
 
+    /// Has others lead what this node leads, and vote in its place if too few would be left. It is to be repeated for as
+    /// long as that is wanted, until [`Cluster::step_forward`].
+    pub async fn step_back(&self) {
+        let inner = self.0.clone();
+        self.run(async move { inner.replication.step_back().await })
+            .await;
+    }
+
+    /// This node may lead and vote again.
+    pub async fn step_forward(&self) {
+        let inner = self.0.clone();
+        self.run(async move { inner.replication.step_forward().await })
+            .await;
+    }
+
     /// Stops everything that runs here. What was promised to anybody is on disk.
     pub async fn shutdown(&self) {
         // The tasks first: what they have proposed may still be answered.

@@ -300,8 +300,9 @@ mod tests {
             .check(),
             Err(ConfigError::ShortSecret)
         );
-        let of_the_manifests =
-            LinkAuth::of_secrets(include_bytes!("../../k8s/base/secrets/cluster.secret.example"));
+        let of_the_manifests = LinkAuth::of_secrets(include_bytes!(
+            "../../k8s/base/secrets/cluster.secret.example"
+        ));
         assert_eq!(
             Config {
                 auth: of_the_manifests,

@@ -199,6 +199,20 @@ impl Replication {
         }
     }
 
+    /// Has others lead what this node leads, and vote in its place if too few would be left. To be repeated.
+    pub async fn step_back(&self) {
+        if let Some(failover) = &self.failover {
+            failover.drain().await;
+        }
+    }
+
+    /// This node may lead and vote again.
+    pub async fn step_forward(&self) {
+        if let Some(failover) = &self.failover {
+            failover.undrain().await;
+        }
+    }
+
     /// Gives up the seat of a node that is away, on this node and on all that are connected.
     pub async fn remove(&self, seat: u64) -> Result<(), RemoveError> {
         let Some(links) = self

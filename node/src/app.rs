@@ -21,6 +21,7 @@ use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
 use crate::live::Live;
+use crate::maintenance::Maintenance;
 use crate::metrics::{Disk, Metrics, Sample};
 use crate::session::Directory;
 use crate::session::depart::Departures;
@@ -68,6 +69,8 @@ pub struct App {
     pub departures: Departures,
     /// Whether the node is stopping and takes no new connections.
     pub draining: AtomicBool,
+    /// Whether an operator has taken the node out of service.
+    pub maintenance: Arc<Maintenance>,
 }
 
 /// Why this node should get no connections now.
@@ -76,6 +79,9 @@ pub enum Unready {
     /// It is being stopped.
     #[error("draining")]
     Draining,
+    /// An operator has taken it out of service.
+    #[error("taken out of service by `holdfast cluster drain`")]
+    Drained,
     /// The cluster cannot commit, or this node lags behind.
     #[error("{0}")]
     Cluster(#[from] NotReady),
@@ -86,6 +92,9 @@ impl App {
     pub fn ready(&self) -> Result<(), Unready> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Unready::Draining);
+        }
+        if self.maintenance.is_on() {
+            return Err(Unready::Drained);
         }
         Ok(self.cluster.ready()?)
     }

@@ -13,6 +13,7 @@ use crate::app::LocalPresences;
 use crate::auth::Failures;
 use crate::hooks::{Edge, Heard, Registry};
 use crate::inquiry::Known;
+use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::router::effects;
 use crate::session::Directory;
@@ -27,6 +28,8 @@ pub struct NodeHost {
     pub services: Arc<Registry>,
     /// What failed here and elsewhere.
     pub failures: Arc<Failures>,
+    /// Whether this node is in service.
+    pub maintenance: Arc<Maintenance>,
     /// The cluster, once it has started.
     pub presences: Arc<LocalPresences>,
     /// What is counted.
@@ -57,6 +60,7 @@ impl Host for NodeHost {
             directory: &self.directory,
             failures: &self.failures,
             led: &|| self.presences.led(),
+            maintenance: &self.maintenance,
         };
         known.answer(&question, own).into()
     }

@@ -8,6 +8,7 @@ use cluster::{ArchiveId, ConnId};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Failures, Told};
+use crate::maintenance::Maintenance;
 use crate::session::Directory;
 use crate::trace::Trail;
 
@@ -24,6 +25,13 @@ pub enum Inquiry {
     Failed(Told),
     /// The shards that the node leads, as only their leader knows them.
     Led,
+    /// Has the node in this seat drained, or put back into service. It answers with the seat, the others with nothing.
+    Drain {
+        /// The seat.
+        seat: u64,
+        /// Whether it is to be out of service.
+        drain: bool,
+    },
 }
 
 /// The client at the other end of a connection.
@@ -67,6 +75,8 @@ pub struct Known<'a> {
     pub failures: &'a Failures,
     /// Looks at the shards that this node leads.
     pub led: &'a dyn Fn() -> Vec<ShardStatus>,
+    /// Whether this node is in service.
+    pub maintenance: &'a Maintenance,
 }
 
 impl Known<'_> {
@@ -94,6 +104,10 @@ impl Known<'_> {
                 return Vec::new();
             }
             Ok(Inquiry::Led) => serde_json::to_vec(&(self.led)()),
+            Ok(Inquiry::Drain { seat, drain }) => {
+                let meant = self.maintenance.ask(seat, drain);
+                serde_json::to_vec(&meant.then_some(seat).as_slice())
+            }
             Err(_) => return Vec::new(),
         };
         answer.unwrap_or_default()
@@ -120,11 +134,13 @@ mod tests {
     fn a_node_tells_what_it_saw_and_who_is_here() {
         let (trail, directory) = (Trail::new(2, || 7), Directory::default());
         let failures = Failures::new(&Limits::default());
+        let maintenance = Maintenance::new(2);
         let known = Known {
             trail: &trail,
             directory: &directory,
             failures: &failures,
             led: &Vec::new,
+            maintenance: &maintenance,
         };
         let mid = ArchiveId::new(1, 1);
         trail.mark(mid, Step::Written);
@@ -154,5 +170,10 @@ mod tests {
         assert!(ask(Inquiry::Failed(Told::default())).is_empty());
         assert_eq!(ask(Inquiry::Led), b"[]");
         assert!(known.answer(b"nonsense", own).is_empty());
+        for (seat, answer) in [(1, "[]"), (2, "[2]")] {
+            let told = ask(Inquiry::Drain { seat, drain: true });
+            assert_eq!(std::str::from_utf8(&told), Ok(answer));
+        }
+        assert!(maintenance.is_on());
     }
 }

@@ -33,6 +33,7 @@ mod host;
 mod inquiry;
 mod listen;
 mod live;
+mod maintenance;
 mod metrics;
 mod outage;
 mod preflight;

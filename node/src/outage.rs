@@ -47,14 +47,14 @@ pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
             Some(News::Back) => tracing::info!("this node reaches a majority again"),
             None => {}
         }
-        let was_open = open.send_replace(turn.open);
+        let was_open = open.send_replace(turn.open && !app.maintenance.is_closed());
         match (was_open, cut.first()) {
             (true, Some((_, why))) if !turn.open => {
                 tracing::warn!(
                     "clients are sent away, and the listeners are closed for as long as {why}"
                 );
             }
-            (false, None) => tracing::info!("the node listens again"),
+            (false, None) if *open.borrow() => tracing::info!("the node listens again"),
             _ => {}
         }
         if !turn.away.is_empty() {

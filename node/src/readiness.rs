@@ -39,6 +39,21 @@ pub async fn watch(app: Arc<App>) {
     }
 }
 
+/// What keeps the node itself from serving, and not one of its shards.
+fn node_obstacles(app: &App, obstacles: &[NotReady]) -> Vec<String> {
+    let node = obstacles
+        .iter()
+        .filter(|obstacle| obstacle.shard().is_none());
+    let mut node: Vec<String> = node.map(NotReady::to_string).collect();
+    if app.draining.load(Ordering::Relaxed) {
+        node.insert(0, Unready::Draining.to_string());
+    }
+    if app.maintenance.is_on() {
+        node.insert(0, Unready::Drained.to_string());
+    }
+    node
+}
+
 /// Everything that decides whether clients are sent here, and what else an operator should see to.
 pub fn checks(app: &App) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -50,13 +65,7 @@ pub fn checks(app: &App) -> Vec<Check> {
         });
     };
     let obstacles = app.cluster.obstacles();
-    let node = obstacles
-        .iter()
-        .filter(|obstacle| obstacle.shard().is_none());
-    let mut node: Vec<String> = node.map(NotReady::to_string).collect();
-    if app.draining.load(Ordering::Relaxed) {
-        node.insert(0, Unready::Draining.to_string());
-    }
+    let node = node_obstacles(app, &obstacles);
     match node.is_empty() {
         true => add(Verdict::Ok, "node", "takes part".to_owned()),
         false => node

@@ -26,6 +26,7 @@ use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::TlsError;
 use crate::live::Live;
+use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::reload::{Reload, Watched};
 use crate::session::depart::Departures;
@@ -34,7 +35,9 @@ use crate::session::pause_detector::PauseDetector;
 use crate::session::{Directory, sweep};
 use crate::storage::StorageError;
 use crate::trace::Trail;
-use crate::{clock, database, drain, outage, preflight, readiness, reload, services, telemetry};
+use crate::{
+    clock, database, drain, maintenance, outage, preflight, readiness, reload, services, telemetry,
+};
 
 /// How often per minute an account's sessions may take a resource from each other.
 const TAKEOVERS: u32 = 6;
@@ -133,6 +136,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(database::watch(app.clone()));
     actix_rt::spawn(sweep::run(app.clone()));
     actix_rt::spawn(revoke::run(app.clone()));
+    actix_rt::spawn(maintenance::run(app.clone()));
     let (open, opened) = watch::channel(true);
     actix_rt::spawn(outage::watch(app.clone(), open));
     for listener in listeners {
@@ -208,11 +212,13 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let settings = preflight::cluster(&config)?;
     let metrics = Arc::new(Metrics::new(&settings.metrics, clock::now()));
     let failures = Arc::new(Failures::new(&config.limits));
+    let maintenance = Arc::new(Maintenance::new(seat));
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
         services: services.clone(),
         failures: failures.clone(),
+        maintenance: maintenance.clone(),
         presences: presences.clone(),
         metrics: metrics.clone(),
         shards: settings.shards,
@@ -238,6 +244,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         hashing: Semaphore::new(2),
         departures: Departures::default(),
         draining: AtomicBool::new(false),
+        maintenance,
         live: Live::new(config.clone()),
         config,
     }))

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::clock;
 use crate::hooks::Edge;
 use crate::inquiry::{self, ClientOf, Inquiry};
+use crate::maintenance::DrainError;
 use crate::readiness;
 use crate::session::Directory;
 use crate::trace::Mark;
@@ -55,6 +56,25 @@ impl Node for App {
     fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>> {
         let cluster = self.cluster.clone();
         async move { cluster.remove(seat).await }.boxed()
+    }
+
+    fn drain(&self, seat: u64, drain: bool) -> BoxFuture<'static, Result<(), DrainError>> {
+        let (cluster, maintenance) = (self.cluster.clone(), self.maintenance.clone());
+        async move {
+            let nodes = cluster.status().nodes;
+            if drain && !nodes.iter().any(|node| node.up && node.seat != seat) {
+                return Err(DrainError::Alone(seat));
+            }
+            if maintenance.ask(seat, drain) {
+                return Ok(());
+            }
+            let told: Vec<u64> = ask(&cluster, &Inquiry::Drain { seat, drain }).await;
+            match told.contains(&seat) {
+                true => Ok(()),
+                false => Err(DrainError::NotThere(seat)),
+            }
+        }
+        .boxed()
     }
 
     fn sessions(

@@ -5,7 +5,8 @@ use crate::cluster::Cluster;
 
 /// Two people. Each keeps count of what came.
 pub struct Pair {
-    ends: [Client; 2],
+    /// Their clients.
+    pub ends: [Client; 2],
     said: usize,
 }
 

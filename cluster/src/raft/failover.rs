@@ -150,6 +150,12 @@ impl Failover {
         }
     }
 
+    /// This node does not stop after all.
+    pub async fn undrain(&self) {
+        self.0.draining.store(false, Ordering::Relaxed);
+        self.step_forward().await;
+    }
+
     async fn tell_others(&self, word: &'static [u8]) {
         let word = Bytes::from_static(word);
         let tell = |node| {
@@ -191,7 +197,7 @@ impl Handler for Answers {
                 let mut peers = self.0.peers();
                 let node = request.from.node;
                 match &request.payload[..] {
-                    STEPS_FORWARD => peers.draining.remove(&node),
+                    STEPS_FORWARD => peers.draining.remove(&node) | peers.stopping.remove(&node),
                     STOPS => peers.draining.insert(node) | peers.stopping.insert(node),
                     _ => peers.draining.insert(node),
                 };

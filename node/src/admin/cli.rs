@@ -121,6 +121,22 @@ pub enum ClusterCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Takes a node out of service, which goes on running: it leads nothing, and its clients go elsewhere
+    Drain {
+        /// Its number, `cluster.node_id`
+        node: u64,
+        /// The node that is asked
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Puts a drained node back into service, as a restart does too
+    Undrain {
+        /// Its number, `cluster.node_id`
+        node: u64,
+        /// The node that is asked
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// The commands about sessions.
@@ -226,11 +242,9 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let now = crate::clock::now();
             Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
         }
-        Command::Cluster(ClusterCommand::Status(target)) => {
-            ask(&load(source)?, &target, &ApiRequest::ClusterStatus)
-        }
-        Command::Cluster(ClusterCommand::Remove { node, target }) => {
-            ask(&load(source)?, &target, &ApiRequest::ClusterRemove(node))
+        Command::Cluster(command) => {
+            let (target, question) = about_cluster(command);
+            ask(&load(source)?, &target, &question)
         }
         Command::Session(command) => {
             let (target, question) = question(command)?;
@@ -266,6 +280,16 @@ fn demonstrate(options: &DemoOptions) -> Result<(), Failure> {
 
 fn address(text: &str) -> Result<Jid, Failure> {
     Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()))
+}
+
+/// Turns a cluster command into a request and the node to ask.
+fn about_cluster(command: ClusterCommand) -> (Target, ApiRequest) {
+    match command {
+        ClusterCommand::Status(target) => (target, ApiRequest::ClusterStatus),
+        ClusterCommand::Remove { node, target } => (target, ApiRequest::ClusterRemove(node)),
+        ClusterCommand::Drain { node, target } => (target, ApiRequest::ClusterDrain(node)),
+        ClusterCommand::Undrain { node, target } => (target, ApiRequest::ClusterUndrain(node)),
+    }
 }
 
 /// Turns a session command into a request and the node to ask.
@@ -339,6 +363,8 @@ mod tests {
             "holdfast user import f.csv",
             "holdfast cluster status --json --url http://h:1 --token-file t",
             "holdfast cluster remove 3 --json",
+            "holdfast cluster drain 3",
+            "holdfast cluster undrain 3 --url http://h:1 --token-file t",
             "holdfast session list",
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",

@@ -134,6 +134,10 @@ pub enum ApiRequest {
     ClusterStatus,
     /// `holdfast cluster remove`: the node in a seat.
     ClusterRemove(u64),
+    /// `holdfast cluster drain`: the node in a seat.
+    ClusterDrain(u64),
+    /// `holdfast cluster undrain`: the node in a seat.
+    ClusterUndrain(u64),
     /// `holdfast session list`: all sessions, or those of one account.
     SessionList(Option<Jid>),
     /// `holdfast session show`: one session, or all of an account.
@@ -169,6 +173,15 @@ pub async fn answer(
             client.ask(Method::Delete, &members::path(*node)).await?;
             serde_json::json!({ "removed": node })
         }
+        ApiRequest::ClusterDrain(node) => {
+            client.ask(Method::Put, &members::drain_path(*node)).await?;
+            serde_json::json!({ "drained": node })
+        }
+        ApiRequest::ClusterUndrain(node) => {
+            let path = members::drain_path(*node);
+            client.ask(Method::Delete, &path).await?;
+            serde_json::json!({ "undrained": node })
+        }
         ApiRequest::SessionList(of) => sessions(client, of.as_ref()).await?,
         ApiRequest::SessionShow(jid) => {
             let found = sessions(client, Some(jid)).await?;
@@ -193,6 +206,10 @@ pub async fn answer(
         (true, _) => format!("{value:#}\n"),
         (false, ApiRequest::ClusterStatus) => status::text(&value),
         (false, ApiRequest::ClusterRemove(node)) => format!("node {node} is given up\n"),
+        (false, ApiRequest::ClusterDrain(node)) => {
+            format!("node {node} hands over what it leads and sends its clients away\n")
+        }
+        (false, ApiRequest::ClusterUndrain(node)) => format!("node {node} is in service\n"),
         (false, ApiRequest::SessionList(_) | ApiRequest::Trace(_)) => table::rows(&value),
         (false, ApiRequest::SessionShow(_)) => table::records(&value),
         (false, ApiRequest::SessionEnd(_)) => table::sections(&value),
@@ -281,6 +298,20 @@ mod tests {
             one.contains("hibernated") && !one.contains("a@x/1"),
             "{one}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_node_is_drained_if_there_is_another() {
+        let drained = ask(ApiRequest::ClusterDrain(2), false).await.unwrap();
+        assert!(drained.starts_with("node 2 hands over"), "{drained}");
+        let undrained = ask(ApiRequest::ClusterUndrain(2), false).await.unwrap();
+        assert_eq!(undrained, "node 2 is in service\n");
+        for (node, why) in [(1, "no other node"), (7, "node 7 is not connected")] {
+            let error = ask(ApiRequest::ClusterDrain(node), false)
+                .await
+                .unwrap_err();
+            assert!(error.to_string().starts_with(why), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! | `GET /api/v1/cluster` | nodes, shards, leaders |
 //! | `GET /api/v1/sessions[?jid=…&after=…&limit=…]` | sessions by address, a page at a time |
 //! | `DELETE /api/v1/cluster?node=N` | gives up a node that is away |
+//! | `PUT`, `DELETE /api/v1/cluster/drain?node=N` | takes a node out of service, and back into it |
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
 //! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
 //! | `GET /api/v1/trace?id=…` | see `trace` |
@@ -26,7 +27,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use cluster::RemoveError;
 use futures_util::future::BoxFuture;
@@ -39,6 +40,7 @@ use super::ready::{self, Check};
 use super::socket::Bounded;
 use super::token::{Token, TokenError};
 use super::trace;
+use crate::maintenance::DrainError;
 use crate::trace::Mark;
 
 /// The number of sessions on a page, unless fewer are asked for.
@@ -62,6 +64,8 @@ pub trait Node: Send + Sync + 'static {
     fn cluster(&self) -> BoxFuture<'static, serde_json::Value>;
     /// Gives up the node in a seat, which is away.
     fn remove(&self, seat: u64) -> BoxFuture<'static, Result<(), RemoveError>>;
+    /// Takes the node in a seat out of service, or puts it back.
+    fn drain(&self, seat: u64, drain: bool) -> BoxFuture<'static, Result<(), DrainError>>;
     /// Up to `max` sessions, by address, behind `after`: of one account, or of all.
     fn sessions(
         &self,
@@ -156,6 +160,10 @@ pub fn open<N: Node>(
 pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
     let guarded = Router::new()
         .route("/cluster", get(cluster::<N>).delete(members::remove::<N>))
+        .route(
+            "/cluster/drain",
+            put(members::drain::<N>).delete(members::undrain::<N>),
+        )
         .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
         .route("/trace", get(trace::show::<N>))
         .route("/limits", get(limits::show::<N>).put(limits::set::<N>))
@@ -190,6 +198,8 @@ pub(super) enum Refusal {
     NotFull,
     #[error(transparent)]
     Remove(#[from] RemoveError),
+    #[error(transparent)]
+    Drain(#[from] DrainError),
     #[error("{0}")]
     Unavailable(#[from] Unavailable),
     #[error("the answer takes too long")]
@@ -206,6 +216,8 @@ impl Refusal {
             Self::NotAnAddress(_) | Self::NotFull => StatusCode::BAD_REQUEST,
             Self::Remove(RemoveError::Unknown(_)) => StatusCode::NOT_FOUND,
             Self::Remove(RemoveError::Up(_)) => StatusCode::CONFLICT,
+            Self::Drain(DrainError::NotThere(_)) => StatusCode::NOT_FOUND,
+            Self::Drain(DrainError::Alone(_)) => StatusCode::CONFLICT,
             Self::Remove(RemoveError::NotTold) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,

@@ -62,6 +62,16 @@ impl Node for Fake {
         })
     }
 
+    fn drain(&self, seat: u64, _: bool) -> BoxFuture<'static, Result<(), DrainError>> {
+        Box::pin(async move {
+            match seat {
+                1 => Err(DrainError::Alone(1)),
+                2 => Ok(()),
+                _ => Err(DrainError::NotThere(seat)),
+            }
+        })
+    }
+
     fn sessions(
         &self,
         of: Option<&BareJid>,
