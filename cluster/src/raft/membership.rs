@@ -150,9 +150,7 @@ impl Reconciler {
         let members = memberships.iter().flat_map(|members| &members.nodes);
         seen.extend(members.map(|(node, seat)| (*node, seat.seat)));
         let stopping = self.failover.stopping();
-        let states = self
-            .roll
-            .states(seen, &present, &stopping, clock::timer());
+        let states = self.roll.states(seen, &present, &stopping, clock::timer());
         self.dismiss(seen, &states, &memberships).await;
         // Whoever does not know of all groups cannot tell who has room.
         if memberships.iter().any(|members| members.at == 0) {
