@@ -143,21 +143,22 @@ impl ShardReplica {
     }
 
     fn learn(&self, change: impl FnOnce(&mut Known)) {
-        let mut leadership = Leadership::default();
         self.known.send_if_modified(|known| {
             let before = known.clone();
             change(known);
-            leadership = known.leadership(self.me);
             // A replica that is left behind does not know it, and would call for elections for ever.
             self.raft
                 .runtime_config()
                 .elect(known.may_campaign(self.me));
+            // This happens while `known` is locked: of two who learn something at the same time, the one that has seen
+            // less must not have the last word.
+            let leadership = known.leadership(self.me);
+            self.leadership.send_if_modified(|last| {
+                let changed = *last != leadership;
+                *last = leadership;
+                changed
+            });
             *known != before
-        });
-        self.leadership.send_if_modified(|known| {
-            let changed = *known != leadership;
-            *known = leadership;
-            changed
         });
     }
 }

@@ -91,6 +91,6 @@ impl Mutant {
         (Self::OneApartFromOthers, &["I-16"]),
         (Self::GoneApart, &["I-15"]),
         (Self::CopyUncounted, &["IM-14", "I-3"]),
-        (Self::SkippedUnread, &["I-1", "I-22"]),
+        (Self::SkippedUnread, &["I-1", "I-22", "IM-16"]),
     ];
 }
