@@ -369,12 +369,12 @@ async fn who_has_a_taken_seat_or_another_secret_is_told_so_and_so_are_the_others
     let secret = [
         "WARN",
         "cannot reach peer",
-        "is cluster.secret_file the same",
+        "have both nodes a line of cluster.secret_file in common",
     ];
     heard("stranger", &secret).await;
     let refusals = [
         "another process fills its seat",
-        "does not know the cluster's secret",
+        "shows a secret that is not in this node's cluster.secret_file",
     ];
     for node in [1, 2] {
         for refusal in refusals {
