@@ -1,9 +1,9 @@
 //! The interface of this crate: [`Cluster`] for the server to call, [`Host`] for the server to implement.
 //!
 //! A [`Cluster`] is this node's part of the cluster: replicas of some shards, a subscription to each of the others, the
-//! way of proposals to all of them, and the tasks of a leader for those that it leads. It has two runtimes of its own, and its methods may be called
-//! from any other. The first keeps long parsing and slow clients from delaying an election. The second is for
-//! connections between nodes, so that even a large entry does not delay a heartbeat.
+//! way of proposals to all of them, and the tasks of a leader for those that it leads. It has two runtimes of its own,
+//! and its methods may be called from any other. The first keeps long parsing and slow clients from delaying an
+//! election. The second is for connections between nodes, so that even a large entry does not delay a heartbeat.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

@@ -29,7 +29,7 @@ use crate::replication::{self, Replication};
 use crate::session::query::HasEarlier;
 use crate::session::{Command, Settings};
 use crate::subscribe::query;
-use crate::subscribe::source::Subscription;
+use crate::subscribe::source::{Source, Subscription};
 use crate::{BootId, NodeId};
 
 /// A node cannot take part.
@@ -71,7 +71,12 @@ pub async fn start(
     let mut subscribers = None;
     let observer = |identity: &Identity| {
         let me = (identity.node(), identity.boot());
-        let made = Arc::new(Subscribers::new(me, host.clone(), config.shards));
+        // A node that is alone has all replicas. Another one has to find out where they are.
+        let source = match config.is_single() {
+            true => Source::Here,
+            false => Source::None,
+        };
+        let made = Arc::new(Subscribers::new(me, host.clone(), config.shards, source));
         subscribers = Some(made.clone());
         made as Arc<dyn Observer>
     };

@@ -56,10 +56,10 @@ impl Listeners {
 }
 
 impl Subscribers {
-    /// Has no subscribers yet. `me` is this process, whose connections get outputs, from replicas of this node until
-    /// another source is found.
-    pub fn new(me: (NodeId, BootId), host: Arc<dyn Host>, shards: u16) -> Self {
-        let shards = (0..shards).map(|_| Arc::new(Listeners::new(Source::Here)));
+    /// Has no subscribers yet. `me` is this process, whose connections get outputs from `source` until another one is
+    /// found.
+    pub fn new(me: (NodeId, BootId), host: Arc<dyn Host>, shards: u16, source: Source) -> Self {
+        let shards = (0..shards).map(|_| Arc::new(Listeners::new(source)));
         Self {
             me,
             host,
@@ -80,15 +80,21 @@ impl Subscribers {
 }
 
 impl Observer for Subscribers {
-    fn outputs(&self, shard: ShardId, outputs: Vec<Output>) {
+    fn outputs(&self, shard: ShardId, mut outputs: Vec<Output>) {
         let Some(listeners) = self.of(shard).filter(|_| !outputs.is_empty()) else {
             return;
         };
         let ours = |output: &Output| (output.owner.node, output.owner.boot) == self.me;
-        let (ours, others): (Vec<_>, Vec<_>) = outputs.into_iter().partition(ours);
-        listeners.feeds.keep(others, clock::timer());
-        if !ours.is_empty() && *listeners.source.borrow() == Source::Here {
-            self.host.outputs(ours);
+        if !listeners.feeds.is_empty() {
+            let others;
+            (outputs, others) = outputs.into_iter().partition(ours);
+            listeners.feeds.keep(others, clock::timer());
+        }
+        if *listeners.source.borrow() == Source::Here {
+            outputs.retain(ours);
+            if !outputs.is_empty() {
+                self.host.outputs(outputs);
+            }
         }
     }
 

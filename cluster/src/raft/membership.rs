@@ -184,14 +184,14 @@ impl Reconciler {
         memberships: &[Members],
     ) {
         let is_member = |node: &RaftId| memberships.iter().any(|now| now.nodes.contains_key(node));
-        let state = |node: &RaftId| states.get(node).copied();
+        // Of a group that this node knows nothing of anybody may be a member.
+        let all_known = memberships.iter().all(|now| now.at > 0);
         let mut gone = Vec::new();
-        seen.retain(|node, _| match state(node) {
+        seen.retain(|node, _| match states.get(node) {
             Some(State::Active | State::Draining | State::Away) | None => true,
-            Some(State::Overdue) => is_member(node),
-            Some(State::Gone) => {
-                let stays = is_member(node);
-                if !stays && memberships.iter().all(|now| now.at > 0) {
+            Some(state) => {
+                let stays = is_member(node) || !all_known;
+                if !stays && *state == State::Gone {
                     gone.push(NodeId(*node));
                 }
                 stays

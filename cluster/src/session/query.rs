@@ -18,6 +18,9 @@ use super::view::SessionView;
 use crate::codec;
 use crate::id::{ArchiveId, BootId, ConnId, Epoch, NodeId, SmId};
 
+/// So many bytes of stanzas are one answer, roughly: a queue may have more than may travel together.
+const PAGE: usize = 1 << 20;
+
 /// A question about a shard. Answering it must be quick: entries wait meanwhile.
 pub trait Query: Into<AnyQuery> + Send {
     /// The answer.
@@ -78,10 +81,19 @@ queries! {
     Resumable { account: BareJid, smid: SmId } => Result<Jid, NotResumable>,
         |query, state| state.resumable(&query.account, &query.smid);
 
-    /// The stanzas that the owner of a session with this epoch has to write, from a number on. `None` if it no longer
-    /// owns the session.
+    /// The next stanzas that the owner of a session with this epoch has to write, from a number on; none if there are
+    /// no more. `None` if it no longer owns the session.
     Missed { session: Jid, epoch: Epoch, from: u64 } => Option<Vec<(u64, Arc<Item>)>>,
-        |query, state| state.missed(&query.session, query.epoch, query.from);
+        |query, state| {
+            let missed = state.missed(&query.session, query.epoch, query.from)?;
+            let mut bytes = 0;
+            let page = missed.into_iter().take_while(|(_, item)| {
+                let fits = bytes < PAGE;
+                bytes += item.packet.payload.len();
+                fits
+            });
+            Some(page.collect())
+        };
 
     /// Whether some connection owns a session with this epoch.
     IsOwned { session: Jid, epoch: Epoch } => bool,

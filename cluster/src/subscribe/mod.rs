@@ -27,16 +27,19 @@ use crate::session::{Load, Output, ShardState};
 pub enum Ask {
     /// Keep outputs for me from now on, and answer once this entry is applied.
     Begin(u64),
-    /// What is there since the last time?
-    Next,
+    /// What is there since the last time, in the subscription with this number? A question of an earlier one may be
+    /// answered late, and must not take what belongs to this one.
+    Next(u64),
 }
 
 /// The answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct News {
+    /// The number of the subscription.
+    pub feed: u64,
     /// In order.
     pub outputs: Vec<Output>,
-    /// All that follows from entries up to this one was told.
+    /// The last entry that the source has applied. Its outputs may still be on their way.
     pub applied: u64,
     /// How much waits in the shard.
     pub loads: Loads,

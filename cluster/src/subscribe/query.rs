@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::source::Source;
-use super::{Ask, News};
+use super::{Ask, Loads, News};
 use crate::cluster::catch_up;
 use crate::link::{Handler, Kind, Links, Process, Request};
 use crate::propose::group::{LinkTransport, RaftGroup};
@@ -63,37 +63,37 @@ impl Handler for Answers {
     }
 }
 
-/// What a subscriber asks for. None if it has no subscription.
+/// What a subscriber asks for. None if it has no such subscription (any more).
 async fn news(group: &RaftGroup, from: Process, ask: Ask, shards: u16) -> Option<News> {
     let of = (from.node, from.boot);
-    let mut outputs = Vec::new();
-    match ask {
+    let loads = || group.read(|state| Loads::of(state, shards));
+    let (feed, outputs) = match ask {
         Ask::Begin(after) => {
-            group.feeds().begin(of, clock::timer());
+            let feed = group.feeds().begin(of, clock::timer());
             let caught_up = timeout(CATCH_UP, wait_applied(group, after));
             caught_up.await.ok()?.ok()?;
+            (feed, Vec::new())
         }
-        Ask::Next => {
-            let (taken, more) = group.feeds().take(of, clock::timer()).ok()?;
-            outputs = taken;
+        Ask::Next(feed) => {
+            let take = || group.feeds().take(of, feed, clock::timer()).ok();
+            let (mut outputs, more) = take()?;
             if outputs.is_empty() {
-                let hold = match group
-                    .read(|state| super::Loads::of(state, shards))
-                    .is_some()
-                {
+                let hold = match loads().is_some() {
                     true => BUSY,
                     false => HOLD,
                 };
                 // Time is over when there is nothing to tell.
                 drop(timeout(hold, more.notified()).await);
-                outputs = group.feeds().take(of, clock::timer()).ok()?.0;
+                outputs = take()?.0;
             }
+            (feed, outputs)
         }
-    }
+    };
     Some(News {
+        feed,
         outputs,
         applied: group.applied_index(),
-        loads: group.read(|state| super::Loads::of(state, shards)),
+        loads: loads(),
     })
 }
 

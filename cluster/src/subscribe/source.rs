@@ -72,7 +72,7 @@ impl Subscription {
         loop {
             known.mark_unchanged();
             if self.may_be_here(told) {
-                if self.group.set_source(Source::Here) && told > 0 {
+                if self.group.set_source(Source::Here) {
                     self.host.resync(self.group.shard());
                 }
                 if known.changed().await.is_err() {
@@ -118,13 +118,14 @@ impl Subscription {
     /// Takes outputs from a node until that fails, or this node's own replica can take over.
     async fn follow(&self, node: NodeId, told: &mut u64) -> Result<(), Lost> {
         let news = self.ask(node, Ask::Begin(*told)).await?;
+        let feed = news.feed;
         *told = news.applied.max(*told);
         self.group.take_loads(news.loads);
         self.group.set_source(Source::At(node));
         self.host.resync(self.group.shard());
         let mut lag = Lag::default();
         while !self.may_be_here(*told) {
-            let news = self.ask(node, Ask::Next).await?;
+            let news = self.ask(node, Ask::Next(feed)).await?;
             if !news.outputs.is_empty() {
                 self.host.outputs(news.outputs);
             }

@@ -155,12 +155,23 @@ impl SessionActor {
     /// Asks for what may have been skipped.
     fn read(&mut self, from: u64, ctx: &mut Context<Self>) {
         let (app, account) = (self.app.clone(), self.account.clone());
-        let missed = query::Missed {
-            session: self.connection.session().clone(),
-            epoch: self.connection.epoch(),
+        let (session, epoch) = (self.connection.session().clone(), self.connection.epoch());
+        let mut next = query::Missed {
+            session,
+            epoch,
             from,
         };
-        let job = async move { app.cluster.query(&account, missed).await };
+        let job = async move {
+            let mut all = Vec::new();
+            while let Some(page) = app.cluster.query(&account, next.clone()).await? {
+                let Some((last, _)) = page.last() else {
+                    return Ok(Some(all));
+                };
+                next.from = last + 1;
+                all.extend(page);
+            }
+            Ok(None)
+        };
         let tell = |act: &mut Self, missed: Result<_, _>| match missed {
             Ok(missed) => act.connection.missed(missed),
             // Its source was lost for long, so that the client is better off elsewhere.
