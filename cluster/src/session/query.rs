@@ -22,7 +22,7 @@ use crate::id::{ArchiveId, BootId, ConnId, Epoch, NodeId, SmId};
 const PAGE: usize = 1 << 20;
 
 /// A question about a shard. Answering it must be quick: entries wait meanwhile.
-pub trait Query: Into<AnyQuery> + Send {
+pub trait Query: Into<AnyQuery> + Clone + Send + Sync {
     /// The answer.
     type Answer: Serialize + DeserializeOwned + Send;
 

@@ -112,19 +112,22 @@ pub async fn ask<Q: Query>(
     links: Option<&Links>,
     query: Q,
 ) -> Result<Q::Answer, Unavailable> {
+    let here = || group.read(|state| query.answer(state));
     if group.source() == Source::Here {
-        return Ok(group.read(|state| query.answer(state)));
+        return Ok(here());
     }
-    let payload = encoded(query, false);
+    let payload = encoded(&query, false);
     let asked = async {
         loop {
+            // The source may change meanwhile.
             match group.source() {
+                Source::Here => return Ok(here()),
                 Source::At(node) => {
                     if let Some(answer) = call(group, links, node, &payload).await {
                         return codec::decode(&answer).map_err(|_| Unavailable);
                     }
                 }
-                Source::Here | Source::None => {}
+                Source::None => {}
             }
             sleep(AGAIN).await;
         }
@@ -139,21 +142,15 @@ pub async fn ask_latest<Q: Query>(
     query: Q,
 ) -> Result<Q::Answer, Unavailable> {
     let transport = LinkTransport(links.cloned());
-    let here = async {
-        while catch_up(group, &transport).await.is_err() {
-            sleep(AGAIN).await;
-        }
-    };
-    if group.source() == Source::Here {
-        timeout(DEADLINE, here).await.map_err(|_| Unavailable)?;
-        return Ok(group.read(|state| query.answer(state)));
-    }
-    let payload = encoded(query, true);
     let asked = async {
         loop {
             let leader = group.leadership().borrow().leader;
-            if let Some(leader) = leader
-                && let Some(answer) = call(group, links, leader, &payload).await
+            if group.source() == Source::Here {
+                if catch_up(group, &transport).await.is_ok() {
+                    return Ok(group.read(|state| query.answer(state)));
+                }
+            } else if let Some(leader) = leader
+                && let Some(answer) = call(group, links, leader, &encoded(&query, true)).await
             {
                 return codec::decode(&answer).map_err(|_| Unavailable);
             }
@@ -163,8 +160,8 @@ pub async fn ask_latest<Q: Query>(
     timeout(DEADLINE, asked).await.map_err(|_| Unavailable)?
 }
 
-fn encoded<Q: Query>(query: Q, latest: bool) -> Bytes {
-    let query = query.into();
+fn encoded<Q: Query>(query: &Q, latest: bool) -> Bytes {
+    let query = query.clone().into();
     codec::encode(&Asked { latest, query }).into()
 }
 
