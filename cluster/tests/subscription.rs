@@ -55,7 +55,7 @@ impl Client {
             };
             let missed = node.cluster.query(&self.session.bare(), missed).await;
             let missed = missed.expect("answers").expect("it is ours");
-            for (seq, item) in missed {
+            for (seq, item) in missed.stanzas {
                 assert!(seq <= self.next, "a hole");
                 self.take(seq, number(&item));
             }

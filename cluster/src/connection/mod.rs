@@ -89,6 +89,8 @@ pub struct Connection {
     outgoing: Outgoing,
     inbox: Inbox,
     unwritten: Unwritten,
+    /// So many [`Request::Read`]s have no answer yet. Nothing is written meanwhile.
+    reads: u32,
     /// Stanzas below this number were queued before the stream was resumed.
     late: u64,
     liveness: Liveness,
@@ -126,6 +128,7 @@ impl Connection {
             outgoing: opening.outgoing,
             inbox: Inbox::default(),
             unwritten: opening.unwritten,
+            reads: 0,
             late: opening.late,
             liveness: Liveness::new(times),
             answers,

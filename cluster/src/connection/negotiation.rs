@@ -17,8 +17,8 @@
 //! 1. A connection is entered before anything is proposed in its name, so that no output can come before there is
 //!    somebody to take it.
 //! 2. That there is nothing to resume is said by the leader, never by a replica that may be late (T-40).
-//! 3. A connection acts for a session when the replica on its own node has said that it is its own. What was committed
-//!    and is not seen here in time is given back.
+//! 3. A connection acts for a session when the source of its node has said that it is its own. If that was skipped, as
+//!    the source has changed, the new one is asked. What was committed and is not seen here in time is given back.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use proto::{BareJid, Jid};
 
 use super::Opening;
 use crate::id::{Epoch, Owner, SmId};
-use crate::session::{Bind, Command, Event, NotResumable, Outcome, Output, Resume, SessionView};
+use crate::session::{Bind, Command, Event, NotResumable, Outcome, Resume, SessionView};
 
 /// What a client hears that has too often asked for sessions that do not exist.
 const TOO_MANY: &str = "too many failed resumptions, try again in a minute";
@@ -50,7 +50,7 @@ pub enum Step {
     Enter(Enter),
     /// Propose this.
     Propose(Proposal),
-    /// Await the first output for the connection.
+    /// Await the first output for the connection, or ask the shard for what stands for it if that was skipped.
     Await(Granted),
     /// Ask how long the answer has to wait, as earlier resumptions failed, and count this one.
     Delay(Delay),
@@ -268,10 +268,16 @@ pub enum Granted {
 }
 
 impl Granted {
-    /// The first output for the connection says that the session is its own. None, if it did not come in time, or
-    /// something else came.
-    pub fn first(self, output: Option<Output>) -> Step {
-        let event = output.map(|output| output.event);
+    /// The session, and the connection's epoch.
+    pub fn what(&self) -> (&Jid, Epoch) {
+        match self {
+            Self::Bound(session, epoch) | Self::Resumed(session, epoch) => (session, *epoch),
+        }
+    }
+
+    /// The first output for the connection, or what stands for it in the shard, says that the session is its own.
+    /// None, if nothing said so in time.
+    pub fn first(self, event: Option<Event>) -> Step {
         Step::Over(match (self, event) {
             (Self::Bound(session, epoch), Some(Event::Bound)) => {
                 Verdict::Bound(Opening::bound(session, epoch))

@@ -1,7 +1,5 @@
 //! What a connection writes: outputs in their order, questions and answers about counts.
 
-use std::sync::Arc;
-
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 
@@ -9,7 +7,7 @@ use super::request::{Moment, Note, Request};
 use super::state::{Flow, Job, Title};
 use super::unwritten::{Entry, Pushed};
 use super::{Connection, write};
-use crate::session::{Command, Event, Item, Output};
+use crate::session::{Command, Event, Item, Output, Unheard};
 
 /// So many bytes may be on their way to the socket; more waits unwritten (T-13).
 const HIGH: usize = 64 * 1024;
@@ -23,12 +21,10 @@ impl Connection {
         match output.event {
             Event::Stanza { seq, item } => {
                 if let Pushed::Gap(from) = self.unwritten.push(seq, item) {
-                    self.request(Request::Read(from));
+                    self.read(from);
                 }
             }
-            Event::Enabled {
-                smid, max, seed, ..
-            } => self.unwritten.enabled(smid, max, seed),
+            Event::Enabled(enabled) => self.unwritten.enabled(enabled),
             Event::Detached(why) => {
                 // Before a last word goes what came before it.
                 self.drain(moment);
@@ -42,27 +38,32 @@ impl Connection {
 
     /// Outputs may have been skipped.
     pub fn resync(&mut self) {
-        if let Some(Job::Enabling { .. }) = self.state.job() {
-            // Whether it is enabled cannot be read anywhere.
-            return self.give_up();
-        }
         if self.state.is_undecided() {
-            self.request(Request::Read(self.unwritten.expected()));
+            self.read(self.unwritten.expected());
         }
     }
 
+    fn read(&mut self, from: u64) {
+        self.reads += 1;
+        self.request(Request::Read(from));
+    }
+
     /// What was asked by [`Request::Read`]; nothing, if the session is not this connection's.
-    pub fn missed(&mut self, missed: Option<Vec<(u64, Arc<Item>)>>) {
+    pub fn missed(&mut self, missed: Option<Unheard>) {
+        self.reads = self.reads.saturating_sub(1);
         if !self.state.is_undecided() {
             return;
         }
-        let Some(missed) = missed else {
+        let Some(Unheard { enabled, stanzas }) = missed else {
             return self.detached(None);
         };
-        for (seq, item) in missed {
+        for (seq, item) in stanzas {
             if let Pushed::Gap(_) = self.unwritten.push(seq, item) {
                 return self.give_up();
             }
+        }
+        if let (Some(Job::Enabling { .. }), Some(enabled)) = (self.state.job(), enabled) {
+            self.unwritten.enabled(enabled);
         }
     }
 
@@ -137,7 +138,11 @@ impl Connection {
 
     /// Writes what is unwritten as far as the socket keeps up.
     pub(super) fn drain(&mut self, moment: Moment) {
-        if self.unwritten.is_empty() || self.state.job().is_none() || !self.is_sure(moment.pauses) {
+        // `<enabled/>` may be among what is read, and belongs before stanzas that have come already.
+        if self.unwritten.is_empty() || self.reads > 0 {
+            return;
+        }
+        if self.state.job().is_none() || !self.is_sure(moment.pauses) {
             return;
         }
         let (mut stanzas, mut unasked) = (0, (0, 0));
@@ -147,9 +152,9 @@ impl Connection {
         {
             match self.unwritten.pop() {
                 None => break,
-                Some(Entry::Enabled { smid, max, seed }) => {
-                    let id = smid.map(|id| String::from(id.0));
-                    let max = id.as_ref().map(|_| max);
+                Some(Entry::Enabled(enabled)) => {
+                    let id = enabled.smid.map(|id| String::from(id.0));
+                    let (max, seed) = (id.as_ref().map(|_| enabled.max), enabled.seed);
                     SmElement::Enabled(Enabled { id, max }).write(&mut self.buffer);
                     self.outgoing.enable(seed);
                     self.liveness.answered(moment.now, 0, 0);

@@ -6,23 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::SmId;
-use crate::session::Item;
+use crate::session::{Enabled, Item};
 
 /// Something to write.
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A stanza with its absolute number.
     Stanza(u64, Arc<Item>),
-    /// `<enabled/>`: what follows counts from `seed`.
-    Enabled {
-        /// The identifier, if resumable.
-        smid: Option<SmId>,
-        /// The window in seconds.
-        max: u32,
-        /// Where the counters start.
-        seed: u32,
-    },
+    /// `<enabled/>`: what follows counts.
+    Enabled(Enabled),
 }
 
 /// What became of a stanza.
@@ -41,6 +33,8 @@ pub enum Pushed {
 pub struct Unwritten {
     expected: u64,
     queue: VecDeque<Entry>,
+    /// `<enabled/>` was queued. It comes once.
+    is_enabled: bool,
 }
 
 impl Unwritten {
@@ -49,6 +43,7 @@ impl Unwritten {
         Self {
             expected: next,
             queue: VecDeque::new(),
+            is_enabled: false,
         }
     }
 
@@ -65,9 +60,16 @@ impl Unwritten {
         }
     }
 
-    /// Appends `<enabled/>`.
-    pub fn enabled(&mut self, smid: Option<SmId>, max: u32, seed: u32) {
-        self.queue.push_back(Entry::Enabled { smid, max, seed });
+    /// Puts `<enabled/>` before the stanzas that count, unless it came before.
+    pub fn enabled(&mut self, enabled: Enabled) {
+        if self.is_enabled {
+            return;
+        }
+        self.is_enabled = true;
+        let counts = |entry: &Entry| matches!(entry, Entry::Stanza(seq, _) if *seq >= enabled.next);
+        let place = self.queue.iter().position(counts);
+        let place = place.unwrap_or(self.queue.len());
+        self.queue.insert(place, Entry::Enabled(enabled));
     }
 
     /// The number of the next stanza that is to come.
@@ -112,11 +114,34 @@ mod tests {
     fn sm_17_enabled_keeps_its_place() {
         let mut unwritten = Unwritten::new(1);
         unwritten.push(1, item());
-        unwritten.enabled(None, 0, 0);
+        unwritten.enabled(enabled(2));
         unwritten.push(2, item());
         unwritten.pop();
-        assert!(matches!(unwritten.pop(), Some(Entry::Enabled { .. })));
+        assert!(matches!(unwritten.pop(), Some(Entry::Enabled(_))));
         assert!(matches!(unwritten.pop(), Some(Entry::Stanza(2, _))));
         assert!(unwritten.is_empty());
+    }
+
+    #[test]
+    fn enabled_that_is_heard_late_and_twice_comes_once_before_what_counts() {
+        let mut unwritten = Unwritten::new(1);
+        unwritten.push(1, item());
+        unwritten.push(2, item());
+        unwritten.enabled(enabled(2));
+        unwritten.enabled(enabled(2));
+        assert!(matches!(unwritten.pop(), Some(Entry::Stanza(1, _))));
+        assert!(matches!(unwritten.pop(), Some(Entry::Enabled(_))));
+        assert!(matches!(unwritten.pop(), Some(Entry::Stanza(2, _))));
+        unwritten.enabled(enabled(2));
+        assert!(unwritten.is_empty());
+    }
+
+    fn enabled(next: u64) -> Enabled {
+        Enabled {
+            smid: None,
+            max: 0,
+            next,
+            seed: 0,
+        }
     }
 }

@@ -107,7 +107,7 @@ impl Hashing {
         self.number(output.epoch.0);
         match &output.event {
             Event::Bound => self.number(1),
-            Event::Enabled { next, .. } => self.number(next << 8 | 2),
+            Event::Enabled(enabled) => self.number(enabled.next << 8 | 2),
             Event::Resumed(resumed) => {
                 self.number(u64::from(resumed.h) << 8 | 3);
                 self.number(resumed.next_in);

@@ -45,20 +45,15 @@ impl ShardState {
         if session.sm().is_some() {
             return Outcome::Done;
         }
-        let start = session.queue.next();
-        session.enable(Sm {
-            smid: enable.smid.clone(),
-            after: enable.after,
-            start,
-            seed: enable.seed,
-            max: enable.max,
-        });
-        let event = Event::Enabled {
+        let sm = Sm {
             smid: enable.smid,
-            max: enable.max,
-            next: start,
+            after: enable.after,
+            start: session.queue.next(),
             seed: enable.seed,
+            max: enable.max,
         };
+        let event = Event::Enabled(sm.enabled());
+        session.enable(sm);
         step.tell_owner(&enable.session, session, event);
         Outcome::Done
     }

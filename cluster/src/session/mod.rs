@@ -85,7 +85,7 @@ pub use command::{Acknowledge, Batch, Bind, Command, Enable, Inbound, Outcome, R
 pub use effect::{Among, ArchiveRow, Completed, Effect, Fetched, Pending};
 pub use limits::{Limits, MAX_LIMIT, Override};
 pub use notice::{Notice, SessionEvent};
-pub use output::{Copied, Detached, Direction, Event, Item, Output, Resumed};
+pub use output::{Copied, Detached, Direction, Enabled, Event, Item, Output, Resumed, Unheard};
 pub use quota::Quota;
 pub use reason::EndReason;
 pub use relay::{Message, Relay, Traits};

@@ -91,17 +91,8 @@ pub struct Output {
 pub enum Event {
     /// The resource is bound.
     Bound,
-    /// Stream management is on; stanzas with numbers from `next` on count.
-    Enabled {
-        /// The identifier, if resumable.
-        smid: Option<SmId>,
-        /// Hibernation time in seconds.
-        max: u32,
-        /// The number of the next stanza to the client.
-        next: u64,
-        /// Where both counters start.
-        seed: u32,
-    },
+    /// Stream management is on.
+    Enabled(Enabled),
     /// The session was taken over; what is unacknowledged follows as [`Event::Stanza`]s from `next`.
     Resumed(Resumed),
     /// A stanza for the client.
@@ -113,6 +104,28 @@ pub enum Event {
     },
     /// The connection no longer acts for the session.
     Detached(Detached),
+}
+
+/// See [`Event::Enabled`]. Stanzas with numbers from `next` on count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Enabled {
+    /// The identifier, if resumable.
+    pub smid: Option<SmId>,
+    /// Hibernation time in seconds.
+    pub max: u32,
+    /// The number of the next stanza to the client.
+    pub next: u64,
+    /// Where both counters start.
+    pub seed: u32,
+}
+
+/// What a connection may not have heard of its session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unheard {
+    /// Stream management, if it is on.
+    pub enabled: Option<Enabled>,
+    /// What is to be written, with numbers.
+    pub stanzas: Vec<(u64, Arc<Item>)>,
 }
 
 /// See [`Event::Resumed`].

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
 use super::limits::Override;
-use super::output::Item;
+use super::output::{Event, Unheard};
 use super::quota::Quota;
 use super::resume::NotResumable;
 use super::state::ShardState;
@@ -83,16 +83,18 @@ queries! {
 
     /// The next stanzas that the owner of a session with this epoch has to write, from a number on; none if there are
     /// no more. `None` if it no longer owns the session.
-    Missed { session: Jid, epoch: Epoch, from: u64 } => Option<Vec<(u64, Arc<Item>)>>,
+    Missed { session: Jid, epoch: Epoch, from: u64 } => Option<Unheard>,
         |query, state| {
-            let missed = state.missed(&query.session, query.epoch, query.from)?;
+            let mut missed = state.missed(&query.session, query.epoch, query.from)?;
             let mut bytes = 0;
-            let page = missed.into_iter().take_while(|(_, item)| {
+            let fits = missed.stanzas.iter().take_while(|(_, item)| {
                 let fits = bytes < PAGE;
                 bytes += item.packet.payload.len();
                 fits
             });
-            Some(page.collect())
+            let count = fits.count();
+            missed.stanzas.truncate(count);
+            Some(missed)
         };
 
     /// Whether some connection owns a session with this epoch.
@@ -143,4 +145,9 @@ queries! {
             let owners = state.owners();
             owners.into_iter().any(|owner| owner.0 == node && owner.1 != boot)
         };
+
+    /// What the owner of a session with this epoch should have heard first. `None` if the replica knows of no such
+    /// owner (yet, or any more).
+    Opened { session: Jid, epoch: Epoch } => Option<Event>,
+        |query, state| state.opened(&query.session, query.epoch);
 }

@@ -5,7 +5,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Outcome, Resume};
-use super::output::{Detached, Event, Resumed};
+use super::output::{Detached, Event};
 use super::reason::EndReason;
 use super::session::Session;
 use super::state::ShardState;
@@ -85,14 +85,9 @@ impl ShardState {
         session.begin(epoch);
         session.queue.hand_over();
         let mut tell = |event| step.tell(resume.owner, jid, epoch, event);
-        tell(Event::Resumed(Resumed {
-            smid: resume.smid.clone(),
-            h: session.h(),
-            next_in: session.next_in(),
-            next_out: session.queue.base(),
-            acked: resume.h,
-            late: session.queue.sent(),
-        }));
+        if let Some(resumed) = session.resumed() {
+            tell(Event::Resumed(resumed));
+        }
         for (seq, item) in session.queue.numbered() {
             tell(Event::Stanza {
                 seq,

@@ -10,6 +10,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::attachment::{Attachment, Hibernation};
+use super::output::{Enabled, Resumed};
 use super::queue::Queue;
 use super::rare::Rare;
 use super::settings::Settings;
@@ -52,6 +53,16 @@ impl Sm {
     /// How long the session hibernates, in milliseconds.
     pub(super) fn hibernation(&self) -> u64 {
         u64::from(self.max) * 1000
+    }
+
+    /// What the connection that asked for it is told.
+    pub(super) fn enabled(&self) -> Enabled {
+        Enabled {
+            smid: self.smid.clone(),
+            max: self.max,
+            next: self.start,
+            seed: self.seed,
+        }
     }
 
     fn inbound(&self) -> Origin {
@@ -254,6 +265,19 @@ impl Session {
     pub(super) fn h(&self) -> u32 {
         let sm = self.sm.as_ref();
         sm.map_or(0, |sm| sm.inbound().h(self.next_in))
+    }
+
+    /// What the connection that has just taken it over needs to know.
+    pub(super) fn resumed(&self) -> Option<Resumed> {
+        let sm = self.sm.as_ref()?;
+        Some(Resumed {
+            smid: sm.smid.clone()?,
+            h: self.h(),
+            next_in: self.next_in,
+            next_out: self.queue.base(),
+            acked: sm.outbound().h(self.queue.base()),
+            late: self.queue.sent(),
+        })
     }
 
     /// The number below which everything is covered by the client's count `h` (SM-28).

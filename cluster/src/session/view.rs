@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Pending};
 use super::load::Load;
-use super::output::Item;
+use super::output::{Event, Unheard};
 use super::pending::Lane;
 use super::relay::Relay;
-use super::session::Session;
+use super::session::{Session, Sm};
 use super::state::ShardState;
 use crate::id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Owner, ShardId, SmId};
 
@@ -169,20 +169,30 @@ impl ShardState {
         self.effects().len()
     }
 
+    /// What the owner with this epoch should have heard first; none if it does not act for the session.
+    pub fn opened(&self, session: &Jid, epoch: Epoch) -> Option<Event> {
+        let session = self.owned_with(session, epoch)?;
+        // A session that was just bound has no stream management yet.
+        Some(session.resumed().map_or(Event::Bound, Event::Resumed))
+    }
+
     /// What the owner with this epoch is to write from number `from` on; none if it no longer acts for
     /// the session.
-    pub fn missed(&self, session: &Jid, epoch: Epoch, from: u64) -> Option<Vec<(u64, Arc<Item>)>> {
-        let session = self
-            .session(session)
-            .filter(|s| s.epoch() == epoch && s.owner().is_some())?;
-        Some(
-            session
-                .queue
-                .numbered()
+    pub fn missed(&self, session: &Jid, epoch: Epoch, from: u64) -> Option<Unheard> {
+        let session = self.owned_with(session, epoch)?;
+        let stanzas = session.queue.numbered();
+        Some(Unheard {
+            enabled: session.sm().map(Sm::enabled),
+            stanzas: stanzas
                 .filter(|(seq, _)| *seq >= from)
                 .map(|(seq, item)| (seq, item.clone()))
                 .collect(),
-        )
+        })
+    }
+
+    fn owned_with(&self, session: &Jid, epoch: Epoch) -> Option<&Session> {
+        let session = self.session(session)?;
+        (session.epoch() == epoch && session.owner().is_some()).then_some(session)
     }
 
     /// What waits for another shard to take it.

@@ -136,6 +136,9 @@ impl Actor for SessionActor {
                 received.map(|count| (count > 0).then_some(many))
             }));
         }
+        if self.entered.has_skipped() {
+            self.connection.resync();
+        }
         self.settle(ctx);
     }
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::session::Output;
+use cluster::connection::negotiation::Granted;
+use cluster::session::{Event, query};
 use cluster::{ConnId, connection};
 use proto::BareJid;
 use tokio::time::timeout_at;
@@ -32,6 +33,7 @@ pub struct Entered {
     conn: ConnId,
     address: IpAddr,
     mail: Option<Mailbox>,
+    has_skipped: bool,
 }
 
 impl Entered {
@@ -44,6 +46,7 @@ impl Entered {
             conn,
             address,
             mail: Some(mail),
+            has_skipped: false,
         }
     }
 
@@ -62,18 +65,35 @@ impl Entered {
         self.mail.take()
     }
 
-    /// The first output, which says that the session is ours. Nothing comes before it.
-    pub(super) async fn first(&mut self) -> Option<Output> {
+    /// What says first that the session is ours. No output comes before it; if it was skipped, as the shard is heard
+    /// from somewhere else now, the shard is asked for it.
+    pub(super) async fn first(&mut self, granted: &Granted) -> Option<Event> {
         let deadline = clock::timer() + LAG;
-        let mail = self.mail.as_mut()?;
+        let (session, epoch) = granted.what();
+        let account = session.bare();
+        let opened = query::Opened {
+            session: session.clone(),
+            epoch,
+        };
         loop {
-            match timeout_at(deadline, mail.recv()).await {
-                Ok(Some(Mail::Output(output))) => return Some(output),
-                // If it was skipped it will not come; else it comes from somewhere else.
-                Ok(Some(Mail::Resync)) => {}
+            let mail = timeout_at(deadline, self.mail.as_mut()?.recv()).await;
+            match mail {
+                Ok(Some(Mail::Output(output))) => return Some(output.event),
+                Ok(Some(Mail::Resync)) => {
+                    let opened = self.app.cluster.query(&account, opened.clone()).await;
+                    if let Ok(Some(event)) = opened {
+                        self.has_skipped = true;
+                        return Some(event);
+                    }
+                }
                 Ok(Some(Mail::Leave | Mail::Away) | None) | Err(_) => return None,
             }
         }
+    }
+
+    /// Whether outputs may have been skipped before there was a connection that would have noticed.
+    pub(super) fn has_skipped(&self) -> bool {
+        self.has_skipped
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use cluster::connection::inbox::Work;
 use cluster::connection::{Failure, Farewell, Note, Request, Stop};
-use cluster::session::{Command, Notice, Outcome, SessionEvent, query};
+use cluster::session::{Command, Notice, Outcome, SessionEvent, Unheard, query};
 use cluster::{ArchiveId, Permit, ProposeError, Unavailable};
 use proto::stanza::error::Condition as Refusal;
 
@@ -162,13 +162,13 @@ impl SessionActor {
             from,
         };
         let job = async move {
-            let mut all = Vec::new();
+            let mut stanzas = Vec::new();
             while let Some(page) = app.cluster.query(&account, next.clone()).await? {
-                let Some((last, _)) = page.last() else {
-                    return Ok(Some(all));
+                let Some((last, _)) = page.stanzas.last() else {
+                    return Ok(Some(Unheard { stanzas, ..page }));
                 };
                 next.from = last + 1;
-                all.extend(page);
+                stanzas.extend(page.stanzas);
             }
             Ok(None)
         };

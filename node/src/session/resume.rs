@@ -136,10 +136,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     let outcome = cluster.propose(account, proposal.command()).await?;
                     proposal.decided(outcome)
                 }
-                Step::Await(granted) => granted.first(match &mut entered {
-                    Some(entered) => entered.first().await,
-                    None => None,
-                }),
+                Step::Await(granted) => {
+                    let first = match &mut entered {
+                        Some(entered) => entered.first(&granted).await,
+                        None => None,
+                    };
+                    granted.first(first)
+                }
                 Step::Delay(delay) => {
                     let (throttle, address) = (&self.app.failures.resumes, Some(self.address));
                     let after = throttle.check(account, address, clock::instant());

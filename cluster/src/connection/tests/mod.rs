@@ -16,7 +16,7 @@ use super::rate::Answers;
 use super::write::tests::item;
 use super::*;
 use crate::id::{BootId, ConnId, NodeId, Owner, SmId};
-use crate::session::{Action, Command, Detached, Event, Outcome, Output, Resumed};
+use crate::session::{Action, Command, Detached, Enabled, Event, Outcome, Output, Resumed};
 
 const SESSION: &str = "alice@example.org/desk";
 const EPOCH: Epoch = Epoch(7);
@@ -177,10 +177,14 @@ fn numbered(seq: u64) -> std::sync::Arc<crate::session::Item> {
 }
 
 fn enabled() -> Event {
-    Event::Enabled {
+    Event::Enabled(enabled_from(1))
+}
+
+fn enabled_from(next: u64) -> Enabled {
+    Enabled {
         smid: Some(SmId("sm".into())),
         max: 600,
-        next: 1,
+        next,
         seed: 0,
     }
 }

@@ -89,7 +89,7 @@ impl Script {
         let Step::Await(granted) = self.0 else {
             panic!("not awaited: {:?}", self.0);
         };
-        Self(granted.first(event.map(output)))
+        Self(granted.first(event))
     }
 
     fn delayed(self, delay: Option<u64>) -> Self {

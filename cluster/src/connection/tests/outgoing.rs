@@ -1,7 +1,7 @@
 //! What the shard puts out: written once, in order, as far as the socket keeps up and the session is ours.
 
 use super::*;
-use crate::session::Item;
+use crate::session::Unheard;
 
 #[test]
 fn what_comes_twice_is_written_once_and_in_order() {
@@ -25,22 +25,20 @@ fn what_was_skipped_is_read_from_the_replica_before_the_rest() {
     let mut script = Script::resumed();
     script.connection.output(script.moment, output(stanza(11)));
     assert_eq!(script.lines(), ["read 9"]);
-    let missed = (9..12).map(|seq| (seq, numbered(seq)));
-    script.connection.missed(Some(missed.collect()));
+    script.connection.missed(Some(unheard(9..12)));
     assert_eq!(script.stanzas([11, 12]), ["write 9 10 11 12"]);
     script.connection.resync();
     assert_eq!(script.lines(), ["read 13"]);
-    script.connection.missed(Some(Vec::new()));
+    script.connection.missed(Some(unheard(13..13)));
     assert!(script.settled().is_empty());
 }
 
 #[test]
 fn whoever_cannot_read_what_was_skipped_leaves() {
-    let gap: Vec<(u64, std::sync::Arc<Item>)> = vec![(10, numbered(10))];
     let lost = "depart lost, acknowledged 9";
     let cases = [
         (None, vec!["drop", "over Detached(None)"]),
-        (Some(gap), vec!["trouble", lost, "over Lost"]),
+        (Some(unheard(10..11)), vec!["trouble", lost, "over Lost"]),
     ];
     for (missed, expected) in cases {
         let mut script = Script::resumed();
@@ -52,7 +50,7 @@ fn whoever_cannot_read_what_was_skipped_leaves() {
 }
 
 #[test]
-fn whether_it_is_enabled_cannot_be_read_again() {
+fn sm_17_enabled_that_was_skipped_is_written_before_what_counts() {
     let mut script = Script::bound();
     let enable = Input::Enable {
         resume: true,
@@ -60,7 +58,16 @@ fn whether_it_is_enabled_cannot_be_read_again() {
     };
     script.says([enable]);
     script.connection.resync();
-    assert_eq!(script.settled()[0], "trouble");
+    assert_eq!(script.lines(), ["read 1"]);
+    // The new source sends what it has since, and the client must not have it before `<enabled/>`.
+    assert!(script.stanzas([1]).is_empty());
+    let missed = Unheard {
+        enabled: Some(enabled_from(1)),
+        ..unheard(1..3)
+    };
+    script.connection.missed(Some(missed));
+    assert_eq!(script.settled(), ["write enabled 1 2"]);
+    assert!(script.output(enabled()).is_empty(), "it comes once");
 }
 
 #[test]
@@ -173,4 +180,11 @@ fn im_105_an_inactive_client_that_is_late_counts_as_away() {
     // It is asked along with what is written, not later.
     assert_eq!(script.stanzas([9]), ["write 9 r"]);
     assert_eq!(script.woken(20_000), ["overdue"]);
+}
+
+fn unheard(numbers: std::ops::Range<u64>) -> Unheard {
+    Unheard {
+        enabled: None,
+        stanzas: numbers.map(|seq| (seq, numbered(seq))).collect(),
+    }
 }

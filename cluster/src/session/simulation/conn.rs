@@ -306,7 +306,8 @@ impl Conn {
                 Request::Read(from) => {
                     let (session, epoch) = (connection.session().clone(), connection.epoch());
                     let missed = self.replica(around).missed(&session, epoch, from);
-                    let offline = missed.iter().flatten().filter(|(_, item)| item.offline);
+                    let stanzas = missed.iter().flat_map(|missed| &missed.stanzas);
+                    let offline = stanzas.filter(|(_, item)| item.offline);
                     self.late.extend(offline.map(|(seq, _)| *seq));
                     if let Some((connection, _)) = self.live(around.now) {
                         connection.missed(missed);

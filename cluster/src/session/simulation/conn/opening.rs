@@ -8,7 +8,7 @@ use crate::connection::rate::Answers;
 use crate::connection::{Connection, Opening};
 use crate::session::simulation::client::Down;
 use crate::session::simulation::mutant::Mutant;
-use crate::session::{Event, Outcome, Output};
+use crate::session::{Event, Outcome};
 
 impl Conn {
     /// Carries out the steps to a session, one after the other.
@@ -41,16 +41,17 @@ impl Conn {
                     self.phase = Phase::Proposed(proposal);
                     break;
                 }
-                Step::Await(granted) => match self.mail.pop_front() {
-                    None if !self.skipped => {
+                Step::Await(granted) => {
+                    let (session, epoch) = granted.what();
+                    let read = replica.opened(session, epoch).filter(|_| self.skipped);
+                    let heard = || Some(self.mail.pop_front()?.event);
+                    let Some(first) = read.or_else(heard) else {
                         self.phase = Phase::Negotiating(Step::Await(granted));
                         break;
-                    }
-                    first => {
-                        self.next = first.as_ref().map_or(1, first_number);
-                        granted.first(first)
-                    }
-                },
+                    };
+                    self.next = first_number(&first);
+                    granted.first(Some(first))
+                }
                 Step::Delay(delay) => delay.answered(Some(Duration::ZERO)),
                 Step::Over(verdict) => {
                     self.negotiated(verdict, around)?;
@@ -72,7 +73,7 @@ impl Conn {
                 self.down.push_back(Down::Resumed { h });
                 self.begin(opening, around)
             }
-            // What should have come first was skipped, and will not come any more.
+            // Another has it already.
             Verdict::Unseen(last) => {
                 self.commands.push(last);
                 self.phase = Phase::Over {
@@ -129,9 +130,9 @@ impl Conn {
     }
 }
 
-/// The number of the first stanza behind an output that opens a session.
-fn first_number(output: &Output) -> u64 {
-    match &output.event {
+/// The number of the first stanza behind what opens a session.
+fn first_number(event: &Event) -> u64 {
+    match event {
         Event::Resumed(resumed) => resumed.next_out,
         _ => 1,
     }
