@@ -55,7 +55,7 @@ pub enum Step {
     /// Ask how long the answer has to wait, as earlier resumptions failed, and count this one.
     Delay(Delay),
     /// There is nothing more to find out.
-    Over(Verdict),
+    Over(Box<Verdict>),
 }
 
 /// What comes of a negotiation.
@@ -128,8 +128,12 @@ fn claimed(session: Option<Jid>) -> Step {
     }
 }
 
+fn over(verdict: Verdict) -> Step {
+    Step::Over(Box::new(verdict))
+}
+
 fn not_bound(refusal: Refusal) -> Step {
-    Step::Over(Verdict::NotBound(StanzaError::new(refusal)))
+    over(Verdict::NotBound(StanzaError::new(refusal)))
 }
 
 /// See [`Step::Sessions`].
@@ -251,9 +255,9 @@ impl Proposal {
             }
             (Wish::Resume(_), Outcome::NotResumed { h }) => Step::Delay(Delay { h }),
             (Wish::Resume(_), Outcome::CountTooHigh { h, sent }) => {
-                Step::Over(Verdict::TooHigh(CountTooHigh { h, sent }))
+                over(Verdict::TooHigh(CountTooHigh { h, sent }))
             }
-            _ => Step::Over(Verdict::Undecided),
+            _ => over(Verdict::Undecided),
         }
     }
 }
@@ -278,7 +282,7 @@ impl Granted {
     /// The first output for the connection, or what stands for it in the shard, says that the session is its own.
     /// None, if nothing said so in time.
     pub fn first(self, event: Option<Event>) -> Step {
-        Step::Over(match (self, event) {
+        over(match (self, event) {
             (Self::Bound(session, epoch), Some(Event::Bound)) => {
                 Verdict::Bound(Opening::bound(session, epoch))
             }
@@ -303,7 +307,7 @@ pub struct Delay {
 impl Delay {
     /// The answer waits for so long; none, if there were too many failures.
     pub fn answered(self, delay: Option<Duration>) -> Step {
-        Step::Over(match delay {
+        over(match delay {
             Some(after) => Verdict::NotResumed {
                 after,
                 failed: Failed {

@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     throttle.failed(Some(account), address, clock::instant());
                     delay.answered(after)
                 }
-                Step::Over(verdict) => return Ok((verdict, entered)),
+                Step::Over(verdict) => return Ok((*verdict, entered)),
             };
         }
     }

@@ -142,7 +142,7 @@ fn line(step: Step) -> String {
     let Step::Over(verdict) = step else {
         return format!("{step:?}");
     };
-    match verdict {
+    match *verdict {
         Verdict::Bound(opening) => format!("bound {} in {}", opening.session, opening.epoch.0),
         Verdict::Resumed { opening, h } => {
             let (session, epoch) = (opening.session, opening.epoch.0);

@@ -54,7 +54,7 @@ impl Conn {
                 }
                 Step::Delay(delay) => delay.answered(Some(Duration::ZERO)),
                 Step::Over(verdict) => {
-                    self.negotiated(verdict, around)?;
+                    self.negotiated(*verdict, around)?;
                     break;
                 }
             });
