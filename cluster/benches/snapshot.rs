@@ -19,11 +19,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cluster::id::{ArchiveId, BootId, ConnId, NodeId, Owner, ShardId, SmId};
-use cluster::raft::Fatal;
-use cluster::raft::machine::{Machine, Observer};
-use cluster::raft::snapshot::incoming::{Collected, Incoming, Part};
-use cluster::raft::snapshot::{SnapshotData, Turn};
-use cluster::raft::types::{Entry, Proposal, Snapshot, TC};
+use cluster::inner::{
+    Collected, Entry, Fatal, Incoming, Machine, Observer, Part, Proposal, Snapshot, SnapshotData,
+    TC, Turn,
+};
 use cluster::session::{
     Batch, Bind, Command, Enable, Message, Notice, Outcome, Output, Relay, ShardState, Traits,
 };

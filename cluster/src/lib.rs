@@ -33,16 +33,16 @@ pub mod format;
 pub mod id;
 mod identity;
 mod lead;
-pub mod link;
+mod link;
 pub mod metrics;
 mod peers;
 mod propose;
-pub mod raft;
+mod raft;
 mod replication;
 pub mod room;
 pub mod rules;
 pub mod session;
-pub mod shard;
+mod shard;
 mod start;
 pub mod status;
 mod subscribe;
@@ -51,3 +51,17 @@ pub use cluster::{Cluster, Host, Permit, ProposeError, RemoveError, StartError, 
 pub use config::Config;
 pub use id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 pub use lead::mirror;
+pub use link::tls;
+pub use raft::{dissent, verify};
+pub use shard::map::shard_of;
+
+/// What the project's own benches and fuzz targets look at. It may change at any time.
+#[doc(hidden)]
+pub mod inner {
+    pub use crate::link::{frame, hello};
+    pub use crate::raft::Fatal;
+    pub use crate::raft::machine::{Machine, Observer};
+    pub use crate::raft::snapshot::incoming::{Collected, Incoming, Part};
+    pub use crate::raft::snapshot::{SnapshotData, Turn};
+    pub use crate::raft::types::{Entry, Proposal, Snapshot, TC};
+}

@@ -124,7 +124,7 @@ impl App {
             disk,
             limits: cluster.limit_counts(),
             has_redis: self.config.redis.is_some(),
-            dissents: cluster::raft::dissent::seen(),
+            dissents: cluster::dissent::seen(),
             certificate_end: self.certificates.current().verdict().ends,
         })
     }

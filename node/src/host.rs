@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cluster::session::{Completed, Notice, Output, Pending};
-use cluster::shard::map::shard_of;
+use cluster::shard_of;
 use cluster::{Host, ShardId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

@@ -65,7 +65,7 @@ pub enum ServeError {
     BadCluster(#[from] BadCluster),
     /// The means by which nodes know each other cannot be used.
     #[error("cluster: {0}")]
-    LinkTls(#[from] cluster::link::tls::TlsError),
+    LinkTls(#[from] cluster::tls::TlsError),
     /// Neither certificate nor self-signed one.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -3,6 +3,7 @@
 //! Input and time go in, and output comes out. Nothing here opens a socket, reads a clock, draws a random number or
 //! logs; the caller does. Every bound is named in [`limit`], every namespace in [`ns`].
 
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod jid;
 pub mod limit;

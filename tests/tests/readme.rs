@@ -37,6 +37,17 @@ fn blocks(document: &str, kind: &str) -> Vec<String> {
 }
 
 #[test]
+fn each_extension_is_named_with_its_version() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join(README)).unwrap();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (number, version, service) in node::extensions() {
+        let named = format!("XEP-{number:04} {version}");
+        assert!(text.contains(&named), "{named}, of the service {service}");
+    }
+}
+
+#[test]
 fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mut blocks = blocks(README, "toml");
@@ -45,7 +56,7 @@ fn the_configurations_load() {
     for (block, nodes) in blocks.iter().zip([0, 3, 0]) {
         let file = dir.path().join("holdfast.toml");
         std::fs::write(&file, block).unwrap();
-        let config = Config::load(&node::services::needs().tables, Some(&file), &[], [])
+        let config = Config::load(&node::needs().tables, Some(&file), &[], [])
             .unwrap_or_else(|error| panic!("{error}:\n{block}"));
         let peers = config
             .cluster

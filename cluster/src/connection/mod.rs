@@ -36,7 +36,7 @@
 //! at the time that [`Connection::wake`] says.
 
 mod close;
-pub mod count;
+mod count;
 pub mod inbox;
 pub mod liveness;
 #[cfg(test)]
@@ -49,9 +49,9 @@ mod request;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod unwritten;
+mod unwritten;
 mod work;
-pub mod write;
+mod write;
 
 use std::collections::VecDeque;
 

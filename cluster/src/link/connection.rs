@@ -310,7 +310,6 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
                 let (version, group, id) = (frame.version, frame.group, frame.id);
                 let request = Request {
                     from: connection.process,
-                    version,
                     kind,
                     group,
                     payload: frame.payload,

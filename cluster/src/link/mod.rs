@@ -118,8 +118,6 @@ impl From<NodeId> for To {
 pub struct Request {
     /// The sender.
     pub from: Process,
-    /// The version of the formats in which the request is written, and the reply has to be.
-    pub version: Version,
     /// What it is about.
     pub kind: Kind,
     /// The Raft group; 0 if it concerns none.

@@ -85,7 +85,7 @@ mod tests {
     use crate::raft::Fatal;
     use crate::raft::machine::Machine;
     use crate::raft::machine::tests::Deaf;
-    use crate::raft::types::{Entry, Membership, Proposal, Seat, TC};
+    use crate::raft::types::{Entry, Proposal, Seat, TC};
     use crate::session::{Batch, Command, Settings};
 
     async fn apply(
@@ -116,7 +116,7 @@ mod tests {
             Machine::open((ShardId(1), 3), dir.path(), None, Arc::new(Deaf), fatal).expect("opens");
         let voters = (1..=3).map(|n| (n, Seat::default()));
         let voters: std::collections::BTreeMap<u64, Seat> = voters.collect();
-        let membership = Membership::new(vec![voters.keys().copied().collect()], voters);
+        let membership = openraft::Membership::new(vec![voters.keys().copied().collect()], voters);
         let membership = EntryPayload::Membership(membership.expect("valid"));
         assert!(apply(&mut machine, 0, membership).await);
         let settings = Settings {

@@ -70,8 +70,6 @@ pub type Entry = alias::EntryOf<TC>;
 pub type LogId = alias::LogIdOf<TC>;
 /// A vote, or a leader's title.
 pub type Vote = alias::VoteOf<TC>;
-/// Voters and learners.
-pub type Membership = openraft::Membership<RaftId, Seat>;
 /// Voters and learners, with the entry that made them so.
 pub type StoredMembership = alias::StoredMembershipOf<TC>;
 /// First and last entry of a log.
@@ -98,8 +96,6 @@ pub type TransferRequest = openraft::raft::TransferLeaderRequest<TC>;
 pub type TransferResponse = openraft::raft::TransferLeaderResponse<TC>;
 /// See [`openraft::raft::SnapshotResponse`].
 pub type SnapshotResponse = openraft::raft::SnapshotResponse<TC>;
-/// See [`openraft::raft::ClientWriteResponse`].
-pub type WriteResponse = openraft::raft::ClientWriteResponse<TC>;
 /// A call to a peer failed.
 pub type RpcError = openraft::errors::RPCError<TC>;
 /// A snapshot transfer failed.

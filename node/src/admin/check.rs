@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use cluster::claim;
 use cluster::config::Peer;
-use cluster::link::tls::{AuthError, Tls};
 use cluster::mirror::Address;
 use cluster::mirror::store::Store;
-use cluster::raft::verify::verify;
 use cluster::room;
+use cluster::tls::{AuthError, Tls};
+use cluster::verify::verify;
 
 use super::token::{self, Token};
 use crate::config::{Config, StorageUrl};

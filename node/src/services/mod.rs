@@ -21,7 +21,7 @@ mod version;
 
 pub use mam::retention;
 
-use crate::hooks::{Needs, Registry, Service};
+use crate::hooks::{Needs, Registry, Service, Xep};
 
 /// Every service of this server.
 pub const ALL: &[Service] = &[
@@ -39,6 +39,15 @@ pub const ALL: &[Service] = &[
     vcard::SERVICE,
     version::SERVICE,
 ];
+
+/// Which extensions services implement: number, version of the document, and the service's name.
+pub fn extensions() -> impl Iterator<Item = (u16, &'static str, &'static str)> {
+    let of = |service: &'static Service| {
+        let xeps = service.xeps.iter();
+        xeps.map(|Xep(number, version)| (*number, *version, service.name))
+    };
+    ALL.iter().flat_map(of)
+}
 
 /// What all services want of the configuration and the database.
 pub fn needs() -> Needs {

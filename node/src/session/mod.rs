@@ -21,4 +21,4 @@ pub mod resume;
 mod settings;
 pub mod sweep;
 
-pub use directory::{Directory, Mail};
+pub use directory::Directory;

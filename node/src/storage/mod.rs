@@ -20,9 +20,9 @@ mod schema;
 mod secret;
 mod value;
 
-pub use account::{Account, AccountKeys, StoredKeys};
+pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, placeholders};
-pub use error::{Oversize, StorageError};
+pub use error::StorageError;
 pub use revocation::Revocation;
 pub(crate) use row::Row;
 pub use schema::{Schema, Step, Stored};

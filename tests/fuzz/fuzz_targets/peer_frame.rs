@@ -7,8 +7,8 @@
 
 use bytes::{Bytes, BytesMut};
 use cluster::codec;
-use cluster::link::frame::{self, Frame, Kind, Role};
-use cluster::link::hello::Hello;
+use cluster::inner::frame::{self, Frame, Kind, Role};
+use cluster::inner::hello::Hello;
 use cluster::session::{Batch, Command, ShardState};
 use libfuzzer_sys::fuzz_target;
 
