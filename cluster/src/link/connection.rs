@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant};
 use tokio_rustls::TlsStream;
 
 use super::frame::{self, Frame, FrameError, Kind, Role};
@@ -18,9 +18,10 @@ use super::lost::Lost;
 use super::pieces::{Incoming, Large, Outgoing, PIECE};
 use super::{LinkError, Process, Request, Shared};
 use crate::bound;
+use crate::clock;
 use crate::format::{Version, Versions};
 
-/// How often each side sends a ping.
+/// A side that has written nothing for so long sends a ping.
 const PING: Duration = Duration::from_millis(100);
 /// A peer that was silent for so long, five pings, is down: others lead its groups.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
@@ -127,6 +128,9 @@ pub(super) struct Connection {
     /// Bytes of large frames that may still wait.
     room: Arc<Semaphore>,
     next: AtomicU64,
+    began: Instant,
+    /// When something was written last, in milliseconds since `began`.
+    written: AtomicU64,
     // `None` once the connection is lost. The reader and callers hold the lock only briefly.
     waiters: Mutex<Option<Waiters>>,
 }
@@ -151,6 +155,8 @@ impl Connection {
             large,
             room: Arc::new(Semaphore::new(LARGE)),
             next: AtomicU64::new(1),
+            began: clock::timer(),
+            written: AtomicU64::new(0),
             waiters: Mutex::new(Some(HashMap::new())),
         };
         (
@@ -227,6 +233,16 @@ impl Connection {
         self.room.close();
     }
 
+    fn note_written(&self) {
+        let since = clock::timer().saturating_duration_since(self.began);
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.written.store(millis, Ordering::Relaxed);
+    }
+
+    fn last_written(&self) -> Instant {
+        self.began + Duration::from_millis(self.written.load(Ordering::Relaxed))
+    }
+
     fn waiters(&self) -> MutexGuard<'_, Option<Waiters>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,7 +272,7 @@ pub(super) async fn run(
     let (reader, writer) = tokio::io::split(established.stream);
     let lost = tokio::select! {
         lost = read(shared, connection, reader, established.bytes, established.reads) => lost,
-        lost = write(writer, queues) => lost,
+        lost = write(connection, writer, queues) => lost,
         lost = ping(connection) => lost,
     };
     connection.close();
@@ -363,6 +379,7 @@ fn finish(connection: &Connection, id: u64, answer: Option<Bytes>) {
 /// Writes what waits in one go: urgent frames first, then small ones, then one piece of a large one. So a ping or an
 /// acknowledgement waits for one buffer and one piece at most.
 async fn write(
+    connection: &Connection,
     mut stream: WriteHalf<Stream>,
     mut queues: Queues,
 ) -> Result<std::convert::Infallible, Lost> {
@@ -393,16 +410,19 @@ async fn write(
         outgoing.write(&mut out);
         stream.write_all(&out).await?;
         stream.flush().await?;
+        connection.note_written();
         out.clear();
         out.shrink_to(BUFFER + PIECE);
     }
 }
 
 async fn ping(connection: &Connection) -> Result<std::convert::Infallible, Lost> {
-    let mut tick = time::interval(PING);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        let due = connection.last_written() + PING;
+        if clock::timer() < due {
+            time::sleep_until(due).await;
+            continue;
+        }
         let ping = Frame {
             version: connection.version,
             kind: Kind::Ping,
@@ -412,5 +432,7 @@ async fn ping(connection: &Connection) -> Result<std::convert::Infallible, Lost>
             payload: Bytes::new(),
         };
         connection.send(ping).await.map_err(|_| Lost::Closed)?;
+        // It is on its way, or will be once the socket takes more.
+        time::sleep(PING).await;
     }
 }
