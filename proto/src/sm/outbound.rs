@@ -22,7 +22,7 @@ impl From<CountTooHigh> for StreamError {
             .with_attr("send-count", sent.to_string());
         Self {
             condition: Condition::UndefinedCondition,
-            text: Some("ack beyond what was sent".into()),
+            text: Some("acknowledged more than was sent, or less than before".into()),
             application: Some(application),
         }
     }
