@@ -25,6 +25,8 @@ const REPORTS: usize = 64;
 const MAX_ROWS: usize = 1024;
 /// The most bytes of effects in a chunk, roughly. A chunk has at least one effect.
 const CHUNK_BYTES: u64 = 2 << 20;
+/// How long what nobody waits for is left to gather before it is carried out. The shard holds it meanwhile.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Runs one lane for as long as this node leads.
 pub async fn run<G: ShardGroup>(
@@ -38,6 +40,7 @@ pub async fn run<G: ShardGroup>(
     let mut progress = Progress::default();
     let mut reports = JoinSet::new();
     let mut pause = SHORTEST;
+    let mut gathers = true;
     loop {
         while reports.try_join_next().is_some() {}
         while reports.len() >= REPORTS {
@@ -51,7 +54,14 @@ pub async fn run<G: ShardGroup>(
             }
             continue;
         }
+        if is_lazy(lane) && gathers {
+            tokio::time::sleep(GATHER).await;
+            gathers = false;
+            continue;
+        }
         fail::point("effects-begun");
+        // What came meanwhile goes on at once if it fills a chunk.
+        gathers = !is_half_full(&chunk, lane);
         let asked = first.into_iter().chain(chunk.iter().cloned()).collect();
         // The host runs in a task of its own, so that this one goes on if it panics.
         let performing = tokio::spawn(host.perform(shard, asked));
@@ -117,10 +127,7 @@ struct Progress {
 impl Progress {
     /// The next chunk, and the rows that must be written before it.
     fn next(&mut self, state: &ShardState, lane: Lane) -> (Vec<Pending>, Vec<Pending>) {
-        let max = match lane {
-            Lane::Rows => MAX_ROWS,
-            Lane::Reads | Lane::Forgets | Lane::Rosters | Lane::Pushes => MAX_COMMANDS,
-        };
+        let max = most(lane);
         let found = state.pending_in(lane, self.upto, max + self.ahead.len(), CHUNK_BYTES);
         let chunk = self.choose(found, max, |pending| state.may_begin(&pending.effect));
         let first = state.rows_before(&chunk);
@@ -159,8 +166,22 @@ impl Progress {
     }
 }
 
-/// Whether the report that an effect is done may wait for company. For written rows it may. Otherwise a client or a
-/// contact is waiting for what follows from the effect.
+/// The most effects in a chunk.
+fn most(lane: Lane) -> usize {
+    match lane {
+        Lane::Rows => MAX_ROWS,
+        Lane::Reads | Lane::Forgets | Lane::Rosters | Lane::Pushes => MAX_COMMANDS,
+    }
+}
+
+/// Whether so much comes that there is nothing to wait for.
+fn is_half_full(chunk: &[Pending], lane: Lane) -> bool {
+    let bytes: u64 = chunk.iter().map(|pending| pending.effect.size()).sum();
+    chunk.len() >= most(lane) / 2 || bytes >= CHUNK_BYTES / 2
+}
+
+/// Whether effects, and the reports that they are done, may wait for company. Rows may. Otherwise a client or a contact
+/// is waiting for what follows from the effect.
 fn is_lazy(lane: Lane) -> bool {
     match lane {
         Lane::Rows | Lane::Forgets => true,

@@ -67,7 +67,7 @@ pub enum Effect {
 
 impl Effect {
     /// Bytes that it takes while it is pending, about.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let size = match self {
             Self::Archive(row) => row.packet.size(),
             Self::Forget { mids, .. } | Self::Fetch { mids, .. } | Self::Return { mids, .. } => {
