@@ -6,7 +6,7 @@ use proto::{BareJid, Element, ns};
 
 use crate::empty_payload;
 use crate::hooks::{Request, Scope, Service, Setup, Xep, fail, failure, permission};
-use crate::storage::{Step, Storage, StorageError, Stored, assembled, placeholders};
+use crate::storage::{Step, Storage, StorageError, Stored, assembled};
 
 /// The service.
 pub const SERVICE: Service = Service::new("last", &[Xep(12, "2.0")], register);
@@ -107,7 +107,7 @@ impl Storage {
                 "INSERT INTO last_activity (account, stamp, status) VALUES {} \
                  ON CONFLICT (account) DO UPDATE SET stamp = excluded.stamp, status = excluded.status \
                  WHERE last_activity.stamp <= excluded.stamp",
-                placeholders(chunk.len(), 3)
+                transaction.placeholders(chunk.len(), 3)
             );
             let values = chunk.iter().flat_map(|(account, status)| {
                 [account.as_str().into(), stamp.into(), status.clone().into()]

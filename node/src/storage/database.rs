@@ -345,6 +345,15 @@ pub(crate) enum Transaction {
 }
 
 impl Transaction {
+    /// Places for that many rows of that many values, which are all that the statement has.
+    pub(crate) fn placeholders(&self, rows: usize, columns: usize) -> String {
+        let naming = match self {
+            Self::Sqlite(_) => Naming::Marks,
+            Self::Postgres(_) => Naming::Numbers,
+        };
+        naming.placeholders(rows, columns)
+    }
+
     /// Reads, or changes with `RETURNING`.
     pub(crate) async fn rows(
         &mut self,
@@ -426,15 +435,29 @@ pub(crate) fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
 }
 
-/// `($1, $2), ($3, $4)` for that many rows of that many values.
-pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let values: Vec<_> = (0..columns)
-            .map(|column| format!("${}", row * columns + column + 1))
-            .collect();
-        format!("({})", values.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+/// How an engine wants many values to be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Naming {
+    /// `$1, $2`
+    Numbers,
+    /// `?, ?`. SQLite looks each name up among all others whenever it is bound, which takes longer than the rest of a
+    /// statement with hundreds of them.
+    Marks,
+}
+
+impl Naming {
+    /// `($1, $2), ($3, $4)` for that many rows of that many values.
+    fn placeholders(self, rows: usize, columns: usize) -> String {
+        let name = |number: usize| match self {
+            Self::Numbers => format!("${number}"),
+            Self::Marks => "?".to_owned(),
+        };
+        let row = |row: usize| {
+            let values = (1..=columns).map(|column| name(row * columns + column));
+            format!("({})", values.collect::<Vec<_>>().join(", "))
+        };
+        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use super::*;
 use crate::storage::value::MAX_VALUE;
 
 #[test]
-fn placeholders_are_numbered_row_by_row() {
-    assert_eq!(placeholders(2, 2), "($1, $2), ($3, $4)");
+fn placeholders_stand_row_by_row_as_each_engine_wants_them() {
+    let [numbers, marks] = [Naming::Numbers, Naming::Marks].map(|naming| naming.placeholders(2, 2));
+    assert_eq!(numbers, "($1, $2), ($3, $4)");
+    assert_eq!(marks, "(?, ?), (?, ?)");
 }
 
 #[tokio::test]

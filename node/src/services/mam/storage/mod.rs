@@ -22,9 +22,7 @@ use proto::BareJid;
 use self::preference::{Fate, Judge, hidden_among};
 use self::row::{MOST_IDS, entry, id_list, keyed};
 use super::settings::KeepByDefault;
-use crate::storage::{
-    Step, Storage, StorageError, Stored, Transaction, Value, assembled, placeholders,
-};
+use crate::storage::{Step, Storage, StorageError, Stored, Transaction, Value, assembled};
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
 const MOST_ROWS: usize = 64;
@@ -186,7 +184,7 @@ async fn insert(
         let sql = format!(
             "INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) \
              VALUES {} ON CONFLICT (owner, mid) DO NOTHING",
-            placeholders(chunk.len(), 9)
+            transaction.placeholders(chunk.len(), 9)
         );
         let mut values = Vec::with_capacity(chunk.len() * 9);
         for (row, fate) in chunk {

@@ -266,8 +266,8 @@ pub(super) async fn hidden_among(
     let mut hidden = HashSet::new();
     for chunk in rows.chunks(MOST_IDS) {
         let sql = format!(
-            "SELECT owner, mid FROM archive WHERE hidden = 1 AND mid IN ({})",
-            id_list(chunk.len(), 1)
+            "SELECT owner, mid FROM archive WHERE hidden = 1 AND mid IN {}",
+            transaction.placeholders(1, chunk.len())
         );
         let mids = chunk.iter().map(|row| row.mid.to_string().into()).collect();
         for row in transaction.rows(assembled(sql), mids).await? {
