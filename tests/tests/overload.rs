@@ -22,6 +22,9 @@ async fn arrives(cluster: &Cluster, text: &str) -> bool {
     let chat = format!("<message to='{BOB}' type='chat' id='long'><body>{text}</body></message>");
     alice.send(&chat).await;
     alice.settle().await.unwrap();
+    // A refusal may come behind the acknowledgement; it comes before what is asked for later.
+    let ping = "<iq type='get' id='then' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+    alice.request(ping, "then").await.unwrap();
     let refused = alice.take_messages(|message| message.attr("type") == Some("error"));
     alice.close().await.unwrap();
     let mut bob = cluster.client(0, "bob").await;
