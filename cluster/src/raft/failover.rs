@@ -18,6 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::AbortHandle;
 use tokio::time;
 
+use self::choice::choose;
 use super::groups::{Groups, group_of};
 use super::known::Leadership;
 use super::replica::ShardReplica;
@@ -25,6 +26,8 @@ use super::types::{LogId, RaftId, TransferRequest};
 use crate::clock;
 use crate::link::{Handler, Kind, Links, PeerEvent, Request};
 use crate::{NodeId, codec};
+
+pub(super) mod choice;
 
 /// How long a survivor waits for the others to say how long their logs are. Without the others it could not win anyway,
 /// and if it campaigns too early with a shorter log it spoils the term for the one that can win.
@@ -384,11 +387,10 @@ impl Inner {
     /// Gives each group that this node leads to the node that should, one group at a time.
     async fn prefer(&self) {
         for (turn, group) in self.groups.all().iter().enumerate() {
-            let voters: Vec<NodeId> = group.voters().into_values().collect();
-            if !group.leadership().mine || voters.is_empty() {
+            let preferred = choice::preferred(&group.voters(), turn);
+            let Some(preferred) = preferred.filter(|_| group.leadership().mine) else {
                 continue;
-            }
-            let preferred = voters[turn % voters.len()];
+            };
             let settled = {
                 let peers = self.peers();
                 let since = peers.up_since.get(&preferred);
@@ -411,19 +413,11 @@ impl Inner {
             if !group.leadership().mine {
                 return;
             }
-            let voters = group.voters().into_values();
-            let others =
-                voters.filter(|voter| *voter != self.groups.node() && self.links.is_up(*voter));
-            let willing: Vec<NodeId> = {
-                let peers = self.peers();
-                others
-                    .filter(|voter| !peers.draining.contains(voter))
-                    .collect()
-            };
-            let Some(to) = willing
-                .into_iter()
-                .min_by_key(|voter| lag(group, *voter).unwrap_or(u64::MAX))
-            else {
+            let me = self.groups.node();
+            let is_there = |voter| voter != me && self.links.is_up(voter);
+            let draining = self.peers().draining.clone();
+            let lag = |voter| lag(group, voter);
+            let Some(to) = choice::heir(&group.voters(), is_there, &draining, lag) else {
                 return;
             };
             self.transfer(group, to).await;
@@ -446,30 +440,3 @@ pub(crate) fn lag(group: &ShardReplica, node: NodeId) -> Option<u64> {
     let has = metrics.replication.as_ref()?.get(&node.0)?.as_ref()?.index;
     Some(metrics.last_log_index.unwrap_or(0).saturating_sub(has))
 }
-
-/// The survivor with the longest log. Among equals the groups of a lost node are shared out.
-fn choose(
-    voters: &BTreeMap<u64, NodeId>,
-    dead: NodeId,
-    tails: &BTreeMap<NodeId, Option<LogId>>,
-    turn: usize,
-) -> Option<NodeId> {
-    let survivors: Vec<NodeId> = voters
-        .values()
-        .copied()
-        .filter(|voter| *voter != dead && tails.contains_key(voter))
-        .collect();
-    let longest = survivors
-        .iter()
-        .filter_map(|voter| tails.get(voter))
-        .max()?;
-    let equals: Vec<NodeId> = survivors
-        .iter()
-        .copied()
-        .filter(|voter| tails.get(voter) == Some(longest))
-        .collect();
-    equals.get(turn % equals.len().max(1)).copied()
-}
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::known::Members;
 use super::types::RaftId;
 
 /// How many members vote, if there are as many.
@@ -60,6 +61,15 @@ pub struct View {
 }
 
 impl View {
+    /// What follows from these memberships. `None` for whoever does not know of all groups: it cannot tell who has room.
+    pub fn of(memberships: &[Members], states: &BTreeMap<RaftId, State>) -> Option<Self> {
+        let all_known = memberships.iter().all(|members| members.at > 0);
+        all_known.then(|| Self {
+            voters: memberships.iter().map(Members::voters).collect(),
+            nodes: states.clone(),
+        })
+    }
+
     fn is(&self, node: RaftId, states: &[State]) -> bool {
         let state = self.nodes.get(&node).unwrap_or(&State::Away);
         states.contains(state)
@@ -145,6 +155,12 @@ pub fn targets(view: &View) -> Vec<BTreeSet<RaftId>> {
         share_out(&mut targets, &active);
     }
     targets
+}
+
+/// Whether these voters would have no majority left if `me`, which is one of them, stopped now.
+pub fn is_needed(me: RaftId, voters: &BTreeSet<RaftId>, stays: impl Fn(RaftId) -> bool) -> bool {
+    let left = voters.iter().filter(|node| stays(**node)).count();
+    voters.contains(&me) && left * 2 <= voters.len()
 }
 
 /// Moves votes from those that have most to those that have least, until nobody has two more than another.

@@ -1,0 +1,57 @@
+//! The nodes that one node has ever met or heard of as members, and when they may be forgotten. Pure.
+
+use std::collections::BTreeMap;
+
+use super::known::Members;
+use super::placement::State;
+use super::roll::Present;
+use super::types::RaftId;
+use crate::NodeId;
+
+/// The nodes that were ever met or members, and their seats.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(BTreeMap<RaftId, u64>);
+
+impl Seen {
+    /// Notes who is there and who is a member.
+    pub fn meet(&mut self, present: &Present, memberships: &[Members]) {
+        let met = present.iter().map(|(seat, (node, _))| (*node, *seat));
+        let members = memberships.iter().flat_map(|members| &members.nodes);
+        let members = members.map(|(node, seat)| (*node, seat.seat));
+        self.0.extend(met.chain(members));
+    }
+
+    /// The seats of all of them.
+    pub fn seats(&self) -> &BTreeMap<RaftId, u64> {
+        &self.0
+    }
+
+    /// Whether any of them has this seat.
+    pub fn has(&self, seat: u64) -> bool {
+        self.0.values().any(|of| *of == seat)
+    }
+
+    /// Forgets nodes that have left. Returns those that may not come back, as their seats were given up or are filled
+    /// by others.
+    pub fn forget(
+        &mut self,
+        states: &BTreeMap<RaftId, State>,
+        memberships: &[Members],
+    ) -> Vec<NodeId> {
+        let is_member = |node: &RaftId| memberships.iter().any(|now| now.nodes.contains_key(node));
+        // Of a group that this node knows nothing of anybody may be a member.
+        let all_known = memberships.iter().all(|now| now.at > 0);
+        let mut gone = Vec::new();
+        self.0.retain(|node, _| match states.get(node) {
+            Some(State::Active | State::Draining | State::Away) | None => true,
+            Some(state) => {
+                let stays = is_member(node) || !all_known;
+                if !stays && *state == State::Gone {
+                    gone.push(NodeId(*node));
+                }
+                stays
+            }
+        });
+        gone
+    }
+}
