@@ -186,16 +186,19 @@ impl Replication {
             return;
         };
         let begun = clock::instant();
-        failover.drain().await;
-        while membership::is_needed(&self.groups, links, failover) {
+        loop {
+            failover.drain().await;
+            // A leader that had not heard of it may have given this node a vote just before: that has to arrive.
+            time::sleep(AGAIN).await;
+            if !membership::is_needed(&self.groups, links, failover) {
+                return;
+            }
             if clock::instant() - begun > HANDOVER {
                 tracing::warn!(
                     "a shard is left without a majority: too few nodes are there to vote in it"
                 );
                 return;
             }
-            time::sleep(AGAIN).await;
-            failover.drain().await;
         }
     }
 

@@ -102,6 +102,25 @@ impl Known {
         self.members.at == 0 || self.members.contains(me)
     }
 
+    /// The members that `me` counts with; `newest` are those that the log of its replica ends with, committed or not.
+    pub fn counted(&self, me: NodeId, newest: impl FnOnce() -> Members) -> Members {
+        match self.may_campaign(me) {
+            true => newest(),
+            false => self.members.clone(),
+        }
+    }
+
+    /// The sets of voters that count, or may: until a change is committed, nothing is committed without those before.
+    pub fn electorates(
+        &self,
+        me: NodeId,
+        newest: impl FnOnce() -> Members,
+    ) -> Vec<BTreeSet<RaftId>> {
+        let mut electorates = self.counted(me, newest).configs;
+        electorates.extend(self.members.configs.iter().cloned());
+        electorates
+    }
+
     /// Who leads, as far as `me` knows. A node that is no member (any longer) hears nothing through its replica.
     pub fn leadership(&self, me: NodeId) -> Leadership {
         match self.members.contains(me) && self.own.term >= self.told.term {

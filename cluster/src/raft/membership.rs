@@ -7,8 +7,10 @@
 //! and who is there, so that a new leader takes over wherever the last one stopped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ChangeMembers;
 use tokio::time;
 
 use super::failover::{Failover, lag};
@@ -19,7 +21,7 @@ use super::replica::ShardReplica;
 use super::roll::{Present, Roll};
 use super::seen::Seen;
 use super::step::{Step, next_step};
-use super::types::RaftId;
+use super::types::{RaftId, Seat};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::Links;
@@ -52,12 +54,17 @@ impl Reconciler {
         let mut seen = Seen::default();
         loop {
             time::sleep(LOOK).await;
-            self.look(&mut seen).await;
+            // A step takes its time. What was seen before it says nothing about the next one: who was to vote next
+            // may be dead by then, and a change that needs its vote could be neither finished nor taken back.
+            let mut next = 0;
+            while let Some(turn) = self.look(&mut seen, next).await {
+                next = turn + 1;
+            }
         }
     }
 
-    /// Looks once.
-    async fn look(&self, seen: &mut Seen) {
+    /// Looks once, and takes the first step that is due in the groups from `first` on. Returns in which.
+    async fn look(&self, seen: &mut Seen, first: usize) -> Option<usize> {
         let memberships: Vec<Members> = self.groups.all().iter().map(|g| observe(g)).collect();
         acquaint(&memberships, &self.links);
         let present = present(&self.config, &self.groups, &self.links);
@@ -67,23 +74,26 @@ impl Reconciler {
             .roll
             .states(seen.seats(), &present, &stopping, clock::timer());
         self.dismiss(seen, &states, &memberships).await;
-        let Some(view) = View::of(&memberships, &states) else {
-            return;
-        };
+        let view = View::of(&memberships, &states)?;
         let targets = placement::targets(&view);
         self.roll.note(seen.seats(), &states, &targets);
-        for ((group, now), target) in self.groups.all().iter().zip(&memberships).zip(&targets) {
-            if !group.leadership().mine {
-                continue;
-            }
-            let Some(step) = next_step(now, target, &states, &present) else {
+        let all = self.groups.all().iter().zip(&memberships).zip(&targets);
+        for (turn, ((group, now), target)) in all.enumerate().skip(first) {
+            let step = next_step(now, target, &states, &present);
+            let Some(step) = step.filter(|_| group.leadership().mine) else {
                 continue;
             };
-            let taken = time::timeout(STEP, take(group, now, &present, &step)).await;
+            let Some(change) = step.change(&present).filter(|_| is_ready(group, &step)) else {
+                continue;
+            };
+            announce(group, now, &present, &step);
+            let taken = time::timeout(STEP, take(group, &step, change)).await;
             if let Err(problem) = taken.unwrap_or_else(|_| Err(String::from("it takes too long"))) {
                 tracing::warn!("shard {}: {step}: {problem}", group.shard);
             }
+            return Some(turn);
         }
+        None
     }
 
     /// Forgets nodes that have left. One whose seat was given up, or is filled by another, may not come back.
@@ -93,7 +103,12 @@ impl Reconciler {
         states: &BTreeMap<RaftId, State>,
         memberships: &[Members],
     ) {
-        let gone = seen.forget(states, memberships);
+        let hears_of = |group: &Arc<ShardReplica>| {
+            let leader = group.leadership().leader;
+            leader.is_some_and(|leader| self.links.is_up(leader))
+        };
+        let current = self.groups.all().iter().all(hears_of);
+        let gone = seen.forget(states, memberships, current);
         for node in gone {
             let identity = self.identity.clone();
             let written = tokio::task::spawn_blocking(move || identity.retire(node)).await;
@@ -119,10 +134,8 @@ pub fn is_needed(groups: &Groups, links: &Links, failover: &Failover) -> bool {
     // If all stop, nobody could take over.
     let mut others = links.up().into_iter();
     let heir = others.any(|process| !stopping.contains(&process.node.0));
-    heir && groups.all().iter().any(|group| {
-        let voters = group.voters().into_values().map(|node| node.0).collect();
-        placement::is_needed(me.0, &voters, stays)
-    })
+    let mut all = groups.all().iter();
+    heir && all.any(|group| placement::is_needed(me.0, &group.electorates(), stays))
 }
 
 /// The members of a group: for one that this node leads as its log has them, else as they were committed.
@@ -153,19 +166,14 @@ fn acquaint(memberships: &[Members], links: &Links) {
     }
 }
 
-async fn take(
-    group: &ShardReplica,
-    now: &Members,
-    present: &Present,
-    step: &Step,
-) -> Result<(), String> {
-    let lag = |node| match node == group.metrics().id {
+fn is_ready(group: &ShardReplica, step: &Step) -> bool {
+    step.is_ready(|node| match node == group.metrics().id {
         true => Some(0),
         false => lag(group, NodeId(node)),
-    };
-    let Some(change) = step.change(present).filter(|_| step.is_ready(lag)) else {
-        return Ok(());
-    };
+    })
+}
+
+fn announce(group: &ShardReplica, now: &Members, present: &Present, step: &Step) {
     let shard = group.shard;
     match step {
         Step::Learn(node) => {
@@ -182,11 +190,17 @@ async fn take(
         Step::Forget(_) => tracing::info!("shard {shard}: {step}"),
         Step::Move(_) => {}
     }
+}
+
+async fn take(
+    group: &ShardReplica,
+    step: &Step,
+    change: ChangeMembers<RaftId, Seat>,
+) -> Result<(), String> {
     // Who votes no more goes on learning until it is let go.
     let done = group.raft.change_membership(change, true).await;
-    let counted = step.counted().filter(|_| done.is_ok());
-    counted
-        .into_iter()
-        .for_each(|step| group.counters.moves.inc(step));
+    if let Some(moved) = step.counted().filter(|_| done.is_ok()) {
+        group.counters.moves.inc(moved);
+    }
     done.map(drop).map_err(|error| error.to_string())
 }

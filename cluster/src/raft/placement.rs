@@ -61,7 +61,8 @@ pub struct View {
 }
 
 impl View {
-    /// What follows from these memberships. `None` for whoever does not know of all groups: it cannot tell who has room.
+    /// What follows from these memberships. `None` for whoever does not know of all groups: it cannot tell who has
+    /// room.
     pub fn of(memberships: &[Members], states: &BTreeMap<RaftId, State>) -> Option<Self> {
         let all_known = memberships.iter().all(|members| members.at > 0);
         all_known.then(|| Self {
@@ -157,10 +158,17 @@ pub fn targets(view: &View) -> Vec<BTreeSet<RaftId>> {
     targets
 }
 
-/// Whether these voters would have no majority left if `me`, which is one of them, stopped now.
-pub fn is_needed(me: RaftId, voters: &BTreeSet<RaftId>, stays: impl Fn(RaftId) -> bool) -> bool {
-    let left = voters.iter().filter(|node| stays(**node)).count();
-    voters.contains(&me) && left * 2 <= voters.len()
+/// Whether any of these sets of voters would have no majority left if `me`, which votes in it, stopped now.
+pub fn is_needed(
+    me: RaftId,
+    electorates: &[BTreeSet<RaftId>],
+    stays: impl Fn(RaftId) -> bool,
+) -> bool {
+    let mut with_me = electorates.iter().filter(|voters| voters.contains(&me));
+    with_me.any(|voters| {
+        let left = voters.iter().filter(|node| stays(**node)).count();
+        left * 2 <= voters.len()
+    })
 }
 
 /// Moves votes from those that have most to those that have least, until nobody has two more than another.
@@ -298,6 +306,23 @@ mod tests {
             3,
             &[3, 4],
         );
+    }
+
+    #[test]
+    fn who_drains_is_needed_until_no_set_of_voters_counts_on_it() {
+        let sets = |all: &[&[RaftId]]| -> Vec<BTreeSet<RaftId>> {
+            all.iter()
+                .map(|set| set.iter().copied().collect())
+                .collect()
+        };
+        let needed = |electorates: &[&[RaftId]], stay: &[RaftId]| {
+            is_needed(1, &sets(electorates), |node| stay.contains(&node))
+        };
+        assert!(!needed(&[&[1, 2, 3]], &[2, 3]));
+        assert!(needed(&[&[1, 2, 3]], &[3, 4, 5]));
+        // Others are to vote in its place, but the change needs its vote.
+        assert!(needed(&[&[1, 2, 3], &[3, 4, 5]], &[3, 4, 5]));
+        assert!(!needed(&[&[3, 4, 5]], &[3, 4, 5]));
     }
 
     #[test]

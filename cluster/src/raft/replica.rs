@@ -1,6 +1,6 @@
 //! A shard as this node takes part in it: its replica, and what is known of the group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::async_runtime::WatchReceiver;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::known::{Known, Leadership, Members, Told};
 use super::log::GroupLog;
 use super::machine::Machine;
-use super::types::{LogId, Metrics, Raft, StoredMembership};
+use super::types::{LogId, Metrics, Raft, RaftId, StoredMembership};
 use crate::metrics::Metrics as Counters;
 use crate::{NodeId, ShardId};
 
@@ -95,12 +95,15 @@ impl ShardReplica {
     /// Voters of the newest membership, by seat.
     pub fn voters(&self) -> BTreeMap<u64, NodeId> {
         let known = self.known.borrow();
-        let members = match known.may_campaign(self.me) {
-            true => self.newest(),
-            false => known.members.clone(),
-        };
+        let members = known.counted(self.me, || self.newest());
         let seat = |node: &u64| Some((members.nodes.get(node)?.seat, NodeId(*node)));
         members.voters().iter().filter_map(seat).collect()
+    }
+
+    /// The sets of voters that count, or may: those of the newest membership, and of the one that it follows.
+    pub fn electorates(&self) -> Vec<BTreeSet<RaftId>> {
+        let known = self.known.borrow();
+        known.electorates(self.me, || self.newest())
     }
 
     /// The newest membership in the log of this node, committed or not.

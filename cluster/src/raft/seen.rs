@@ -32,15 +32,16 @@ impl Seen {
     }
 
     /// Forgets nodes that have left. Returns those that may not come back, as their seats were given up or are filled
-    /// by others.
+    /// by others. `current` says whether this node hears from the leader of each group: of one that it hears nothing of
+    /// anybody may have become a member.
     pub fn forget(
         &mut self,
         states: &BTreeMap<RaftId, State>,
         memberships: &[Members],
+        current: bool,
     ) -> Vec<NodeId> {
         let is_member = |node: &RaftId| memberships.iter().any(|now| now.nodes.contains_key(node));
-        // Of a group that this node knows nothing of anybody may be a member.
-        let all_known = memberships.iter().all(|now| now.at > 0);
+        let all_known = current && memberships.iter().all(|now| now.at > 0);
         let mut gone = Vec::new();
         self.0.retain(|node, _| match states.get(node) {
             Some(State::Active | State::Draining | State::Away) | None => true,
@@ -53,5 +54,32 @@ impl Seen {
             }
         });
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::Seat;
+
+    #[test]
+    fn nobody_is_refused_for_good_by_a_node_that_may_have_missed_a_change() {
+        let place = |seat| (seat, (10 * seat, String::new()));
+        let (mut seen, both) = (Seen::default(), Present::from([1, 2].map(place)));
+        let members = Members {
+            at: 1,
+            nodes: BTreeMap::from([(10, Seat::default())]),
+            ..Members::default()
+        };
+        seen.meet(&both, &[]);
+        let states = BTreeMap::from([(10, State::Active), (20, State::Gone)]);
+        let mut forget = |members: &Members, current| {
+            let members = std::slice::from_ref(members);
+            seen.forget(&states, members, current)
+        };
+        assert!(forget(&members, false).is_empty());
+        assert!(forget(&Members::default(), true).is_empty());
+        assert_eq!(forget(&members, true), [NodeId(20)]);
+        assert!(forget(&members, true).is_empty(), "it is forgotten");
     }
 }

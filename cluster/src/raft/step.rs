@@ -100,6 +100,9 @@ pub fn next_step(
     }
     let whole = target.iter().all(|node| known(node).is_some());
     if whole && !target.is_empty() && now.configs.iter().any(|config| config != target) {
+        if !can_be_finished(now, target, present) {
+            return None;
+        }
         let is_new = |node: &RaftId| now.configs.iter().any(|config| !config.contains(node));
         let fresh = target.iter().copied().filter(is_new).collect();
         return Some(Step::Replace(target.clone(), fresh));
@@ -123,8 +126,21 @@ pub fn next_step(
         .map(|(node, _)| Step::Move(*node))
 }
 
+/// Whether a change to these voters finds its majorities among those who are there. One that is begun without them
+/// cannot be taken back: it would go on to need voters that are dead, when others that would have done are there again.
+fn can_be_finished(now: &Members, target: &BTreeSet<RaftId>, present: &Present) -> bool {
+    let here: BTreeSet<RaftId> = present.values().map(|(node, _)| *node).collect();
+    let has_majority =
+        |voters: &BTreeSet<RaftId>| voters.intersection(&here).count() * 2 > voters.len();
+    // The second half of a change is carried by the voters that it is about.
+    let is_half_done = now.configs.contains(target);
+    has_majority(target) && (is_half_done || has_majority(&now.voters()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::clock;
     use crate::raft::placement::View;
@@ -199,6 +215,30 @@ mod tests {
             &[11, 21, 32],
             Some(forget),
         );
+    }
+
+    #[test]
+    fn no_change_begins_that_could_not_be_finished() {
+        let mut states = BTreeMap::from([(11, State::Active), (21, State::Gone)]);
+        states.insert(31, State::Away);
+        let nodes = [11, 21, 31, 41];
+        let step = |configs: &[BTreeSet<u64>], target, here: &[u64]| {
+            next_step(
+                &membership(configs, &nodes),
+                &target,
+                &states,
+                &present(here),
+            )
+        };
+        let (whole, rest) = (set([11, 21, 31]), set([11, 31]));
+        assert_eq!(step(slice::from_ref(&whole), rest.clone(), &[11, 21]), None);
+        assert_eq!(
+            step(slice::from_ref(&whole), set([11, 41, 31]), &[11, 41]),
+            None
+        );
+        // What is half done needs only those who are to vote.
+        let begun = step(&[whole, rest.clone()], rest.clone(), &[11, 31]);
+        assert_eq!(begun, Some(Step::Replace(rest, vec![])));
     }
 
     #[test]
