@@ -1,8 +1,8 @@
 //! Replication: the parts that openraft needs, and what keeps them going.
 //!
 //! `types` names openraft's parameters. `groups` starts one Raft group per shard; `network` connects it with the other
-//! members, `failover` chooses its leader, and `membership` its voters; `tell` spreads who they are to nodes without a
-//! replica. `log` keeps the entries of all groups in one
+//! members, `failover` chooses its leader, and `membership` its voters, by what `roll`, `seen`, `placement` and `step`
+//! decide; `tell` spreads who they are to nodes without a replica. `log` keeps the entries of all groups in one
 //! write-ahead log per node, `machine` applies them to a shard's pure state, and `snapshot` keeps that state on disk,
 //! so that entries may be forgotten; `keep` sees to it that this happens in time. `dissent` ends a process whose
 //! replica differs from the others, and `verify` reads everything without starting anything.
@@ -30,6 +30,8 @@ pub(crate) mod placement;
 pub(crate) mod replica;
 pub(crate) mod roll;
 mod seen;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 mod step;
 pub(crate) mod tell;
