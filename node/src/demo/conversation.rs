@@ -19,8 +19,6 @@ use super::session::{Backoff, Resumption, Session, SessionError, Taken};
 use super::tally::Tally;
 use crate::clock;
 
-/// How often a client sends a message.
-const PACE: Duration = Duration::from_millis(25);
 /// How many messages a client sends at once when a node is about to be killed.
 const BURST: usize = 3;
 /// A client with so many unacknowledged messages waits. Bursts go beyond it.
@@ -55,6 +53,8 @@ pub struct Talk {
     pub tls: Arc<ClientConfig>,
     /// Their accounts.
     pub accounts: Vec<Credentials>,
+    /// How often each sends a message.
+    pub pace: Duration,
     /// The record of their messages.
     pub tally: Mutex<Tally>,
     /// What all clients do now.
@@ -72,7 +72,7 @@ impl Talk {
     pub fn new(
         balancer: Balancer,
         tls: Arc<ClientConfig>,
-        accounts: Vec<Credentials>,
+        (accounts, pace): (Vec<Credentials>, Duration),
         progress: Progress,
     ) -> Result<Self, hdrhistogram::CreationError> {
         let clients = accounts.len();
@@ -84,6 +84,7 @@ impl Talk {
             balancer,
             tls,
             accounts,
+            pace,
             tally: Mutex::new(Tally::new(directions)?),
             phase: watch::Sender::new(Phase::Gather),
             burst: watch::Sender::new(0),
@@ -190,7 +191,7 @@ impl Talker {
 
     /// Talks until the connection is lost, or until it is time to leave.
     async fn stay(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
-        let mut pace = interval(PACE);
+        let mut pace = interval(self.talk.pace);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pulse = interval(PULSE);
         self.heard = clock::instant();

@@ -244,7 +244,12 @@ async fn gather(
     }
     let balancer = Balancer::start_proxy(nodes.backends()).await?;
     let tls = client::trusting([nodes.certificate()])?;
-    let talk = Arc::new(Talk::new(balancer, tls, accounts, progress)?);
+    let talk = Arc::new(Talk::new(
+        balancer,
+        tls,
+        (accounts, options.pace),
+        progress,
+    )?);
     // Else all clients would go to the node that the balancer has found first.
     let found = async {
         let members = nodes.members();

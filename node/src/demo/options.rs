@@ -9,6 +9,8 @@ use crate::config::parse_duration;
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between kills: nodes that are killed more often never come back.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// The slowest pace: clients that hardly speak would not show what is lost.
+const SLOWEST: Duration = Duration::from_secs(60);
 
 /// How many nodes a cluster begins with that grows.
 const FOUNDERS: usize = 3;
@@ -25,6 +27,9 @@ pub struct DemoOptions {
     /// For how long, e.g. 60s or 5m
     #[arg(long, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub duration: Duration,
+    /// How often each client sends a message; many clients at a fast pace measure the machine
+    #[arg(long, default_value = "25ms", value_parser = parse_duration, value_name = "TIME")]
+    pub pace: Duration,
     /// How often a node is killed; 0 = never
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub kill_every: Duration,
@@ -48,6 +53,7 @@ impl Default for DemoOptions {
             nodes: 3,
             clients: 6,
             duration: Duration::from_secs(30),
+            pace: Duration::from_millis(25),
             kill_every: Duration::from_secs(5),
             scale: false,
             keep: false,
@@ -70,7 +76,7 @@ pub enum BadOptions {
     #[error("--clients must be 2 to 1000")]
     Clients,
     /// Times that make no sense.
-    #[error("--kill-every must be 0 or at least 100ms, --duration at most 24h")]
+    #[error("--kill-every must be 0 or at least 100ms, --pace 1ms to 1m, --duration at most 24h")]
     Times,
 }
 
@@ -95,7 +101,8 @@ impl DemoOptions {
             return Err(BadOptions::Clients);
         }
         let kills = self.kill_every.is_zero() || (SHORTEST..=LONGEST).contains(&self.kill_every);
-        match kills && self.duration <= LONGEST {
+        let pace = (Duration::from_millis(1)..=SLOWEST).contains(&self.pace);
+        match kills && pace && self.duration <= LONGEST {
             true => Ok(()),
             false => Err(BadOptions::Times),
         }
@@ -127,6 +134,8 @@ mod tests {
         assert_eq!(check("demo --nodes 4 --scale"), Ok(()));
         assert_eq!(check("demo --clients 1"), Err(BadOptions::Clients));
         assert_eq!(check("demo --kill-every 1ms"), Err(BadOptions::Times));
+        assert_eq!(check("demo --pace 0"), Err(BadOptions::Times));
+        assert_eq!(check("demo --pace 2m"), Err(BadOptions::Times));
         assert_eq!(check("demo --duration 25h"), Err(BadOptions::Times));
         assert_eq!(check("demo --nodes 1 --clients 2 --kill-every 0"), Ok(()));
     }

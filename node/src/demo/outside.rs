@@ -146,7 +146,12 @@ pub(super) async fn play(options: &DemoOptions, outside: &Outside) -> Result<End
         outside.against
     ));
     let (balancer, tls) = (outside.balancer().await?, outside.tls()?);
-    let talk = Arc::new(Talk::new(balancer, tls, accounts, progress)?);
+    let talk = Arc::new(Talk::new(
+        balancer,
+        tls,
+        (accounts, options.pace),
+        progress,
+    )?);
     let mut clients = JoinSet::new();
     tokio::select! {
         online = super::come_online(&talk, &mut clients) => online?,
