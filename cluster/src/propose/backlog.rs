@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proto::Jid;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::proposer::Refused;
+use super::proposer::{Refused, Share};
 use super::{LAZY, LINGER_ABOVE, MAX_COMMANDS};
 use crate::ShardId;
 use crate::bound;
@@ -42,8 +42,8 @@ pub struct Submission {
     pub mode: Mode,
     /// The caller that waits for the outcome, if one does.
     pub reply: Option<oneshot::Sender<Result<Outcome, Refused>>>,
-    /// Its share of the bytes that may wait; given back when it is answered.
-    pub _room: Option<OwnedSemaphorePermit>,
+    /// What it takes of the queue; given back when it is answered.
+    pub share: Option<Share>,
 }
 
 impl Submission {
@@ -55,6 +55,9 @@ impl Submission {
 
     /// Answers the caller that waits, if one does.
     pub fn answer(self, answer: Result<Outcome, Refused>) {
+        if let (Some(share), Ok(_)) = (&self.share, &answer) {
+            share.count();
+        }
         if let Some(reply) = self.reply {
             // The caller may be gone.
             let _ = reply.send(answer);
@@ -294,7 +297,7 @@ mod tests {
             deadline,
             mode: if lazy { Mode::Lazy } else { Mode::Urgent },
             reply: None,
-            _room: None,
+            share: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! A handle is one end of a bounded queue; [`super::batch`] empties the other end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -58,25 +59,57 @@ impl From<Refused> for ProposeError {
     }
 }
 
+/// What a command takes of its shard's queue until it is answered.
+#[derive(Debug)]
+pub struct Share {
+    _bytes: OwnedSemaphorePermit,
+    carried_out: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// Counts the command as carried out.
+    pub fn count(&self) {
+        self.carried_out.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Proposes commands to one shard. Clones share its queue.
 #[derive(Clone, Debug)]
 pub struct Proposer {
     sender: mpsc::Sender<Submission>,
     /// One permit for each byte that may still wait.
     room: Arc<Semaphore>,
+    /// How many commands were carried out, wherever that was decided.
+    carried_out: Arc<AtomicU64>,
 }
 
 impl Proposer {
     /// A proposer, and the other end of its queue, for [`super::batch`].
     pub fn new() -> (Self, mpsc::Receiver<Submission>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let room = Arc::new(Semaphore::new(bound::WAITING));
-        (Self { sender, room }, receiver)
+        let proposer = Self {
+            sender,
+            room: Arc::new(Semaphore::new(bound::WAITING)),
+            carried_out: Arc::default(),
+        };
+        (proposer, receiver)
     }
 
     /// How many bytes of commands were proposed here and are not answered yet.
     pub fn waiting(&self) -> usize {
         bound::WAITING - self.room.available_permits().min(bound::WAITING)
+    }
+
+    /// How many of the commands that were proposed here have been carried out since the node started.
+    pub fn carried_out(&self) -> u64 {
+        self.carried_out.load(Ordering::Relaxed)
+    }
+
+    fn share(&self, bytes: OwnedSemaphorePermit) -> Option<Share> {
+        Some(Share {
+            _bytes: bytes,
+            carried_out: self.carried_out.clone(),
+        })
     }
 
     /// Proposes a command to the leader, wherever it is, and waits for the outcome.
@@ -126,7 +159,7 @@ impl Proposer {
             deadline: clock::timer() + DEADLINE,
             mode: Mode::Lazy,
             reply: None,
-            _room: Some(room),
+            share: self.share(room),
         };
         let _ = self.sender.try_send(submission);
     }
@@ -171,7 +204,7 @@ impl Proposer {
             deadline,
             mode,
             reply: Some(reply),
-            _room: Some(room.map_err(|_| Unavailable)??),
+            share: self.share(room.map_err(|_| Unavailable)??),
         };
         let sent = timeout_at(deadline, self.sender.send(submission)).await;
         match sent {

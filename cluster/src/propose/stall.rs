@@ -2,7 +2,8 @@
 //!
 //! Everything else may look well then: heartbeats arrive and nobody lags, but a majority does not store the entries.
 //! What waits is what callers on this node have proposed and, on a leader, the entries in its log that are not
-//! committed.
+//! committed. That the shard goes on shows in what is applied here or, as a node without a replica applies nothing, in
+//! proposals of this node that were carried out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,18 +62,27 @@ impl fmt::Display for Stalled {
     }
 }
 
+/// How far a shard has come, as far as this node can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    /// The last entry that was applied here.
+    applied: u64,
+    /// How many proposals of this node were carried out.
+    carried_out: u64,
+}
+
 /// Measures for how long nothing was committed although something waits. Pure.
 #[derive(Debug)]
 struct Standstill {
     since: Instant,
-    applied: u64,
+    progress: Progress,
 }
 
 impl Standstill {
     /// Takes what was found now. Returns for how long nothing was committed, if that is too long.
-    fn look(&mut self, now: Instant, applied: u64, waits: bool) -> Option<Duration> {
-        if applied != self.applied || !waits {
-            (self.applied, self.since) = (applied, now);
+    fn look(&mut self, now: Instant, progress: Progress, waits: bool) -> Option<Duration> {
+        if progress != self.progress || !waits {
+            (self.progress, self.since) = (progress, now);
         }
         Some(now.saturating_duration_since(self.since)).filter(|time| *time >= PATIENCE)
     }
@@ -87,7 +97,10 @@ pub async fn run(
 ) {
     let mut standstill = Standstill {
         since: clock::timer(),
-        applied: 0,
+        progress: Progress {
+            applied: 0,
+            carried_out: 0,
+        },
     };
     let mut said = false;
     loop {
@@ -97,7 +110,11 @@ pub async fn run(
         let mine = group.replica().leadership().mine;
         let waits = proposer.waiting() > 0 || (mine && last > applied);
         let cause = cause(&group, me, &peers.borrow(), applied);
-        let time = standstill.look(clock::timer(), applied, waits && cause.is_some());
+        let progress = Progress {
+            applied,
+            carried_out: proposer.carried_out(),
+        };
+        let time = standstill.look(clock::timer(), progress, waits && cause.is_some());
         let stalled = time.zip(cause).map(|(time, cause)| Stalled {
             shard: group.shard(),
             seconds: time.as_secs(),
@@ -147,17 +164,24 @@ mod tests {
     fn a_shard_stands_still_if_something_waits_and_nothing_is_committed() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
+        let with = |applied, carried_out| Progress {
+            applied,
+            carried_out,
+        };
         let mut standstill = Standstill {
             since: start,
-            applied: 7,
+            progress: with(7, 0),
         };
-        assert_eq!(standstill.look(at(9_000), 7, false), None, "nothing waits");
-        assert_eq!(standstill.look(at(11_999), 7, true), None);
+        let mut look = |millis, progress, waits| standstill.look(at(millis), progress, waits);
+        assert_eq!(look(9_000, with(7, 0), false), None, "nothing waits");
+        assert_eq!(look(11_999, with(7, 0), true), None);
         let three = Some(Duration::from_secs(3));
-        assert_eq!(standstill.look(at(12_000), 7, true), three);
-        assert_eq!(standstill.look(at(12_250), 8, true), None, "it goes on");
-        assert_eq!(standstill.look(at(15_250), 8, true), three);
-        assert_eq!(standstill.look(at(15_500), 8, false), None);
+        assert_eq!(look(12_000, with(7, 0), true), three);
+        assert_eq!(look(12_250, with(8, 0), true), None, "it goes on");
+        assert_eq!(look(15_250, with(8, 0), true), three);
+        assert_eq!(look(15_500, with(8, 1), true), None, "elsewhere");
+        assert_eq!(look(18_500, with(8, 1), true), three);
+        assert_eq!(look(18_750, with(8, 1), false), None);
     }
 
     #[test]
