@@ -18,7 +18,7 @@ class Cluster:
     def __init__(self, options, work, root):
         self.options, self.work, self.root = options, work, root
         self.manifests = work / "k8s"
-        self.accounts = work / "accounts.csv"
+        self.accounts = {"few": work / "few.csv", "crowd": work / "crowd.csv"}
         self.secrets = self.manifests / "overlays/dev/secrets"
 
     # The command line of Kubernetes.
@@ -37,26 +37,28 @@ class Cluster:
         return json.loads(self.kubectl("get", *words, "-o", "json").stdout)
 
     def until(self, what, condition, limit=180):
-        began = time.monotonic()
+        began, reason = time.monotonic(), ""
         while True:
             try:
                 if condition():
                     return time.monotonic() - began
+                reason = ""
             except Failure as failure:
-                what = f"{what} ({failure})"
+                reason = f" ({failure})"
             if time.monotonic() - began > limit:
-                raise Failure(f"after {limit} s: not {what}")
+                raise Failure(f"after {limit} s: not {what}{reason}")
             time.sleep(0.2)
 
     # What is applied.
 
     def prepare(self):
-        """A copy of the manifests with secrets of its own, and as many accounts as there are clients."""
+        """A copy of the manifests with secrets of its own, and an account for each client."""
         shutil.copytree(self.root / "k8s", self.manifests, ignore=shutil.ignore_patterns("secrets.*"))
         shutil.rmtree(self.secrets, ignore_errors=True)
         subprocess.run([self.manifests / "overlays/dev/prepare"], check=True, stdout=subprocess.DEVNULL)
-        rows = (f"client-{number}@example.org,password-{number}\n" for number in range(1, self.options.clients + 1))
-        self.accounts.write_text("".join(rows))
+        for kind, count in (("few", self.options.clients), ("crowd", self.options.crowd)):
+            rows = (f"{kind}-{number}@example.org,password-{number}\n" for number in range(1, count + 1))
+            self.accounts[kind].write_text("".join(rows))
 
     def objects(self):
         """The development overlay with the image under test, and hosts to which pods are bound as in production."""
@@ -146,7 +148,8 @@ class Cluster:
         return file
 
     def make_accounts(self):
-        self.kubectl("exec", "-i", "holdfast-0", "--", "holdfast", "user", "import", "-", stdin=self.accounts.read_text())
+        rows = "".join(file.read_text() for file in self.accounts.values())
+        self.kubectl("exec", "-i", "holdfast-0", "--", "holdfast", "user", "import", "-", stdin=rows)
 
     # What went wrong.
 

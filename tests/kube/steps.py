@@ -14,15 +14,15 @@ STEPS = []
 PAUSE = 3
 
 
-def step(chats=True):
+def step(clients="few"):
     def add(function):
-        function.chats = chats
+        function.clients = clients
         STEPS.append(function)
         return function
     return add
 
 
-@step(chats=False)
+@step(clients=None)
 def apply(cluster, _):
     began = time.monotonic()
     cluster.apply()
@@ -33,23 +33,28 @@ def apply(cluster, _):
     hosts = {pod["spec"]["nodeName"] for pod in cluster.pods().values()}
     if len(hosts) != 3:
         raise Failure(f"three pods on {hosts}")
+    # Nodes are ready without their database, accounts are not made without it.
+    cluster.kubectl("rollout", "status", "statefulset/postgresql", "--timeout=120s")
     # What leads clients to the pods may learn of them later.
     cluster.until("a node reached through the Service", lambda: shown(cluster))
     cluster.make_accounts()
     return f"ready after {took:.1f} s"
 
 
-@step()
+@step(clients="crowd")
 def rollout(cluster, chat):
-    chat.talk(PAUSE)
-    began = time.monotonic()
-    cluster.kubectl("rollout", "restart", "statefulset/holdfast")
-    cluster.kubectl("rollout", "status", "statefulset/holdfast", "--timeout=400s")
-    took = time.monotonic() - began
+    """So often that the share of slow resumes is more than a guess."""
+    times = []
+    for _ in range(cluster.options.rollouts):
+        chat.talk(PAUSE)
+        began = time.monotonic()
+        cluster.kubectl("rollout", "restart", "statefulset/holdfast")
+        cluster.kubectl("rollout", "status", "statefulset/holdfast", "--timeout=400s")
+        times.append(f"{time.monotonic() - began:.0f} s")
     chat.talk(PAUSE)
     if not chat.times or chat.within(2) < 0.999:
         raise Failure(f"{chat.within(2):.2%} of {len(chat.times)} resumes within 2 s: {sorted(chat.times)[-5:]} ms")
-    return f"took {took:.0f} s, {chat.within(2):.1%} of resumes within 2 s"
+    return f"took {', '.join(times)}, {chat.within(2):.2%} of resumes within 2 s"
 
 
 def gone(cluster, chat, name, *words):
@@ -120,14 +125,23 @@ def is_lost(cluster, node):
     return any(c["type"] == "Ready" and c["status"] != "True" for c in conditions)
 
 
+def victim(cluster):
+    """A pod, its uid and its host, on which there is no database: nobody logs in while the only one is away."""
+    ours = cluster.pods()
+    taken = {pod["spec"].get("nodeName") for pod in cluster.get("pods")["items"] if pod["metadata"]["name"] not in ours}
+    for name, pod in sorted(ours.items(), reverse=True):
+        if pod["spec"]["nodeName"] not in taken:
+            return name, pod["metadata"]["uid"], pod["spec"]["nodeName"]
+    raise Failure(f"each pod shares its host with a database: {taken}")
+
+
 @step()
 def node_loss(cluster, chat):
     options = cluster.options
     if not (options.fail_node and options.mend_node):
         return "SKIPPED: --fail-node and --mend-node say how a host is lost"
     chat.talk(PAUSE)
-    pod = cluster.pods()["holdfast-1"]
-    node, uid = pod["spec"]["nodeName"], pod["metadata"]["uid"]
+    name, uid, node = victim(cluster)
     taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
     began = time.monotonic()
     host(cluster, options.fail_node, node)
@@ -135,21 +149,48 @@ def node_loss(cluster, chat):
         noticed = cluster.until(f"{node} lost", lambda: is_lost(cluster, node), 120)
         # Somebody has seen that the machine is off; only then may its volumes go to another.
         cluster.kubectl("taint", "node", node, taint)
-        cluster.until_replaced("holdfast-1", uid)
+        cluster.until_replaced(name, uid)
         took = time.monotonic() - began
-        if cluster.pods()["holdfast-1"]["spec"]["nodeName"] == node:
+        if cluster.pods()[name]["spec"]["nodeName"] == node:
             raise Failure("it is where it was")
         chat.talk(PAUSE)
     finally:
         host(cluster, options.mend_node, node)
         cluster.kubectl("taint", "node", node, taint + "-", check=False)
     cluster.until(f"{node} back", lambda: not is_lost(cluster, node), 120)
-    return f"{node} noticed after {noticed:.0f} s, replaced after {took:.0f} s"
+    return f"{node} noticed after {noticed:.0f} s, {name} replaced after {took:.0f} s"
+
+
+@step()
+def node_cut(cluster, chat):
+    """A host that nobody reaches any more and on which everything runs on: its clients hear nothing, and it acts for nobody."""
+    options = cluster.options
+    if not (options.cut_node and options.mend_node):
+        return "SKIPPED: --cut-node and --mend-node say how a host is cut off"
+    chat.talk(PAUSE)
+    name, uid, node = victim(cluster)
+    host(cluster, options.cut_node, node)
+    try:
+        noticed = cluster.until(f"{node} lost", lambda: is_lost(cluster, node), 120)
+        chat.talk(PAUSE)
+        cluster.until("all clients resumed", chat.is_calm, 60)
+        chat.talk(PAUSE)
+    finally:
+        host(cluster, options.mend_node, node)
+    took = cluster.until(f"{node} back and {name} ready", lambda: not is_lost(cluster, node) and cluster.ready(), 120)
+    chat.talk(PAUSE)
+    same = "the same pod" if cluster.uid(name) == uid else "another pod"
+    return f"{node} noticed after {noticed:.0f} s, {same} ready {took:.0f} s after it was mended"
+
+
+def stalls(cluster, since):
+    """What pods said of shards that stand still."""
+    return [line for name in cluster.pods() for line in log(cluster, name, since) if "has committed nothing" in line]
 
 
 @step()
 def scale(cluster, chat):
-    times = []
+    times, since = [], now()
     for before, count in ((3, 5), (5, 3), (3, 1), (1, 3)):
         chat.talk(PAUSE)
         began = time.monotonic()
@@ -157,7 +198,10 @@ def scale(cluster, chat):
         cluster.until_ready(count)
         cluster.settle()
         times.append(f"{before} to {count}: {time.monotonic() - began:.0f} s")
-        chat.talk(PAUSE)
+        # Long enough that a node without a replica would notice a shard that stands still, if it thought so.
+        chat.talk(2 * PAUSE)
+        if stalled := stalls(cluster, since):
+            raise Failure(f"with {count} pods: {stalled[0]}")
     return ", ".join(times)
 
 
@@ -181,7 +225,9 @@ def all_killed(cluster, chat):
 
 
 def log(cluster, name, since):
-    return cluster.kubectl("logs", name, f"--since-time={since}", check=False).stdout
+    """The lines that a pod has logged since then. Not everything that plays a kubelet looks at the time."""
+    lines = cluster.kubectl("logs", name, f"--since-time={since}", check=False).stdout.splitlines()
+    return [line for line in lines if line.partition('"timestamp":"')[2] >= since]
 
 
 def now():
@@ -196,7 +242,8 @@ def configuration(cluster, chat):
     text = cluster.get("configmap", "holdfast-config")["data"]["holdfast.toml"]
     patch = {"data": {"holdfast.toml": text + '\n[sm]\nhibernation_time = "299s"\n'}}
     cluster.kubectl("patch", "configmap", "holdfast-config", "--type=merge", "-p", json.dumps(patch))
-    read = lambda: all("the configuration was read again" in log(cluster, name, since) for name in cluster.pods())
+    has_read = lambda name: any("the configuration was read again" in line for line in log(cluster, name, since))
+    read = lambda: all(map(has_read, cluster.pods()))
     took = cluster.until("the configuration read again on all nodes", read, 180)
     if before != (cluster.restarts(), sorted(map(cluster.uid, cluster.pods()))):
         raise Failure("a pod has restarted")
