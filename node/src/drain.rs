@@ -65,7 +65,7 @@ fn pace(connections: usize, spread: Duration) -> usize {
     let steps = spread.as_millis() / STEP.as_millis();
     connections
         .div_ceil(usize::try_from(steps).unwrap_or(usize::MAX).max(1))
-        .max(8)
+        .max(1)
 }
 
 #[cfg(test)]
@@ -73,10 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_connections_take_as_long_as_a_few_hundred() {
+    fn a_hundred_connections_are_spread_as_well_as_many() {
         let spread = Duration::from_secs(5);
-        assert_eq!(pace(0, spread), 8);
-        assert_eq!(pace(100, spread), 8);
+        assert_eq!(pace(0, spread), 1);
+        assert_eq!(pace(100, spread), 1);
+        assert_eq!(pace(101, spread), 2);
         assert_eq!(pace(100_000, spread), 1000);
         assert_eq!(pace(100_000, Duration::ZERO), 100_000);
     }
