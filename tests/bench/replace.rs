@@ -151,7 +151,7 @@ async fn talk(
         if stanza.attr("type") == Some("error") {
             return Err("a message came back".into());
         }
-        if delivered.fetch_add(1, Relaxed) % 20 == 0 {
+        if delivered.fetch_add(1, Relaxed).is_multiple_of(20) {
             session.request(&mut connection).await?;
         }
         sleep(Duration::from_millis(20)).await;
