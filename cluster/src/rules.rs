@@ -6,6 +6,10 @@ pub mod invariants {
     #![doc = include_str!("../docs/invariants.md")]
 }
 
+pub mod members {
+    #![doc = include_str!("../docs/members.md")]
+}
+
 pub mod faults {
     #![doc = include_str!("../docs/faults.md")]
 }

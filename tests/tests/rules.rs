@@ -11,12 +11,13 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("ST", "proto/docs/streams.md"),
     ("SM", "proto/docs/stream-management.md"),
     ("IM", "proto/docs/im.md"),
     ("DI", "proto/docs/im.md"),
     ("I", "cluster/docs/invariants.md"),
+    ("M", "cluster/docs/members.md"),
     ("F", "cluster/docs/faults.md"),
     ("T", "node/docs/threats.md"),
     ("P", "README.md"),

@@ -77,15 +77,15 @@ async fn whoever_proposes_waits_while_others_take_all_the_room() {
 #[tokio::test]
 async fn what_was_carried_out_is_counted_whether_anybody_waits_for_it_or_not() {
     let (proposer, mut inbox) = Proposer::new();
-    let waits = proposer.enqueue(command(1000), Mode::Urgent).await;
-    proposer.propose_lazily(command(1000));
+    let waits = proposer.enqueue(command(100_000), Mode::Urgent).await;
+    proposer.propose_lazily(command(100_000));
     for count in 1..=2 {
         let submission = inbox.try_recv().expect("is taken");
         submission.answer(Ok(Outcome::Done));
         assert_eq!(proposer.carried_out(), count);
     }
     drop(waits);
-    let waits = proposer.enqueue(command(1000), Mode::Urgent).await;
+    let waits = proposer.enqueue(command(100_000), Mode::Urgent).await;
     let submission = inbox.try_recv().expect("is taken");
     submission.answer(Err(Unavailable.into()));
     drop(waits);

@@ -9,20 +9,7 @@
 //! [`crate::session`]'s own simulation. A [`mutant::Mutant`] breaks the system on purpose to prove that the judge can see.
 //! 3,000 seeds take a few seconds on one core in the dev profile.
 //!
-//! # Invariants
-//!
-//! - M-1: whoever leads has all that was ever committed.
-//! - M-2: no two leaders commit different entries at the same place, and none is taken back.
-//! - M-3: whoever begins to vote lacks fewer entries than [`super::step::CAUGHT_UP`].
-//! - M-4: as long as most disks of each group's voters are left, and faults end, each group comes to three voters that
-//!   are there, or to as many as there can be. Nobody who is there loses its vote to nobody.
-//! - M-5: a change begins when the last one is committed.
-//! - M-6: no set of voters has two incarnations of a seat.
-//! - M-7: an incarnation that everybody refuses, since it was removed, votes no more.
-//! - M-8: a node that is about to stop gets no vote, and leads nothing in the end.
-//! - M-9: a node that stops in order leaves each group whose leader it hears a majority.
-//! - M-10: in the end no node has two votes more than another.
-//! - M-11: at most one vote more moves than have to, and in the end none.
+//! The invariants are those of [`crate::rules::members`].
 //!
 //! Runs in which two processes claim one seat may end without a verdict: if the groups can do without neither, or if
 //! one of them is told to start anew by a node that knows only the other.
