@@ -41,6 +41,8 @@ mod raft;
 mod replication;
 pub mod room;
 pub mod rules;
+#[cfg(test)]
+mod seeds;
 pub mod session;
 mod shard;
 mod start;

@@ -80,8 +80,8 @@ impl Entered {
             match mail {
                 Ok(Some(Mail::Output(output))) => return Some(output.event),
                 Ok(Some(Mail::Resync)) => {
-                    let opened = self.app.cluster.query(&account, opened.clone()).await;
-                    if let Ok(Some(event)) = opened {
+                    let opened = self.app.cluster.query(&account, opened.clone());
+                    if let Ok(Ok(Some(event))) = timeout_at(deadline, opened).await {
                         self.has_skipped = true;
                         return Some(event);
                     }

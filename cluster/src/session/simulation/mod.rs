@@ -20,16 +20,8 @@ mod world;
 use mutant::Mutant;
 use world::World;
 
-/// Seeds that every run of the tests covers; `HOLDFAST_SEEDS` asks for others, as `FIRST..END`.
+/// Seeds that every run of the tests covers.
 const SEEDS: std::ops::Range<u64> = 0..5_000;
-
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(asked) = std::env::var("HOLDFAST_SEEDS") else {
-        return SEEDS;
-    };
-    let (first, end) = asked.split_once("..").expect("FIRST..END");
-    first.parse().expect("a number")..end.parse().expect("a number")
-}
 
 fn verdict(seed: u64, mutant: Mutant) -> Result<World, String> {
     let mut world = World::new(seed, mutant);
@@ -41,7 +33,7 @@ fn verdict(seed: u64, mutant: Mutant) -> Result<World, String> {
 #[test]
 fn every_invariant_holds_for_every_seed() {
     let (mut received, mut resumes, mut sessions) = (0, 0, 0);
-    let seeds = seeds();
+    let seeds = crate::seeds::asked_or(SEEDS);
     let all = seeds == SEEDS;
     for seed in seeds {
         match verdict(seed, Mutant::None) {
