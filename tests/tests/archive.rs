@@ -71,6 +71,11 @@ async fn im_86_im_97_what_was_delivered_is_found_at_once_unless_it_is_not_wanted
     prefer(&mut bob, "never").await;
     alice.say(BOB, "not kept").await;
     bob.expect(["not kept".to_owned()]).await;
+    // What is wished later says nothing of it, although it may not yet have been written.
+    prefer(&mut bob, "always").await;
+    let all = all_behind(&mut bob, None).await.unwrap();
+    assert_eq!(bodies(&all), numbered("kept", 0..30));
+    prefer(&mut bob, "never").await;
     bob.close().await.unwrap();
     // Nobody is there: it has to wait somewhere, and is not seen where it waits.
     alice.say(BOB, "not kept either").await;

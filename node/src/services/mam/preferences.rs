@@ -1,7 +1,10 @@
 //! XEP-0441: what a user wants archived, asked for and replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
+use cluster::ArchiveId;
+use cluster::session::Effect;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
@@ -11,6 +14,10 @@ use crate::hooks::{Payload, Request, fail, failure};
 
 /// Parties that one list may name.
 const MAX_PARTIES: usize = 1000;
+/// So long a change waits for the rows of earlier messages.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// They are looked for so often.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Asks for the preferences.
 pub struct Asked;
@@ -82,12 +89,41 @@ pub async fn read(
 }
 
 /// Answers with what is in force from now on.
+///
+/// What the shard still has to write is judged when it is written. So a change waits until all that came before
+/// it is: else a message that was not to be kept would be, because its user changed their mind afterwards.
 pub async fn replace(request: Request<Wish>) -> Result<Element, StanzaError> {
     let Wish(preferences) = &request.payload;
+    let written = tokio::time::timeout(WRITTEN_WITHIN, earlier_rows_are_written(&request));
+    if written.await.is_err() {
+        return fail(Condition::ResourceConstraint);
+    }
     let storage = &request.edge.storage;
     let set = storage.set_archive_preferences(&request.account, preferences);
     set.await.map_err(|error| failure(&error))?;
     Ok(element(preferences))
+}
+
+async fn earlier_rows_are_written(request: &Request<Wish>) {
+    let mut earlier: Option<HashSet<ArchiveId>> = None;
+    loop {
+        let tail = request.edge.presences.archive_tail(&request.account).await;
+        if tail.current {
+            let rows = tail.rows.iter().filter_map(|effect| match &**effect {
+                Effect::Archive(row) => Some(row.mid),
+                _ => None,
+            });
+            let mut left: HashSet<ArchiveId> = rows.collect();
+            if let Some(earlier) = &earlier {
+                left.retain(|mid| earlier.contains(mid));
+            }
+            if left.is_empty() {
+                return;
+            }
+            earlier = Some(left);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn element(preferences: &Preferences) -> Element {
