@@ -94,9 +94,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     }
 }
 
-/// The value at the front of `bytes`, whatever follows it.
-pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    Ok(bincode::serde::decode_from_slice(bytes, CONFIG)?.0)
+/// The value at the front of `bytes`, and whatever follows it.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
+    let (value, taken) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
+    Ok((value, &bytes[taken..]))
 }
 
 #[cfg(test)]

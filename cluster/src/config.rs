@@ -35,6 +35,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Host and port at which other nodes reach this one.
     pub advertise: String,
+    /// The zone that this node is in; empty if it is in none. A shard's voters are in different zones if there are as
+    /// many.
+    pub zone: String,
     /// The seats that found the cluster. Whoever is not among them joins it.
     pub peers: Vec<Peer>,
     /// Host and port behind which every node has an address, if nodes are found by name.
@@ -186,6 +189,7 @@ impl Config {
             seat: 1,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: String::new(),
+            zone: String::new(),
             peers: Vec::new(),
             discovery: None,
             auth: LinkAuth::Secrets(Vec::new()),

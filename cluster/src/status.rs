@@ -45,6 +45,8 @@ pub struct NodeStatus {
     pub state: Option<MemberState>,
     /// The versions of the formats that it reads, if it was met.
     pub formats: Option<Versions>,
+    /// The zone that it is in, if it was met and is in one.
+    pub zone: Option<String>,
 }
 
 /// A replica on another node, as the leader of its shard knows it.

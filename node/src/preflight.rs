@@ -56,6 +56,7 @@ fn assembled(config: &Config) -> Result<cluster::Config, ServeError> {
         seat: section.seat(),
         listen: section.listen,
         advertise: section.advertised(),
+        zone: section.zone.clone(),
         peers: section.peers.iter().map(peer).collect(),
         discovery: section.discovery.as_ref().map(ToString::to_string),
         auth: link_auth(section)?,

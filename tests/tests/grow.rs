@@ -184,3 +184,30 @@ async fn until_forgotten(cluster: &Cluster) {
         sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn voters_move_to_the_zones_that_have_none() {
+    let mut cluster = Cluster::prepare_to_grow(3, 4, "").unwrap();
+    cluster.accounts(&["alice", "bob"]);
+    for (node, zone) in ["east", "east", "west", "north"].iter().enumerate() {
+        cluster.edit(node, "[cluster]", &format!("[cluster]\nzone = \"{zone}\""));
+    }
+    for node in 0..3 {
+        cluster.run(node);
+    }
+    for node in 0..3 {
+        cluster.ready(node).await;
+    }
+    let mut pair = Pair::start(&cluster, [0, 1], ["alice", "bob"]).await;
+    pair.talk().await;
+    until_voters(&cluster, 0, each_has(3)).await;
+    cluster.run(3);
+    cluster.ready(3).await;
+    // One of the first two leaves each shard, and whoever is alone in a zone votes in all.
+    let is_apart = |voters: &Vec<String>| {
+        let votes = |seat: &str| voters.iter().any(|voter| voter == seat);
+        voters.len() == 3 && votes("3") && votes("4")
+    };
+    until_voters(&cluster, 0, |shards| shards.iter().all(is_apart)).await;
+    pair.talk().await;
+}

@@ -80,6 +80,7 @@ impl Cluster {
         let up = links.map(Links::up).unwrap_or_default();
         let seats = links.map(Links::seats).unwrap_or_default();
         let spoken = links.map(Links::spoken).unwrap_or_default();
+        let zones = links.map(Links::zones).unwrap_or_default();
         let mut nodes = vec![NodeStatus {
             seat: self.0.config.seat,
             node: Some(self.0.me.0),
@@ -91,6 +92,7 @@ impl Cluster {
                 false => MemberState::Active,
             }),
             formats: Some(self.0.config.formats),
+            zone: zones.get(&self.0.config.seat).cloned(),
         }];
         // Who is gone has its seat only as long as nobody else has.
         let is_gone =
@@ -112,6 +114,7 @@ impl Cluster {
                 me: false,
                 state: state.or(process.map(|_| MemberState::Active)),
                 formats: spoken.get(&seat).copied(),
+                zone: zones.get(&seat).cloned(),
             });
         }
         for (node, (seat, state)) in &found.members {
@@ -124,6 +127,7 @@ impl Cluster {
                     me: false,
                     state: Some(*state),
                     formats: None,
+                    zone: zones.get(seat).cloned(),
                 });
             }
         }

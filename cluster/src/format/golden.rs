@@ -86,6 +86,7 @@ fn frames_and_greetings_of_version_2_are_what_they_were() {
             boot: BootId(7),
             ..Body::default()
         },
+        zone: String::new(),
     };
     let propose = crate::codec::encode(&fixture::later_commands());
     let frame = |kind, role, id, payload: Vec<u8>| Frame {

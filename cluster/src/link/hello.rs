@@ -2,12 +2,12 @@
 //! and which versions of the formats it speaks.
 //!
 //! ```text
-//! u8 0xff │ u8 oldest version │ u8 newest version │ Body
+//! u8 0xff │ u8 oldest version │ u8 newest version │ Body │ zone
 //! ```
 //!
 //! Builds of any age must be able to read a greeting, since it tells them that they do not fit together. So what stands
-//! before the body never changes, new fields are only added at the end of the body, and a reader ignores what follows
-//! the fields that it knows.
+//! before the body never changes, new fields are only added at the end, a reader ignores what follows the fields that
+//! it knows, and takes those that are missing as empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,10 @@ use crate::{BootId, NodeId};
 pub struct Hello {
     /// The versions of the formats that the sender reads and writes.
     pub speaks: Versions,
-    /// Everything but the versions.
+    /// Everything else that every build says which has more than version 1.
     pub body: Body,
+    /// The zone that the sender is in. Empty if it is in none, or its build knows of none.
+    pub zone: String,
 }
 
 /// What a greeting says beside the versions. It is not read if the sender has version 1.
@@ -56,6 +58,8 @@ pub struct Place {
     pub shards: u16,
     /// Host and port at which others reach this node.
     pub address: String,
+    /// The zone that this node is in, if it is in one.
+    pub zone: String,
 }
 
 /// Why this node refuses a peer. The connection ends.
@@ -109,6 +113,7 @@ impl Hello {
                 address: place.address.clone(),
                 replaced: false,
             },
+            zone: place.zone.clone(),
         }
     }
 
@@ -117,20 +122,27 @@ impl Hello {
         let mut out = Vec::from(format::head(self.speaks.oldest));
         out.push(self.speaks.newest.0);
         codec::encode_into(&self.body, &mut out);
+        if !self.zone.is_empty() {
+            codec::encode_into(&self.zone, &mut out);
+        }
         out
     }
 
     /// Decodes a greeting. From one of version 1, only the version is known.
     pub fn decode(payload: &[u8]) -> Result<Self, CodecError> {
         let (oldest, rest) = format::split(payload);
-        let (newest, body) = match rest.split_first() {
+        let (newest, (body, rest)) = match rest.split_first() {
             Some((newest, body)) if oldest > Version::V1 => {
                 (Version(*newest), codec::decode_first(body)?)
             }
-            _ => (Version::V1, Body::default()),
+            _ => (Version::V1, (Body::default(), &[][..])),
+        };
+        let zone = match rest {
+            [] => String::new(),
+            _ => codec::decode_first(rest)?.0,
         };
         let speaks = Versions { oldest, newest };
-        Ok(Self { speaks, body })
+        Ok(Self { speaks, body, zone })
     }
 
     /// The process that sent it.
@@ -197,6 +209,7 @@ mod tests {
                 address: format!("127.0.0.1:{seat}"),
                 replaced: false,
             },
+            zone: String::from("east"),
         }
     }
 
@@ -249,6 +262,18 @@ mod tests {
                 Err(HelloError::Versions { theirs, ours }),
             );
         }
+    }
+
+    #[test]
+    fn an_earlier_build_s_greeting_names_no_zone() {
+        let now = hello(2);
+        let mut payload = now.encode();
+        payload.truncate(payload.len() - codec::encode(&now.zone).len());
+        let expect = Hello {
+            zone: String::new(),
+            ..now
+        };
+        assert_eq!(Hello::decode(&payload).expect("reads"), expect);
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! 2. Nothing is sent to a peer that has not authenticated (T-67).
 //! 3. Nothing but reading and writing bytes happens on the connections' runtime.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -234,6 +234,7 @@ impl Links {
                 cluster_name: config.cluster_name.clone(),
                 shards: config.shards,
                 address: config.advertise.clone(),
+                zone: config.zone.clone(),
             },
             speaks: config.formats,
             tls: RwLock::new(Tls::new(&config.auth)?),
@@ -356,6 +357,24 @@ impl Links {
         let met = peers.iter();
         met.filter_map(|peer| Some((peer.seat, peer.speaks()?)))
             .collect()
+    }
+
+    /// The zones of the seats whose processes were met and are in one, this node's among them.
+    pub fn zones(&self) -> BTreeMap<u64, String> {
+        let peers = self.0.peers();
+        let peers = peers.iter().map(|peer| (peer.seat, peer.zone()));
+        let me = (self.0.identity.seat(), self.0.place.zone.clone());
+        let named = peers.chain([me]).filter(|(_, zone)| !zone.is_empty());
+        named.collect()
+    }
+
+    /// The connected nodes that are in the zone of this one.
+    pub fn neighbours(&self) -> BTreeSet<NodeId> {
+        let zones = self.zones();
+        let near = zones.get(&self.0.identity.seat());
+        let up = self.up().into_iter();
+        let up = up.filter(|process| near.is_some() && zones.get(&process.seat) == near);
+        up.map(|process| process.node).collect()
     }
 
     /// The seats of all peers, with the addresses of their nodes.

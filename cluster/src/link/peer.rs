@@ -56,6 +56,8 @@ struct State {
     connection: Option<Arc<Connection>>,
     /// The versions of the formats that the last connected process spoke.
     speaks: Option<Versions>,
+    /// The zone that it was in; empty if it was in none, or none was ever connected.
+    zone: String,
     /// The last process that was up, while none is.
     absence: Option<Absence>,
 }
@@ -109,6 +111,12 @@ impl Peer {
             .speaks
     }
 
+    /// The zone that the seat's process is in, if it was ever met and is in one.
+    pub(super) fn zone(&self) -> String {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.zone.clone()
+    }
+
     pub(super) fn absence(&self) -> Option<Absence> {
         self.state
             .read()
@@ -150,11 +158,11 @@ impl Peer {
             .connection = connection;
     }
 
-    fn set_speaks(&self, speaks: Versions) {
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .speaks = Some(speaks);
+    /// Notes what the seat's process says of itself.
+    fn note(&self, hello: &Hello) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.speaks = Some(hello.speaks);
+        state.zone.clone_from(&hello.zone);
     }
 
     /// Sets the process that fills the seat, or that none does.
@@ -222,7 +230,7 @@ impl Task {
         let process = established.hello.process();
         let (connection, queues) = Connection::new(&established);
         self.peer.set_connection(Some(connection.clone()));
-        self.peer.set_speaks(established.hello.speaks);
+        self.peer.note(&established.hello);
         self.change(Some(process));
         let (lost, next) = tokio::select! {
             lost = connection::run(&self.shared, &connection, queues, established) => (Some(lost), None),

@@ -22,6 +22,7 @@ use super::roll::{Present, Roll};
 use super::seen::Seen;
 use super::step::{Step, next_step};
 use super::types::{RaftId, Seat};
+use super::zones::Zones;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::Links;
@@ -74,7 +75,7 @@ impl Reconciler {
             .roll
             .states(seen.seats(), &present, &stopping, clock::timer());
         self.dismiss(seen, &states, &memberships).await;
-        let view = View::of(&memberships, &states)?;
+        let view = View::of(&memberships, &states, zones(seen, &self.links))?;
         let targets = placement::targets(&view);
         self.roll.note(seen.seats(), &states, &targets);
         let all = self.groups.all().iter().zip(&memberships).zip(&targets);
@@ -154,6 +155,13 @@ fn present(config: &Config, groups: &Groups, links: &Links) -> Present {
     });
     let me = (config.seat, (groups.node().0, config.advertise.clone()));
     peers.chain([me]).collect()
+}
+
+fn zones(seen: &Seen, links: &Links) -> Zones {
+    let zones = links.zones();
+    let seats = seen.seats().iter();
+    let zone = |(node, seat): (&RaftId, &u64)| Some((*node, zones.get(seat)?.clone()));
+    seats.filter_map(zone).collect()
 }
 
 /// Keeps connections with all members, whoever told of them.

@@ -37,6 +37,7 @@ mod step;
 pub(crate) mod tell;
 pub mod types;
 pub mod verify;
+pub mod zones;
 
 /// What to do when the node cannot go on: by default the process ends at once.
 ///

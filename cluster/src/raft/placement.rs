@@ -1,8 +1,9 @@
 //! Decides who should vote in each shard. Pure: it follows from the memberships as they are and from who is there, so
 //! that any leader comes to the same result and a new one goes on where the last one stopped.
 //!
-//! Three members vote, however many there are. Voters stay where they are unless they are replaced, given up, or
-//! carry more than their share, so that little moves when a node joins or leaves.
+//! Three members vote, however many there are, in different zones if there are as many. Voters stay where they are
+//! unless they are replaced, given up, share a zone or carry more than their share, so that little moves when a node
+//! joins or leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::known::Members;
 use super::types::RaftId;
+use super::zones::Zones;
 
 /// How many members vote, if there are as many.
 pub const VOTERS: usize = 3;
@@ -58,16 +60,23 @@ pub struct View {
     pub voters: Vec<BTreeSet<RaftId>>,
     /// Every node that is a member of some shard or connected.
     pub nodes: BTreeMap<RaftId, State>,
+    /// Where they are.
+    pub zones: Zones,
 }
 
 impl View {
     /// What follows from these memberships. `None` for whoever does not know of all groups: it cannot tell who has
     /// room.
-    pub fn of(memberships: &[Members], states: &BTreeMap<RaftId, State>) -> Option<Self> {
+    pub fn of(
+        memberships: &[Members],
+        states: &BTreeMap<RaftId, State>,
+        zones: Zones,
+    ) -> Option<Self> {
         let all_known = memberships.iter().all(|members| members.at > 0);
         all_known.then(|| Self {
             voters: memberships.iter().map(Members::voters).collect(),
             nodes: states.clone(),
+            zones,
         })
     }
 
@@ -139,21 +148,22 @@ pub fn targets(view: &View) -> Vec<BTreeSet<RaftId>> {
         };
         while targets[place].len() > wanted {
             let loads = weigh(&targets);
-            let most = targets[place]
-                .iter()
-                .copied()
-                .max_by_key(|node| (loads.get(node), *node));
+            let near = |node: &RaftId| view.zones.neighbours(*node, &targets[place]);
+            let voters = targets[place].iter().copied();
+            let most = voters.max_by_key(|node| (near(node), loads.get(node).copied(), *node));
             most.map(|node| targets[place].remove(&node));
         }
         while targets[place].len() < wanted {
             let loads = weigh(&targets);
+            let near = |node: &RaftId| view.zones.neighbours(*node, &targets[place]);
             let others = active.difference(&targets[place]).copied();
-            let least = others.min_by_key(|node| (loads.get(node), *node));
+            let least = others.min_by_key(|node| (near(node), loads.get(node).copied(), *node));
             targets[place].extend(least);
         }
     }
     if shared {
-        share_out(&mut targets, &active);
+        part(&mut targets, &active, &view.zones);
+        share_out(&mut targets, &active, &view.zones);
     }
     targets
 }
@@ -171,30 +181,74 @@ pub fn is_needed(
     })
 }
 
-/// Moves votes from those that have most to those that have least, until nobody has two more than another.
-fn share_out(targets: &mut [BTreeSet<RaftId>], active: &BTreeSet<RaftId>) {
-    loop {
-        let loads = loads(targets);
-        let load = |node: &RaftId| loads.get(node).copied().unwrap_or(0);
-        let most = loads.keys().copied().max_by_key(|node| (load(node), *node));
-        let least = active
-            .iter()
-            .copied()
-            .min_by_key(|node| (load(node), *node));
-        let (Some(most), Some(least)) = (most, least) else {
-            return;
-        };
-        let movable =
-            |target: &&mut BTreeSet<RaftId>| target.contains(&most) && !target.contains(&least);
-        // Fewer votes for one and more for the other: each turn comes closer, so this ends.
-        match targets.iter_mut().find(movable) {
-            Some(target) if load(&most) >= load(&least) + 2 => {
-                target.remove(&most);
-                target.insert(least);
-            }
-            _ => return,
+/// Moves votes out of zones that have several in one shard, into zones that have none there.
+fn part(targets: &mut [BTreeSet<RaftId>], active: &BTreeSet<RaftId>, zones: &Zones) {
+    for place in 0..targets.len() {
+        // Each turn leaves fewer in a zone with others, so this ends.
+        while let Some((leaves, comes)) = parted(targets, place, active, zones) {
+            targets[place].remove(&leaves);
+            targets[place].insert(comes);
         }
     }
+}
+
+/// Who should vote in place of whom so that fewer of a shard's voters share a zone, if anybody should.
+fn parted(
+    targets: &[BTreeSet<RaftId>],
+    place: usize,
+    active: &BTreeSet<RaftId>,
+    zones: &Zones,
+) -> Option<(RaftId, RaftId)> {
+    let (target, loads) = (&targets[place], loads(targets));
+    let load = |node: &RaftId| loads.get(node).copied().unwrap_or(0);
+    let crowded = target.iter().copied();
+    let crowded = crowded.filter(|node| zones.neighbours(*node, target) > 0);
+    let leaves = crowded.max_by_key(|node| (load(node), *node))?;
+    let free = active.difference(target).copied();
+    let free = free.filter(|node| zones.neighbours(*node, target) == 0);
+    Some((leaves, free.min_by_key(|node| (load(node), *node))?))
+}
+
+/// Moves votes from those that have more to those that have less, until nobody has two more than another who could
+/// take one of them without more voters in one zone.
+fn share_out(targets: &mut [BTreeSet<RaftId>], active: &BTreeSet<RaftId>, zones: &Zones) {
+    // Fewer votes for one and more for the other: each turn comes closer, so this ends.
+    while let Some((place, from, to)) = uneven(targets, active, zones) {
+        targets[place].remove(&from);
+        targets[place].insert(to);
+    }
+}
+
+/// A shard in which the second of two nodes should vote in place of the first, if there is one.
+fn uneven(
+    targets: &[BTreeSet<RaftId>],
+    active: &BTreeSet<RaftId>,
+    zones: &Zones,
+) -> Option<(usize, RaftId, RaftId)> {
+    let loads = loads(targets);
+    let load = |node: &RaftId| loads.get(node).copied().unwrap_or(0);
+    let mut busy: Vec<RaftId> = loads.keys().copied().collect();
+    busy.sort_by_key(|node| std::cmp::Reverse((load(node), *node)));
+    let mut idle: Vec<RaftId> = active.iter().copied().collect();
+    idle.sort_by_key(|node| (load(node), *node));
+    for from in busy {
+        for to in idle
+            .iter()
+            .copied()
+            .filter(|to| load(&from) >= load(to) + 2)
+        {
+            let movable = |target: &BTreeSet<RaftId>| {
+                let mut after = target.clone();
+                after.remove(&from)
+                    && after.insert(to)
+                    && zones.crowding(&after) <= zones.crowding(target)
+            };
+            if let Some(place) = targets.iter().position(movable) {
+                return Some((place, from, to));
+            }
+        }
+    }
+    None
 }
 
 /// In how many shards each node votes.
@@ -211,6 +265,7 @@ pub fn founding(shards: usize, founders: impl Iterator<Item = RaftId>) -> Vec<BT
     targets(&View {
         voters: vec![BTreeSet::new(); shards],
         nodes: founders.map(|node| (node, State::Active)).collect(),
+        zones: Zones::default(),
     })
 }
 
@@ -223,7 +278,19 @@ mod tests {
         View {
             voters: vec![(1..=voters).collect(); shards],
             nodes: states.iter().copied().collect(),
+            zones: Zones::default(),
         }
+    }
+
+    /// Nodes 1, 2, … in these zones.
+    fn zones(names: &[&str]) -> Zones {
+        let named = names.iter().map(|name| String::from(*name));
+        (1..).zip(named).collect()
+    }
+
+    fn crowding(view: &View) -> usize {
+        let voters = view.voters.iter();
+        voters.map(|voters| view.zones.crowding(voters)).sum()
     }
 
     fn active(nodes: u64) -> Vec<(RaftId, State)> {
@@ -268,6 +335,43 @@ mod tests {
                 assert_eq!(targets(&now), now.voters, "{nodes} nodes, {shards} shards");
             }
         }
+    }
+
+    #[test]
+    fn voters_are_in_different_zones_if_there_are_as_many() {
+        for (names, at_best) in [
+            (&["a", "b", "c"][..], 0),
+            (&["a", "a", "b", "b", "c"], 0),
+            (&["a", "a", "a", "a", "b", "c"], 0),
+            (&["a", "a", "a", "b", "b"], 1),
+            (&["a", "a", "a"], 2),
+            (&["", "", "a", "a", "a"], 0),
+        ] {
+            for shards in [1, 3, 12] {
+                let mut now = view(shards, 3, &active(names.len() as u64));
+                now.zones = zones(names);
+                now.voters = targets(&now);
+                assert_eq!(crowding(&now), at_best * shards, "{names:?}: {now:?}");
+                assert_eq!(targets(&now), now.voters, "{names:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn votes_are_shared_out_within_the_zones() {
+        let mut now = view(6, 3, &active(7));
+        now.zones = zones(&["a", "a", "a", "b", "b", "c", "c"]);
+        now.voters = targets(&now);
+        let loads = loads(&now.voters);
+        let expect = [2, 2, 2, 3, 3, 3, 3];
+        assert_eq!(loads, (1..).zip(expect).collect());
+    }
+
+    #[test]
+    fn a_restart_moves_nothing_in_zones_either() {
+        let mut now = view(1, 3, &with(5, &[(2, State::Away)]));
+        now.zones = zones(&["a", "b", "c", "b", "c"]);
+        assert_eq!(targets(&now), now.voters);
     }
 
     #[test]

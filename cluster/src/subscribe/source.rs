@@ -84,9 +84,16 @@ impl Subscription {
             let now = clock::timer();
             avoided.retain(|_, until| *until > now);
             let up = self.candidates();
-            let preferred = up.iter().filter(|node| !avoided.contains_key(node));
-            let chosen = choose(self.me, self.group.shard(), preferred.copied())
-                .or_else(|| choose(self.me, self.group.shard(), up.iter().copied()));
+            let preferred = up
+                .iter()
+                .filter(|node| !avoided.contains_key(node))
+                .copied();
+            let near = self.links.neighbours();
+            let near = preferred.clone().filter(|node| near.contains(node));
+            let shard = self.group.shard();
+            let chosen = choose(self.me, shard, near)
+                .or_else(|| choose(self.me, shard, preferred))
+                .or_else(|| choose(self.me, shard, up.iter().copied()));
             let Some(node) = chosen else {
                 // It is looked for again, whatever has changed.
                 drop(timeout(LOOK, known.changed()).await);

@@ -54,6 +54,8 @@ pub struct NodeReport {
     pub votes: usize,
     /// The versions of the formats that it reads, if it was met.
     pub formats: Option<String>,
+    /// The zone that it is in, if it was met and is in one.
+    pub zone: Option<String>,
 }
 
 /// One shard.
@@ -204,6 +206,7 @@ fn node(status: NodeStatus, shards: &[&ShardStatus]) -> NodeReport {
         up: status.up,
         me: status.me,
         formats: status.formats.map(|formats| formats.to_string()),
+        zone: status.zone,
     }
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::table;
 
 /// What is shown of each node.
-const NODE: [&str; 7] = [
-    "seat", "state", "address", "leads", "votes", "formats", "me",
+const NODE: [&str; 8] = [
+    "seat", "state", "zone", "address", "leads", "votes", "formats", "me",
 ];
 /// What is shown of each shard beside its size and the age of its last entry.
 const SHARD: [&str; 8] = [
@@ -95,7 +95,8 @@ mod tests {
             "format": 2,
             "nodes": [
                 { "seat": 1, "state": "active", "address": "a:1", "up": true, "me": true,
-                  "leads": 0, "votes": 1, "formats": "2 to 2", "node": "ff" },
+                  "leads": 0, "votes": 1, "formats": "2 to 2", "node": "ff",
+                  "zone": "east" },
             ],
             "shards": [
                 { "shard": 0, "leader": null, "voters": ["1", "2", "3"], "learners": ["4"],
@@ -110,8 +111,8 @@ mod tests {
             format: 2\n\
             \n\
             nodes\n\
-            SEAT  STATE   ADDRESS  LEADS  VOTES  FORMATS  ME\n\
-            1     active  a:1      0      1      2 to 2   yes\n\
+            SEAT  STATE   ZONE  ADDRESS  LEADS  VOTES  FORMATS  ME\n\
+            1     active  east  a:1      0      1      2 to 2   yes\n\
             \n\
             shards\n\
             SHARD  LEADER  VOTERS  LEARNERS  BEHIND   LAST_COMMIT  SIZE     SESSIONS  HIBERNATED  STALLED\n\

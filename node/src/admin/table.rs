@@ -10,6 +10,7 @@ const FIRST: &[&str] = &[
     "jid",
     "state",
     "node",
+    "zone",
     "address",
     "up",
     "leader",

@@ -18,6 +18,9 @@ const LONGEST_SILENCE: u64 = 24 * 3600;
 /// The longest `replace_after`, in seconds: a year.
 const LONGEST_ABSENCE: u64 = 365 * 24 * 3600;
 
+/// The longest name of a zone.
+const LONGEST_ZONE: usize = 63;
+
 /// `[cluster]`: which node this is, and how it finds and recognises the others.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +33,8 @@ pub struct Cluster {
     pub listen: SocketAddr,
     /// The address that they are told, `host:port`. Absent: as in `peers`, else `listen`.
     pub advertise: Option<String>,
+    /// The zone that the node is in: what may fail as a whole. Empty: none.
+    pub zone: String,
     /// The nodes that found the cluster. Others join it.
     #[serde(deserialize_with = "value::one_or_many")]
     pub peers: Vec<PeerAddress>,
@@ -62,6 +67,7 @@ impl Default for Cluster {
             node_id_from_hostname: false,
             listen: SocketAddr::from(([0, 0, 0, 0], 7400)),
             advertise: None,
+            zone: String::new(),
             peers: Vec::new(),
             discovery: None,
             secret_file: None,
@@ -142,6 +148,10 @@ impl Cluster {
         };
         if seat == 0 {
             return Err(Rule::Between(1, u64::from(u32::MAX)).broken("cluster.node_id"));
+        }
+        let is_label = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.zone.len() > LONGEST_ZONE || !self.zone.chars().all(is_label) {
+            return Err(Rule::NotAZone(self.zone.clone()).broken("cluster.zone"));
         }
         // Each group costs something on every node, and a few full batches are better than many small ones.
         if !(1..=12).contains(&self.shards) {
@@ -324,6 +334,8 @@ mod tests {
         broken(|c| c.node_id = None, Rule::NoNodeId);
         broken(|c| c.node_id = Some(3), Rule::NotReachable(3));
         broken(|c| c.peers.clear(), Rule::NoPeers);
+        let zone = String::from("rack 7");
+        broken(|c| c.zone = zone.clone(), Rule::NotAZone(zone.clone()));
         broken(
             |c| c.peers.push("2@c:1".parse().unwrap()),
             Rule::PeerTwice(2),

@@ -178,6 +178,9 @@ pub enum Rule {
     /// The host name has no ordinal at its end.
     #[error("the host name {0:?} does not end in an ordinal such as `-0`; give `node_id` instead")]
     NoOrdinal(String),
+    /// Not the name of a zone, as Kubernetes labels nodes with.
+    #[error("{0:?} is not a zone: up to 63 letters, digits, `-`, `_` and `.`")]
+    NotAZone(String),
     /// There are no other nodes to form a cluster with.
     #[error("give either `peers` (`[\"1@host:port\", …]`) or `discovery` (`\"dns:NAME:PORT\"`)")]
     NoPeers,

@@ -17,6 +17,7 @@ fn node(seat: u64, state: MemberState) -> NodeStatus {
         me: seat == 1,
         state: Some(state),
         formats: Some(Versions::SPOKEN),
+        zone: None,
     }
 }
 

@@ -26,7 +26,8 @@ impl World {
                 .find(|id| !self.nodes.contains_key(id))
                 .expect("most are free")
         });
-        self.nodes.insert(id, Node::new(id, seat, SHARDS));
+        self.nodes
+            .insert(id, Node::new(id, (seat, self.zones), SHARDS));
         id
     }
 
@@ -37,6 +38,7 @@ impl World {
     fn greeting(&self, id: RaftId) -> Hello {
         let node = &self.nodes[&id];
         Hello {
+            zone: String::new(),
             speaks: Versions::SPOKEN,
             body: Body {
                 cluster: Some(ClusterId(1)),

@@ -29,6 +29,8 @@ pub(super) enum Mutant {
     SameName,
     /// Each shard's voters are chosen without regard to the others.
     Uneven,
+    /// Voters are chosen without regard to zones.
+    Zoneless,
     /// Voters are chosen as if nobody voted yet.
     Forgetful,
     /// What was seen long ago is acted upon.
@@ -39,7 +41,7 @@ pub(super) enum Mutant {
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 15] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 16] = [
         (Self::VotesUnready, &["M-3"]),
         (Self::RemovedTwice, &["M-4"]),
         (Self::ChangeUnderWay, &["M-5"]),
@@ -52,6 +54,7 @@ impl Mutant {
         (Self::RemovedReturns, &["M-7"]),
         (Self::SameName, &["M-1", "M-2"]),
         (Self::Uneven, &["M-10"]),
+        (Self::Zoneless, &["M-12"]),
         (Self::Forgetful, &["M-11"]),
         (Self::OldLook, &["M-4"]),
         (Self::Patient, &["M-4"]),

@@ -16,6 +16,7 @@ use crate::raft::roll::{Present, Roll};
 use crate::raft::seen::Seen;
 use crate::raft::step::{Step, next_step};
 use crate::raft::types::RaftId;
+use crate::raft::zones::Zones;
 
 /// After so many seconds others vote in place of a node that is away.
 pub(super) const REPLACE_AFTER: u64 = 600;
@@ -31,6 +32,8 @@ pub(super) struct Look {
 pub(super) struct Node {
     pub(super) id: RaftId,
     pub(super) seat: u64,
+    /// How many zones there are.
+    zones: u64,
     pub(super) runs: bool,
     /// Its disk will not be seen again.
     pub(super) lost: bool,
@@ -54,10 +57,11 @@ pub(super) struct Node {
 
 impl Node {
     /// A node with an empty disk.
-    pub(super) fn new(id: RaftId, seat: u64, shards: usize) -> Self {
+    pub(super) fn new(id: RaftId, (seat, zones): (u64, u64), shards: usize) -> Self {
         let mut node = Self {
             id,
             seat,
+            zones,
             runs: true,
             lost: false,
             drains: false,
@@ -159,7 +163,9 @@ impl Node {
         let gone = self.seen.forget(&states, &memberships, current);
         let gone: Vec<RaftId> = gone.into_iter().map(|node| node.0).collect();
         self.retired.extend(&gone);
-        let view = View::of(&memberships, &mistake(&states, mutant));
+        let zones = self.seen.seats().iter();
+        let zones = zones.map(|(node, seat)| (*node, zone(*seat, self.zones)));
+        let view = View::of(&memberships, &mistake(&states, mutant), zones.collect());
         self.look = view.map(|view| Look {
             present,
             states,
@@ -180,6 +186,14 @@ impl Node {
     }
 }
 
+/// The zone of a seat where there are so many of them.
+pub(super) fn zone(seat: u64, zones: u64) -> String {
+    match zones {
+        0 => String::new(),
+        _ => (seat % zones).to_string(),
+    }
+}
+
 fn mistake(states: &BTreeMap<RaftId, State>, mutant: Mutant) -> BTreeMap<RaftId, State> {
     let taken = |state: State| match (mutant, state) {
         (Mutant::BothIncarnations, State::Gone) => State::Away,
@@ -196,14 +210,20 @@ fn targets(view: &View, mutant: Mutant) -> Vec<BTreeSet<RaftId>> {
         let mut targets = placement::targets(&View {
             voters: vec![voters.clone()],
             nodes: view.nodes.clone(),
+            zones: view.zones.clone(),
         });
         targets.remove(0)
     };
     match mutant {
         Mutant::Uneven => view.voters.iter().map(apart).collect(),
+        Mutant::Zoneless => placement::targets(&View {
+            zones: Zones::default(),
+            ..view.clone()
+        }),
         Mutant::Forgetful => placement::targets(&View {
             voters: vec![BTreeSet::new(); view.voters.len()],
             nodes: view.nodes.clone(),
+            zones: view.zones.clone(),
         }),
         _ => placement::targets(view),
     }

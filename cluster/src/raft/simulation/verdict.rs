@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::node::zone;
 use super::replica::votes;
 use super::world::{SHARDS, World};
 use crate::raft::placement::VOTERS;
 use crate::raft::types::RaftId;
+use crate::raft::zones::Zones;
 
 impl World {
     pub(super) fn judge_end(&mut self, moves: usize, bound: Option<usize>) -> Result<(), String> {
@@ -34,7 +36,9 @@ impl World {
             loads.values().max(),
             active.iter().map(|id| loads[id]).min(),
         );
-        if active.len() >= VOTERS && most.copied() > least.map(|least| least + 1) {
+        // Zones come first.
+        let even = self.zones == 0 && active.len() >= VOTERS;
+        if even && most.copied() > least.map(|least| least + 1) {
             return Err(format!("(M-10) the votes are not shared out: {loads:?}"));
         }
         // Two leaders that decide at the same time may each miss what the other one does.
@@ -68,6 +72,12 @@ impl World {
         if active.len() >= VOTERS {
             if voters.len() != VOTERS || !voters.is_subset(running) || there * 2 <= VOTERS {
                 return Err("(M-4) three that are there should vote".into());
+            }
+            let zone = |id: &RaftId| (*id, zone(self.nodes[id].seat, self.zones));
+            let zones: Zones = self.nodes.keys().map(zone).collect();
+            let most = active.len() - zones.crowding(active);
+            if VOTERS - zones.crowding(&voters) < most.min(VOTERS) {
+                return Err("(M-12) voters share a zone without need".into());
             }
             if now.nodes.len() != VOTERS {
                 return Err("(M-4) others should have no replica".into());

@@ -72,6 +72,8 @@ impl Sums {
 pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) mutant: Mutant,
+    /// How many zones there are; 0 if nobody is in one.
+    pub(super) zones: u64,
     /// The seconds that have passed.
     pub(super) now: u64,
     start: Instant,
@@ -91,6 +93,7 @@ impl World {
         let mut world = Self {
             dice: Dice::new(seed),
             mutant,
+            zones: [0, 3, 0, 2][(seed % 4) as usize],
             now: 0,
             start: clock::timer(),
             nodes: BTreeMap::new(),

@@ -19,6 +19,7 @@ fn node_status(seat: u64, node: NodeId, up: bool) -> NodeStatus {
             MemberState::Away
         }),
         formats: Some(Versions::SPOKEN),
+        zone: None,
     }
 }
 
