@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io};
@@ -125,7 +126,8 @@ impl Cluster {
         listener: Option<TcpListener>,
         host: Arc<dyn Host>,
     ) -> Result<Self, StartError> {
-        let runtime = OwnRuntime::new("cluster", 2).map_err(StartError::Runtime)?;
+        let runtime =
+            OwnRuntime::new("cluster", consensus_threads()).map_err(StartError::Runtime)?;
         let links = OwnRuntime::new("links", 1).map_err(StartError::Runtime)?;
         let handle = runtime.handle().ok_or(StartError::Interrupted)?;
         let connections = links.handle().ok_or(StartError::Interrupted)?.clone();
@@ -392,6 +394,13 @@ impl Cluster {
     fn group(&self, account: &BareJid) -> &Arc<RaftGroup> {
         &self.0.shards[usize::from(self.shard_of(account).0)]
     }
+}
+
+/// Threads for the groups: half of the cores, as the other half serves clients, and no more than a few, as the groups
+/// wait for disks and for each other most of the time. On two cores a second one costs a tenth more than it gains.
+fn consensus_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (cores / 2).clamp(1, 4)
 }
 
 impl OwnRuntime {

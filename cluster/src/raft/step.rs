@@ -203,12 +203,7 @@ mod tests {
         let whole = [set([11, 21, 31])];
         check(&whole, &[11, 21, 31], &[11, 21, 32], Some(Step::Learn(32)));
         let replace = Step::Replace(set([11, 21, 32]), vec![32]);
-        check(
-            &whole,
-            &[11, 21, 31, 32],
-            &[11, 21, 32],
-            Some(replace),
-        );
+        check(&whole, &[11, 21, 31, 32], &[11, 21, 32], Some(replace));
         // Its second half begins nothing, so nobody is asked whether they have the log: they may be dead by now.
         let joint = [set([11, 21, 31]), set([11, 21, 32])];
         let finish = Step::Replace(set([11, 21, 32]), vec![]);

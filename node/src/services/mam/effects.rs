@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use cluster::ArchiveId;
 use cluster::session::{ArchiveRow, Completed, Effect, Fetched, Pending, Relay};
 use futures_util::FutureExt as _;
@@ -148,14 +147,19 @@ async fn fetch(
     account: &BareJid,
     mids: &[ArchiveId],
 ) -> Result<Completed, StorageError> {
-    let mut found = edge.storage.fetch(account, mids).await?;
-    let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
-    found.sort_by_key(place);
+    let found = edge.storage.fetch(account, mids).await?;
     Ok(Completed {
         id: effect.id,
         relays: Vec::new(),
-        messages: found,
+        messages: in_order(found, mids),
     })
+}
+
+/// The messages in the order of these ids.
+fn in_order(mut found: Vec<Fetched>, mids: &[ArchiveId]) -> Vec<Fetched> {
+    let place = |fetched: &Fetched| mids.iter().position(|mid| *mid == fetched.mid);
+    found.sort_by_key(place);
+    found
 }
 
 /// Messages that go back to their senders, who hear of them and do not get them: nothing of what they say is kept in
@@ -169,11 +173,8 @@ async fn recall(
     let mut returned = completed(effect);
     for some in mids.chunks(RECALLED) {
         let began = clock::instant();
-        let mut found = fetch(edge, effect, account, some).await?.messages;
-        for message in &mut found {
-            message.packet.payload = Bytes::new();
-        }
-        returned.messages.append(&mut found);
+        let found = edge.storage.fetch_headers(account, some).await?;
+        returned.messages.extend(in_order(found, some));
         tokio::time::sleep((clock::instant() - began) * (SHARE - 1)).await;
     }
     Ok(returned)

@@ -15,14 +15,15 @@ pub use row::Entry;
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use cluster::ArchiveId;
 use cluster::session::{ArchiveRow, Fetched};
 use proto::BareJid;
 
 use self::preference::{Fate, Judge, hidden_among};
-use self::row::{MOST_IDS, entry, id_list, keyed};
+use self::row::{FRONT, MOST_IDS, entry, header, id_list, keyed};
 use super::settings::KeepByDefault;
-use crate::storage::{Step, Storage, StorageError, Stored, Transaction, Value, assembled};
+use crate::storage::{Row, Step, Storage, StorageError, Stored, Transaction, Value, assembled};
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
 const MOST_ROWS: usize = 64;
@@ -100,21 +101,47 @@ impl Storage {
         owner: &BareJid,
         mids: &[ArchiveId],
     ) -> Result<Vec<Fetched>, StorageError> {
+        let whole = |row: &Row| entry(row).map(Some);
+        self.read(owner, mids, "stanza", whole).await
+    }
+
+    /// The same without what the messages say, which may be nearly all of their bytes.
+    pub(in crate::services) async fn fetch_headers(
+        &self,
+        owner: &BareJid,
+        mids: &[ArchiveId],
+    ) -> Result<Vec<Fetched>, StorageError> {
+        let mut found = self.read(owner, mids, FRONT, header).await?;
+        let is_found = |mid: &ArchiveId| found.iter().any(|fetched| fetched.mid == *mid);
+        let rest = mids.iter().copied().filter(|mid| !is_found(mid));
+        let rest: Vec<ArchiveId> = rest.collect();
+        for mut fetched in self.fetch(owner, &rest).await? {
+            fetched.packet.payload = Bytes::new();
+            found.push(fetched);
+        }
+        Ok(found)
+    }
+
+    async fn read(
+        &self,
+        owner: &BareJid,
+        mids: &[ArchiveId],
+        stanza: &'static str,
+        parse: fn(&Row) -> Result<Option<Entry>, StorageError>,
+    ) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_READ) {
             let sql = format!(
-                "SELECT mid, stamp, stanza, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
+                "SELECT mid, stamp, {stanza}, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
                 id_list(chunk.len(), 2)
             );
-            for row in self
-                .database
-                .rows(assembled(sql), keyed(owner, chunk))
-                .await?
-            {
+            let rows = self.database.rows(assembled(sql), keyed(owner, chunk));
+            for row in rows.await? {
                 let Entry {
                     mid, stamp, packet, ..
-                } = match entry(&row) {
-                    Ok(entry) => entry,
+                } = match parse(&row) {
+                    Ok(Some(entry)) => entry,
+                    Ok(None) => continue,
                     // One that is damaged must not take the others with it.
                     Err(error) => {
                         tracing::error!(%owner, mid = row.text(0)?, %error, "a message is lost");
@@ -222,7 +249,7 @@ fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
 pub(super) mod tests {
     use super::*;
     use crate::storage::{AccountKeys, testing};
-    use proto::stanza::{Kind, MessageType, Stanza};
+    use proto::stanza::{Kind, MessageType, Packet, Stanza};
     use proto::{Element, Jid, ns};
 
     pub(super) fn alice() -> BareJid {
@@ -278,6 +305,33 @@ pub(super) mod tests {
                     .unwrap(),
                 100
             );
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_header_is_read_without_what_the_message_says() {
+        testing::each(async |storage| {
+            let mut empty = row(2, "bob@example.org/>&'x'");
+            empty.packet.payload = Bytes::new();
+            // What its sender calls it is longer than its front.
+            let mut long = row(3, "bob@example.org/x");
+            long.packet.header.id = Some("i".repeat(20_000).into());
+            let rows = [row(1, "bob@example.org/x"), empty, long];
+            let all: Vec<_> = rows.iter().collect();
+            storage.archive(&all, KeepByDefault::Always).await.unwrap();
+            let mids = rows.each_ref().map(|row| row.mid);
+            let found = storage.fetch_headers(&alice(), &mids).await.unwrap();
+            let expect = rows.map(|row| Fetched {
+                mid: row.mid,
+                stamp: row.stamp,
+                archived: true,
+                packet: Packet {
+                    header: row.packet.header,
+                    payload: Bytes::new(),
+                },
+            });
+            assert_eq!(found, expect);
         })
         .await;
     }

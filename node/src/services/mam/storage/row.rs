@@ -9,6 +9,9 @@ use crate::storage::{Row, StorageError, Value};
 /// Archive ids in one statement.
 pub(super) const MOST_IDS: usize = 256;
 
+/// The column that [`header`] reads: the start tag of nearly every stanza.
+pub(super) const FRONT: &str = "substr(stanza, 1, 8192)";
+
 /// An archived message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -43,6 +46,22 @@ pub(super) fn entry(row: &Row) -> Result<Entry, StorageError> {
         order: Order(row.count(3)?),
         packet: packet(&row.text(2)?)?,
     })
+}
+
+/// Reads the columns `mid, stamp, FRONT, place`: all but what the message says. None if the start tag is longer.
+pub(super) fn header(row: &Row) -> Result<Option<Entry>, StorageError> {
+    let front = row.text(2)?;
+    // The writer escapes this character wherever it does not end a tag.
+    let Some((tag, _)) = front.split_once('>') else {
+        return Ok(None);
+    };
+    let empty = format!("{}/>", tag.trim_end_matches('/'));
+    Ok(Some(Entry {
+        mid: mid(row, 0)?,
+        stamp: row.count(1)?,
+        order: Order(row.count(3)?),
+        packet: packet(&empty)?,
+    }))
 }
 
 pub(super) fn mid(row: &Row, index: usize) -> Result<ArchiveId, StorageError> {
