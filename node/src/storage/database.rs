@@ -36,6 +36,13 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 /// Connections that read an SQLite file; the one that writes is apart.
 const SQLITE_READERS: u32 = 4;
 
+/// What the connection that writes keeps in memory of an SQLite file, in KiB: the ends of the archives of those who
+/// chat. What does not fit is read for each row.
+const SQLITE_CACHE: u32 = 16 << 10;
+/// Pages of the write-ahead log, of 4 KiB, after which they are copied into the file. A page that is written again and
+/// again is copied once in that time.
+const SQLITE_CHECKPOINT: u32 = 8 << 10;
+
 /// An open database of either engine.
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
@@ -121,7 +128,11 @@ impl Database {
             // Shards forget a pending row once it is stored: it must survive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
-        let writer = sqlite_pool(1).connect_lazy_with(options.clone());
+        let writing = options
+            .clone()
+            .pragma("cache_size", format!("-{SQLITE_CACHE}"))
+            .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT.to_string());
+        let writer = sqlite_pool(1).connect_lazy_with(writing);
         // The first connection sets the journal mode. SQLite does not wait for other processes there.
         let mut tries = 0;
         while let Err(error) = writer.acquire().await {
