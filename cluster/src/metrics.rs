@@ -2,6 +2,7 @@
 //! label.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -85,6 +86,61 @@ impl Label for MoveStep {
     }
 }
 
+/// Where a message waits on its way through the shards that a node leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// From the arrival of a command until its entry is made.
+    Batch,
+    /// From the look at an outbox until the other shard has what was there.
+    Relay,
+    /// The host carries out what follows from entries: rows of archives above all.
+    Effects,
+}
+
+impl Label for Hop {
+    const NAME: &'static str = "hop";
+    const ALL: &'static [Self] = &[Self::Batch, Self::Relay, Self::Effects];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Relay => "relay",
+            Self::Effects => "effects",
+        }
+    }
+}
+
+/// A histogram of seconds for each value of a label.
+#[derive(Clone, Debug)]
+pub struct Waits<L> {
+    family: Family<Labels, Histogram, fn() -> Histogram>,
+    of: PhantomData<fn(L)>,
+}
+
+impl<L: Label> Default for Waits<L> {
+    fn default() -> Self {
+        let family: Family<Labels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 16)));
+        for label in L::ALL {
+            drop(family.get_or_create(&[(L::NAME, label.value())]));
+        }
+        Self {
+            family,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<L: Label> Waits<L> {
+    /// Notes how long something took.
+    pub fn observe(&self, label: L, took: Duration) {
+        let labels = [(L::NAME, label.value())];
+        self.family
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+}
+
 /// What the replicas of one node count. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -92,6 +148,8 @@ pub struct Metrics {
     pub commit: Histogram,
     /// Seconds that a sync of the log takes.
     pub fsync: Histogram,
+    /// Seconds at each step between the entries.
+    pub hops: Waits<Hop>,
     /// Leaderships that this node has taken because the leader was lost.
     pub failovers: Counter,
     /// Leaderships that this node has taken from a leader that was there.
@@ -105,6 +163,7 @@ impl Default for Metrics {
         Self {
             commit: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             fsync: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            hops: Waits::default(),
             failovers: Counter::default(),
             handovers: Counter::default(),
             moves: Counters::default(),
@@ -124,6 +183,11 @@ impl Metrics {
             "fsync_seconds",
             "How long a sync of the replicated log takes",
             self.fsync.clone(),
+        );
+        registry.register(
+            "hop_seconds",
+            "How long what clients said waits at each step of the shards led here, batch by batch",
+            self.hops.family.clone(),
         );
         registry.register(
             "failovers",

@@ -72,6 +72,7 @@ async fn check(scenario: usize, count: usize, rounds: usize, window: usize) {
     let before = counts(&cluster, &pids).await;
     exchange(&mut alice, &mut bob, rounds, window).await;
     let after = counts(&cluster, &pids).await;
+    check_hops(&cluster).await;
     let messages = (rounds * window) as f64;
     let (name, baseline) = BASELINE[scenario];
     let found: Vec<f64> = (0..COUNTED.len())
@@ -83,6 +84,14 @@ async fn check(scenario: usize, count: usize, rounds: usize, window: usize) {
             found <= base * TOLERANCE,
             "{name}: {found:.2} {what} for each message, and {base:.2} were enough"
         );
+    }
+}
+
+/// An operator sees where messages wait.
+async fn check_hops(cluster: &Cluster) {
+    for hop in ["batch", "relay", "effects"] {
+        let name = format!("holdfast_hop_seconds_count{{hop=\"{hop}\"}}");
+        assert!(cluster.sum(&name).await > 0, "{hop}");
     }
 }
 

@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 
 use super::outcome::commands;
 use crate::cluster::Host;
+use crate::metrics::Hop;
 use crate::propose::{MAX_COMMANDS, Proposer, ShardGroup};
-use crate::session::{Completed, Lane, Pending, ShardState};
-use crate::{EffectId, fail};
+use crate::session::{Command, Completed, Lane, Pending, ShardState};
+use crate::{EffectId, ShardId, clock, fail};
 
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
@@ -64,28 +65,22 @@ pub async fn run<G: ShardGroup>(
         gathers = !is_half_full(&chunk, lane);
         let asked = first.into_iter().chain(chunk.iter().cloned()).collect();
         // The host runs in a task of its own, so that this one goes on if it panics.
+        let begun = clock::timer();
         let performing = tokio::spawn(host.perform(shard, asked));
         let performing = AbortOnDrop(performing);
         let done = performing.join().await.unwrap_or_else(|error| {
             tracing::error!(%shard, ?lane, %error, "carrying out effects failed");
             Vec::new()
         });
+        group.note(
+            Hop::Effects,
+            clock::timer().saturating_duration_since(begun),
+        );
         fail::point("effects-done");
         let (done, all) = progress.record(&chunk, done);
         let stuck = done.is_empty();
         for command in commands(&chunk, done) {
-            let proposer = proposer.clone();
-            reports.spawn(async move {
-                let carried = match is_lazy(lane) {
-                    true => proposer.insist_lazily(command).await,
-                    false => proposer.insist(command).await,
-                };
-                if let Err(over) = carried {
-                    // `outcome` makes no command that is too large. If it did, the effect would stay pending, and
-                    // the next leader would carry it out again.
-                    tracing::error!(%shard, %over, "what follows from an effect cannot be carried");
-                }
-            });
+            reports.spawn(report(proposer.clone(), shard, lane, command));
         }
         // A host that has done a part will do the rest, so there is no need for longer pauses.
         if !stuck {
@@ -95,6 +90,18 @@ pub async fn run<G: ShardGroup>(
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
         }
+    }
+}
+
+async fn report(proposer: Proposer, shard: ShardId, lane: Lane, command: Command) {
+    let carried = match is_lazy(lane) {
+        true => proposer.insist_lazily(command).await,
+        false => proposer.insist(command).await,
+    };
+    if let Err(over) = carried {
+        // `outcome` makes no command that is too large. If it did, the effect would stay pending, and the next leader
+        // would carry it out again.
+        tracing::error!(%shard, %over, "what follows from an effect cannot be carried");
     }
 }
 

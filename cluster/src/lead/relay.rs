@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::ShardId;
 use crate::bound;
+use crate::clock;
+use crate::metrics::Hop;
 use crate::propose::{MAX_COMMANDS, ProposeError, Proposer, ShardGroup};
 use crate::session::{Command, Outcome};
 
@@ -25,11 +27,14 @@ pub async fn run<G: ShardGroup>(group: Arc<G>, to: ShardId, proposer: Proposer, 
             }
             continue;
         }
+        let begun = clock::timer();
         match proposer
             .propose(Command::Relay { from, first, items })
             .await
         {
             Ok(Outcome::Relayed { cursor }) => {
+                let took = clock::timer().saturating_duration_since(begun);
+                group.note(Hop::Relay, took);
                 next = cursor;
                 own.propose_lazily(Command::Trim { to, upto: cursor });
             }

@@ -18,11 +18,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, Mode, Rate, Submission};
 use super::proposer::{Proposer, Refused, Unavailable};
-use super::{EncodedEntry, LINGER, Leadership, Response, ShardGroup, ShardRequest, Transport};
+use super::{
+    DEADLINE, EncodedEntry, LINGER, Leadership, Response, ShardGroup, ShardRequest, Transport,
+};
 use crate::bound::TooLarge;
 use crate::clock;
 use crate::codec;
 use crate::format::Version;
+use crate::metrics::Hop;
 use crate::session::{Batch, Command, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
@@ -209,6 +212,9 @@ impl<G: ShardGroup, C: Transport> Batcher<G, C> {
             self.drain();
         }
         let mut taken = self.backlog.take(true);
+        if let Some(waited) = longest_wait(&taken, clock::timer()) {
+            self.group.note(Hop::Batch, waited);
+        }
         let batch = Batch {
             now: (self.clock)(),
             commands: commands_of(&mut taken),
@@ -257,6 +263,13 @@ impl<G: ShardGroup, C: Transport> Batcher<G, C> {
             taken,
         ));
     }
+}
+
+/// How long the one has waited that waited longest, of those that somebody waits for.
+fn longest_wait(submissions: &[Submission], now: Instant) -> Option<Duration> {
+    let urgent = submissions.iter().filter(|one| one.mode != Mode::Lazy);
+    let deadline = urgent.map(|one| one.deadline).min()?;
+    Some(DEADLINE.saturating_sub(deadline.saturating_duration_since(now)))
 }
 
 /// The earliest deadline of these submissions. At that time the others are tried again.

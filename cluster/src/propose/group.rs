@@ -1,6 +1,7 @@
 //! Implements [`ShardGroup`] with openraft, and [`Transport`] with the links between nodes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,6 +15,7 @@ use super::{
     ShardRequest, Transport, Unreached, batch,
 };
 use crate::link::{Handler, Kind, Links, Request};
+use crate::metrics::Hop;
 use crate::raft::groups::{META_GROUP, group_of};
 use crate::raft::log::Pressure;
 use crate::raft::replica::ShardReplica;
@@ -170,6 +172,10 @@ impl ShardGroup for RaftGroup {
 
     fn applied(&self) -> watch::Receiver<()> {
         self.listeners.applied.subscribe()
+    }
+
+    fn note(&self, hop: Hop, took: Duration) {
+        self.replica.counters.hops.observe(hop, took);
     }
 
     fn notices(&self) -> broadcast::Receiver<Notices> {

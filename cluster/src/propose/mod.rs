@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, watch};
 
+use crate::metrics::Hop;
 use crate::session::{Load, Notice, Outcome, ShardState};
 use crate::{NodeId, ShardId};
 
@@ -83,6 +84,8 @@ pub trait ShardGroup: Send + Sync + 'static {
     fn applied(&self) -> watch::Receiver<()>;
     /// The notices of entries that are applied from now on.
     fn notices(&self) -> broadcast::Receiver<Notices>;
+    /// Counts, for operators, how long something took that the leader did.
+    fn note(&self, _: Hop, _: Duration) {}
 }
 
 /// How much waits in a shard until somebody takes it.
