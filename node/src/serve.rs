@@ -131,6 +131,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(http::open(app.clone(), admin.into_std())?);
     actix_rt::spawn(reload::run(app.clone(), watched, again));
     actix_rt::spawn(services::retention(app.clone()));
+    actix_rt::spawn(services::compare_blocklists(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
     actix_rt::spawn(turn_journal(app.clone()));
     actix_rt::spawn(database::watch(app.clone()));
@@ -204,6 +205,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         accounts,
         presences: presences.clone(),
         visibility: services.visibility().clone(),
+        blocking: services.blocking().clone(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),

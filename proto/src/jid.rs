@@ -114,9 +114,21 @@ impl Jid {
         })
     }
 
+    /// The text of the address without its resource.
+    pub fn bare_str(&self) -> &str {
+        &self.text[..usize::from(self.end)]
+    }
+
+    /// Itself and whatever includes it: the address without its resource, and the domain. Each once.
+    pub fn and_wider(&self) -> impl Iterator<Item = &str> {
+        let bare = Some(self.bare_str()).filter(|_| !self.is_bare());
+        let domain = Some(self.domain()).filter(|_| self.domain > 0);
+        [Some(self.as_str()), bare, domain].into_iter().flatten()
+    }
+
     /// Whether it is `bare`, with or without a resource.
     pub fn belongs_to(&self, bare: &BareJid) -> bool {
-        &self.text[..usize::from(self.end)] == bare.as_str()
+        self.bare_str() == bare.as_str()
     }
 }
 

@@ -110,6 +110,8 @@ namespaces! {
     BLOCKING = "urn:xmpp:blocking";
     /// The condition of a blocked stanza (XEP-0191).
     BLOCKING_ERRORS = "urn:xmpp:blocking:errors";
+    /// Reports of spam and abuse (XEP-0377).
+    REPORTING = "urn:xmpp:reporting:1";
     /// Rooms (XEP-0045).
     MUC = "http://jabber.org/protocol/muc";
     /// What a room tells an occupant (XEP-0045).

@@ -168,6 +168,7 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
         Relay::Probe { .. }
         | Relay::Hidden { .. }
         | Relay::NoPush { .. }
+        | Relay::Blocklist { .. }
         | Relay::EndAll { .. } => None,
     }
 }

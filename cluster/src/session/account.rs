@@ -6,6 +6,7 @@ use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::blocklist::Blocklist;
 use super::clients::Clients;
 use super::cow::{CopyOnWrite, Map};
 use super::old::OldSessions;
@@ -31,6 +32,8 @@ pub(super) struct Account {
     pub(super) push: Clients,
     /// Messages that are out of the archive's sight and whose rows are to go once they are delivered.
     hidden: BTreeSet<ArchiveId>,
+    /// Whom it has blocked.
+    pub(super) blocklist: Blocklist,
 }
 
 /// A message in the archive (or hidden beside it) that nobody has got.
@@ -57,6 +60,7 @@ impl Account {
             shared,
             push,
             hidden,
+            blocklist: Blocklist::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Account {
             shared,
             push,
             hidden,
+            blocklist,
         } = self;
         sessions.is_empty()
             && old.is_empty()
@@ -75,6 +80,7 @@ impl Account {
             && shared.is_empty()
             && push.is_empty()
             && hidden.is_empty()
+            && blocklist.is_empty()
     }
 
     /// The sessions of this account, which has this name, that are `wanted`.

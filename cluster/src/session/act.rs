@@ -44,6 +44,7 @@ impl ShardState {
     fn act(&mut self, jid: &Jid, action: Action, step: &mut Step) {
         match action {
             Action::Reply(packet) => self.answer(jid, packet, step),
+            Action::Send(relay) if self.holds_back(jid, &relay, step) => {}
             Action::Send(relay) if self.turns_back(&relay, step) => {}
             Action::Send(Relay::Message(message)) => self.send_message(jid, message, step),
             Action::Send(Relay::Iq { packet, permitted }) => {
@@ -55,6 +56,7 @@ impl ShardState {
                 self.refuse_presence(jid, packet, step);
             }
             Action::Presence(update) => self.presence(jid, update, step),
+            Action::Directed(packet) if self.holds_back_presence(jid, &packet, step) => {}
             Action::Directed(packet) if self.is_in_vain(jid, &packet) => {
                 self.refuse_presence(jid, packet, step);
             }
@@ -73,6 +75,13 @@ impl ShardState {
             Action::Result { mid, order, packet } => {
                 self.enqueue_result(jid, (mid, order), packet, step);
             }
+            Action::FollowsBlocklist => {
+                if let Some(session) = self.session_mut(jid) {
+                    session.follow_blocklist();
+                }
+            }
+            Action::Blocklist(update) => self.change_blocklist(jid, update, step),
+            Action::BlocklistAt(revision) => self.confirm_blocklist(&jid.bare(), revision),
         }
     }
 
@@ -170,6 +179,7 @@ impl ShardState {
             | Relay::Hidden { account, .. }
             | Relay::NoPush { account, .. }
             | Relay::Unkept { account, .. }
+            | Relay::Blocklist { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
             Relay::Presence { .. } | Relay::Probe { .. } => None,
         };

@@ -4,6 +4,7 @@ use proto::BareJid;
 use proto::stanza::Packet;
 use serde::{Deserialize, Serialize};
 
+use super::blocklist::BlocklistUpdate;
 use super::relay::{Relay, addressee};
 use crate::id::{ArchiveId, Order};
 
@@ -34,6 +35,12 @@ pub enum Action {
         /// The stanza.
         packet: Packet,
     },
+    /// The client asked whom its account has blocked and is told of changes from now on (XEP-0191).
+    FollowsBlocklist,
+    /// The client has changed its account's blocklist.
+    Blocklist(BlocklistUpdate),
+    /// The database has this state of the account's blocklist; 0 = none.
+    BlocklistAt(u64),
 }
 
 /// A presence broadcast.
@@ -61,9 +68,15 @@ impl Action {
                 update.subscribers.iter().for_each(&mut *show);
                 update.probes.iter().for_each(show);
             }
+            Self::Blocklist(update) => {
+                update.viewers.iter().for_each(|to| show(&to.bare()));
+                update.probes.iter().for_each(show);
+            }
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
+            | Self::FollowsBlocklist
+            | Self::BlocklistAt(_)
             | Self::PushEnabled(_)
             | Self::Result { .. } => {}
         }
@@ -78,6 +91,9 @@ impl Action {
             | Self::Directed(_)
             | Self::Carbons(_)
             | Self::Interested
+            | Self::FollowsBlocklist
+            | Self::Blocklist(_)
+            | Self::BlocklistAt(_)
             | Self::PushEnabled(_) => 0,
         }
     }
@@ -88,9 +104,12 @@ impl Action {
             Self::Send(relay) => relay.size(),
             Self::Directed(packet) => 48 + packet.size(),
             Self::Presence(update) => 48 + update.packet.size(),
+            Self::Blocklist(update) => update.size(),
             Self::Reply(_)
             | Self::Carbons(_)
             | Self::Interested
+            | Self::FollowsBlocklist
+            | Self::BlocklistAt(_)
             | Self::PushEnabled(_)
             | Self::Result { .. } => 0,
         }

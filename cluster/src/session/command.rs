@@ -111,6 +111,11 @@ pub enum Command {
         /// The hash.
         hash: u64,
     },
+    /// The account's blocklist has changed in the database by itself, and is to be read anew.
+    ReadBlocklist {
+        /// The account.
+        account: BareJid,
+    },
 }
 
 /// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).

@@ -19,6 +19,9 @@ use crate::id::{ArchiveId, Order};
 impl ShardState {
     /// Something arrives for an account of this shard.
     pub(super) fn deliver(&mut self, relay: Relay, step: &mut Step) {
+        if self.turns_away(&relay, step) {
+            return;
+        }
         match relay {
             Relay::Message(message) => self.deliver_message(message, step),
             Relay::Iq { packet, permitted } => self.deliver_iq(packet, permitted, step),
@@ -59,6 +62,11 @@ impl ShardState {
                 mid,
                 packet,
             } => self.unkept(&account, mid, packet, step),
+            Relay::Blocklist {
+                account,
+                revision,
+                jids,
+            } => self.take_blocklist(&account, revision, jids),
             Relay::EndAll { account, reason } => {
                 for jid in self.account(&account).sessions_where(&account, |_| true) {
                     self.end(&jid, reason, step);

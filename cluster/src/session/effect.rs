@@ -63,6 +63,8 @@ pub enum Effect {
         /// Those of them who live here.
         among: Among,
     },
+    /// An account's blocklist is to be read from the database. Completed with [`Relay::Blocklist`].
+    Blocklist(BareJid),
 }
 
 impl Effect {
@@ -80,6 +82,7 @@ impl Effect {
                 let directed = directed.iter().map(|to| 16 + to.as_str().len());
                 packet.size() + directed.sum::<usize>()
             }
+            Self::Blocklist(_) => 0,
             Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
         };
         128 + size as u64

@@ -31,7 +31,7 @@ struct Farewell<'a> {
     rest: Option<EffectId>,
 }
 
-fn unavailable(jid: &Jid) -> Packet {
+pub(super) fn unavailable(jid: &Jid) -> Packet {
     Packet {
         header: Header {
             kind: Kind::Presence(PresenceType::Unavailable),
@@ -206,6 +206,9 @@ impl ShardState {
         directed: Vec<Jid>,
         step: &mut Step,
     ) {
+        if let Some(from) = &farewell.packet.header.from {
+            self.leave_out_blocked(&from.bare(), &mut subscribers, |to| Some(to));
+        }
         let shards = self.shards();
         let home = |to: &Jid| shard_of(&to.bare(), shards);
         let full = self.outboxes().full();

@@ -6,7 +6,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::cow::CopyOnWrite;
 use super::outbox::Untold;
-use super::stage::{Stage, jid, message, owner, packet};
+use super::stage::{Stage, blocked, jid, message, owner, packet};
 use super::*;
 use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 
@@ -167,11 +167,18 @@ pub(crate) fn later_commands() -> Vec<Command> {
     ];
     let part = Completed {
         id: EffectId(78),
-        relays: vec![Relay::Unkept {
-            account: bare("bob@example.org"),
-            mid: mids()[0],
-            packet: presence(),
-        }],
+        relays: vec![
+            Relay::Unkept {
+                account: bare("bob@example.org"),
+                mid: mids()[0],
+                packet: presence(),
+            },
+            Relay::Blocklist {
+                account: bare("bob@example.org"),
+                revision: u64::MAX,
+                jids: vec![jid(ALICE), jid("example.net")],
+            },
+        ],
         messages: Vec::new(),
     };
     let in_part = among.map(|among| Command::DoneInPart {
@@ -197,6 +204,19 @@ pub(crate) fn later_commands() -> Vec<Command> {
         },
     ];
     commands.extend(in_part);
+    commands.push(Command::ReadBlocklist {
+        account: bare("bob@example.org"),
+    });
+    commands.push(Command::Inbound(Inbound {
+        session: jid(ALICE),
+        epoch: Epoch(9),
+        first: 5,
+        stanzas: vec![vec![
+            Action::FollowsBlocklist,
+            Action::Blocklist(blocked(5, 6, &["eve@example.net"], &["example.com/x"])),
+            Action::BlocklistAt(7),
+        ]],
+    }));
     commands
 }
 
@@ -320,6 +340,7 @@ fn effects() -> Vec<Effect> {
             after: None,
             among: Among::All,
         },
+        Effect::Blocklist(bare("bob@example.org")),
     ]
 }
 
@@ -334,6 +355,9 @@ pub(crate) fn state() -> ShardState {
     stage.bind(ALICE, Some(-1));
     stage.act(ALICE, Action::Carbons(true));
     stage.act(ALICE, Action::Interested);
+    stage.act(ALICE, Action::FollowsBlocklist);
+    stage.block(ALICE, &["eve@example.net", "example.com"], &[]);
+    stage.act(ALICE, Action::BlocklistAt(9));
     let directed = Kind::Presence(PresenceType::Available);
     stage.act(
         ALICE,

@@ -21,6 +21,9 @@ mod act;
 mod action;
 mod attachment;
 mod audit;
+mod barrier;
+mod blocking;
+mod blocklist;
 mod carbon;
 mod clients;
 mod clock;
@@ -81,6 +84,7 @@ mod view;
 
 pub use action::{Action, PresenceUpdate};
 pub use audit::Dissent;
+pub use blocklist::BlocklistUpdate;
 pub use command::{Acknowledge, Batch, Bind, Command, Enable, Inbound, Outcome, Resume};
 pub use effect::{Among, ArchiveRow, Completed, Effect, Fetched, Pending};
 pub use limits::{Limits, MAX_LIMIT, Override};

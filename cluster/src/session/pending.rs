@@ -24,7 +24,7 @@ pub(crate) enum Lane {
     Reads,
     /// Rows to be deleted, once they have been written.
     Forgets,
-    /// What depends on rosters.
+    /// What depends on rosters, and blocklists.
     Rosters,
     /// Clients to be woken.
     Pushes,
@@ -48,7 +48,7 @@ impl Effect {
             Self::Archive(_) => Lane::Rows,
             Self::Fetch { .. } | Self::Return { .. } => Lane::Reads,
             Self::Forget { .. } => Lane::Forgets,
-            Self::Subscription(_) | Self::Unavailable { .. } => Lane::Rosters,
+            Self::Subscription(_) | Self::Unavailable { .. } | Self::Blocklist(_) => Lane::Rosters,
             Self::Push { .. } => Lane::Pushes,
         }
     }

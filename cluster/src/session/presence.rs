@@ -15,8 +15,10 @@ use crate::id::ShardId;
 
 impl ShardState {
     /// A session's own presence changes (IM-39…41).
-    pub(super) fn presence(&mut self, jid: &Jid, update: PresenceUpdate, step: &mut Step) {
+    pub(super) fn presence(&mut self, jid: &Jid, mut update: PresenceUpdate, step: &mut Step) {
         let account = jid.bare();
+        self.leave_out_blocked(&account, &mut update.subscribers, |to| Some(to.as_jid()));
+        self.leave_out_blocked(&account, &mut update.requests, |r| r.header.from.as_ref());
         let Some(session) = self.session_mut(jid) else {
             return;
         };
@@ -107,7 +109,8 @@ impl ShardState {
         }
     }
 
-    pub(super) fn spread_probe(&mut self, from: &Jid, to: Vec<BareJid>, step: &mut Step) {
+    pub(super) fn spread_probe(&mut self, from: &Jid, mut to: Vec<BareJid>, step: &mut Step) {
+        self.leave_out_blocked(&from.bare(), &mut to, |to| Some(to.as_jid()));
         let mut by_shard: BTreeMap<ShardId, Vec<BareJid>> = BTreeMap::new();
         for account in to {
             by_shard
@@ -168,6 +171,10 @@ impl ShardState {
         let named = to.iter().any(|to| to.resource().is_some());
         let mut told: BTreeSet<Jid> = BTreeSet::new();
         for to in to {
+            let from = packet.header.from.as_ref();
+            if from.is_some_and(|from| self.has_blocked(&to, from)) {
+                continue;
+            }
             let mut copy = packet.clone();
             copy.header.to = Some(to.clone());
             let targets: Vec<Jid> = if to.resource().is_some() {
@@ -198,6 +205,9 @@ impl ShardState {
     /// Each of the accounts shows `from`, which may see it, where it is available (IM-43).
     pub(super) fn answer_probe(&mut self, from: &Jid, accounts: Vec<BareJid>, step: &mut Step) {
         for account in accounts {
+            if self.has_blocked(account.as_jid(), from) {
+                continue;
+            }
             for (_, packet) in self.account(&account).available(&account) {
                 self.spread_presence(&packet, vec![from.clone()], step);
             }

@@ -150,4 +150,8 @@ queries! {
     /// owner (yet, or any more).
     Opened { session: Jid, epoch: Epoch } => Option<Event>,
         |query, state| state.opened(&query.session, query.epoch);
+
+    /// The state of an account's blocklist that the shard knows; 0 = none.
+    BlocklistRevision { account: BareJid } => u64,
+        |query, state| state.blocklist_revision(&query.account);
 }

@@ -85,17 +85,23 @@ impl Rare {
 
     /// The client sends an IQ: an answer settles its question.
     pub(super) fn note_answer(&mut self, header: &Header) -> Standing {
-        let (Kind::Iq(IqType::Result | IqType::Error), Some(to)) = (header.kind, &header.to) else {
+        if !matches!(header.kind, Kind::Iq(IqType::Result | IqType::Error)) || header.to.is_none() {
             return Standing::Request;
-        };
-        let id = header.id.as_deref().unwrap_or_default();
-        let mut known = self.questions.iter();
-        let place = known.position(|q| q.from == *to && *q.id == *id);
-        match place.and_then(|place| self.questions.remove(place)) {
+        }
+        match self.take_question(header) {
             None => Standing::Unasked,
             Some(question) if question.answered => Standing::Settled,
             Some(_) => Standing::Awaited,
         }
+    }
+
+    /// The question that an answer settles.
+    pub(super) fn take_question(&mut self, answer: &Header) -> Option<Question> {
+        let to = answer.to.as_ref()?;
+        let id = answer.id.as_deref().unwrap_or_default();
+        let mut known = self.questions.iter();
+        let place = known.position(|q| q.from == *to && *q.id == *id)?;
+        self.questions.remove(place)
     }
 
     /// Requests that the client owes an answer.

@@ -82,6 +82,15 @@ pub enum Relay {
         /// Its stanza.
         packet: Packet,
     },
+    /// Whom the account has blocked, as the database has it.
+    Blocklist {
+        /// The account.
+        account: BareJid,
+        /// The state of the list; 0 = there is none.
+        revision: u64,
+        /// All of them.
+        jids: Vec<Jid>,
+    },
 }
 
 /// A message with what the edge found out about it in its one pass over the payload.
@@ -131,6 +140,7 @@ impl Relay {
             | Self::Hidden { account, .. }
             | Self::NoPush { account, .. }
             | Self::EndAll { account, .. }
+            | Self::Blocklist { account, .. }
             | Self::Unkept { account, .. } => show(account),
         }
     }
@@ -150,6 +160,9 @@ impl Relay {
             }
             Self::Probe { to, .. } => 48 + to.iter().map(|to| name(to.as_str())).sum::<usize>(),
             Self::Hidden { mids, .. } => 48 + size_of_val(mids.as_slice()),
+            Self::Blocklist { jids, .. } => {
+                48 + jids.iter().map(|jid| name(jid.as_str())).sum::<usize>()
+            }
             Self::EndAll { .. } | Self::NoPush { .. } => 48,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) struct Session {
     interested: bool,
     /// To whom directed presence was sent (IM-46).
     directed: BTreeSet<Jid>,
+    follows_blocklist: bool,
 }
 
 /// Stream management of a session.
@@ -94,6 +95,7 @@ impl Session {
             carbons: false,
             interested: false,
             directed: BTreeSet::new(),
+            follows_blocklist: false,
         }
     }
 
@@ -198,6 +200,15 @@ impl Session {
 
     pub(super) fn set_interested(&mut self) {
         self.interested = true;
+    }
+
+    /// Its client has asked for the account's blocklist and is told of changes.
+    pub(super) fn follows_blocklist(&self) -> bool {
+        self.follows_blocklist
+    }
+
+    pub(super) fn follow_blocklist(&mut self) {
+        self.follows_blocklist = true;
     }
 
     /// To whom it has directed its presence.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
+use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
 
 use super::*;
@@ -62,6 +62,24 @@ pub(super) fn message(kind: MessageType, from: &str, to: &str, mid: u128) -> Mes
             ),
             carbon: kind == MessageType::Chat,
             important: true,
+        },
+    }
+}
+
+/// A change of a blocklist that everybody sees who is in it.
+pub(super) fn blocked(found: u64, left: u64, block: &[&str], unblock: &[&str]) -> BlocklistUpdate {
+    let all = |names: &[&str]| Vec::from_iter(names.iter().map(|name| jid(name)));
+    let unblocked = all(unblock).into_iter();
+    BlocklistUpdate {
+        found,
+        left,
+        block: all(block),
+        unblock: all(unblock),
+        viewers: [all(block), all(unblock)].concat(),
+        probes: unblocked.map(|jid| jid.bare()).collect(),
+        push: Packet {
+            header: Header::new(Kind::Iq(IqType::Set)),
+            payload: Bytes::new(),
         },
     }
 }
@@ -147,6 +165,13 @@ impl Stage {
         };
         self.apply(Command::Enable(enable));
         epoch
+    }
+
+    /// The session's client has these blocked from now on, and those no longer.
+    pub(super) fn block(&mut self, session: &str, block: &[&str], unblock: &[&str]) -> Vec<Output> {
+        let found = self.state.blocklist_revision(&jid(session).bare());
+        let update = blocked(found, found + 1, block, unblock);
+        self.act(session, Action::Blocklist(update))
     }
 
     /// One stanza from the session's client.

@@ -127,5 +127,20 @@ async fn end_all(app: &App, account: &BareJid) -> Result<(), NotEnded> {
         };
         app.cluster.propose(account, command).await?;
     }
+    forget_blocklist(app, account, reason).await
+}
+
+/// The shard's copy goes with the list itself.
+async fn forget_blocklist(app: &App, account: &BareJid, reason: EndReason) -> Result<(), NotEnded> {
+    let revision = query::BlocklistRevision {
+        account: account.clone(),
+    };
+    let gone = reason == EndReason::Removed;
+    if gone && app.cluster.query_latest(account, revision).await? != 0 {
+        let command = Command::ReadBlocklist {
+            account: account.clone(),
+        };
+        app.cluster.propose(account, command).await?;
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Jid};
 
+use super::barrier::Blocking;
 use super::refusal::failure;
 use super::visibility::Visibility;
 use crate::auth::Accounts;
@@ -26,6 +27,8 @@ pub struct Edge {
     pub presences: Arc<dyn Presences>,
     /// Who may see whom.
     pub visibility: Arc<dyn Visibility>,
+    /// Who has blocked whom.
+    pub blocking: Arc<dyn Blocking>,
     /// What became of messages.
     pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.

@@ -19,6 +19,7 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
+mod barrier;
 mod content;
 mod edge;
 mod effect;
@@ -35,6 +36,7 @@ mod session;
 mod turn;
 mod visibility;
 
+pub use barrier::{Barrier, Blocking};
 pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};

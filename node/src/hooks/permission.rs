@@ -1,12 +1,14 @@
-//! Who may see whom, and hence ask.
+//! Who may see whom, and hence ask; and who has blocked whom.
 
 use cluster::session::Relay;
-use proto::BareJid;
+use proto::payload::blocking::refusal;
 use proto::stanza::Packet;
-use proto::stanza::error::StanzaError;
+use proto::stanza::error::{Condition, StanzaError};
+use proto::{BareJid, Jid};
 
+use super::barrier::Barrier;
 use super::edge::Edge;
-use super::refusal::failure;
+use super::refusal::{fail, failure};
 use crate::storage::StorageError;
 
 /// `viewer` may see the presence of `account`.
@@ -26,4 +28,15 @@ pub async fn request(
     let seen = edge.visibility.sees(&edge.storage, account, to);
     let permitted = to == account || seen.await?;
     Ok(Relay::Iq { packet, permitted })
+}
+
+/// Refuses what passes between two of whom one has blocked the other: the sender hears of its own block, and of that
+/// of the other one no more than that nobody answers (IM-69, IM-70).
+pub async fn unblocked(edge: &Edge, sender: &Jid, to: &Jid) -> Result<(), StanzaError> {
+    let between = edge.blocking.between(&edge.storage, sender, to).await;
+    match between.map_err(|error| failure(&error))? {
+        None => Ok(()),
+        Some(Barrier::Own) => Err(refusal()),
+        Some(Barrier::Other) => fail(Condition::ServiceUnavailable),
+    }
 }

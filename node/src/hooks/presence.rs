@@ -18,6 +18,8 @@ pub struct Presence {
     pub requests: Vec<Packet>,
     /// What else follows. Of a request nothing follows but this.
     pub follow: Vec<Action>,
+    /// It is dropped: those who have their turn later do not get it, and nothing follows but what does already.
+    pub dropped: bool,
 }
 
 impl Presence {
@@ -30,6 +32,7 @@ impl Presence {
             probes: Vec::new(),
             requests: Vec::new(),
             follow: Vec::new(),
+            dropped: false,
         }
     }
 }

@@ -7,6 +7,7 @@ use cluster::session::Traits;
 use proto::Element;
 use proto::stanza::error::StanzaError;
 
+use super::barrier::{Blocking, Open};
 use super::content::Content;
 use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
@@ -70,6 +71,7 @@ pub struct Registry {
     effects: Vec<(EffectPhase, Box<dyn EffectHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
     visibility: Arc<dyn Visibility>,
+    blocking: Arc<dyn Blocking>,
 }
 
 /// Two services claim the same.
@@ -116,6 +118,7 @@ impl Registry {
             effects: Vec::new(),
             sessions: Vec::new(),
             visibility: Arc::new(Nobody),
+            blocking: Arc::new(Open),
         }
     }
 
@@ -157,6 +160,11 @@ impl Registry {
     /// Who may see whom.
     pub fn visibility(&self) -> &Arc<dyn Visibility> {
         &self.visibility
+    }
+
+    /// Who has blocked whom.
+    pub fn blocking(&self) -> &Arc<dyn Blocking> {
+        &self.blocking
     }
 
     /// The features that disco names.
@@ -249,6 +257,11 @@ impl Setup<'_> {
     /// Says who may see whom, which one service does.
     pub fn visibility(&mut self, visibility: impl Visibility) {
         self.registry.visibility = Arc::new(visibility);
+    }
+
+    /// Says who has blocked whom, which one service does.
+    pub fn blocking(&mut self, blocking: impl Blocking) {
+        self.registry.blocking = Arc::new(blocking);
     }
 
     fn claimed(&mut self, claim: Claim) {

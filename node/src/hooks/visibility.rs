@@ -14,6 +14,20 @@ pub trait Visibility: Send + Sync + 'static {
         viewer: &'a BareJid,
         account: &'a BareJid,
     ) -> BoxFuture<'a, Result<bool, StorageError>>;
+
+    /// Who may see the presence of `account`.
+    fn viewers<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
+
+    /// Whose presence `account` may see.
+    fn visible<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
 }
 
 /// Nobody may see anybody.
@@ -27,5 +41,21 @@ impl Visibility for Nobody {
         _: &'a BareJid,
     ) -> BoxFuture<'a, Result<bool, StorageError>> {
         Box::pin(std::future::ready(Ok(false)))
+    }
+
+    fn viewers<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn visible<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }

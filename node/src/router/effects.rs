@@ -131,6 +131,7 @@ mod tests {
                 after: None,
                 among: Among::All,
             },
+            Effect::Blocklist(bare("alice@example.org")),
         ];
         let services = edge().await.services;
         for effect in all {
@@ -138,7 +139,7 @@ mod tests {
             match &effect {
                 Effect::Archive(_) | Effect::Forget { .. } | Effect::Fetch { .. } => {}
                 Effect::Return { .. } | Effect::Subscription(_) => {}
-                Effect::Push { .. } | Effect::Unavailable { .. } => {}
+                Effect::Push { .. } | Effect::Unavailable { .. } | Effect::Blocklist(_) => {}
             }
             let takers = services.effects().filter(|(_, hook)| hook.takes(&effect));
             assert_eq!(takers.count(), 1, "{effect:?}");

@@ -15,7 +15,12 @@ pub(super) async fn resolve(
 ) -> Result<Vec<Action>, StanzaError> {
     let request = matches!(stanza.header.kind, Kind::Iq(IqType::Get | IqType::Set));
     match ctx.sender().target(stanza.header.to.as_ref()) {
-        Target::Remote if request => fail(Condition::RemoteServerNotFound),
+        Target::Remote if request => {
+            if let Some(to) = &stanza.header.to {
+                permission::unblocked(&ctx.edge, &ctx.session, to).await?;
+            }
+            fail(Condition::RemoteServerNotFound)
+        }
         Target::Session(session) => relay(ctx, request, session, stanza).await,
         Target::Own if !request => Ok(answered(ctx, &ctx.account, &stanza).await),
         Target::Account(account) if !request => Ok(answered(ctx, &account, &stanza).await),
@@ -43,6 +48,7 @@ async fn of_contact(
     account: BareJid,
     stanza: Stanza,
 ) -> Result<Vec<Action>, StanzaError> {
+    permission::unblocked(&ctx.edge, &ctx.session, account.as_jid()).await?;
     if !ctx.edge.exists(&account).await? {
         return fail(Condition::ServiceUnavailable);
     }

@@ -8,7 +8,7 @@ use proto::stanza::error::{Condition, StanzaError};
 
 use super::classify;
 use super::context::SessionContext;
-use crate::hooks::{Message, Target, fail};
+use crate::hooks::{Message, Target, fail, permission};
 
 pub(super) async fn resolve(
     ctx: &SessionContext,
@@ -18,7 +18,7 @@ pub(super) async fn resolve(
     classify::strip(&ctx.services, &mut stanza, |domain| ctx.edge.serves(domain));
     let account = match ctx.sender().target(stanza.header.to.as_ref()) {
         Target::Remote if kind == MessageType::Error => return Ok(Vec::new()),
-        Target::Remote => return fail(Condition::RemoteServerNotFound),
+        Target::Remote => return in_vain(ctx, &stanza, Condition::RemoteServerNotFound).await,
         Target::Host(_) if kind == MessageType::Error => return Ok(Vec::new()),
         Target::Host(_) => return fail(Condition::ServiceUnavailable),
         Target::Own => {
@@ -36,7 +36,7 @@ pub(super) async fn resolve(
         return match kind {
             MessageType::Error | MessageType::Headline => Ok(Vec::new()),
             MessageType::Normal | MessageType::Chat | MessageType::Groupchat => {
-                fail(Condition::ServiceUnavailable)
+                in_vain(ctx, &stanza, Condition::ServiceUnavailable).await
             }
         };
     }
@@ -56,6 +56,18 @@ pub(super) async fn resolve(
         traits: message.traits,
     })));
     Ok(actions)
+}
+
+/// It cannot be delivered. Whoever has blocked the addressee hears of that rather than of this (IM-70).
+async fn in_vain(
+    ctx: &SessionContext,
+    stanza: &Stanza,
+    condition: Condition,
+) -> Result<Vec<Action>, StanzaError> {
+    if let Some(to) = &stanza.header.to {
+        permission::unblocked(&ctx.edge, &ctx.session, to).await?;
+    }
+    fail(condition)
 }
 
 #[cfg(test)]

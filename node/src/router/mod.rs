@@ -69,11 +69,14 @@ fn is_oversize(action: &Action) -> bool {
             | Relay::Announcement { packet, .. },
         )
         | Action::Directed(packet) => packet.is_oversize(),
+        Action::Blocklist(update) => update.push.is_oversize(),
         Action::Presence(update) => update.packet.is_oversize(),
         Action::Send(_)
         | Action::Reply(_)
         | Action::Carbons(_)
         | Action::Interested
+        | Action::FollowsBlocklist
+        | Action::BlocklistAt(_)
         | Action::PushEnabled(_)
         | Action::Result { .. } => false,
     }

@@ -68,6 +68,9 @@ async fn turns(
     let mut presence = Presence::new(stanza, initial);
     for hook in ctx.services.presences() {
         hook.turn(ctx.sender(), &mut presence).await?;
+        if presence.dropped {
+            break;
+        }
     }
     Ok(presence)
 }

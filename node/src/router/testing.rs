@@ -97,6 +97,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
         storage,
         presences: Arc::new(AllOn),
         visibility: services.visibility().clone(),
+        blocking: services.blocking().clone(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
@@ -126,9 +127,12 @@ pub(crate) async fn acts(ctx: &SessionContext, xml: &str) -> Vec<Action> {
     resolve(ctx, Stanza::parse(element).unwrap()).await
 }
 
-/// What follows from a stanza, as text.
+/// What follows from a stanza, as text, without what follows from each initial presence alike.
 pub(crate) async fn says(ctx: &SessionContext, xml: &str) -> Vec<String> {
-    acts(ctx, xml).await.iter().map(action).collect()
+    let actions = acts(ctx, xml).await;
+    let actions = actions.iter();
+    let told = actions.filter(|action| !matches!(action, Action::BlocklistAt(_)));
+    told.map(action).collect()
 }
 
 /// Carries out one effect, twice: the second time nothing else may follow.
@@ -192,6 +196,16 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Carbons(on) => format!("carbons {on}"),
         Action::Interested => "interested".to_owned(),
         Action::PushEnabled(on) => format!("push {on}"),
+        Action::FollowsBlocklist => "follows the blocklist".to_owned(),
+        Action::Blocklist(update) => format!(
+            "blocks {} unblocks {} viewers {} probing {}: {}",
+            list(&update.block),
+            list(&update.unblock),
+            list(&update.viewers),
+            list(&update.probes),
+            xml(&update.push)
+        ),
+        Action::BlocklistAt(_) => "checks the blocklist".to_owned(),
         Action::Result { mid, order, packet } => {
             format!("result {mid} {} {}", order.0, xml(packet))
         }
@@ -224,6 +238,7 @@ fn relay(relay: &Relay) -> String {
         Relay::NoPush { account, resource } => format!("no push for {resource} of {account}"),
         Relay::Unkept { account, mid, .. } => format!("unkept of {account}: {mid}"),
         Relay::Hidden { account, mids } => format!("hidden of {account}: {}", list(mids)),
+        Relay::Blocklist { account, jids, .. } => format!("{account} blocks {}", list(jids)),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
     }
 }

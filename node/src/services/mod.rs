@@ -5,6 +5,7 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
+mod blocking;
 mod carbons;
 mod disco;
 mod events;
@@ -19,12 +20,14 @@ mod time;
 mod vcard;
 mod version;
 
+pub use blocking::compare as compare_blocklists;
 pub use mam::retention;
 
 use crate::hooks::{Needs, Registry, Service, Xep};
 
 /// Every service of this server.
 pub const ALL: &[Service] = &[
+    blocking::SERVICE,
     carbons::SERVICE,
     disco::SERVICE,
     events::SERVICE,

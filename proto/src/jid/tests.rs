@@ -123,3 +123,16 @@ fn st_42_passwords_keep_all_but_unusual_spaces() {
     assert_eq!(prepare_password(""), Err(JidError::Password));
     assert_eq!(prepare_password("a\0b"), Err(JidError::Password));
 }
+
+#[test]
+fn im_68_an_address_is_included_in_its_bare_address_and_its_domain_and_in_nothing_else() {
+    for (text, wider) in [
+        ("a@b.c/d", &["a@b.c/d", "a@b.c", "b.c"][..]),
+        ("a@b.c", &["a@b.c", "b.c"]),
+        ("b.c/d", &["b.c/d", "b.c"]),
+        ("b.c", &["b.c"]),
+    ] {
+        let jid = Jid::new(text).expect("valid");
+        assert!(jid.and_wider().eq(wider.iter().copied()), "{text}");
+    }
+}

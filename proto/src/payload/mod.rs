@@ -1,5 +1,6 @@
 //! Payloads that more than one service reads or writes. Pure, like all of this crate.
 
+pub mod blocking;
 pub mod delay;
 pub mod disco;
 pub mod form;

@@ -29,7 +29,10 @@ impl Command {
             | Self::SetLimits { .. }
             | Self::Done(_)
             | Self::Tick => Version::V1,
-            Self::Settings(_) | Self::DoneInPart { .. } | Self::Compare { .. } => Version::V2,
+            Self::Settings(_)
+            | Self::DoneInPart { .. }
+            | Self::Compare { .. }
+            | Self::ReadBlocklist { .. } => Version::V2,
         }
     }
 }

@@ -34,6 +34,7 @@ pub(in crate::session) struct Row {
     pub(in crate::session) directed: BTreeSet<Jid>,
     pub(in crate::session) hibernation: Option<Hibernation>,
     pub(in crate::session) overdue: bool,
+    pub(in crate::session) follows_blocklist: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +66,7 @@ struct RowRef<'a> {
     directed: &'a BTreeSet<Jid>,
     hibernation: Option<Hibernation>,
     overdue: bool,
+    follows_blocklist: bool,
 }
 
 #[derive(Serialize)]
@@ -110,6 +112,7 @@ impl Row {
             carbons: self.carbons,
             interested: self.interested,
             directed: self.directed,
+            follows_blocklist: self.follows_blocklist,
         }
     }
 }
@@ -133,6 +136,7 @@ impl Serialize for Session {
             carbons,
             interested,
             directed,
+            follows_blocklist,
         } = self;
         let overdue = matches!(attachment, Attachment::Attached { overdue: true, .. });
         let line = queue.deferred();
@@ -161,6 +165,7 @@ impl Serialize for Session {
             directed,
             hibernation: attachment.hibernation(),
             overdue,
+            follows_blocklist: *follows_blocklist,
         };
         row.serialize(serializer)
     }

@@ -70,6 +70,10 @@ impl ShardState {
                 self.completed_in_part(part, rest, step);
                 Outcome::Done
             }
+            Command::ReadBlocklist { account } => {
+                self.read_blocklist(&account);
+                Outcome::Done
+            }
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,

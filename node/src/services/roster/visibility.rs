@@ -23,4 +23,26 @@ impl Visibility for Subscriptions {
         }
         .boxed()
     }
+
+    fn viewers<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        storage.subscribers(account).boxed()
+    }
+
+    /// Both rosters agree on it.
+    fn visible<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        async move {
+            let all = storage.subscriptions(account).await?.into_iter();
+            let permitted = all.filter(|contact| contact.permitted);
+            Ok(permitted.map(|contact| contact.jid).collect())
+        }
+        .boxed()
+    }
 }

@@ -68,6 +68,7 @@ impl Upgrade<session::Session> for Session {
             directed: self.directed.upgrade(),
             hibernation: self.hibernation.upgrade(),
             overdue: self.overdue.upgrade(),
+            follows_blocklist: false,
         };
         row.session()
     }

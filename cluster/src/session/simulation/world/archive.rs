@@ -79,7 +79,7 @@ impl World {
                     let effect = (shard as u16, pending.id.0);
                     relays.extend(gone(packet, effect, after.as_ref(), &accounts));
                 }
-                Effect::Subscription(_) | Effect::Push { .. } => {}
+                Effect::Subscription(_) | Effect::Push { .. } | Effect::Blocklist(_) => {}
             }
             let mut completed = Completed {
                 id: pending.id,
