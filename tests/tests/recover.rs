@@ -112,7 +112,10 @@ fn check_dry_run(cluster: &Cluster, node: usize) -> String {
         let output = recover(cluster, node, &typed, input);
         assert_eq!(output.status.code(), Some(1));
         let said = text(&output.stderr);
-        assert!(said.contains("nothing is changed") && said.contains(&disk), "{said}");
+        assert!(
+            said.contains("nothing is changed") && said.contains(&disk),
+            "{said}"
+        );
     }
     assert!(content(&dir) == before, "a wrong id has changed something");
     disk

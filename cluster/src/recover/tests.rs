@@ -280,7 +280,8 @@ fn what_cannot_be_recovered_is_refused_and_left_alone() {
     let claim = claim::claim_dir(dir.path()).expect("is free");
     check_refused(dir.path(), |_| (), "is in use by process");
     drop(claim);
-    let log = Log::open(&dir.path().join("log"), options()).expect("opens");
+    let log = File::open(dir.path().join("log").join(LOCK)).expect("opens");
+    log.try_lock().expect("is free");
     check_refused(dir.path(), |_| (), "in use by another process");
     drop(log);
     let alone = survivor_among(&[]);

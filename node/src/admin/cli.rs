@@ -297,7 +297,8 @@ fn about_cluster(source: &Source, command: ClusterCommand) -> Result<(), Failure
         ClusterCommand::Drain { node, target } => (target, ApiRequest::ClusterDrain(node)),
         ClusterCommand::Undrain { node, target } => (target, ApiRequest::ClusterUndrain(node)),
         ClusterCommand::Recover(options) => {
-            let recovered = recover::run(&config, options, &mut io::stdout());
+            let mut out = io::stdout();
+            let recovered = recover::run(&config, options, &mut out);
             return Ok(runtime()?.block_on(recovered)?);
         }
     };
