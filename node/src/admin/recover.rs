@@ -233,7 +233,7 @@ fn replica_report(shard: ShardId, found: &Found, replica: &ReplicaFound, text: &
         text,
         "shard {shard}: this node {role} in term {}; the others that voted: {}\n  \
          last entry       term {}, entry {}, of {at}\n  \
-         committed        entry {} as far as known here; snapshot up to entry {}\n  \
+         committed        up to entry {} as far as known here; in a snapshot: up to entry {}\n  \
          what is kept     {} sessions, {} of them without a connection; {} stanzas in their queues; {} messages that \
          wait for a login;\n                   {} writes that the database has not confirmed\n  \
          becomes true     {tail}\n  \
