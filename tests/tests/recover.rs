@@ -98,7 +98,7 @@ fn check_dry_run(cluster: &Cluster, node: usize) -> String {
         "shard 1: this node",
         "shard 2: this node",
         "last entry       term ",
-        "committed        entry ",
+        "committed        up to entry ",
         "becomes true     ",
         "may be lost      what the others committed after entry ",
         "archives and all else that is in the database are not touched",
