@@ -30,10 +30,14 @@ use crate::fail;
 use crate::identity::{Identity, IdentityError};
 use crate::raft::log::{LOCK, LogError, Options, segment_bytes};
 use crate::raft::salvage::{self, Remains, Renewed, SalvageError};
-use crate::raft::types::{LogId, Seat};
+use crate::raft::types::Seat;
 use crate::room::Room;
-use crate::session::{Forgotten, ShardState, Totals, mend};
+use crate::session::{Forgotten, ShardState, mend};
 use crate::{NodeId, ShardId, codec};
+
+pub use self::found::{Found, MemberFound, Place, ReplicaFound, Role, ShardFound};
+
+mod found;
 
 /// What a cluster is kept in; the rest of the data directory is not concerned.
 const PARTS: [&str; 3] = ["identity", "log", "snapshots"];
@@ -100,97 +104,6 @@ impl From<LogError> for RecoverError {
     fn from(error: LogError) -> Self {
         Self::Salvage(error.into())
     }
-}
-
-/// The place of an entry in a log. Later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The term of the leader that made it.
-    pub term: u64,
-    /// Its number.
-    pub index: u64,
-}
-
-impl From<LogId> for Place {
-    fn from(id: LogId) -> Self {
-        Self {
-            term: id.leader_id.term,
-            index: id.index,
-        }
-    }
-}
-
-/// A member of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberFound {
-    /// Its disk.
-    pub node: NodeId,
-    /// Its seat.
-    pub seat: u64,
-    /// Where it was.
-    pub address: String,
-}
-
-/// What this node was in a group when it was last heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It led.
-    Leader,
-    /// It voted.
-    Voter,
-    /// It only learned.
-    Learner,
-}
-
-/// What this node has of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaFound {
-    /// What it was in the group.
-    pub role: Role,
-    /// The term that it knew of last.
-    pub term: u64,
-    /// Those that voted, by their seats.
-    pub voters: Vec<MemberFound>,
-    /// The last entry.
-    pub last: Place,
-    /// When the last entry was made that has a time, in milliseconds since 1970, by the clock of its leader.
-    pub at: u64,
-    /// The last entry that was known to be committed.
-    pub committed: Option<u64>,
-    /// The last entry that a snapshot covers.
-    pub snapshot: Option<u64>,
-    /// How many entries at the end were not known to be committed.
-    pub unconfirmed: u64,
-    /// When the first of them was made that has a time.
-    pub unconfirmed_since: Option<u64>,
-    /// What the shard holds.
-    pub totals: Totals,
-}
-
-/// A shard as this node has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShardFound {
-    /// There is a replica.
-    Replica(Box<ReplicaFound>),
-    /// There is one that the group did not count on any more; it ends with this entry.
-    Outdated(Place),
-    /// There is none.
-    Missing,
-}
-
-/// What a stopped node has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The cluster, as it is written.
-    pub cluster: String,
-    /// This disk.
-    pub node: NodeId,
-    /// This seat.
-    pub seat: u64,
-    /// The shards.
-    pub shards: BTreeMap<ShardId, ShardFound>,
-    /// What shards have taken from others, and do not have any more.
-    pub forgotten: Vec<Forgotten>,
 }
 
 /// What was made of it.
@@ -385,7 +298,7 @@ fn examine(dir: &Path, config: &Config) -> Result<Option<Begin>, RecoverError> {
     let others = others.filter(|node| *node != me).collect();
     let (mut shards, mut renewed) = (BTreeMap::new(), Vec::new());
     for (shard, remains) in remains {
-        shards.insert(shard, judge(me, remains.as_ref()));
+        shards.insert(shard, found::judge(me, remains.as_ref()));
         let remains = remains.filter(|remains| remains.members.contains(me));
         renewed.push(remains.map_or_else(|| empty(shard, config.shards), Renewed::from));
     }
@@ -429,53 +342,6 @@ fn mend_all(renewed: &mut Vec<Renewed>) -> Vec<Forgotten> {
     let all = states.into_iter().zip(places);
     renewed.extend(all.map(|(state, (last, vote))| Renewed { state, last, vote }));
     forgotten
-}
-
-fn judge(me: NodeId, remains: Option<&Remains>) -> ShardFound {
-    let Some(remains) = remains else {
-        return ShardFound::Missing;
-    };
-    if !remains.members.contains(me) {
-        return ShardFound::Outdated(remains.last.into());
-    }
-    let votes = remains
-        .members
-        .configs
-        .iter()
-        .any(|set| set.contains(&me.0));
-    let led = remains
-        .vote
-        .is_some_and(|vote| vote.committed && vote.leader_id.node_id == me.0);
-    let role = match (votes, led) {
-        (false, _) => Role::Learner,
-        (true, true) => Role::Leader,
-        (true, false) => Role::Voter,
-    };
-    let voters: BTreeSet<u64> = remains.members.configs.iter().flatten().copied().collect();
-    let member = |node: &u64| {
-        let seat = remains.members.nodes.get(node).cloned().unwrap_or_default();
-        MemberFound {
-            node: NodeId(*node),
-            seat: seat.seat,
-            address: seat.address,
-        }
-    };
-    let mut voters: Vec<_> = voters.iter().map(member).collect();
-    voters.sort_by_key(|voter| voter.seat);
-    let committed = remains.committed.map(|id| id.index);
-    let behind = committed.map_or(0, |index| index + 1);
-    ShardFound::Replica(Box::new(ReplicaFound {
-        role,
-        term: remains.vote.map_or(0, |vote| vote.leader_id.term),
-        voters,
-        last: remains.last.into(),
-        at: remains.state.now(),
-        committed,
-        snapshot: remains.snapshot.map(|id| id.index),
-        unconfirmed: (remains.last.index + 1).saturating_sub(behind),
-        unconfirmed_since: remains.unconfirmed_since,
-        totals: remains.state.totals(),
-    }))
 }
 
 /// Writes everything anew beside what there is, and then gives it the name by which it has to be finished.

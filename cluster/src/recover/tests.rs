@@ -12,7 +12,7 @@ use crate::raft::log::Log;
 use crate::raft::machine::Machine;
 use crate::raft::machine::tests::Deaf;
 use crate::raft::snapshot::SnapshotFile;
-use crate::raft::types::{Entry, Proposal, SnapshotMeta, StoredMembership, Vote};
+use crate::raft::types::{Entry, LogId, Proposal, SnapshotMeta, StoredMembership, Vote};
 use crate::session::{Batch, Command, Settings};
 
 /// The others of seats 2 and 3.
