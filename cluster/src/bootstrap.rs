@@ -3,9 +3,10 @@
 //! The lowest seat creates the cluster if and only if *all* that are configured, or found by name, answer that they
 //! belong to none and have nothing on their disks. First every seat writes down that it belongs to the new cluster,
 //! then each starts its share of the groups, so that the first leaders are spread. If anybody has a cluster already,
-//! everyone who has none joins that one, and the leaders of its groups do the rest ([`crate::raft::membership`]).
+//! everyone who has none joins the one that has a leader, and the leaders of its groups do the rest ([`crate::raft::membership`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SHARED_OUT: Duration = Duration::from_secs(1);
 /// Addresses behind a name that have not changed for so long are all that there are.
 const PUBLISHED: Duration = Duration::from_secs(5);
-/// A seat that does not take part in founding the cluster within this time has to join it later.
+/// A seat that does not take part in founding the cluster within this time has to join it later. A node that has met
+/// members without a leader joins them after this time all the same.
 const LATE: Duration = Duration::from_secs(5);
 
 /// What is found cannot be written down.
@@ -80,6 +82,8 @@ pub fn serve(
         links: links.clone(),
         groups: groups.clone(),
         started: OnceLock::new(),
+        met: OnceLock::new(),
+        said: AtomicBool::new(false),
     });
     links.serve(
         &[Kind::Standing, Kind::Found],
@@ -114,6 +118,39 @@ struct Birth {
     groups: Groups,
     /// When the founders were first asked to start their groups.
     started: OnceLock<Instant>,
+    /// When a member of a cluster was first met.
+    met: OnceLock<Instant>,
+    /// It was said that different clusters answer.
+    said: AtomicBool,
+}
+
+/// What a node that belongs to no cluster does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// It joins this one.
+    Join(ClusterId),
+    /// It may found one, since nobody belongs to any.
+    Found,
+    /// It waits for the members that it has met to have a leader.
+    Wait,
+    /// There are several, and not exactly one of them has a leader.
+    Unclear,
+}
+
+/// Decides which of the clusters that these members belong to is the one to join: that with a leader. Who was left
+/// behind when a cluster was recovered still belongs to the old one, and is not to draw anybody into it. Pure.
+fn choose(members: &[(ClusterId, NodeId)], leaders: &BTreeSet<NodeId>, late: bool) -> Choice {
+    let all: BTreeSet<ClusterId> = members.iter().map(|(cluster, _)| *cluster).collect();
+    let led = members.iter().filter(|(_, node)| leaders.contains(node));
+    let led: BTreeSet<ClusterId> = led.map(|(cluster, _)| *cluster).collect();
+    let one = |set: &BTreeSet<ClusterId>| set.first().copied().filter(|_| set.len() == 1);
+    match (one(&led), one(&all)) {
+        (Some(cluster), _) => Choice::Join(cluster),
+        (None, Some(cluster)) if late => Choice::Join(cluster),
+        (None, Some(_)) => Choice::Wait,
+        (None, None) if all.is_empty() => Choice::Found,
+        (None, None) => Choice::Unclear,
+    }
 }
 
 struct Answers(Arc<Birth>);
@@ -180,13 +217,19 @@ impl Birth {
             .flatten()
             .collect();
         let identity = self.identity.clone();
-        if let Some(cluster) = answers.iter().find_map(|(_, standing)| standing.cluster) {
+        let choice = self.choose(&answers);
+        if let Choice::Join(cluster) = choice {
             tracing::info!(
                 "joining cluster {:016x} as node {}",
                 cluster.0,
                 identity.node()
             );
-            return Ok(tokio::task::spawn_blocking(move || identity.join(cluster)).await??);
+            let joining = identity.clone();
+            tokio::task::spawn_blocking(move || joining.join(cluster)).await??;
+            self.turn_away(cluster, &answers);
+        }
+        if choice != Choice::Found {
+            return Ok(());
         }
         let all =
             answers.len() == seats.len() && answers.iter().all(|(_, standing)| standing.empty);
@@ -206,6 +249,47 @@ impl Birth {
             tokio::task::spawn_blocking(move || identity.found(cluster, &founders)).await??;
         }
         Ok(())
+    }
+
+    fn choose(&self, answers: &[(u64, Standing)]) -> Choice {
+        let members = answers.iter();
+        let members: Vec<_> = members
+            .filter_map(|(_, standing)| Some((standing.cluster?, standing.node)))
+            .collect();
+        let groups = self.groups.all().iter();
+        let leaders = groups.filter_map(|group| group.leadership().leader);
+        let begun = match members.is_empty() {
+            true => None,
+            false => Some(*self.met.get_or_init(clock::instant)),
+        };
+        let late = begun.is_some_and(|begun| clock::instant() - begun > LATE);
+        let choice = choose(&members, &leaders.collect(), late);
+        if choice == Choice::Unclear && !self.said.swap(true, Ordering::Relaxed) {
+            let clusters: BTreeSet<_> = members.iter().map(|(cluster, _)| cluster.0).collect();
+            let clusters: Vec<_> = clusters.iter().map(|id| format!("{id:016x}")).collect();
+            tracing::error!(
+                "the nodes that answer belong to different clusters ({}), and which of them goes on is not clear: this \
+                 node joins none. If one was recovered, stop the members of the other",
+                clusters.join(", ")
+            );
+        }
+        choice
+    }
+
+    /// Has those greeted again who may belong to another cluster: while this node belonged to none, it refused nobody.
+    fn turn_away(&self, cluster: ClusterId, answers: &[(u64, Standing)]) {
+        let fits = |seat: &u64| {
+            let standing = answers.iter().find(|(answering, _)| answering == seat);
+            standing.is_some_and(|(_, standing)| standing.cluster.is_none_or(|of| of == cluster))
+        };
+        let up = self.links.up().into_iter().map(|process| process.seat);
+        let up: BTreeSet<u64> = up.collect();
+        for (seat, address) in self.links.seats() {
+            if up.contains(&seat) && !fits(&seat) {
+                self.links.dismiss(seat);
+                self.links.introduce(seat, &address);
+            }
+        }
     }
 
     /// Whether nobody can be missing among the peers. With configured seats this is known. Behind a name there may
@@ -321,5 +405,38 @@ async fn initialize(
     if let Err(error) = group.raft.initialize(members).await {
         // Another founder has initialised the group already.
         tracing::debug!("shard {}: {error}", group.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: ClusterId = ClusterId(1);
+    const NEW: ClusterId = ClusterId(2);
+
+    #[track_caller]
+    fn check(members: &[(ClusterId, u64)], leaders: &[u64], late: bool, expect: Choice) {
+        let members = members.iter().map(|(of, node)| (*of, NodeId(*node)));
+        let members: Vec<_> = members.collect();
+        let leaders = leaders.iter().copied().map(NodeId).collect();
+        assert_eq!(choose(&members, &leaders, late), expect);
+    }
+
+    #[test]
+    fn a_node_joins_the_cluster_that_has_a_leader() {
+        check(&[], &[], true, Choice::Found);
+        check(&[(OLD, 1)], &[1], false, Choice::Join(OLD));
+        check(&[(OLD, 1), (NEW, 2)], &[2], false, Choice::Join(NEW));
+        check(&[(OLD, 1), (NEW, 2)], &[2], true, Choice::Join(NEW));
+    }
+
+    #[test]
+    fn a_node_waits_for_a_leader_and_joins_none_of_two_clusters_without() {
+        check(&[(OLD, 1)], &[], false, Choice::Wait);
+        check(&[(OLD, 1)], &[], true, Choice::Join(OLD));
+        check(&[(OLD, 1), (NEW, 2)], &[], true, Choice::Unclear);
+        check(&[(OLD, 1), (NEW, 2)], &[1, 2], true, Choice::Unclear);
+        check(&[(OLD, 1)], &[7], false, Choice::Wait);
     }
 }

@@ -140,6 +140,24 @@ pub fn claim_dir(path: &Path) -> Result<Claim, DirError> {
     Ok(Claim { _lock: lock })
 }
 
+/// Claims the data directory of a node that has run before, and writes nothing; none if no node has.
+pub fn hold_dir(path: &Path) -> Result<Option<Claim>, DirError> {
+    let failed = |source| DirError::Io {
+        dir: path.to_owned(),
+        source,
+    };
+    check_dir(path)?;
+    let mut lock = match File::open(path.join(CLAIM)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(Claim { _lock: lock })),
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut lock)),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
 /// Checks whether the directory can be used, if it exists, and returns what an operator should know of it. Nothing is
 /// changed: to find out whether the mode could be set, the mode that it already has is set once more.
 pub fn check_dir(path: &Path) -> Result<Vec<DirWarning>, DirError> {

@@ -90,6 +90,15 @@ pub enum IdentityError {
         /// Where it should be.
         dir: PathBuf,
     },
+    /// A recovery has been interrupted: the files are partly old and partly new.
+    #[error(
+        "a recovery of {} is not finished: run `holdfast cluster recover --confirm` again",
+        dir.display()
+    )]
+    HalfRecovered {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// The node belongs to a cluster already, and was asked to join another.
     #[error("this node belongs to cluster {:016x}, not {:016x}", ours.0, theirs.0)]
     OtherCluster {
@@ -132,16 +141,42 @@ impl Identity {
                 fresh
             }
         };
-        Ok(Self {
-            file,
-            boot: BootId(clock::random()),
-            kept: Arc::new(Mutex::new(incarnation)),
-        })
+        Ok(Self::of(dir, incarnation))
     }
 
-    /// Checks the identity in `dir` as [`open`](Self::open) does, without changing anything. Blocks.
-    pub fn verify(dir: &Path, seat: u64, log_is_new: bool) -> Result<(), IdentityError> {
-        read(dir, seat, log_is_new).map(drop)
+    /// Reads the identity in `dir` as [`open`](Self::open) does, if there is one, and changes nothing. Blocks.
+    pub fn peek(dir: &Path, seat: u64, log_is_new: bool) -> Result<Option<Self>, IdentityError> {
+        let known = read(dir, seat, log_is_new)?;
+        Ok(known.map(|known| Self::of(dir, known)))
+    }
+
+    /// Makes the identity of a node that goes on alone, in another cluster, with what it had before as a member of this
+    /// one. All whom it knew, itself included, are refused from then on. Blocks.
+    pub fn begin_anew(
+        dir: &Path,
+        before: &Incarnation,
+        others: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Self, IdentityError> {
+        let mut retired = before.retired.clone();
+        retired.insert(before.node);
+        retired.extend(others);
+        let fresh = Incarnation {
+            cluster: Some(ClusterId(clock::random())),
+            voted: true,
+            retired,
+            ..Incarnation::new(NodeId(clock::random()), before.seat)
+        };
+        let file = dir.join(FILE);
+        write(&file, &fresh).map_err(|source| IdentityError::Io { file, source })?;
+        Ok(Self::of(dir, fresh))
+    }
+
+    fn of(dir: &Path, incarnation: Incarnation) -> Self {
+        Self {
+            file: dir.join(FILE),
+            boot: BootId(clock::random()),
+            kept: Arc::new(Mutex::new(incarnation)),
+        }
     }
 
     /// This disk.
@@ -380,91 +415,4 @@ fn write(path: &Path, incarnation: &Incarnation) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t_69_a_disk_keeps_its_name_and_an_emptied_one_gets_another() {
-        let dir = tempfile::tempdir().expect("makes");
-        let first = Identity::open(dir.path(), 2, true).expect("opens");
-        first
-            .found(ClusterId(7), &BTreeMap::from([(2, first.node())]))
-            .expect("writes");
-        first.set_voted().expect("writes");
-        first.retire(NodeId(9)).expect("writes");
-        let again = Identity::open(dir.path(), 2, false).expect("opens");
-        assert_eq!(again.incarnation(), first.incarnation());
-        assert_ne!(again.boot(), first.boot());
-        assert!(again.is_retired(NodeId(9)));
-        let other = tempfile::tempdir().expect("makes");
-        assert_ne!(
-            Identity::open(other.path(), 2, true).expect("opens").node(),
-            first.node()
-        );
-    }
-
-    #[test]
-    fn t_69_a_node_that_has_voted_does_not_start_without_its_log() {
-        let dir = tempfile::tempdir().expect("makes");
-        let identity = Identity::open(dir.path(), 1, true).expect("opens");
-        identity.set_voted().expect("writes");
-        assert!(matches!(
-            Identity::open(dir.path(), 1, true),
-            Err(IdentityError::LogMissing { .. })
-        ));
-        assert!(matches!(
-            Identity::open(dir.path(), 3, false),
-            Err(IdentityError::OtherSeat { found: 1, .. })
-        ));
-        fs::remove_file(dir.path().join(FILE)).expect("removes");
-        assert!(matches!(
-            Identity::open(dir.path(), 1, false),
-            Err(IdentityError::LogWithoutIdentity { .. })
-        ));
-    }
-
-    #[test]
-    fn t_69_a_node_that_is_no_longer_a_member_starts_with_nothing() {
-        let dir = tempfile::tempdir().expect("makes");
-        let first = Identity::open(dir.path(), 2, true).expect("opens");
-        first.set_voted().expect("writes");
-        fs::create_dir(dir.path().join("log")).expect("makes");
-        clear_if_replaced(dir.path()).expect("looks");
-        assert!(dir.path().join("log").exists(), "it is a member");
-        first.retire(first.node()).expect("writes");
-        clear_if_replaced(dir.path()).expect("clears");
-        assert!(!dir.path().join("log").exists());
-        let again = Identity::open(dir.path(), 2, true).expect("opens");
-        assert_ne!(again.node(), first.node());
-    }
-
-    #[test]
-    fn a_node_joins_one_cluster_only() {
-        let dir = tempfile::tempdir().expect("makes");
-        let identity = Identity::open(dir.path(), 1, true).expect("opens");
-        identity.join(ClusterId(1)).expect("joins");
-        identity.join(ClusterId(1)).expect("repeats");
-        assert!(matches!(
-            identity.join(ClusterId(2)),
-            Err(IdentityError::OtherCluster { .. })
-        ));
-    }
-
-    #[test]
-    fn a_damaged_or_cut_file_is_refused_by_line() {
-        let mut whole = Incarnation::new(NodeId(5), 1);
-        whole.cluster = Some(ClusterId(6));
-        let text = whole.text();
-        assert_eq!(parse(&text), Ok(whole));
-        for end in 0..text.len() - 1 {
-            assert!(parse(&text[..end]).is_err(), "cut at {end}");
-        }
-        assert_eq!(parse(&text.replace("seat 1", "seat x")), Err(3));
-        let dir = tempfile::tempdir().expect("makes");
-        fs::write(dir.path().join(FILE), b"\xff\0garbage").expect("writes");
-        assert!(matches!(
-            Identity::open(dir.path(), 1, false),
-            Err(IdentityError::Damaged { .. })
-        ));
-    }
-}
+mod tests;

@@ -38,6 +38,7 @@ pub mod metrics;
 mod peers;
 mod propose;
 mod raft;
+pub mod recover;
 mod replication;
 pub mod room;
 pub mod rules;

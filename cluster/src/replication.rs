@@ -24,7 +24,7 @@ use crate::raft::membership::{self, Reconciler};
 use crate::raft::roll::Roll;
 use crate::raft::tell;
 use crate::room::{self, Shortage};
-use crate::{bootstrap, clock, codec};
+use crate::{bootstrap, clock, codec, recover};
 
 /// How often others are told again that this node is about to stop.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -112,6 +112,7 @@ impl Replication {
             ..Options::default()
         };
         let open = move || {
+            recover::refuse_unfinished(&dir)?;
             identity::clear_if_replaced(&dir)?;
             let log = Log::open(&dir.join("log"), options)?;
             let identity = Identity::open(&dir, seat, log.is_new())?;

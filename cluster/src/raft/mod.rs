@@ -5,7 +5,8 @@
 //! decide; `tell` spreads who they are to nodes without a replica. `log` keeps the entries of all groups in one
 //! write-ahead log per node, `machine` applies them to a shard's pure state, and `snapshot` keeps that state on disk,
 //! so that entries may be forgotten; `keep` sees to it that this happens in time. `dissent` ends a process whose
-//! replica differs from the others, and `verify` reads everything without starting anything.
+//! replica differs from the others, `verify` reads everything without starting anything, and `salvage` makes a group
+//! anew of what one member has of it.
 //!
 //! # Invariants
 //!
@@ -29,6 +30,7 @@ pub(crate) mod network;
 pub(crate) mod placement;
 pub(crate) mod replica;
 pub(crate) mod roll;
+pub(crate) mod salvage;
 mod seen;
 #[cfg(test)]
 mod simulation;

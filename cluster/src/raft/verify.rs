@@ -7,6 +7,7 @@ use super::log::{LOCK, Log, LogError};
 use super::snapshot::{SnapshotError, SnapshotFile};
 use crate::ShardId;
 use crate::identity::{Identity, IdentityError};
+use crate::recover::refuse_unfinished;
 
 /// Why a node would not start with what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -32,14 +33,15 @@ impl Unusable {
 /// Reads the identity, the log and the snapshots below `data_dir`; `false` if there are none yet. Blocks for as long
 /// as a start would.
 pub fn verify(data_dir: &Path, seat: u64, shards: u16) -> Result<bool, Unusable> {
+    refuse_unfinished(data_dir)?;
     let (log, snapshots) = (data_dir.join("log"), data_dir.join("snapshots"));
     // A directory of that name that no node has made is left as it is.
     if !log.join(LOCK).is_file() {
-        Identity::verify(data_dir, seat, true)?;
+        Identity::peek(data_dir, seat, true)?;
         return Ok(false);
     }
     let (purged, _lock) = Log::verify(&log)?;
-    Identity::verify(data_dir, seat, purged.is_empty())?;
+    Identity::peek(data_dir, seat, purged.is_empty())?;
     for shard in (0..shards).map(ShardId) {
         let file = SnapshotFile::new(&snapshots, (shard, shards), None)?;
         let covered = file.load()?.and_then(|loaded| loaded.meta.last_log_id);

@@ -45,6 +45,7 @@ mod inherit;
 mod lifecycle;
 mod limits;
 mod load;
+mod mend;
 mod notice;
 mod numbers;
 mod old;
@@ -88,6 +89,7 @@ pub use blocklist::BlocklistUpdate;
 pub use command::{Acknowledge, Batch, Bind, Command, Enable, Inbound, Outcome, Resume};
 pub use effect::{Among, ArchiveRow, Completed, Effect, Fetched, Pending};
 pub use limits::{Limits, MAX_LIMIT, Override};
+pub use mend::Forgotten;
 pub use notice::{Notice, SessionEvent};
 pub use output::{Copied, Detached, Direction, Enabled, Event, Item, Output, Resumed, Unheard};
 pub use quota::Quota;
@@ -102,6 +104,7 @@ pub use totals::Totals;
 pub use view::SessionView;
 
 pub(crate) use load::Load;
+pub(crate) use mend::mend;
 pub(crate) use pending::Lane;
 pub(crate) use session::{Session, Sm};
 #[cfg(test)]

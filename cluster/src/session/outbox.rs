@@ -194,6 +194,18 @@ impl Outboxes {
         Ok(Taken { known, next })
     }
 
+    /// The next item that is expected from another shard has this number, whatever was before.
+    pub(super) fn expect(&mut self, from: ShardId, next: u64) {
+        self.cursors.insert(from, next);
+    }
+
+    /// The other shard has everything below number `upto`, which the next item gets if none is left.
+    pub(super) fn go_on(&mut self, to: ShardId, upto: u64) {
+        let outbox = self.outboxes.entry(to).or_default();
+        self.bytes -= outbox.trim(upto);
+        outbox.first = outbox.first.max(upto);
+    }
+
     /// What waits for another shard to take it.
     pub(super) fn load(&self, to: ShardId) -> Load {
         let outbox = self.outboxes.get(&to);

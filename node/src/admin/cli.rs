@@ -14,6 +14,7 @@ use proto::Jid;
 use super::check;
 use super::client::{self, ApiRequest, Client, ClientError};
 use super::limits::LimitsCommand;
+use super::recover::{self, RecoverOptions, RecoveryError};
 use super::user::{self, UserCommand, UserError};
 use crate::config::{Config, ConfigError};
 use crate::demo::{self, DemoError, DemoOptions, Interrupted, orphan};
@@ -55,7 +56,7 @@ enum Command {
     /// Accounts, straight in the configured database
     #[command(subcommand)]
     User(UserCommand),
-    /// The nodes of the cluster, as a running node sees them
+    /// The nodes of the cluster, as a running node sees them; and disaster recovery
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Live and hibernated sessions, as a running node sees them
@@ -137,6 +138,12 @@ pub enum ClusterCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Disaster: makes this stopped node a cluster of its own, as most disks of its cluster are lost
+    ///
+    /// Says what is on this node's disk and exactly what may be lost, and changes nothing unless it is confirmed. Then
+    /// this node alone votes in every shard, under a new cluster id: nodes with disks of the old cluster are refused from
+    /// then on, and nodes with empty data directories join. Bring back a majority of the disks instead, if there is one.
+    Recover(RecoverOptions),
 }
 
 /// The commands about sessions.
@@ -189,6 +196,8 @@ enum Failure {
     Interrupted(Interrupted),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Recover(#[from] RecoveryError),
     #[error("{0:?} is not an address")]
     NotAnAddress(String),
     #[error("the node reaches no majority, so that nothing can be committed through it")]
@@ -242,10 +251,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let now = crate::clock::now();
             Ok(runtime()?.block_on(user::run(&config, command, now, &mut io::stdout()))?)
         }
-        Command::Cluster(command) => {
-            let (target, question) = about_cluster(command);
-            ask(&load(source)?, &target, &question)
-        }
+        Command::Cluster(command) => about_cluster(source, command),
         Command::Session(command) => {
             let (target, question) = question(command)?;
             ask(&load(source)?, &target, &question)
@@ -282,14 +288,21 @@ fn address(text: &str) -> Result<Jid, Failure> {
     Jid::new(text).map_err(|_| Failure::NotAnAddress(text.to_owned()))
 }
 
-/// Turns a cluster command into a request and the node to ask.
-fn about_cluster(command: ClusterCommand) -> (Target, ApiRequest) {
-    match command {
+/// Carries a cluster command out: all but one ask a running node.
+fn about_cluster(source: &Source, command: ClusterCommand) -> Result<(), Failure> {
+    let config = load(source)?;
+    let (target, question) = match command {
         ClusterCommand::Status(target) => (target, ApiRequest::ClusterStatus),
         ClusterCommand::Remove { node, target } => (target, ApiRequest::ClusterRemove(node)),
         ClusterCommand::Drain { node, target } => (target, ApiRequest::ClusterDrain(node)),
         ClusterCommand::Undrain { node, target } => (target, ApiRequest::ClusterUndrain(node)),
-    }
+        ClusterCommand::Recover(options) => {
+            let mut out = io::stdout();
+            let recovered = recover::run(&config, options, &mut out);
+            return Ok(runtime()?.block_on(recovered)?);
+        }
+    };
+    ask(&config, &target, &question)
 }
 
 /// Turns a session command into a request and the node to ask.
@@ -365,6 +378,9 @@ mod tests {
             "holdfast cluster remove 3 --json",
             "holdfast cluster drain 3",
             "holdfast cluster undrain 3 --url http://h:1 --token-file t",
+            "holdfast cluster recover --config x.toml",
+            "holdfast cluster recover --confirm",
+            "holdfast cluster recover --confirm 00000000000000ab --config x.toml",
             "holdfast session list",
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",

@@ -8,6 +8,7 @@ pub(crate) mod import;
 pub(crate) mod limits;
 pub(crate) mod members;
 pub(crate) mod ready;
+pub(crate) mod recover;
 pub(crate) mod report;
 pub mod request;
 mod socket;

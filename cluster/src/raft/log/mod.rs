@@ -20,13 +20,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::gauge::Gauge;
-use self::memory::MemoryLog;
+use self::memory::{Marks, MemoryLog};
 use self::writer::Writer;
 use super::Fatal;
 use crate::disk;
 use crate::identity::ANEW;
 use crate::metrics::Metrics;
-use crate::raft::types::LogId;
+use crate::raft::types::{Entry, LogId, Vote};
 use crate::room::{Budget, Room, Shortage};
 
 pub use self::gauge::Pressure;
@@ -47,7 +47,7 @@ mod synced;
 mod writer;
 
 /// The file by which one process at a time has a log.
-pub(super) const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// A segment takes at most one part in so many of its file system, but at least [`SMALLEST`].
 const PART: u64 = 128;
 /// Smaller segments cost more than they save.
@@ -189,6 +189,21 @@ pub struct Pin {
     pub upto: u64,
 }
 
+/// What the log of a stopped node has of a group.
+#[derive(Clone, Debug, Default)]
+pub struct GroupFound {
+    /// The last vote.
+    pub vote: Option<Vote>,
+    /// Entries up to this one were known to be committed.
+    pub committed: Option<LogId>,
+    /// Entries up to this one were purged.
+    pub purged: Option<LogId>,
+    /// The last entry.
+    pub last: Option<LogId>,
+    /// The entries that are left.
+    pub entries: Vec<Entry>,
+}
+
 /// The size of a segment on a file system with that much room; at most `most`.
 pub(crate) fn segment_bytes(room: Room, most: u64) -> u64 {
     most.min((room.total / PART).max(SMALLEST))
@@ -233,7 +248,33 @@ impl Log {
     /// Reads the log in `dir` as [`open`](Self::open) would, and changes nothing; blocks. Returns up to where each
     /// group is purged, and a lock that keeps others from opening it.
     pub fn verify(dir: &Path) -> Result<(BTreeMap<u64, Option<LogId>>, File), LogError> {
-        replay::verify(dir, &Options::default())
+        let (groups, lock) = Self::read(dir)?;
+        let purged = |(id, group): (u64, GroupFound)| (id, group.purged);
+        Ok((groups.into_iter().map(purged).collect(), lock))
+    }
+
+    /// Reads what the log in `dir` has of each group, and changes nothing; blocks. Also returns a lock that keeps
+    /// others from opening it.
+    pub fn read(dir: &Path) -> Result<(BTreeMap<u64, GroupFound>, File), LogError> {
+        let (groups, lock) = replay::read_only(dir, &Options::default())?;
+        let found = |(id, group): (u64, MemoryLog)| {
+            let Marks {
+                vote,
+                committed,
+                purged,
+                last,
+            } = group.marks();
+            let entries = group.range(.., usize::MAX);
+            let found = GroupFound {
+                vote,
+                committed,
+                purged,
+                last,
+                entries,
+            };
+            (id, found)
+        };
+        Ok((groups.into_iter().map(found).collect(), lock))
     }
 
     /// The log of one group; empty if nothing was ever written to it.

@@ -18,7 +18,6 @@ use super::synced::Synced;
 use super::{LogError, Options};
 use crate::clock;
 use crate::disk;
-use crate::raft::types::LogId;
 
 /// A segment with entries.
 #[derive(Debug)]
@@ -95,15 +94,13 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<(Replayed, File), Lo
     ))
 }
 
-/// Reads the log in `dir` and writes nothing to it; returns up to where each group is purged, and the lock on it.
-pub(super) fn verify(dir: &Path, options: &Options) -> Result<(Purged, File), LogError> {
+/// Reads the log in `dir` and writes nothing to it; also returns the lock on it.
+pub(super) fn read_only(dir: &Path, options: &Options) -> Result<(Groups, File), LogError> {
     let (reading, _, _, lock) = examine(dir, options)?;
-    let groups = reading.groups.into_iter();
-    let purged = groups.map(|(id, group)| (id, group.marks().purged));
-    Ok((purged.collect(), lock))
+    Ok((reading.groups, lock))
 }
 
-type Purged = BTreeMap<u64, Option<LogId>>;
+type Groups = BTreeMap<u64, MemoryLog>;
 type Examined = (Reading, Files, Synced, File);
 
 /// Reads all files, and refuses an incomplete log.

@@ -224,15 +224,41 @@ impl SnapshotFile {
         }
         // An earlier process may have renamed the snapshot without syncing the directory.
         disk::sync_dir(dir).map_err(io)?;
-        Ok(Self {
-            path: dir.join(format!("{name}snapshot")),
+        Ok(Self::named(dir, (shard, shards), identity))
+    }
+
+    fn named(dir: &Path, (shard, shards): (ShardId, u16), identity: Option<Identity>) -> Self {
+        Self {
+            path: Self::path_of(dir, shard),
             shard,
             shards,
             identity,
             newest: Arc::default(),
             #[cfg(test)]
             spoiled: Arc::default(),
-        })
+        }
+    }
+
+    /// Where the snapshot of a shard in `dir` is, if there is one.
+    pub fn path_of(dir: &Path, shard: ShardId) -> PathBuf {
+        dir.join(format!("shard-{shard}.snapshot"))
+    }
+
+    /// Reads the snapshot of a shard in `dir`, if there is one, and changes nothing. Blocks.
+    pub fn peek(
+        dir: &Path,
+        shard: (ShardId, u16),
+        identity: &Identity,
+    ) -> Result<Option<Loaded>, SnapshotError> {
+        let this = Self::named(dir, shard, Some(identity.clone()));
+        let Some(file) = this.open()? else {
+            return Ok(None);
+        };
+        let loaded = match this.read(&file, &this.path) {
+            Err(SnapshotError::Version { found: 1, .. }) => this.read_previous()?,
+            read => read?,
+        };
+        Ok(Some(loaded))
     }
 
     /// The path of the file.
@@ -321,6 +347,13 @@ impl SnapshotFile {
 
     /// Reads a file of the previous version and replaces it by one of this version.
     fn convert(&self) -> Result<Loaded, SnapshotError> {
+        let old = self.read_previous()?;
+        let length = self.save(&old.meta, &old.state)?.length;
+        Ok(Loaded { length, ..old })
+    }
+
+    /// Reads a file of the previous version.
+    fn read_previous(&self) -> Result<Loaded, SnapshotError> {
         let bytes = fs::read(&self.path).map_err(SnapshotError::io(&self.path))?;
         let damaged = || SnapshotError::Damaged {
             file: self.path.clone(),
@@ -331,11 +364,10 @@ impl SnapshotFile {
             let file = self.path.clone();
             return Err(SnapshotError::Foreign { file });
         }
-        let length = self.save(&meta, &state)?.length;
         Ok(Loaded {
             meta,
             state,
-            length,
+            length: bytes.len() as u64,
         })
     }
 
