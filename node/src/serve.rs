@@ -33,7 +33,7 @@ use crate::session::depart::Departures;
 use crate::session::journal::{self, Journal};
 use crate::session::pause_detector::PauseDetector;
 use crate::session::{Directory, sweep};
-use crate::storage::StorageError;
+use crate::storage::{Storage, StorageError};
 use crate::trace::Trail;
 use crate::{
     clock, database, drain, maintenance, outage, preflight, readiness, reload, services, telemetry,
@@ -194,27 +194,14 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let certificates = preflight::certificates(&config)?;
     reload::announce_certificate(&certificates);
     let storage = database::open(&config).await?;
-    let accounts = Accounts::new(storage.clone(), clock::now);
     let presences = Arc::new(LocalPresences::default());
-    let seat = config.cluster.as_ref().map_or(1, |cluster| cluster.seat());
     let services = Arc::new(Registry::new(services::ALL, &config)?);
-    let edge = Arc::new(Edge {
-        trail: Trail::new(seat, clock::now),
-        domains: config.domains().to_vec(),
-        storage,
-        accounts,
-        presences: presences.clone(),
-        visibility: services.visibility().clone(),
-        blocking: services.blocking().clone(),
-        now: clock::now,
-        random: clock::random,
-        started: clock::now(),
-    });
+    let edge = Arc::new(edge(&config, storage, &services, presences.clone()));
     let directory = Arc::new(Directory::default());
     let settings = preflight::cluster(&config)?;
     let metrics = Arc::new(Metrics::new(&settings.metrics, clock::now()));
     let failures = Arc::new(Failures::new(&config.limits));
-    let maintenance = Arc::new(Maintenance::new(seat));
+    let maintenance = Arc::new(Maintenance::new(seat(&config)));
     let host = NodeHost {
         directory: directory.clone(),
         edge: edge.clone(),
@@ -250,6 +237,30 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         live: Live::new(config.clone()),
         config,
     }))
+}
+
+fn seat(config: &Config) -> u64 {
+    config.cluster.as_ref().map_or(1, |cluster| cluster.seat())
+}
+
+fn edge(
+    config: &Config,
+    storage: Storage,
+    services: &Registry,
+    presences: Arc<LocalPresences>,
+) -> Edge {
+    Edge {
+        trail: Trail::new(seat(config), clock::now),
+        domains: config.domains().to_vec(),
+        accounts: Accounts::new(storage.clone(), clock::now),
+        storage,
+        presences,
+        visibility: services.visibility().clone(),
+        blocking: services.blocking().clone(),
+        now: clock::now,
+        random: clock::random,
+        started: clock::now(),
+    }
 }
 
 fn stream_settings(config: &Config) -> proto::stream::Settings {

@@ -121,6 +121,62 @@ fn check_dry_run(cluster: &Cluster, node: usize) -> String {
     disk
 }
 
+/// Bob is away, and what alice says waits for him, when the disks of the first two nodes are lost.
+async fn lose_two(cluster: &mut Cluster, pair: &mut Pair) -> [PathBuf; 2] {
+    // What was acknowledged is everywhere before that.
+    let [alice, bob] = &mut pair.ends;
+    bob.wire.cut();
+    let to = bob.jid.to_string();
+    for n in 0..5 {
+        alice.say(&to, &format!("waits {n}")).await;
+    }
+    alice.settle().await.unwrap();
+    until("all replicas have everything", async || {
+        let shards = status(cluster, 2)["shards"].as_array().cloned();
+        let level = |shard: &Value| {
+            let replica = &shard["applied"];
+            replica.is_u64() && replica == &shard["committed"]
+        };
+        shards.unwrap_or_default().iter().all(level)
+    })
+    .await;
+    sleep(Duration::from_millis(500)).await;
+    [lose(cluster, 0), lose(cluster, 1)]
+}
+
+/// The second node comes back with its old disk, and finds nobody who takes it in.
+async fn check_old_member(
+    cluster: &mut Cluster,
+    pair: &mut Pair,
+    old: &Path,
+    [before, now]: [&String; 2],
+) {
+    fs::rename(old, cluster.data_dir(1)).unwrap();
+    cluster.run(1);
+    let refusal = format!("the peer belongs to cluster {before}");
+    until("the old member is refused", async || {
+        let log = fs::read_to_string(cluster.log(2)).unwrap();
+        log.contains(&refusal)
+    })
+    .await;
+    let own = format!("the peer belongs to cluster {now}");
+    until("the old member says why", async || {
+        fs::read_to_string(cluster.log(1)).unwrap().contains(&own)
+    })
+    .await;
+    pair.talk().await;
+    // It draws no newcomer to itself either.
+    cluster.run(0);
+    cluster.ready(0).await;
+    assert_eq!(identity(&cluster.data_dir(0), "cluster"), *now);
+    pair.talk().await;
+    let (ready, _) = cluster.get(1, "/readyz").await.unwrap();
+    assert_eq!(ready, 503, "it serves nobody");
+    cluster.kill(1);
+    let log = fs::read_to_string(cluster.log(1)).unwrap();
+    assert!(!log.contains("joining cluster"), "{log}");
+}
+
 #[tokio::test]
 async fn a_survivor_of_three_goes_on_alone_and_becomes_three_again() {
     let mut cluster = Cluster::start(3, &["alice", "bob", "carol", "dave"], "").await;
@@ -130,25 +186,7 @@ async fn a_survivor_of_three_goes_on_alone_and_becomes_three_again() {
     assert_eq!(refused.status.code(), Some(1));
     let process = format!("in use by process {}", cluster.process(2).id());
     assert!(text(&refused.stderr).contains(&process), "{refused:?}");
-    // What was acknowledged is everywhere before the disks are lost: bob is away, and it waits for him.
-    let [alice, bob] = &mut pair.ends;
-    bob.wire.cut();
-    let to = bob.jid.to_string();
-    for n in 0..5 {
-        alice.say(&to, &format!("waits {n}")).await;
-    }
-    alice.settle().await.unwrap();
-    until("all replicas have everything", async || {
-        let shards = status(&cluster, 2)["shards"].as_array().cloned();
-        let level = |shard: &Value| {
-            let replica = &shard["applied"];
-            replica.is_u64() && replica == &shard["committed"]
-        };
-        shards.unwrap_or_default().iter().all(level)
-    })
-    .await;
-    sleep(Duration::from_millis(500)).await;
-    let old = [lose(&mut cluster, 0), lose(&mut cluster, 1)];
+    let old = lose_two(&mut cluster, &mut pair).await;
     until("it has no majority", async || {
         status(&cluster, 2)["majority"] == Value::Bool(false)
     })
@@ -174,31 +212,7 @@ async fn a_survivor_of_three_goes_on_alone_and_becomes_three_again() {
     alice.resume(cluster.address(2)).await;
     pair.talk().await;
 
-    // One comes back with its old disk, and finds nobody who takes it in.
-    fs::rename(&old[1], cluster.data_dir(1)).unwrap();
-    cluster.run(1);
-    let refusal = format!("the peer belongs to cluster {before}");
-    until("the old member is refused", async || {
-        let log = fs::read_to_string(cluster.log(2)).unwrap();
-        log.contains(&refusal)
-    })
-    .await;
-    let own = format!("the peer belongs to cluster {now}");
-    until("the old member says why", async || {
-        fs::read_to_string(cluster.log(1)).unwrap().contains(&own)
-    })
-    .await;
-    pair.talk().await;
-    // It draws no newcomer to itself either.
-    cluster.run(0);
-    cluster.ready(0).await;
-    assert_eq!(identity(&cluster.data_dir(0), "cluster"), now);
-    pair.talk().await;
-    let (ready, _) = cluster.get(1, "/readyz").await.unwrap();
-    assert_eq!(ready, 503, "it serves nobody");
-    cluster.kill(1);
-    let log = fs::read_to_string(cluster.log(1)).unwrap();
-    assert!(!log.contains("joining cluster"), "{log}");
+    check_old_member(&mut cluster, &mut pair, &old[1], [&before, &now]).await;
 
     // Emptied, it is welcome.
     fs::remove_dir_all(cluster.data_dir(1)).unwrap();

@@ -79,8 +79,7 @@ fn survivor_among(others: &[u64]) -> tempfile::TempDir {
     let identity = Identity::open(dir.path(), 1, true).expect("opens");
     identity.join(ClusterId(5)).expect("joins");
     identity.set_voted().expect("writes");
-    let nodes: Vec<u64> = others.iter().copied().collect();
-    let nodes = [&[identity.node().0], &nodes[..]].concat();
+    let nodes = [&[identity.node().0], others].concat();
     let log = Log::open(&dir.path().join("log"), options()).expect("opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("starts").block_on(async {
