@@ -22,8 +22,9 @@
 //! What a line holds: `cpu_us_per_…` is the processor time (user and system) of all processes of the servers and of
 //! nobody else, for each message, login, change or page's message; `wakeups_per_…` counts how often one of their threads
 //! slept and was woken (voluntary context switches); `syncs_per_…` the syncs of the replicated log, as the nodes count
-//! them; `written_bytes_per_…` what they had written to storage; `memory_mib` is their PSS. `lost`, `doubled` and
-//! `reordered` follow from numbers in the messages, `refused` counts those that came back as errors.
+//! them; `written_bytes_per_…` is what they handed to the system to write, to files and to sockets (the floor's are to
+//! sockets only); `memory_mib` is their PSS. `lost`, `doubled` and `reordered` follow from numbers in the messages,
+//! `refused` counts those that came back as errors.
 //!
 //! An open loop (`--rate`) counts from when a message was due and not from when it was sent, so that a server which
 //! stands still is charged for the messages that had to wait for it (no coordinated omission). How late the generator
@@ -67,7 +68,7 @@ enum Bench {
     Roster(roster::Roster),
     /// Pages of archives
     Mam(mam::Mam),
-    /// Nodes that are killed under load: `holdfast demo --json`
+    /// Nodes that are killed under load: `holdfast demo --json`, with its options
     Kill(Kill),
     /// What `bench floor` starts
     #[command(hide = true)]

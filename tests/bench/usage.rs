@@ -65,7 +65,8 @@ impl Usage {
         let ticks: u64 = times.filter_map(|text| text.parse::<u64>().ok()).sum();
         self.ticked += ticks * (1_000_000_000 / TICKS);
         let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
-        self.written += field(&io, "write_bytes:");
+        // Not `write_bytes`: where the page cache has large folios, that counts a whole one for each byte in it.
+        self.written += field(&io, "wchar:");
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = entry?.path();
             // A thread may end between two reads.
