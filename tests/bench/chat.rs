@@ -17,6 +17,9 @@ use crate::usage::{Spent, memory, tenths};
 /// Before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(2);
 
+/// What a server puts off it has done so long after the last message.
+const REST: Duration = Duration::from_secs(3);
+
 /// How clients chat.
 #[derive(Args)]
 pub struct Chat {
@@ -104,6 +107,7 @@ impl Chat {
         line.insert("to".into(), json!(to));
         let window = self.rate.map_or(self.window, |_| 0);
         let open = place.clients(0..self.sessions).await?;
+        let start = place.usage().await?;
         let talk = Talk::new(window);
         let (mut clients, mut commands) = (JoinSet::new(), Vec::new());
         let partners = partners(&open, self.to);
@@ -123,6 +127,10 @@ impl Chat {
         let span = measure(&place, &talk, &mut clients, self.seconds).await?;
         span.tell(&mut line);
         talk.finish(clients, &mut line).await?;
+        sleep(REST).await;
+        let all = talk.delivered.load(Relaxed);
+        let whole = place.usage().await?.since(&start).micros_per(all);
+        line.insert("cpu_us_per_message_to_the_end".into(), json!(tenths(whole)));
         Ok(line.into())
     }
 }

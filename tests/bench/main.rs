@@ -24,7 +24,8 @@
 //! slept and was woken (voluntary context switches); `syncs_per_…` the syncs of the replicated log, as the nodes count
 //! them; `written_bytes_per_…` is what they handed to the system to write, to files and to sockets (the floor's are to
 //! sockets only); `memory_mib` is their PSS. `lost`, `doubled` and `reordered` follow from numbers in the messages,
-//! `refused` counts those that came back as errors.
+//! `refused` counts those that came back as errors. Rows of the archive may be written behind the messages:
+//! `cpu_us_per_message_to_the_end` also counts what the servers do in the three seconds after the last one.
 //!
 //! An open loop (`--rate`) counts from when a message was due and not from when it was sent, so that a server which
 //! stands still is charged for the messages that had to wait for it (no coordinated omission). How late the generator
