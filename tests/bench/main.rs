@@ -1,172 +1,151 @@
-//! What a message, a session and a resume cost: real nodes, real clients, TLS and stream management.
+//! What Holdfast costs: real processes, real clients, TLS, stream management, and each acknowledged stanza on disk.
 //!
 //! ```sh
-//! cargo run --release -p holdfast-tests --bin bench -- [NODES [PAIRS [WINDOW [SECONDS [IDLE]]]]]
+//! cargo build --locked --release --workspace --bins   # once; all below is `target/release/bench`
+//! bench chat                           # messages at full speed: 200 sessions, 4 on their way each, one node
+//! bench chat --rate 500                # so many messages a second, whatever the server does; p50, p99
+//! bench chat --nodes 3 --archive --to full
+//! bench idle --sessions 5000           # memory of sessions that do nothing, and the processor time of their node
+//! bench login                          # TLS handshake in full, SCRAM, bind, stream management, presence
+//! bench resume --nodes 3               # clients that lose their connection while all chat, and come back
+//! bench roster                         # changes of status, each for 20 contacts
+//! bench mam                            # pages of 50 out of archives, right after a burst and of a fresh server
+//! bench kill                           # kill -9 under load: this is `holdfast demo --json`
+//! bench floor                          # the same generator through a relay that does nothing but TLS
+//! tests/bench/peers                    # all that beside ejabberd and Prosody
 //! ```
 //!
-//! PAIRS of clients each keep WINDOW messages of 300 bytes on their way to each other, in both directions,
-//! for SECONDS; then IDLE more sessions are opened. Processor time is that of all nodes together (user and
-//! system), without the clients'. Memory is the resident set of the first node. One line of JSON.
+//! Each prints one line of JSON; `bench BENCH --help` explains the options. Without `--at` it starts nodes of the
+//! `holdfast` that was built beside it (or `HOLDFAST_BIN`) in a directory of their own. With `--at HOST:PORT --pid PID --ca
+//! FILE --accounts FILE` the same clients measure a server that is there already, whichever it is.
+//!
+//! What a line holds: `cpu_us_per_…` is the processor time (user and system) of all processes of the servers and of
+//! nobody else, for each message, login, change or page's message; `wakeups_per_…` counts how often one of their threads
+//! slept and was woken (voluntary context switches); `syncs_per_…` the syncs of the replicated log, as the nodes count
+//! them; `written_bytes_per_…` is what they handed to the system to write, to files and to sockets (the floor's are to
+//! sockets only); `memory_mib` is their PSS. `lost`, `doubled` and `reordered` follow from numbers in the messages,
+//! `refused` counts those that came back as errors. Rows of the archive may be written behind the messages:
+//! `cpu_us_per_message_to_the_end` also counts what the servers do in the three seconds after the last one.
+//!
+//! An open loop (`--rate`) counts from when a message was due and not from when it was sent, so that a server which
+//! stands still is charged for the messages that had to wait for it (no coordinated omission). How late the generator
+//! itself was is `generator_late_…`. With `--cores 0` servers run on core 0 and the generator on the others: without,
+//! they take time and caches from each other. On a machine with other work only processor time can be compared.
+
+mod chat;
+mod floor;
+mod idle;
+mod mam;
+mod order;
+mod place;
+mod roster;
+mod talk;
+mod usage;
 
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
 
-use node::demo::client::{Connection, Credentials, trusting};
-use node::demo::make_accounts;
-use node::demo::nodes::{DOMAIN, Nodes};
-use node::demo::session::{Session, Taken};
-use proto::{Element, ns};
-use rustls::ClientConfig;
-use tests::process::{binary, resident};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use clap::{Args, Parser};
+use tests::process::binary;
 
+/// What goes wrong ends the bench, and is told.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Clock ticks a second, as the kernel counts processor time on every Linux there is.
-const TICKS: f64 = 100.0;
-/// What the machine can do is measured, and all clients come from one address at once.
-const LIMITS: &str =
-    "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\nbytes_per_second = 0\n";
-/// Before the measurement begins.
-const WARM_UP: Duration = Duration::from_secs(2);
-
-#[derive(Default)]
-struct Counters {
-    delivered: AtomicU64,
-    refused: AtomicU64,
-    stop: AtomicBool,
+/// Measures Holdfast, or another server; each bench prints one line of JSON
+#[derive(Parser)]
+#[command(name = "bench")]
+enum Bench {
+    /// Messages between clients that are online
+    Chat(chat::Chat),
+    /// The same through a relay that does nothing but TLS
+    Floor(chat::Chat),
+    /// Sessions that do nothing
+    Idle(idle::Idle),
+    /// Logins, each with a whole TLS handshake
+    Login(idle::Login),
+    /// Clients that come back while all chat
+    Resume(chat::Resume),
+    /// Changes of status
+    Roster(roster::Roster),
+    /// Pages of archives
+    Mam(mam::Mam),
+    /// Nodes that are killed under load: `holdfast demo --json`, with its options
+    Kill(Kill),
+    /// What `bench floor` starts
+    #[command(hide = true)]
+    Relay(floor::Relay),
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>());
-    let mut number = |default| numbers.next().unwrap_or(Ok(default));
-    let (count, pairs, window) = (number(3)?, number(20)?, number(20)?);
-    let (seconds, idle) = (number(10)?, number(500)?);
-
-    let dir = tempfile::tempdir()?;
-    let mut nodes = Nodes::prepare(dir.path(), &binary(), count, LIMITS)?;
-    let accounts = make_accounts(&nodes, pairs * 2).await?;
-    for index in 0..count {
-        nodes.start(index)?;
-    }
-    for index in 0..count {
-        nodes.ready(index, Duration::from_secs(60)).await?;
-    }
-    let tls = trusting([nodes.certificate()])?;
-    let counters = Arc::new(Counters::default());
-    let mut clients = JoinSet::new();
-    for (me, account) in accounts.iter().enumerate() {
-        let address = nodes.backends()[me % count].clients;
-        let (connection, session) = open(address, account, &tls).await?;
-        let partner = format!("{}@{DOMAIN}", accounts[me ^ 1].username);
-        clients.spawn(talk(
-            connection,
-            session,
-            partner,
-            window as u64,
-            counters.clone(),
-        ));
-    }
-    tokio::time::sleep(WARM_UP).await;
-    let (cpu, messages, start) = (
-        cpu(&nodes)?,
-        counters.delivered.load(Relaxed),
-        Instant::now(),
-    );
-    tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
-    let took = start.elapsed().as_secs_f64();
-    let messages = counters.delivered.load(Relaxed) - messages;
-    let cpu = self::cpu(&nodes)? - cpu;
-    counters.stop.store(true, Relaxed);
-    clients.shutdown().await;
-
-    let first = nodes.pid(0).unwrap_or_default();
-    let before = resident(first);
-    let mut open_sessions = Vec::new();
-    for number in 0..idle {
-        let address = nodes.backends()[0].clients;
-        open_sessions.push(open(address, &accounts[number % accounts.len()], &tls).await?);
-    }
-    let per_session = match idle {
-        0 => 0,
-        _ => resident(first).saturating_sub(before) / idle as u64,
-    };
-    println!(
-        "{{\"nodes\":{count},\"pairs\":{pairs},\"window\":{window},\"messages\":{messages},\"refused\":{},\
-         \"messages_per_second\":{:.0},\"cpu_us_per_message\":{:.1},\"bytes_per_idle_session\":{per_session}}}",
-        counters.refused.load(Relaxed),
-        messages as f64 / took,
-        cpu * 1e6 / messages.max(1) as f64,
-    );
-    Ok(())
+#[derive(Args)]
+struct Kill {
+    /// More options of `holdfast demo`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
-async fn open(
-    address: std::net::SocketAddr,
-    account: &Credentials,
-    tls: &Arc<ClientConfig>,
-) -> Result<(Connection, Session), Failure> {
-    let mut connection = Connection::open_tls(address, DOMAIN, tls).await?;
-    connection.login(account).await?;
-    let session = Session::start(&mut connection, None).await?;
-    Ok((connection, session))
-}
-
-/// Keeps `window` messages on their way to the partner: each that arrives lets one more go.
-async fn talk(
-    mut connection: Connection,
-    mut session: Session,
-    partner: String,
-    window: u64,
-    counters: Arc<Counters>,
-) -> Result<(), Failure> {
-    let body = "x".repeat(180);
-    let message = Element::new("message", ns::CLIENT)
-        .with_attr("type", "chat")
-        .with_attr("to", &partner)
-        .with_attr("id", "bench")
-        .with_child(Element::new("body", ns::CLIENT).with_text(&body));
-    for _ in 0..window {
-        session.send(&mut connection, &message).await?;
-    }
-    let mut asked = 0;
-    while !counters.stop.load(Relaxed) {
-        let Ok(element) = timeout(Duration::from_secs(5), connection.next()).await else {
-            continue;
-        };
-        let taken = session.take(&mut connection, element?).await?;
-        if let Taken::Stanza(stanza) = taken
-            && stanza.is("message", ns::CLIENT)
-        {
-            let counter = match stanza.attr("type") {
-                Some("error") => &counters.refused,
-                _ => &counters.delivered,
-            };
-            counter.fetch_add(1, Relaxed);
-            session.send(&mut connection, &message).await?;
-            asked += 1;
-            if asked % 20 == 0 {
-                session.request(&mut connection).await?;
-            }
+fn main() -> ExitCode {
+    let bench = Bench::parse();
+    match run(bench) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
         }
     }
-    Ok(())
 }
 
-/// Processor time of all nodes, in seconds.
-fn cpu(nodes: &Nodes) -> Result<f64, Failure> {
-    let mut ticks = 0.0;
-    for pid in (0..nodes.len()).filter_map(|index| nodes.pid(index)) {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let times = after.split_whitespace().skip(11).take(2);
-        ticks += times
-            .filter_map(|text| text.parse::<f64>().ok())
-            .sum::<f64>();
+fn run(bench: Bench) -> Result<ExitCode, Failure> {
+    let bench = match bench {
+        Bench::Relay(relay) => {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build()?.block_on(relay.run())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Bench::Kill(kill) => {
+            let mut demo = Command::new(binary());
+            let status = demo.args(["demo", "--json"]).args(kill.options).status()?;
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+        other => other,
+    };
+    bench.leave_cores()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    println!("{}", runtime.block_on(bench.measure())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Bench {
+    async fn measure(self) -> Result<serde_json::Value, Failure> {
+        match self {
+            Self::Chat(chat) => chat.run().await,
+            Self::Floor(chat) => floor::run(chat).await,
+            Self::Idle(idle) => idle.run().await,
+            Self::Login(login) => login.run().await,
+            Self::Resume(resume) => resume.run().await,
+            Self::Roster(roster) => roster.run().await,
+            Self::Mam(mam) => mam.run().await,
+            Self::Kill(_) | Self::Relay(_) => Err("this measures nothing".into()),
+        }
     }
-    Ok(ticks / TICKS)
+
+    fn place(&self) -> Option<&place::Where> {
+        match self {
+            Self::Chat(chat) | Self::Floor(chat) => Some(&chat.place),
+            Self::Idle(idle) => Some(&idle.place),
+            Self::Login(login) => Some(&login.place),
+            Self::Resume(resume) => Some(&resume.place),
+            Self::Roster(roster) => Some(&roster.place),
+            Self::Mam(mam) => Some(&mam.place),
+            Self::Kill(_) | Self::Relay(_) => None,
+        }
+    }
+
+    /// Moves this process off the servers' cores, before its threads start.
+    fn leave_cores(&self) -> Result<(), Failure> {
+        match self.place().and_then(|place| place.cores.as_deref()) {
+            Some(cores) => place::leave(cores),
+            None => Ok(()),
+        }
+    }
 }
