@@ -43,7 +43,7 @@ pub struct Where {
     /// How many nodes of Holdfast to start
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub nodes: u8,
-    /// Have the archive keep all messages
+    /// Have the archive keep all messages; with --at this is that server's to do, and only told
     #[arg(long)]
     pub archive: bool,
     /// Run the servers on these cores and the clients on the others, e.g. 0 or 0-2; with --at the server must be there already
