@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cluster::ArchiveId;
-use cluster::session::Effect;
+use cluster::session::{ArchiveRow, Effect};
 use futures_util::future::BoxFuture;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Jid};
@@ -54,6 +54,16 @@ pub struct ArchiveTail {
     pub rows: Vec<Arc<Effect>>,
     /// The shard could be asked; else this is what this node knew of it, and messages may be missing.
     pub current: bool,
+}
+
+impl ArchiveTail {
+    /// The rows themselves.
+    pub fn archived(&self) -> impl Iterator<Item = &ArchiveRow> {
+        self.rows.iter().filter_map(|effect| match &**effect {
+            Effect::Archive(row) => Some(row),
+            _ => None,
+        })
+    }
 }
 
 impl Edge {

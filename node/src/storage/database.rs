@@ -441,6 +441,12 @@ impl Transaction {
     }
 }
 
+/// So many names of values, from this number on: `$2, $3, …`
+pub(crate) fn numbered(count: usize, first: usize) -> String {
+    let names = (first..first + count).map(|number| format!("${number}"));
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// Puts a statement together from parts that are all written in this program; values are bound.
 pub(crate) fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)

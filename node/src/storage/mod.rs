@@ -21,7 +21,7 @@ mod secret;
 mod value;
 
 pub use account::{AccountKeys, StoredKeys};
-pub(crate) use database::{Database, Transaction, assembled};
+pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
 pub use revocation::Revocation;
 pub(crate) use row::Row;

@@ -248,8 +248,8 @@ impl Log {
     /// Reads the log in `dir` as [`open`](Self::open) would, and changes nothing; blocks. Returns up to where each
     /// group is purged, and a lock that keeps others from opening it.
     pub fn verify(dir: &Path) -> Result<(BTreeMap<u64, Option<LogId>>, File), LogError> {
-        let (groups, lock) = Self::read(dir)?;
-        let purged = |(id, group): (u64, GroupFound)| (id, group.purged);
+        let (groups, lock) = replay::read_only(dir, &Options::default())?;
+        let purged = |(id, group): (u64, MemoryLog)| (id, group.marks().purged);
         Ok((groups.into_iter().map(purged).collect(), lock))
     }
 

@@ -12,7 +12,9 @@ use proto::{BareJid, Jid, ns};
 use super::items::item;
 use super::settings::Quotas;
 use crate::hooks::Barrier;
-use crate::storage::{Step, Storage, StorageError, Stored, Transaction, Value, assembled};
+use crate::storage::{
+    Step, Storage, StorageError, Stored, Transaction, Value, assembled, numbered,
+};
 
 /// The tables.
 pub const STORED: Stored = Stored {
@@ -144,7 +146,7 @@ impl Storage {
             values.push(Value::from(account.as_str()));
             let account = values.len();
             values.extend(peer.and_wider().map(Value::from));
-            let jids = names(account + 1, values.len());
+            let jids = numbered(values.len() - account, account + 1);
             clauses.push(format!("(account = ${account} AND jid IN ({jids}))"));
         }
         if clauses.is_empty() {
@@ -211,15 +213,14 @@ impl Storage {
         let mut transaction = self.database.begin().await?;
         let before = counts(&mut transaction, account).await?;
         let mut removed = Vec::new();
-        let all = [&[][..]];
         let chunks: Vec<&[Jid]> = match jids.is_empty() {
-            true => all.to_vec(),
+            true => vec![&[]],
             false => jids.chunks(MOST_JIDS).collect(),
         };
         for chunk in chunks {
             let which = match chunk.is_empty() {
                 true => String::new(),
-                false => format!(" AND jid IN ({})", names(2, 1 + chunk.len())),
+                false => format!(" AND jid IN ({})", numbered(chunk.len(), 2)),
             };
             let sql = format!("DELETE FROM blocked WHERE account = $1{which} RETURNING jid");
             let values = std::iter::once(account.as_str()).chain(chunk.iter().map(Jid::as_str));
@@ -238,12 +239,6 @@ impl Storage {
         };
         leave(transaction, account, before, after, removed).await
     }
-}
-
-/// `$2, $3`, from the one to the other.
-fn names(first: usize, last: usize) -> String {
-    let names = (first..=last).map(|number| format!("${number}"));
-    names.collect::<Vec<_>>().join(", ")
 }
 
 /// An address that was prepared when it was stored.

@@ -16,7 +16,7 @@ mod storage;
 
 pub use retention::run as retention;
 
-use cluster::session::{Action, ArchiveRow, Effect, Traits};
+use cluster::session::{Action, ArchiveRow, Traits};
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
 use proto::stanza::error::{Condition, StanzaError};
@@ -105,11 +105,7 @@ async fn write_tail<P>(
 ) -> Result<bool, StorageError> {
     let (account, edge) = (&request.account, &request.edge);
     let tail = edge.presences.archive_tail(account).await;
-    let rows = tail.rows.iter().filter_map(|effect| match &**effect {
-        Effect::Archive(row) => Some(row),
-        _ => None,
-    });
-    let rows: Vec<&ArchiveRow> = rows.collect();
+    let rows: Vec<&ArchiveRow> = tail.archived().collect();
     if !rows.is_empty() {
         edge.storage.archive_shown(&rows, fallback).await?;
     }

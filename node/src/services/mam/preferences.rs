@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use cluster::ArchiveId;
-use cluster::session::Effect;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
@@ -109,11 +108,7 @@ async fn earlier_rows_are_written(request: &Request<Wish>) {
     loop {
         let tail = request.edge.presences.archive_tail(&request.account).await;
         if tail.current {
-            let rows = tail.rows.iter().filter_map(|effect| match &**effect {
-                Effect::Archive(row) => Some(row.mid),
-                _ => None,
-            });
-            let mut left: HashSet<ArchiveId> = rows.collect();
+            let mut left: HashSet<ArchiveId> = tail.archived().map(|row| row.mid).collect();
             if let Some(earlier) = &earlier {
                 left.retain(|mid| earlier.contains(mid));
             }

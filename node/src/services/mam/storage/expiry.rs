@@ -3,8 +3,8 @@
 use cluster::ArchiveId;
 use proto::BareJid;
 
-use super::row::{MOST_IDS, id_list, keyed, mid};
-use crate::storage::{Storage, StorageError, assembled};
+use super::row::{MOST_IDS, keyed, mid};
+use crate::storage::{Storage, StorageError, assembled, numbered};
 
 /// A row that is older than rows may become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Storage {
     ) -> Result<u64, StorageError> {
         let mut deleted = 0;
         for chunk in mids.chunks(MOST_IDS) {
-            let ids = id_list(chunk.len(), 2);
+            let ids = numbered(chunk.len(), 2);
             let sql =
                 format!("DELETE FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})");
             let values = keyed(owner, chunk);

@@ -21,9 +21,11 @@ use cluster::session::{ArchiveRow, Fetched};
 use proto::BareJid;
 
 use self::preference::{Fate, Judge, hidden_among};
-use self::row::{FRONT, MOST_IDS, entry, header, id_list, keyed};
+use self::row::{FRONT, MOST_IDS, entry, header, keyed};
 use super::settings::KeepByDefault;
-use crate::storage::{Row, Step, Storage, StorageError, Stored, Transaction, Value, assembled};
+use crate::storage::{
+    Row, Step, Storage, StorageError, Stored, Transaction, Value, assembled, numbered,
+};
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
 const MOST_ROWS: usize = 64;
@@ -133,7 +135,7 @@ impl Storage {
         for chunk in mids.chunks(MOST_READ) {
             let sql = format!(
                 "SELECT mid, stamp, {stanza}, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
-                id_list(chunk.len(), 2)
+                numbered(chunk.len(), 2)
             );
             let rows = self.database.rows(assembled(sql), keyed(owner, chunk));
             for row in rows.await? {
@@ -168,7 +170,7 @@ impl Storage {
         mids: &[ArchiveId],
     ) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
-            let ids = id_list(chunk.len(), 2);
+            let ids = numbered(chunk.len(), 2);
             let sql =
                 format!("DELETE FROM archive WHERE owner = $1 AND hidden = 1 AND mid IN ({ids})");
             self.database

@@ -11,9 +11,9 @@ use cluster::ArchiveId;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
-use super::row::{MOST_IDS, id_list, mid};
+use super::row::{MOST_IDS, mid};
 use crate::services::mam::settings::KeepByDefault;
-use crate::storage::{Storage, StorageError, Transaction, Value, assembled};
+use crate::storage::{Storage, StorageError, Transaction, Value, assembled, numbered};
 
 /// A user's preferences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,7 +164,7 @@ async fn preferences(
     let padding = accounts.last().into_iter().cycle();
     let padded: Vec<_> = accounts.iter().chain(padding).take(length).collect();
     let names = || padded.iter().map(|a| Value::from(a.as_str())).collect();
-    let ids = id_list(padded.len(), 1);
+    let ids = numbered(padded.len(), 1);
     let sql = format!("SELECT account, fallback FROM archive_preference WHERE account IN ({ids})");
     let mut found = HashMap::new();
     for row in storage.database.rows(assembled(sql), names()).await? {

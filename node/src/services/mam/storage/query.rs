@@ -3,8 +3,8 @@
 use cluster::ArchiveId;
 use proto::{BareJid, Jid};
 
-use super::row::{Entry, MOST_IDS, entry, id_list, keyed, mid};
-use crate::storage::{Storage, StorageError, Value, assembled};
+use super::row::{Entry, MOST_IDS, entry, keyed, mid};
+use crate::storage::{Storage, StorageError, Value, assembled, numbered};
 
 /// The largest page (IM-93).
 const MOST_ENTRIES: u32 = 250;
@@ -119,7 +119,7 @@ impl Storage {
         wanted.sort_unstable();
         wanted.dedup();
         for chunk in wanted.chunks(MOST_IDS) {
-            let ids = id_list(chunk.len(), 2);
+            let ids = numbered(chunk.len(), 2);
             let sql = format!(
                 "SELECT count(*) FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})"
             );
@@ -194,7 +194,7 @@ impl Storage {
             if !self.archive_holds(owner, ids).await? {
                 return Ok(None);
             }
-            let list = id_list(ids.len(), clause.values.len() + 1);
+            let list = numbered(ids.len(), clause.values.len() + 1);
             // An empty list of names matches nothing.
             clause.sql += if ids.is_empty() {
                 " AND 1 = 0"

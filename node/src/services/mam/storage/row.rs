@@ -25,14 +25,6 @@ pub struct Entry {
     pub packet: Packet,
 }
 
-/// `$2, $3, …`
-pub(super) fn id_list(count: usize, first: usize) -> String {
-    (first..first + count)
-        .map(|n| format!("${n}"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 pub(super) fn keyed(owner: &BareJid, mids: &[ArchiveId]) -> Vec<Value> {
     let mids = mids.iter().map(|mid| mid.to_string().into());
     [owner.as_str().into()].into_iter().chain(mids).collect()
