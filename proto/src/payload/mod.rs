@@ -1,6 +1,7 @@
 //! Payloads that more than one service reads or writes. Pure, like all of this crate.
 
 pub mod blocking;
+pub mod caps;
 pub mod delay;
 pub mod disco;
 pub mod form;
