@@ -257,6 +257,7 @@ fn edge(
         presences,
         visibility: services.visibility().clone(),
         blocking: services.blocking().clone(),
+        nodes: services.nodes().clone(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),

@@ -4,7 +4,7 @@
 //! answers in the name of somebody else, and stanzas that are refused for another reason anyway.
 
 use futures_util::future::BoxFuture;
-use proto::Jid;
+use proto::{BareJid, Jid};
 
 use crate::storage::{Storage, StorageError};
 
@@ -26,6 +26,14 @@ pub trait Blocking: Send + Sync + 'static {
         sender: &'a Jid,
         to: &'a Jid,
     ) -> BoxFuture<'a, Result<Option<Barrier>, StorageError>>;
+
+    /// Which of the accounts have blocked `peer`.
+    fn blockers<'a>(
+        &'a self,
+        storage: &'a Storage,
+        accounts: &'a [BareJid],
+        peer: &'a Jid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
 }
 
 /// Nobody has blocked anybody.
@@ -39,5 +47,14 @@ impl Blocking for Open {
         _: &'a Jid,
     ) -> BoxFuture<'a, Result<Option<Barrier>, StorageError>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn blockers<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a [BareJid],
+        _: &'a Jid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }

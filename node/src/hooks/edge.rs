@@ -9,6 +9,7 @@ use proto::stanza::error::StanzaError;
 use proto::{BareJid, Jid};
 
 use super::barrier::Blocking;
+use super::nodes::Nodes;
 use super::refusal::failure;
 use super::visibility::Visibility;
 use crate::auth::Accounts;
@@ -29,6 +30,8 @@ pub struct Edge {
     pub visibility: Arc<dyn Visibility>,
     /// Who has blocked whom.
     pub blocking: Arc<dyn Blocking>,
+    /// The nodes of accounts.
+    pub nodes: Arc<dyn Nodes>,
     /// What became of messages.
     pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.

@@ -12,6 +12,7 @@ use super::content::Content;
 use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
 use super::message::{Classify, Message};
+use super::nodes::{NoNodes, Nodes};
 use super::phase::{EffectPhase, Phase};
 use super::presence::Presence;
 use super::scope::{Features, Scope};
@@ -72,6 +73,7 @@ pub struct Registry {
     sessions: Vec<Box<dyn SessionHook>>,
     visibility: Arc<dyn Visibility>,
     blocking: Arc<dyn Blocking>,
+    nodes: Arc<dyn Nodes>,
 }
 
 /// Two services claim the same.
@@ -119,6 +121,7 @@ impl Registry {
             sessions: Vec::new(),
             visibility: Arc::new(Nobody),
             blocking: Arc::new(Open),
+            nodes: Arc::new(NoNodes),
         }
     }
 
@@ -165,6 +168,11 @@ impl Registry {
     /// Who has blocked whom.
     pub fn blocking(&self) -> &Arc<dyn Blocking> {
         &self.blocking
+    }
+
+    /// The nodes of accounts.
+    pub fn nodes(&self) -> &Arc<dyn Nodes> {
+        &self.nodes
     }
 
     /// The features that disco names.
@@ -262,6 +270,16 @@ impl Setup<'_> {
     /// Says who has blocked whom, which one service does.
     pub fn blocking(&mut self, blocking: impl Blocking) {
         self.registry.blocking = Arc::new(blocking);
+    }
+
+    /// Knows the nodes of accounts, which one service does.
+    pub fn nodes(&mut self, nodes: impl Nodes) {
+        self.registry.nodes = Arc::new(nodes);
+    }
+
+    /// Says what else somebody is (XEP-0030 §3.1).
+    pub fn identity(&mut self, scope: Scope, category: &'static str, kind: &'static str) {
+        self.features.identify(scope, category, kind);
     }
 
     fn claimed(&mut self, claim: Claim) {

@@ -15,16 +15,32 @@ pub enum Scope {
 
 /// What disco names, in the order of the names.
 #[derive(Debug, Default)]
-pub struct Features(HashMap<Scope, BTreeSet<&'static str>>);
+pub struct Features {
+    names: HashMap<Scope, BTreeSet<&'static str>>,
+    identities: HashMap<Scope, BTreeSet<(&'static str, &'static str)>>,
+}
 
 impl Features {
     /// The features of a scope, sorted.
     pub fn of(&self, scope: Scope) -> impl Iterator<Item = &'static str> + '_ {
-        self.0.get(&scope).into_iter().flatten().copied()
+        self.names.get(&scope).into_iter().flatten().copied()
     }
 
     /// One feature more.
     pub(super) fn announce(&mut self, scope: Scope, feature: &'static str) {
-        self.0.entry(scope).or_default().insert(feature);
+        self.names.entry(scope).or_default().insert(feature);
+    }
+
+    /// What a scope is besides, as category and type, sorted.
+    pub fn identities(&self, scope: Scope) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.identities.get(&scope).into_iter().flatten().copied()
+    }
+
+    /// One identity more.
+    pub(super) fn identify(&mut self, scope: Scope, category: &'static str, kind: &'static str) {
+        self.identities
+            .entry(scope)
+            .or_default()
+            .insert((category, kind));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proto::{BareJid, Jid};
 
 use super::edge::Edge;
+use super::memory::Memory;
 
 /// The session whose client has sent a stanza.
 #[derive(Clone, Copy)]
@@ -15,6 +16,8 @@ pub struct Sender<'a> {
     pub session: &'a Jid,
     /// Its account.
     pub account: &'a BareJid,
+    /// What services remember of its connection.
+    pub memory: &'a Memory,
 }
 
 impl Sender<'_> {

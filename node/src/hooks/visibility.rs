@@ -28,6 +28,15 @@ pub trait Visibility: Send + Sync + 'static {
         storage: &'a Storage,
         account: &'a BareJid,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
+
+    /// Whom `account` has put into one of these groups; of all of them, or of this contact alone.
+    fn grouped<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+        groups: &'a [String],
+        contact: Option<&'a BareJid>,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
 }
 
 /// Nobody may see anybody.
@@ -55,6 +64,16 @@ impl Visibility for Nobody {
         &'a self,
         _: &'a Storage,
         _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn grouped<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a BareJid,
+        _: &'a [String],
+        _: Option<&'a BareJid>,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }

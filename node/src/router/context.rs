@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::{BareJid, Jid};
 
-use crate::hooks::{Edge, Registry, Sender};
+use crate::hooks::{Edge, Memory, Registry, Sender};
 
 /// The session whose stanza is resolved.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ pub struct SessionContext {
     pub account: BareJid,
     /// Its last presence without an address was an available one.
     pub available: bool,
+    /// What services remember of its connection.
+    pub memory: Memory,
 }
 
 impl SessionContext {
@@ -28,6 +30,7 @@ impl SessionContext {
             edge: &self.edge,
             session: &self.session,
             account: &self.account,
+            memory: &self.memory,
         }
     }
 }

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
 use crate::config::Config;
-use crate::hooks::{ArchiveTail, Edge, Presences, Registry, Service};
+use crate::hooks::{ArchiveTail, Edge, Memory, Presences, Registry, Service};
 use crate::services;
 use crate::storage::{AccountKeys, Storage};
 
@@ -98,6 +98,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
         presences: Arc::new(AllOn),
         visibility: services.visibility().clone(),
         blocking: services.blocking().clone(),
+        nodes: services.nodes().clone(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
@@ -118,6 +119,7 @@ pub(crate) fn session(node: &Node, jid: &str) -> SessionContext {
         account: session.bare(),
         session,
         available: false,
+        memory: Memory::default(),
     }
 }
 

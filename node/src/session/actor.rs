@@ -23,6 +23,7 @@ use super::settings::{millis, settings};
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
+use crate::hooks::Memory;
 use crate::metrics::Direction;
 use crate::router::SessionContext;
 
@@ -61,6 +62,7 @@ impl SessionActor {
                 session,
                 account: account.clone(),
                 available: opening.available,
+                memory: Memory::default(),
             },
             connection: Connection::new(opening.session, settings, answers, names, pauses),
             app,

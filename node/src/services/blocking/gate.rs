@@ -4,10 +4,10 @@
 use cluster::session::{Action, Completed, Effect, Relay};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use proto::Jid;
 use proto::payload::blocking::refusal;
 use proto::stanza::error::StanzaError;
 use proto::stanza::{Kind, PresenceType};
+use proto::{BareJid, Jid};
 
 use crate::hooks::{
     Barrier, Blocking, EffectHook, Presence, Sender, Turn, Work, at_once, failure, followed_by,
@@ -26,6 +26,15 @@ impl Blocking for Lists {
         to: &'a Jid,
     ) -> BoxFuture<'a, Result<Option<Barrier>, StorageError>> {
         storage.barrier(sender, to).boxed()
+    }
+
+    fn blockers<'a>(
+        &'a self,
+        storage: &'a Storage,
+        accounts: &'a [BareJid],
+        peer: &'a Jid,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        storage.blockers(accounts, peer).boxed()
     }
 }
 

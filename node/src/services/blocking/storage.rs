@@ -40,6 +40,8 @@ CREATE TABLE blocked (
 
 /// So many addresses go into a statement.
 const MOST_JIDS: usize = 64;
+/// And so many accounts.
+const MOST_ACCOUNTS: usize = 1_000;
 
 /// What an account has as much of as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +164,29 @@ impl Storage {
                 false => found = Some(Barrier::Other),
             }
         }
+        Ok(found)
+    }
+
+    /// Which of the accounts have blocked the peer.
+    pub(super) async fn blockers(
+        &self,
+        accounts: &[BareJid],
+        peer: &Jid,
+    ) -> Result<Vec<BareJid>, StorageError> {
+        let mut found = Vec::new();
+        for chunk in accounts.chunks(MOST_ACCOUNTS) {
+            let mut values = Vec::from_iter(peer.and_wider().map(Value::from));
+            let jids = numbered(values.len(), 1);
+            let names = numbered(chunk.len(), values.len() + 1);
+            values.extend(chunk.iter().map(|account| Value::from(account.as_str())));
+            let sql = format!(
+                "SELECT DISTINCT account FROM blocked WHERE account IN ({names}) AND jid IN ({jids})"
+            );
+            for row in &self.database.rows(assembled(sql), values).await? {
+                found.push(jid(&row.text(0)?)?.bare());
+            }
+        }
+        found.retain(|account| is_blockable(account, peer));
         Ok(found)
     }
 

@@ -45,4 +45,14 @@ impl Visibility for Subscriptions {
         }
         .boxed()
     }
+
+    fn grouped<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+        groups: &'a [String],
+        contact: Option<&'a BareJid>,
+    ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
+        storage.grouped(account, groups, contact).boxed()
+    }
 }

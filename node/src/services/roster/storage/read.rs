@@ -165,7 +165,29 @@ impl Storage {
         rows.iter().map(|row| address(row, 0)).collect()
     }
 
-    /// The same for many accounts at a time; those that nobody may see are left out.
+    /// Whom the account has put into one of these groups.
+    pub(in crate::services) async fn grouped(
+        &self,
+        account: &BareJid,
+        groups: &[String],
+        contact: Option<&BareJid>,
+    ) -> Result<Vec<BareJid>, StorageError> {
+        let sql = "SELECT contact, contact_groups FROM roster \
+                   WHERE account = $1 AND removed = 0 AND (contact = $2 OR $2 = '')";
+        let contact = contact.map_or("", BareJid::as_str);
+        let values = vec![account.as_str().into(), contact.into()];
+        let mut found = Vec::new();
+        for row in &self.database.rows(sql, values).await? {
+            let own: Vec<String> = serde_json::from_str(&row.text(1)?)
+                .map_err(|_| StorageError::Damaged("a list of groups"))?;
+            if own.iter().any(|group| groups.contains(group)) {
+                found.push(address(row, 0)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Who may see the presence of each of many accounts; those that nobody may see are left out.
     pub(in crate::services) async fn subscribers_of(
         &self,
         accounts: &[&BareJid],
