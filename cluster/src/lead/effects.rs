@@ -177,7 +177,7 @@ impl Progress {
 fn most(lane: Lane) -> usize {
     match lane {
         Lane::Rows => MAX_ROWS,
-        Lane::Reads | Lane::Forgets | Lane::Rosters | Lane::Pushes => MAX_COMMANDS,
+        Lane::Reads | Lane::Forgets | Lane::Rosters | Lane::Pushes | Lane::Events => MAX_COMMANDS,
     }
 }
 
@@ -192,7 +192,7 @@ fn is_half_full(chunk: &[Pending], lane: Lane) -> bool {
 fn is_lazy(lane: Lane) -> bool {
     match lane {
         Lane::Rows | Lane::Forgets => true,
-        Lane::Reads | Lane::Rosters | Lane::Pushes => false,
+        Lane::Reads | Lane::Rosters | Lane::Pushes | Lane::Events => false,
     }
 }
 

@@ -163,12 +163,19 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
             packet.payload = Bytes::new();
             shorter.then_some(relay)
         }
+        Relay::LastEvents { events, .. } => {
+            let shorter = !events.is_empty();
+            events.clear();
+            shorter.then_some(relay)
+        }
         // Clients ask for the whole roster when they log in.
         Relay::RosterPush { .. } => None,
         Relay::Probe { .. }
         | Relay::Hidden { .. }
         | Relay::NoPush { .. }
         | Relay::Blocklist { .. }
+        | Relay::Event { .. }
+        | Relay::Revealed { .. }
         | Relay::EndAll { .. } => None,
     }
 }

@@ -82,6 +82,7 @@ impl ShardState {
             }
             Action::Blocklist(update) => self.change_blocklist(jid, update, step),
             Action::BlocklistAt(revision) => self.confirm_blocklist(&jid.bare(), revision),
+            Action::Interest(nodes) => self.take_interest(jid, nodes),
         }
     }
 
@@ -180,12 +181,15 @@ impl ShardState {
             | Relay::NoPush { account, .. }
             | Relay::Unkept { account, .. }
             | Relay::Blocklist { account, .. }
+            | Relay::Revealed { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
-            Relay::Presence { .. } | Relay::Probe { .. } => None,
+            Relay::LastEvents { session, .. } => Some(session.bare()),
+            Relay::Presence { .. } | Relay::Probe { .. } | Relay::Event { .. } => None,
         };
         match (relay, account) {
             (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, step),
             (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, step),
+            (Relay::Event { event, to }, _) => self.spread_event(&event, to, step),
             (relay, Some(account)) => self.dispatch(&account, relay, step),
             (_, None) => {}
         }

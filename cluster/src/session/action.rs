@@ -41,6 +41,8 @@ pub enum Action {
     Blocklist(BlocklistUpdate),
     /// The database has this state of the account's blocklist; 0 = none.
     BlocklistAt(u64),
+    /// The client wants to hear of these nodes, of whomever it sees (XEP-0163).
+    Interest(Vec<Box<str>>),
 }
 
 /// A presence broadcast.
@@ -77,6 +79,7 @@ impl Action {
             | Self::Interested
             | Self::FollowsBlocklist
             | Self::BlocklistAt(_)
+            | Self::Interest(_)
             | Self::PushEnabled(_)
             | Self::Result { .. } => {}
         }
@@ -94,6 +97,7 @@ impl Action {
             | Self::FollowsBlocklist
             | Self::Blocklist(_)
             | Self::BlocklistAt(_)
+            | Self::Interest(_)
             | Self::PushEnabled(_) => 0,
         }
     }
@@ -112,6 +116,7 @@ impl Action {
             | Self::BlocklistAt(_)
             | Self::PushEnabled(_)
             | Self::Result { .. } => 0,
+            Self::Interest(nodes) => nodes.iter().map(|node| 16 + node.len()).sum(),
         }
     }
 }

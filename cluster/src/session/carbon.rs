@@ -17,7 +17,7 @@ impl Item {
                 let archived = self.mid.filter(|_| self.archived);
                 Cow::Owned(wrap(&self.packet, archived, direction, &to.bare(), to))
             }
-            Some(Copied::Result(_)) | None => Cow::Borrowed(&self.packet),
+            Some(Copied::Result(_) | Copied::Event(_)) | None => Cow::Borrowed(&self.packet),
         }
     }
 }

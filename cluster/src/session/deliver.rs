@@ -25,7 +25,15 @@ impl ShardState {
         match relay {
             Relay::Message(message) => self.deliver_message(message, step),
             Relay::Iq { packet, permitted } => self.deliver_iq(packet, permitted, step),
-            Relay::Presence { .. } | Relay::Probe { .. } => self.fan_out(relay, step),
+            Relay::Presence { .. } | Relay::Probe { .. } | Relay::Event { .. } => {
+                self.fan_out(relay, step);
+            }
+            Relay::LastEvents {
+                session,
+                events,
+                rest,
+            } => self.take_last(&session, events, rest, step),
+            Relay::Revealed { account, peer } => self.reveal(&account, &peer),
             Relay::Subscription(packet) => {
                 self.add_effect(Effect::Subscription(packet));
             }

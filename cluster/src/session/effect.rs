@@ -7,6 +7,7 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::event::LastEvents;
 use super::relay::Relay;
 use crate::id::{ArchiveId, EffectId, Order, ShardId};
 
@@ -65,6 +66,8 @@ pub enum Effect {
     },
     /// An account's blocklist is to be read from the database. Completed with [`Relay::Blocklist`].
     Blocklist(BareJid),
+    /// What was published last is to be read for a session. Completed with [`Relay::LastEvents`].
+    LastEvents(LastEvents),
 }
 
 impl Effect {
@@ -83,6 +86,7 @@ impl Effect {
                 packet.size() + directed.sum::<usize>()
             }
             Self::Blocklist(_) => 0,
+            Self::LastEvents(wanted) => wanted.size(),
             Self::Push { message, .. } => message.as_ref().map_or(0, Packet::size),
         };
         128 + size as u64

@@ -133,6 +133,10 @@ impl ShardState {
         if brimful && is_dispensable(&item.packet) {
             return;
         }
+        // Of an event whoever wants to know reads what was published.
+        if matches!(item.copy, Some(Copied::Event(_))) && self.is_full(jid) {
+            return;
+        }
         // Below that, answers to the session's own messages and requests stay.
         let copy = item.copy.is_some();
         let foreign = item.mid.is_some() || matches!(item.copy, Some(Copied::Carbon(_)));

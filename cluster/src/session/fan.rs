@@ -1,4 +1,4 @@
-//! Presence for many accounts of this shard, a slice of them with each entry.
+//! Presence and events for many accounts of this shard, a slice of them with each entry.
 //!
 //! One broadcast may be for thousands, and each of them has a stanza queued: all at once would make every session of
 //! the shard wait. What an entry has no room for is left to the next ones, which the leader makes without delay; it
@@ -20,7 +20,7 @@ const MOST: usize = 4 << 20;
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fan {
-    /// [`Relay::Presence`] and [`Relay::Probe`].
+    /// [`Relay::Presence`], [`Relay::Probe`] and [`Relay::Event`].
     left: VecDeque<CopyOnWrite<Relay>>,
     /// Of them.
     bytes: usize,

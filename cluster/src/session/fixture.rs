@@ -6,7 +6,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::cow::CopyOnWrite;
 use super::outbox::Untold;
-use super::stage::{Stage, blocked, jid, message, owner, packet};
+use super::stage::{Stage, blocked, event, jid, message, owner, packet};
 use super::*;
 use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 
@@ -178,6 +178,16 @@ pub(crate) fn later_commands() -> Vec<Command> {
                 revision: u64::MAX,
                 jids: vec![jid(ALICE), jid("example.net")],
             },
+            event_for(&[BOB, "carol@example.org"]),
+            Relay::LastEvents {
+                session: jid(ALICE),
+                events: vec![event("bob@example.org", "node", u64::MAX)],
+                rest: Some(last_events()),
+            },
+            Relay::Revealed {
+                account: bare("alice@example.org"),
+                peer: bare("bob@example.org"),
+            },
         ],
         messages: Vec::new(),
     };
@@ -215,6 +225,8 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::FollowsBlocklist,
             Action::Blocklist(blocked(5, 6, &["eve@example.net"], &["example.com/x"])),
             Action::BlocklistAt(7),
+            Action::Interest(vec!["node".into()]),
+            Action::Send(event_for(&[BOB])),
         ]],
     }));
     commands
@@ -341,7 +353,28 @@ fn effects() -> Vec<Effect> {
             among: Among::All,
         },
         Effect::Blocklist(bare("bob@example.org")),
+        Effect::LastEvents(last_events()),
     ]
+}
+
+fn last_events() -> LastEvents {
+    LastEvents {
+        session: jid(ALICE),
+        nodes: vec!["node".into(), "other".into()],
+        owner: Some(bare("bob@example.org")),
+        after: Some((bare("bob@example.org"), "node".into())),
+    }
+}
+
+fn event_for(to: &[&str]) -> Relay {
+    let to = to.iter().map(|to| Recipient {
+        jid: jid(to),
+        subscribed: true,
+    });
+    Relay::Event {
+        event: event("alice@example.org", "node", 7),
+        to: to.collect(),
+    }
 }
 
 /// A state in which nothing is empty.
@@ -358,6 +391,7 @@ pub(crate) fn state() -> ShardState {
     stage.act(ALICE, Action::FollowsBlocklist);
     stage.block(ALICE, &["eve@example.net", "example.com"], &[]);
     stage.act(ALICE, Action::BlocklistAt(9));
+    stage.act(ALICE, Action::Interest(vec!["node".into()]));
     let directed = Kind::Presence(PresenceType::Available);
     stage.act(
         ALICE,

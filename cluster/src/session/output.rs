@@ -40,6 +40,8 @@ pub enum Copied {
     Carbon(Direction),
     /// A result from the client's archive (XEP-0313): this message, in the stanza as it is.
     Result(ArchiveId),
+    /// What a node tells, in the stanza as it is. A session that hibernates holds the newest with this key.
+    Event(u64),
 }
 
 /// Which way a message went of which there is a carbon copy.

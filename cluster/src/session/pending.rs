@@ -28,16 +28,19 @@ pub(crate) enum Lane {
     Rosters,
     /// Clients to be woken.
     Pushes,
+    /// What was published last.
+    Events,
 }
 
 impl Lane {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Rows,
         Self::Reads,
         Self::Forgets,
         Self::Rosters,
         Self::Pushes,
+        Self::Events,
     ];
 }
 
@@ -50,6 +53,7 @@ impl Effect {
             Self::Forget { .. } => Lane::Forgets,
             Self::Subscription(_) | Self::Unavailable { .. } | Self::Blocklist(_) => Lane::Rosters,
             Self::Push { .. } => Lane::Pushes,
+            Self::LastEvents(_) => Lane::Events,
         }
     }
 

@@ -80,6 +80,7 @@ impl ShardState {
             self.enqueue_plain(jid, request.clone(), step);
         }
         self.spread_probe(jid, update.probes.clone(), step);
+        self.begin_to_hear(jid);
     }
 
     /// The account's available sessions see the presence of one of them (IM-39).
@@ -127,7 +128,7 @@ impl ShardState {
         }
     }
 
-    /// Shows presence, or asks for it, as far as there is room for it now.
+    /// Shows presence or events, or asks for presence, as far as there is room for it now.
     pub(super) fn fan_out(&mut self, relay: Relay, step: &mut Step) {
         self.fan_mut().push(CopyOnWrite::new(relay));
         if !self.fan_mut().is_busy() {
@@ -151,6 +152,12 @@ impl ShardState {
                     self.answer_probe(&from, to, step);
                     let rest = Some(rest).filter(|rest| !rest.is_empty());
                     rest.map(|to| Relay::Probe { from, to })
+                }
+                Relay::Event { event, mut to } => {
+                    let rest = self.fan_mut().slice(&mut to, |to| to.jid.bare());
+                    self.deliver_event(&event, to, step);
+                    let rest = Some(rest).filter(|rest| !rest.is_empty());
+                    rest.map(|to| Relay::Event { event, to })
                 }
                 _ => None,
             };

@@ -100,7 +100,7 @@ impl Session {
     pub(super) fn results(&self) -> BTreeSet<ArchiveId> {
         let results = self.queue.whole().filter_map(|item| match item.copy {
             Some(Copied::Result(mid)) => Some(mid),
-            Some(Copied::Carbon(_)) | None => None,
+            Some(Copied::Carbon(_) | Copied::Event(_)) | None => None,
         });
         results.collect()
     }

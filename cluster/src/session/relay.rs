@@ -4,6 +4,7 @@ use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::event::{LastEvents, NodeEvent, Recipient};
 use super::reason::EndReason;
 use crate::id::ArchiveId;
 
@@ -91,6 +92,29 @@ pub enum Relay {
         /// All of them.
         jids: Vec<Jid>,
     },
+    /// What a node of an account tells: one of them for each shard.
+    Event {
+        /// What.
+        event: NodeEvent,
+        /// Who may hear of it.
+        to: Vec<Recipient>,
+    },
+    /// What was published last, for a session that begins to hear of it.
+    LastEvents {
+        /// The session.
+        session: Jid,
+        /// In the order of accounts and nodes.
+        events: Vec<NodeEvent>,
+        /// What is to be read yet.
+        rest: Option<LastEvents>,
+    },
+    /// The account may see another one from now on.
+    Revealed {
+        /// The account.
+        account: BareJid,
+        /// Whom.
+        peer: BareJid,
+    },
 }
 
 /// A message with what the edge found out about it in its one pass over the payload.
@@ -141,7 +165,10 @@ impl Relay {
             | Self::NoPush { account, .. }
             | Self::EndAll { account, .. }
             | Self::Blocklist { account, .. }
+            | Self::Revealed { account, .. }
             | Self::Unkept { account, .. } => show(account),
+            Self::Event { to, .. } => to.iter().for_each(|to| show(&to.jid.bare())),
+            Self::LastEvents { session, .. } => show(&session.bare()),
         }
     }
 
@@ -163,7 +190,15 @@ impl Relay {
             Self::Blocklist { jids, .. } => {
                 48 + jids.iter().map(|jid| name(jid.as_str())).sum::<usize>()
             }
-            Self::EndAll { .. } | Self::NoPush { .. } => 48,
+            Self::Event { event, to } => {
+                let to = to.iter().map(|to| name(to.jid.as_str()));
+                48 + event.size() + to.sum::<usize>()
+            }
+            Self::LastEvents { events, rest, .. } => {
+                let rest = rest.as_ref().map_or(0, LastEvents::size);
+                128 + rest + events.iter().map(NodeEvent::size).sum::<usize>()
+            }
+            Self::EndAll { .. } | Self::NoPush { .. } | Self::Revealed { .. } => 48,
         }
     }
 }

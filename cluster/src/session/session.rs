@@ -10,6 +10,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::attachment::{Attachment, Hibernation};
+use super::interest::Interest;
 use super::output::{Enabled, Resumed};
 use super::queue::Queue;
 use super::rare::Rare;
@@ -33,6 +34,7 @@ pub(crate) struct Session {
     /// To whom directed presence was sent (IM-46).
     directed: BTreeSet<Jid>,
     follows_blocklist: bool,
+    pub(super) interest: Interest,
 }
 
 /// Stream management of a session.
@@ -96,6 +98,7 @@ impl Session {
             interested: false,
             directed: BTreeSet::new(),
             follows_blocklist: false,
+            interest: Interest::default(),
         }
     }
 

@@ -66,6 +66,15 @@ pub(super) fn message(kind: MessageType, from: &str, to: &str, mid: u128) -> Mes
     }
 }
 
+/// What a node of an account tells.
+pub(super) fn event(owner: &str, node: &str, key: u64) -> NodeEvent {
+    NodeEvent {
+        packet: packet(Kind::Message(MessageType::Headline), owner, None),
+        node: node.into(),
+        key,
+    }
+}
+
 /// A change of a blocklist that everybody sees who is in it.
 pub(super) fn blocked(found: u64, left: u64, block: &[&str], unblock: &[&str]) -> BlocklistUpdate {
     let all = |names: &[&str]| Vec::from_iter(names.iter().map(|name| jid(name)));

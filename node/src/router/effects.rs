@@ -132,6 +132,12 @@ mod tests {
                 among: Among::All,
             },
             Effect::Blocklist(bare("alice@example.org")),
+            Effect::LastEvents(cluster::session::LastEvents {
+                session: "alice@example.org/x".parse().unwrap(),
+                nodes: Vec::new(),
+                owner: None,
+                after: None,
+            }),
         ];
         let services = edge().await.services;
         for effect in all {
@@ -140,6 +146,7 @@ mod tests {
                 Effect::Archive(_) | Effect::Forget { .. } | Effect::Fetch { .. } => {}
                 Effect::Return { .. } | Effect::Subscription(_) => {}
                 Effect::Push { .. } | Effect::Unavailable { .. } | Effect::Blocklist(_) => {}
+                Effect::LastEvents(_) => {}
             }
             let takers = services.effects().filter(|(_, hook)| hook.takes(&effect));
             assert_eq!(takers.count(), 1, "{effect:?}");

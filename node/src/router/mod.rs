@@ -69,6 +69,7 @@ fn is_oversize(action: &Action) -> bool {
             | Relay::Announcement { packet, .. },
         )
         | Action::Directed(packet) => packet.is_oversize(),
+        Action::Send(Relay::Event { event, .. }) => event.packet.is_oversize(),
         Action::Blocklist(update) => update.push.is_oversize(),
         Action::Presence(update) => update.packet.is_oversize(),
         Action::Send(_)
@@ -77,6 +78,7 @@ fn is_oversize(action: &Action) -> bool {
         | Action::Interested
         | Action::FollowsBlocklist
         | Action::BlocklistAt(_)
+        | Action::Interest(_)
         | Action::PushEnabled(_)
         | Action::Result { .. } => false,
     }

@@ -208,6 +208,7 @@ pub(crate) fn action(action: &Action) -> String {
             xml(&update.push)
         ),
         Action::BlocklistAt(_) => "checks the blocklist".to_owned(),
+        Action::Interest(nodes) => format!("interested in {}", list(nodes)),
         Action::Result { mid, order, packet } => {
             format!("result {mid} {} {}", order.0, xml(packet))
         }
@@ -241,6 +242,25 @@ fn relay(relay: &Relay) -> String {
         Relay::Unkept { account, mid, .. } => format!("unkept of {account}: {mid}"),
         Relay::Hidden { account, mids } => format!("hidden of {account}: {}", list(mids)),
         Relay::Blocklist { account, jids, .. } => format!("{account} blocks {}", list(jids)),
+        Relay::Event { event, to } => {
+            let to = to.iter().map(|to| match to.subscribed {
+                true => format!("subscriber {}", to.jid),
+                false => to.jid.to_string(),
+            });
+            let to = list(&Vec::from_iter(to));
+            format!("event to {to}: {}", xml(&event.packet))
+        }
+        Relay::LastEvents {
+            session,
+            events,
+            rest,
+        } => {
+            let events = events.iter().map(|event| xml(&event.packet));
+            let events = list(&Vec::from_iter(events));
+            let more = rest.is_some();
+            format!("last for {session}, more {more}: {events}")
+        }
+        Relay::Revealed { account, peer } => format!("{account} may see {peer}"),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
     }
 }

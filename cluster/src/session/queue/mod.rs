@@ -17,7 +17,7 @@ use proto::stanza::{Kind, Packet, PresenceType};
 pub(super) use ticket::{Body, Later, Ticket};
 
 use super::effect::Fetched;
-use super::output::Item;
+use super::output::{Copied, Item};
 use super::settings::Settings;
 use crate::id::{ArchiveId, EffectId};
 
@@ -339,6 +339,28 @@ impl Queue {
         // At most one, because each that came was looked for.
         let mut waiting = self.deferred.later.iter().skip(busy);
         if let Some(place) = waiting.position(same) {
+            let found = self.deferred.later.remove(busy + place);
+            self.deferred.bytes -= found.map_or(0, |later| later.size());
+        }
+    }
+
+    /// Takes away the event of this account that has the same key, if the client cannot have seen it: the newest is
+    /// all there is to know.
+    pub(super) fn forget_event(&mut self, from: &Jid, key: u64) {
+        let same = |item: &Item| {
+            item.copy == Some(Copied::Event(key)) && item.packet.header.from.as_ref() == Some(from)
+        };
+        let written = (self.sent - self.base) as usize;
+        let mut unwritten = self.numbered.iter().skip(written);
+        if let Some(place) = unwritten.position(|item| same(item)) {
+            let found = self.numbered.remove(written + place);
+            self.bytes -= found.map_or(0, |item| item.size());
+            return;
+        }
+        let busy = self.deferred.fetching.as_ref().map_or(0, |f| f.count);
+        let mut waiting = self.deferred.later.iter().skip(busy);
+        let whole = |later: &Later| matches!(later, Later::Whole(item) if same(item));
+        if let Some(place) = waiting.position(whole) {
             let found = self.deferred.later.remove(busy + place);
             self.deferred.bytes -= found.map_or(0, |later| later.size());
         }

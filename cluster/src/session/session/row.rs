@@ -10,6 +10,7 @@ use super::{Available, Session, Sm};
 use crate::id::{ArchiveId, Epoch, NodeId, Order, Owner};
 use crate::session::attachment::{Attachment, Hibernation};
 use crate::session::clock::ShardTime;
+use crate::session::interest::Interest;
 use crate::session::output::Item;
 use crate::session::question::Question;
 use crate::session::queue::{Deferred, Fetching, Later, Queue};
@@ -35,6 +36,7 @@ pub(in crate::session) struct Row {
     pub(in crate::session) hibernation: Option<Hibernation>,
     pub(in crate::session) overdue: bool,
     pub(in crate::session) follows_blocklist: bool,
+    pub(in crate::session) interest: Interest,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +69,7 @@ struct RowRef<'a> {
     hibernation: Option<Hibernation>,
     overdue: bool,
     follows_blocklist: bool,
+    interest: &'a Interest,
 }
 
 #[derive(Serialize)]
@@ -113,6 +116,7 @@ impl Row {
             interested: self.interested,
             directed: self.directed,
             follows_blocklist: self.follows_blocklist,
+            interest: self.interest,
         }
     }
 }
@@ -137,6 +141,7 @@ impl Serialize for Session {
             interested,
             directed,
             follows_blocklist,
+            interest,
         } = self;
         let overdue = matches!(attachment, Attachment::Attached { overdue: true, .. });
         let line = queue.deferred();
@@ -166,6 +171,7 @@ impl Serialize for Session {
             hibernation: attachment.hibernation(),
             overdue,
             follows_blocklist: *follows_blocklist,
+            interest,
         };
         row.serialize(serializer)
     }

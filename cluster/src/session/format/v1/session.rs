@@ -69,6 +69,7 @@ impl Upgrade<session::Session> for Session {
             hibernation: self.hibernation.upgrade(),
             overdue: self.overdue.upgrade(),
             follows_blocklist: false,
+            interest: Default::default(),
         };
         row.session()
     }

@@ -79,7 +79,10 @@ impl World {
                     let effect = (shard as u16, pending.id.0);
                     relays.extend(gone(packet, effect, after.as_ref(), &accounts));
                 }
-                Effect::Subscription(_) | Effect::Push { .. } | Effect::Blocklist(_) => {}
+                Effect::Subscription(_)
+                | Effect::Push { .. }
+                | Effect::Blocklist(_)
+                | Effect::LastEvents(_) => {}
             }
             let mut completed = Completed {
                 id: pending.id,
