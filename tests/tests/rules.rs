@@ -11,11 +11,14 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 12] = [
     ("ST", "proto/docs/streams.md"),
     ("SM", "proto/docs/stream-management.md"),
     ("IM", "proto/docs/im.md"),
     ("DI", "proto/docs/im.md"),
+    ("PE", "proto/docs/nodes.md"),
+    ("BM", "proto/docs/nodes.md"),
+    ("VC", "proto/docs/nodes.md"),
     ("I", "cluster/docs/invariants.md"),
     ("M", "cluster/docs/members.md"),
     ("F", "cluster/docs/faults.md"),

@@ -20,11 +20,11 @@ fn register(setup: &mut Setup<'_>) {
 }
 
 async fn info(request: Request<Info>) -> Result<Element, StanzaError> {
+    if let Some(node) = &request.payload.0 {
+        return node_info(&request, node).await;
+    }
     if !may_ask(&request).await? {
         return fail(Condition::ServiceUnavailable);
-    }
-    if request.payload.0.is_some() {
-        return fail(Condition::ItemNotFound);
     }
     let (identity, scope) = match request.scope {
         Scope::Host => (Identity::new("server", "im", "Holdfast"), Scope::Host),
@@ -32,15 +32,51 @@ async fn info(request: Request<Info>) -> Result<Element, StanzaError> {
             (Identity::new("account", "registered", ""), Scope::Account)
         }
     };
+    let mut identities = vec![identity];
+    let others = request.features.identities(scope);
+    identities.extend(others.map(|(category, kind)| Identity::new(category, kind, "")));
     let features = request.features.of(scope);
-    Ok(disco::info(None, &[identity], features, &[]))
+    Ok(disco::info(None, &identities, features, &[]))
+}
+
+/// Of a node of an account hears who may read it (PE-17); of any other, who may ask at all hears that it is not there.
+async fn node_info(request: &Request<Info>, node: &str) -> Result<Element, StanzaError> {
+    if request.scope != Scope::Host {
+        let (edge, viewer) = (&*request.edge, &request.account);
+        let found = edge.nodes.info(edge, viewer, &request.target, node).await?;
+        if let Some(found) = found {
+            let features = [ns::PUBSUB, ns::DISCO_INFO];
+            let (identity, form) = ([found.identity], [found.form]);
+            return Ok(disco::info(Some(node), &identity, features, &form));
+        }
+    }
+    match may_ask(request).await? {
+        true => fail(Condition::ItemNotFound),
+        false => fail(Condition::ServiceUnavailable),
+    }
 }
 
 async fn items(request: Request<Items>) -> Result<Element, StanzaError> {
-    if request.payload.0.is_some() && may_ask(&request).await? {
-        return fail(Condition::ItemNotFound);
+    let (edge, viewer, account) = (&*request.edge, &request.account, &request.target);
+    let is_account = request.scope != Scope::Host;
+    if let Some(node) = &request.payload.0 {
+        if is_account {
+            let found = edge.nodes.contents(edge, viewer, account, node).await?;
+            if let Some(found) = found {
+                return Ok(disco::items(Some(node), &found));
+            }
+        }
+        return match may_ask(&request).await? {
+            true => fail(Condition::ItemNotFound),
+            false => Ok(disco::items(None, &[])),
+        };
     }
-    Ok(disco::items(None, &[]))
+    // To a stranger an account looks like none, whatever it has (DI-1).
+    let found = match is_account && may_ask(&request).await? {
+        true => edge.nodes.list(edge, viewer, account).await?,
+        false => Vec::new(),
+    };
+    Ok(disco::items(None, &found))
 }
 
 async fn may_ask<P>(request: &Request<P>) -> Result<bool, StanzaError> {

@@ -6,6 +6,7 @@
 )]
 
 mod blocking;
+mod caps;
 mod carbons;
 mod disco;
 mod events;
@@ -14,6 +15,7 @@ mod mam;
 mod offline;
 mod ping;
 mod private;
+mod pubsub;
 mod push;
 mod roster;
 mod time;
@@ -28,6 +30,7 @@ use crate::hooks::{Needs, Registry, Service, Xep};
 /// Every service of this server.
 pub const ALL: &[Service] = &[
     blocking::SERVICE,
+    caps::SERVICE,
     carbons::SERVICE,
     disco::SERVICE,
     events::SERVICE,
@@ -36,6 +39,7 @@ pub const ALL: &[Service] = &[
     offline::SERVICE,
     ping::SERVICE,
     private::SERVICE,
+    pubsub::SERVICE,
     push::SERVICE,
     roster::SERVICE,
     time::SERVICE,

@@ -89,9 +89,11 @@ async fn subscription(
     if received.reveals {
         // The contact's presence comes after the push that makes room for it.
         relays.push(Relay::Probe {
-            from: account.into(),
-            to: vec![peer],
+            from: account.clone().into(),
+            to: vec![peer.clone()],
         });
+        // And what the contact has published, behind both (PE-9).
+        relays.push(Relay::Revealed { account, peer });
     }
     Ok(followed_by(effect, relays))
 }
