@@ -1,15 +1,21 @@
 //! XEP-0049: Private XML Storage. One element for each name and namespace, for its owner only.
 
+mod bookmarks;
+
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
 use serde::Deserialize;
 
 use crate::config::{ConfigError, Table, within};
-use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
+use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::{Step, Storage, StorageError, Stored};
 
 /// The service.
-pub const SERVICE: Service = Service::new("private", &[Xep(49, "1.2")], register);
+pub const SERVICE: Service = Service::new(
+    "private",
+    &[Xep(48, "1.2"), Xep(49, "1.2"), Xep(402, "1.2.0")],
+    register,
+);
 
 /// What an element may measure, written.
 const MAX_BYTES: usize = 64 * 1024;
@@ -80,6 +86,7 @@ fn register(setup: &mut Setup<'_>) {
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     setup.feature(&[Scope::Host], ns::PRIVATE);
+    setup.feature(&[Scope::Account], "urn:xmpp:bookmarks:1#compat");
 }
 
 /// What is not stored reads as the element that was asked for.
@@ -88,12 +95,19 @@ async fn read(request: Request<Private>) -> Result<Element, StanzaError> {
     let key = key(&wanted);
     let stored = request.edge.storage.private(&request.account, &key).await;
     let stored = stored.map_err(|error| failure(&error))?;
-    let found = stored.and_then(|xml| Element::parse(xml.as_bytes()).ok());
+    let mut found = stored.and_then(|xml| Element::parse(xml.as_bytes()).ok());
+    if bookmarks::are_in(&wanted) {
+        found = Some(bookmarks::read(&request.edge, &request.account, found).await?);
+    }
     Ok(Element::new("query", ns::PRIVATE).with_child(found.unwrap_or(wanted)))
 }
 
-async fn write(request: Request<Private>, quotas: Quotas) -> Result<Empty, StanzaError> {
-    let Private(element) = request.payload;
+async fn write(request: Request<Private>, quotas: Quotas) -> Result<Reply, StanzaError> {
+    let Private(mut element) = request.payload;
+    let mut actions = Vec::new();
+    if bookmarks::are_in(&element) {
+        (element, actions) = bookmarks::write(&request.edge, &request.account, element).await?;
+    }
     let mut xml = String::new();
     element.write("", &mut xml);
     if xml.len() > MAX_BYTES {
@@ -104,7 +118,8 @@ async fn write(request: Request<Private>, quotas: Quotas) -> Result<Empty, Stanz
         .storage
         .set_private(&quotas, &request.account, &key(&element), &xml)
         .await;
-    stored.map(|()| Empty).map_err(|error| failure(&error))
+    stored.map_err(|error| failure(&error))?;
+    Ok(Reply::empty().then_all(actions))
 }
 
 fn key(element: &Element) -> String {
