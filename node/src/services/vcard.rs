@@ -1,16 +1,27 @@
 //! XEP-0054: vcard-temp. Anybody may read the card of an account, its owner writes it.
 
+mod avatar;
+
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
 use serde::Deserialize;
 
 use crate::config::{ConfigError, Table, within};
 use crate::empty_payload;
-use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
+use crate::hooks::{Payload, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::{Step, Storage, StorageError, Stored};
 
 /// The service.
-pub const SERVICE: Service = Service::new("vcard", &[Xep(54, "1.3.0")], register);
+pub const SERVICE: Service = Service::new(
+    "vcard",
+    &[
+        Xep(54, "1.3.0"),
+        Xep(84, "1.1.4"),
+        Xep(153, "1.1.1"),
+        Xep(398, "1.0.0"),
+    ],
+    register,
+);
 
 const STORED: Stored = Stored {
     steps: &[Step::new(
@@ -54,6 +65,8 @@ fn register(setup: &mut Setup<'_>) {
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     // Clients look for the feature at the server.
     setup.feature(&[Scope::Host], ns::VCARD);
+    setup.feature(&[Scope::Account], "urn:xmpp:pep-vcard-conversion:0");
+    setup.presence(Phase::Follow, avatar::into_presence);
 }
 
 async fn read(request: Request<Read>) -> Result<Element, StanzaError> {
@@ -63,10 +76,10 @@ async fn read(request: Request<Read>) -> Result<Element, StanzaError> {
         .vcard(&request.target)
         .await
         .map_err(|error| failure(&error))?;
-    match (
-        stored.and_then(|xml| Element::parse(xml.as_bytes()).ok()),
-        request.scope,
-    ) {
+    let card = stored.and_then(|xml| Element::parse(xml.as_bytes()).ok());
+    let (edge, viewer) = (&*request.edge, &request.account);
+    let card = avatar::into_card(edge, viewer, &request.target, card).await?;
+    match (card, request.scope) {
         (Some(card), _) => Ok(card),
         // Of an account that does not exist, a stranger hears the same (ST-81).
         (None, Scope::Contact) => fail(Condition::ServiceUnavailable),
@@ -74,14 +87,17 @@ async fn read(request: Request<Read>) -> Result<Element, StanzaError> {
     }
 }
 
-async fn write(request: Request<Card>, quotas: Quotas) -> Result<Empty, StanzaError> {
+async fn write(request: Request<Card>, quotas: Quotas) -> Result<Reply, StanzaError> {
     let (account, storage): (&BareJid, _) = (&request.account, &request.edge.storage);
-    let Card(xml) = &request.payload;
+    let Card(card) = &request.payload;
+    let xml = card.to_xml("");
     if xml.len() as u64 > quotas.vcard_bytes {
         return fail(Condition::ResourceConstraint);
     }
-    let stored = storage.set_vcard(account, xml).await;
-    stored.map(|()| Empty).map_err(|error| failure(&error))
+    let stored = storage.set_vcard(account, &xml).await;
+    stored.map_err(|error| failure(&error))?;
+    let actions = avatar::publish(&request.edge, account, card).await?;
+    Ok(Reply::empty().then_all(actions))
 }
 
 empty_payload! {
@@ -89,17 +105,15 @@ empty_payload! {
     Read, ns::VCARD, "vCard"
 }
 
-/// A card, written.
-pub struct Card(String);
+/// A card.
+pub struct Card(Element);
 
 impl Payload for Card {
     const NS: &'static str = ns::VCARD;
     const NAME: &'static str = "vCard";
 
     fn decode(element: &Element) -> Result<Self, StanzaError> {
-        let mut xml = String::new();
-        element.write("", &mut xml);
-        Ok(Self(xml))
+        Ok(Self(element.clone()))
     }
 }
 
