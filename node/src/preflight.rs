@@ -3,6 +3,7 @@
 use cluster::config::{LinkAuth, Peer};
 use cluster::mirror::Address;
 
+use crate::auth;
 use crate::config::Config;
 use crate::listen::tls::{Certificates, TlsError};
 use crate::serve::ServeError;
@@ -11,6 +12,14 @@ use crate::serve::ServeError;
 pub fn certificates(config: &Config) -> Result<Certificates, TlsError> {
     let files = config.tls.certificate.clone().zip(config.tls.key.clone());
     Certificates::open(files, config.domains(), config.data_dir())
+}
+
+/// What tokens for the next login are made with, if the operator has made a key.
+pub fn token_key(config: &Config) -> Result<Vec<u8>, ServeError> {
+    let Some(file) = &config.auth.token_key_file else {
+        return Ok(Vec::new());
+    };
+    auth::read_key(file).map_err(|error| ServeError::TokenKey(file.clone(), error))
 }
 
 /// What the cluster needs to know of the configuration; refused if it cannot work.

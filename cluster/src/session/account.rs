@@ -201,6 +201,11 @@ impl Account {
         self.undelivered.insert(order, waiting);
     }
 
+    /// Some message waits that the archive does not show.
+    pub(super) fn waits_out_of_sight(&self) -> bool {
+        self.undelivered.values().any(|waiting| waiting.hidden)
+    }
+
     /// Takes those messages that wait, with their order, but for those that are `kept`.
     pub(super) fn take_waiting(&mut self, kept: &BTreeSet<ArchiveId>) -> Vec<(Order, Waiting)> {
         let all = std::mem::take(&mut self.undelivered).into_iter();

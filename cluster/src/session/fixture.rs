@@ -217,6 +217,17 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::BlocklistAt(7),
         ]],
     }));
+    commands.push(Command::Open(Open {
+        session: jid(ALICE),
+        owner: owner(8),
+        agent: Some("0123456789abcdef".into()),
+        sm: Some(OpenSm {
+            smid: Some(SmId("smid".into())),
+            max: 300,
+            seed: 7,
+        }),
+        carbons: true,
+    }));
     commands
 }
 

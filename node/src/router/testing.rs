@@ -83,6 +83,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
     let keys = AccountKeys {
         sha1: None,
         sha256: None,
+        sha512: None,
     };
     for account in ACCOUNTS {
         storage

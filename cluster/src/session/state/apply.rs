@@ -74,6 +74,7 @@ impl ShardState {
                 self.read_blocklist(&account);
                 Outcome::Done
             }
+            Command::Open(open) => self.open(open, step),
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,

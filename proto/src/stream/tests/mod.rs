@@ -1,6 +1,7 @@
 //! Conversations with [`Stream`]: a scripted peer and a scripted driver.
 
 mod negotiation;
+mod sasl2;
 mod session;
 mod table;
 
@@ -52,6 +53,13 @@ fn credentials() -> Credentials {
             b"fedcba9876543210",
             64,
         )),
+        sha512: Some(ScramKeys::derive(
+            Digest::Sha512,
+            PASSWORD,
+            b"0123456789fedcba",
+            64,
+        )),
+        stand_ins: Vec::new(),
         real: true,
     }
 }
