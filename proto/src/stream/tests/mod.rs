@@ -177,7 +177,7 @@ impl Script {
 
     /// The message of the last element of that name in the output.
     fn message(&self, element: &str) -> Vec<u8> {
-        let start = self.output.rfind(&format!("<{element} ")).expect("sent");
+        let start = self.output.rfind(&format!("<{element}")).expect("sent");
         let text = &self.output[start..];
         let text = &text[text.find('>').expect("closed") + 1..];
         decode(&text[..text.find('<').expect("closed")])
