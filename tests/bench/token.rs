@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use node::demo::client::{Connection, Credentials};
-use proto::sasl::{TokenMechanism, encode, ht, plain};
+use proto::sasl::ht::{self, TokenMechanism};
+use proto::sasl::{encode, plain};
 use proto::{Element, ns};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;

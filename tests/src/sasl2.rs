@@ -1,7 +1,8 @@
 //! Logins by SASL2 (XEP-0388): with a password or a token, and whatever is asked for along with that.
 
 use proto::sasl::client::ScramClient;
-use proto::sasl::{self, Mechanism, TokenMechanism, ht};
+use proto::sasl::ht::{self, TokenMechanism};
+use proto::sasl::{self, Mechanism};
 use proto::{Element, ns};
 
 use crate::wire::{DOMAIN, End, Wire, header};

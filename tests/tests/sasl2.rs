@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use proto::sasl::{Mechanism, TokenMechanism};
+use proto::sasl::Mechanism;
+use proto::sasl::ht::TokenMechanism;
 use proto::{Element, ns};
 use tests::client::{Client, PASSWORD, body, numbered};
 use tests::cluster::Cluster;

@@ -14,7 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proto::BareJid;
 use proto::payload::delay;
-use proto::sasl::{Credentials, Digest, TokenMechanism, ht};
+use proto::sasl::ht::{self, TokenMechanism};
+use proto::sasl::{Credentials, Digest};
 use proto::stream::{Agent, GivenToken};
 use tokio::sync::OnceCell;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::ConnId;
 use cluster::connection::Reason;
 use cluster::session::EndReason;
-use proto::sasl::Method;
+use proto::sasl::ht::Method;
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
 

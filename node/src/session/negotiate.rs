@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use proto::BareJid;
-use proto::sasl::{Credentials, Failure, Method, ScramKeys, TokenMechanism, plain};
+use proto::sasl::ht::{Method, TokenMechanism};
+use proto::sasl::{Credentials, Failure, ScramKeys, plain};
 use proto::stream::{Agent, Condition, Input, Security, State, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -6,7 +6,7 @@
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{BindingType, Digest, Failure, Offer};
+use super::{BindingType, Digest, Failure, Mechanism, Offer};
 
 /// How a token is proven. The names are never among those of [`super::Mechanism`]: they are offered elsewhere (FA-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,30 @@ impl TokenMechanism {
             Self::Exporter => offer.binding(BindingType::Exporter),
             Self::EndPoint => offer.binding(BindingType::EndPoint),
             Self::Unbound => Some(&[]),
+        }
+    }
+}
+
+/// What a client proved itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The password.
+    Password(Mechanism),
+    /// A token that it was given.
+    Token {
+        /// How it was proven.
+        mechanism: TokenMechanism,
+        /// Which of those that were found: its place among them.
+        index: usize,
+    },
+}
+
+impl Method {
+    /// The name of the mechanism.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password(mechanism) => mechanism.name(),
+            Self::Token { mechanism, .. } => mechanism.name(),
         }
     }
 }

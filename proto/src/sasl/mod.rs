@@ -15,7 +15,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use digest::Digest;
-pub use ht::TokenMechanism;
 pub use keys::{KeyPair, ScramKeys};
 
 /// A mechanism that can be offered. The order is the server's preference (ST-39).
@@ -82,30 +81,6 @@ impl Mechanism {
             Self::ScramSha256Plus | Self::ScramSha256 => Some(Digest::Sha256),
             Self::ScramSha1Plus | Self::ScramSha1 => Some(Digest::Sha1),
             Self::Plain => None,
-        }
-    }
-}
-
-/// What a client proved itself with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// The password.
-    Password(Mechanism),
-    /// A token that it was given.
-    Token {
-        /// How it was proven.
-        mechanism: TokenMechanism,
-        /// Which of those that were found: its place among them.
-        index: usize,
-    },
-}
-
-impl Method {
-    /// The name of the mechanism.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Password(mechanism) => mechanism.name(),
-            Self::Token { mechanism, .. } => mechanism.name(),
         }
     }
 }

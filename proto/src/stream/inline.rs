@@ -3,8 +3,9 @@
 use super::state::State;
 use crate::jid::{BareJid, Jid, prepare_resource};
 use crate::ns;
-use crate::sasl::{Offer, TokenMechanism};
-use crate::sm::{Enabled, Failed, SmElement};
+use crate::sasl::Offer;
+use crate::sasl::ht::TokenMechanism;
+use crate::sm::elements::{Enabled, Failed, SmElement};
 use crate::stanza::error::Condition;
 use crate::xml::Element;
 

@@ -3,10 +3,10 @@
 use zeroize::Zeroizing;
 
 use crate::jid::BareJid;
-use crate::sasl::ht::Initiator;
+use crate::sasl::ht::{Initiator, TokenMechanism};
 use crate::sasl::scram::{ClientFirst, Exchange};
-use crate::sasl::{Digest, Mechanism, TokenMechanism};
-use crate::sm::Failed;
+use crate::sasl::{Digest, Mechanism};
+use crate::sm::elements::Failed;
 
 /// How many logins a stream may try (ST-34).
 pub(super) const ATTEMPTS: u8 = 3;

@@ -40,7 +40,8 @@ use self::state::{Action, Event};
 use crate::jid::BareJid;
 use crate::limit::Limits;
 use crate::ns;
-use crate::sasl::{Digest, Failure, Method, Offer, ScramKeys, TokenMechanism};
+use crate::sasl::ht::{Method, TokenMechanism};
+use crate::sasl::{Digest, Failure, Offer, ScramKeys};
 use crate::stanza::{Packet, Stanza};
 use crate::xml::{Element, Reader, Token};
 

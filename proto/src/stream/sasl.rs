@@ -10,9 +10,10 @@ use super::{Input, Stream};
 use crate::jid::{self, BareJid};
 use crate::limit::Limits;
 use crate::ns;
+use crate::sasl::ht::Method;
 use crate::sasl::plain::Plain;
 use crate::sasl::scram::{ClientFirst, Exchange};
-use crate::sasl::{self, Credentials, Digest, Failure, Mechanism, Method};
+use crate::sasl::{self, Credentials, Digest, Failure, Mechanism};
 use crate::xml::Element;
 
 impl Stream {

@@ -14,8 +14,8 @@ use super::{Input, Stream, features};
 use crate::jid::{BareJid, Jid};
 use crate::limit::Limits;
 use crate::ns;
-use crate::sasl::ht::{self, Initiator, Token};
-use crate::sasl::{Failure, Mechanism, Method, TokenMechanism};
+use crate::sasl::ht::{self, Initiator, Method, Token, TokenMechanism};
+use crate::sasl::{Failure, Mechanism};
 use crate::xml::Element;
 
 impl Stream {

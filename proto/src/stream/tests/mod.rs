@@ -1,5 +1,6 @@
 //! Conversations with [`Stream`]: a scripted peer and a scripted driver.
 
+mod fast;
 mod negotiation;
 mod sasl2;
 mod session;

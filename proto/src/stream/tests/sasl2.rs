@@ -1,26 +1,26 @@
-//! Logins by SASL2, what is asked for along with them, and tokens.
+//! Logins by SASL2, and what is asked for along with them.
 
 use super::*;
-use crate::sasl::ht::{self, Initiator, Token};
-use crate::sasl::{Failure, Method, TokenMechanism};
+use crate::sasl::Failure;
+use crate::sasl::ht::{Initiator, Method, Token};
 use crate::sm::{Enabled, Failed};
 use crate::stanza::error::Condition as Stanza;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-const AGENT: &str = "<user-agent id='9c1f6c1e-6a52-4d3f-9a3c-0d6a2f0f1b11'/>";
-const FAST: &str = "<fast xmlns='urn:xmpp:fast:0'/>";
-const TOKEN: &str = "tok-abc";
+pub(super) const AGENT: &str = "<user-agent id='9c1f6c1e-6a52-4d3f-9a3c-0d6a2f0f1b11'/>";
+pub(super) const FAST: &str = "<fast xmlns='urn:xmpp:fast:0'/>";
+pub(super) const TOKEN: &str = "tok-abc";
 const ALICE: &str = "alice@example.org/App/1";
-const BIND2: &str = "<bind xmlns='urn:xmpp:bind:0'><tag>App</tag>\
+pub(super) const BIND2: &str = "<bind xmlns='urn:xmpp:bind:0'><tag>App</tag>\
     <enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
 const RESUME: &str = "<resume xmlns='urn:xmpp:sm:3' previd='old' h='7'/>";
 
-fn header_from(from: &str) -> String {
+pub(super) fn header_from(from: &str) -> String {
     HEADER.replace(" to=", &format!(" from='{from}' to="))
 }
 
-fn authenticate(mechanism: &str, message: &[u8], inline: &str) -> String {
+pub(super) fn authenticate(mechanism: &str, message: &[u8], inline: &str) -> String {
     let message = STANDARD.encode(message);
     format!(
         "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='{mechanism}'>\
@@ -37,7 +37,7 @@ fn plain(inline: &str) -> String {
     authenticate("PLAIN", b"\0alice\0correct horse", inline)
 }
 
-fn fast(token: &str, inline: &str) -> String {
+pub(super) fn fast(token: &str, inline: &str) -> String {
     let message = Initiator::message("alice", token, &[]);
     authenticate("HT-SHA-256-NONE", &message, inline)
 }
@@ -54,7 +54,7 @@ fn opened(session: Session, failed: Option<Failed>) -> Opened {
     }
 }
 
-fn bound(sm: Option<Result<Enabled, Stanza>>) -> Session {
+pub(super) fn bound(sm: Option<Result<Enabled, Stanza>>) -> Session {
     Session::Bound {
         jid: jid(),
         sm,
@@ -80,13 +80,13 @@ impl Script {
         script
     }
 
-    fn open(&mut self, opened: Opened) -> &mut Self {
+    pub(super) fn open(&mut self, opened: Opened) -> &mut Self {
         self.stream.opened(opened);
         self.pump()
     }
 
     #[track_caller]
-    fn expect_login_failure(&self, failure: Failure) {
+    pub(super) fn expect_login_failure(&self, failure: Failure) {
         let expect = format!(
             "<failure xmlns='urn:xmpp:sasl:2'><{} xmlns='{}'/></failure>",
             failure.name(),
@@ -446,108 +446,4 @@ fn bi_6_where_nothing_can_be_bound_the_login_fails_and_may_be_repeated() {
     script.clear();
     script.send("<presence/>");
     script.expect_failure(Condition::NotAuthorized);
-}
-
-/// A login with this token, where these are known.
-fn with_token(message: &str, known: &[Token]) -> Script {
-    let mut script = Script::tls();
-    script.send(&header_from("alice@example.org"));
-    script.clear();
-    script.send(message);
-    script.stream.tokens(known);
-    script.pump();
-    script
-}
-
-#[test]
-fn fa_3_and_fa_9_a_token_opens_a_session_in_one_message() {
-    let known = ["other", TOKEN].map(|token| Token::new(token.to_owned(), false));
-    let mut script = with_token(&fast(TOKEN, &format!("{AGENT}{FAST}{BIND2}")), &known);
-    let expect = Method::Token {
-        mechanism: TokenMechanism::Unbound,
-        index: 1,
-    };
-    let told = |input: &Input| matches!(input, Input::Authenticated { mechanism, .. } if *mechanism == expect);
-    assert!(script.inputs.iter().any(told), "{:?}", script.inputs);
-    script.open(Opened {
-        session: bound(None),
-        failed: None,
-        token: Some(GivenToken {
-            secret: "next".to_owned(),
-            expiry: "2030-01-01T00:00:00Z".to_owned(),
-        }),
-    });
-    assert_eq!(
-        script.message("additional-data"),
-        ht::responder(TOKEN, &[]),
-        "FA-9"
-    );
-    let token = "<token xmlns='urn:xmpp:fast:0' expiry='2030-01-01T00:00:00Z' token='next'/>";
-    assert!(script.output.contains(token), "{}", script.output);
-    // One that is bound to the channel.
-    let message = Initiator::message("alice", TOKEN, &[7; 32]);
-    let bound = authenticate("HT-SHA-256-EXPR", &message, &format!("{AGENT}{FAST}"));
-    let script = with_token(&bound, &known);
-    assert!(
-        matches!(script.last(), Input::Open(_)),
-        "{:?}",
-        script.inputs
-    );
-    let message = Initiator::message("alice", TOKEN, &[8; 32]);
-    let other = authenticate("HT-SHA-256-EXPR", &message, &format!("{AGENT}{FAST}"));
-    with_token(&other, &known).expect_login_failure(Failure::NotAuthorized);
-}
-
-#[test]
-fn fa_6_expired_and_unknown_tokens_are_told_apart() {
-    let whole = fast(TOKEN, &format!("{AGENT}{FAST}"));
-    let expired = Token::new(TOKEN.to_owned(), true);
-    with_token(&whole, &[expired]).expect_login_failure(Failure::CredentialsExpired);
-    let other = Token::new("other".to_owned(), true);
-    with_token(&whole, &[other]).expect_login_failure(Failure::NotAuthorized);
-    with_token(&whole, &[]).expect_login_failure(Failure::NotAuthorized);
-}
-
-#[test]
-fn fa_3_a_login_that_does_not_say_whose_it_is_is_malformed() {
-    for inline in [
-        AGENT,
-        FAST,
-        "",
-        "<user-agent/><fast xmlns='urn:xmpp:fast:0'/>",
-    ] {
-        with_token(&fast(TOKEN, inline), &[]).expect_login_failure(Failure::MalformedRequest);
-    }
-    let whole = format!("{AGENT}{FAST}");
-    let empty = format!(
-        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'>{whole}</authenticate>"
-    );
-    with_token(&empty, &[]).expect_login_failure(Failure::MalformedRequest);
-    let mut script = Script::tls();
-    script.send(HEADER);
-    script.send(&fast(TOKEN, &whole));
-    script.expect_login_failure(Failure::MalformedRequest);
-    // It is none of the mechanisms that the first profile knows (FA-1).
-    let mut script = Script::tls();
-    script.send(&header_from("alice@example.org"));
-    script.send(
-        "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='HT-SHA-256-NONE'>AAAA</auth>",
-    );
-    assert!(
-        script.output.contains("<invalid-mechanism/>"),
-        "{}",
-        script.output
-    );
-}
-
-#[test]
-fn fa_1_where_tokens_are_off_there_is_no_such_mechanism() {
-    let off = Settings {
-        tokens: false,
-        ..settings()
-    };
-    let mut script = Script::new(Security::Tls(tls()), off);
-    script.send(&header_from("alice@example.org"));
-    script.send(&fast(TOKEN, &format!("{AGENT}{FAST}")));
-    script.expect_login_failure(Failure::InvalidMechanism);
 }
