@@ -32,7 +32,8 @@ impl Command {
             Self::Settings(_)
             | Self::DoneInPart { .. }
             | Self::Compare { .. }
-            | Self::ReadBlocklist { .. } => Version::V2,
+            | Self::ReadBlocklist { .. }
+            | Self::ArchiveStated { .. } => Version::V2,
         }
     }
 }
