@@ -197,10 +197,7 @@ mod tests {
     /// No archive keeps anything unless its user asks for it.
     fn reticent() -> Stage {
         let mut stage = Stage::new();
-        stage.apply(Command::Settings(Settings {
-            archive_by_default: false,
-            ..Settings::default()
-        }));
+        stage.settings.archive_by_default = false;
         stage.bind(ALICE, None);
         stage
     }

@@ -176,7 +176,7 @@ fn sm_63_messages_of_which_only_ids_are_left_are_read_back_to_be_returned() {
 
 #[test]
 fn sm_63_of_many_messages_those_that_the_archive_has_are_read_back_to_be_returned() {
-    for (count, at_once) in [(AT_ONCE, AT_ONCE), (3 * AT_ONCE, AT_ONCE)] {
+    for (count, at_once) in [(AT_ONCE - 1, AT_ONCE - 1), (3 * AT_ONCE, AT_ONCE)] {
         let mut stage = pair();
         stage.settings.on_timeout = OnTimeout::Bounce;
         stage.lose(BOB);

@@ -42,9 +42,9 @@ pub const STORED: Stored = Stored {
         ),
         Step::new(2, include_str!("../schema/2.sql")),
         Step::of_each(
-            3,
-            include_str!("../schema/3.sqlite.sql"),
-            include_str!("../schema/3.postgres.sql"),
+            7,
+            include_str!("../schema/7.sqlite.sql"),
+            include_str!("../schema/7.postgres.sql"),
         ),
     ],
     removals: &[

@@ -2,7 +2,8 @@
 
 -- Ids begin with the time, so that new rows of all owners lie beside each other in an index that begins with them: a
 -- transaction changes a few pages of it, and not one for each owner.
-CREATE TABLE archive_by_id (
+ALTER TABLE archive RENAME TO archive_before;
+CREATE TABLE archive (
     owner TEXT NOT NULL,
     mid TEXT NOT NULL,
     place BIGINT NOT NULL,
@@ -14,10 +15,9 @@ CREATE TABLE archive_by_id (
     stanza TEXT NOT NULL,
     PRIMARY KEY (mid, owner)
 );
-INSERT INTO archive_by_id (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza)
-    SELECT owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza FROM archive;
-DROP TABLE archive;
-ALTER TABLE archive_by_id RENAME TO archive;
+INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza)
+    SELECT owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza FROM archive_before;
+DROP TABLE archive_before;
 CREATE INDEX archive_place ON archive (owner, place);
 CREATE INDEX archive_with ON archive (owner, with_bare, place);
 CREATE INDEX archive_stamp ON archive (stamp);
