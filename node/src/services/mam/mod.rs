@@ -16,6 +16,7 @@ mod statements;
 mod storage;
 
 pub use retention::run as retention;
+pub use settings::archives_by_default;
 pub use statements::run as tell_statements;
 
 use cluster::session::{Action, ArchiveRow, Traits};
@@ -28,7 +29,6 @@ use self::query::Query;
 use self::quota::ArchiveQuota;
 use self::settings::{Archive, KeepByDefault};
 use self::storage::{Page, Place};
-use crate::config::Config;
 use crate::empty_payload;
 use crate::hooks::{
     Content, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
@@ -37,11 +37,6 @@ use crate::storage::StorageError;
 
 /// The service.
 pub const SERVICE: Service = Service::new("mam", &[Xep(313, "1.1.3"), Xep(441, "0.2.0")], register);
-
-/// Whether archives keep anything of accounts that have not said what theirs is to keep.
-pub fn archives_by_default(config: &Config) -> bool {
-    config.table::<Archive>().default != KeepByDefault::Never
-}
 
 const OWN: [Scope; 1] = [Scope::Account];
 

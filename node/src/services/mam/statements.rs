@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::session::{Command, query};
 use proto::BareJid;
 
-use super::archives_by_default;
+use super::settings::archives_by_default;
 use crate::app::App;
 use crate::storage::StorageError;
 
