@@ -135,6 +135,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(reload::run(app.clone(), watched, again));
     actix_rt::spawn(services::retention(app.clone()));
     actix_rt::spawn(services::compare_blocklists(app.clone()));
+    actix_rt::spawn(services::tell_statements(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
     actix_rt::spawn(turn_journal(app.clone()));
     actix_rt::spawn(database::watch(app.clone()));

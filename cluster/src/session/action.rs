@@ -41,6 +41,8 @@ pub enum Action {
     Blocklist(BlocklistUpdate),
     /// The database has this state of the account's blocklist; 0 = none.
     BlocklistAt(u64),
+    /// The account has said what its archive is to keep (XEP-0441): the database knows it.
+    ArchiveStated,
 }
 
 /// A presence broadcast.
@@ -77,6 +79,7 @@ impl Action {
             | Self::Interested
             | Self::FollowsBlocklist
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::PushEnabled(_)
             | Self::Result { .. } => {}
         }
@@ -94,6 +97,7 @@ impl Action {
             | Self::FollowsBlocklist
             | Self::Blocklist(_)
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::PushEnabled(_) => 0,
         }
     }
@@ -110,6 +114,7 @@ impl Action {
             | Self::Interested
             | Self::FollowsBlocklist
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::PushEnabled(_)
             | Self::Result { .. } => 0,
         }

@@ -116,6 +116,11 @@ pub enum Command {
         /// The account.
         account: BareJid,
     },
+    /// The account has said what its archive is to keep: the database knows it.
+    ArchiveStated {
+        /// The account.
+        account: BareJid,
+    },
     /// A session begins with all that its client asked for along with its login.
     Open(Open),
 }

@@ -158,14 +158,9 @@ fn actions() -> Vec<Action> {
     actions
 }
 
-/// The commands that version 2 has besides, with what else it brought.
-pub(crate) fn later_commands() -> Vec<Command> {
-    let among = [
-        Among::All,
-        Among::Only(ShardId(3)),
-        Among::Without([ShardId(1), ShardId(2)].into()),
-    ];
-    let part = Completed {
+/// What only version 2 sends on.
+fn part() -> Completed {
+    Completed {
         id: EffectId(78),
         relays: vec![
             Relay::Unkept {
@@ -180,9 +175,18 @@ pub(crate) fn later_commands() -> Vec<Command> {
             },
         ],
         messages: Vec::new(),
-    };
+    }
+}
+
+/// The commands that version 2 has besides, with what else it brought.
+pub(crate) fn later_commands() -> Vec<Command> {
+    let among = [
+        Among::All,
+        Among::Only(ShardId(3)),
+        Among::Without([ShardId(1), ShardId(2)].into()),
+    ];
     let in_part = among.map(|among| Command::DoneInPart {
-        part: part.clone(),
+        part: part(),
         rest: Effect::Unavailable {
             packet: presence(),
             directed: vec![jid(BOB)],
@@ -204,9 +208,11 @@ pub(crate) fn later_commands() -> Vec<Command> {
         },
     ];
     commands.extend(in_part);
+    let account = bare("bob@example.org");
     commands.push(Command::ReadBlocklist {
-        account: bare("bob@example.org"),
+        account: account.clone(),
     });
+    commands.push(Command::ArchiveStated { account });
     commands.push(Command::Inbound(Inbound {
         session: jid(ALICE),
         epoch: Epoch(9),
@@ -215,6 +221,7 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::FollowsBlocklist,
             Action::Blocklist(blocked(5, 6, &["eve@example.net"], &["example.com/x"])),
             Action::BlocklistAt(7),
+            Action::ArchiveStated,
         ]],
     }));
     commands.push(Command::Open(Open {
@@ -369,6 +376,7 @@ pub(crate) fn state() -> ShardState {
     stage.act(ALICE, Action::FollowsBlocklist);
     stage.block(ALICE, &["eve@example.net", "example.com"], &[]);
     stage.act(ALICE, Action::BlocklistAt(9));
+    stage.act(ALICE, Action::ArchiveStated);
     let directed = Kind::Presence(PresenceType::Available);
     stage.act(
         ALICE,

@@ -77,6 +77,7 @@ fn is_oversize(action: &Action) -> bool {
         | Action::Interested
         | Action::FollowsBlocklist
         | Action::BlocklistAt(_)
+        | Action::ArchiveStated
         | Action::PushEnabled(_)
         | Action::Result { .. } => false,
     }

@@ -207,6 +207,7 @@ pub(crate) fn action(action: &Action) -> String {
             xml(&update.push)
         ),
         Action::BlocklistAt(_) => "checks the blocklist".to_owned(),
+        Action::ArchiveStated => "has stated what is archived".to_owned(),
         Action::Result { mid, order, packet } => {
             format!("result {mid} {} {}", order.0, xml(packet))
         }

@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             smid: smid.clone(),
         };
         // It is only counted.
-        let before = self.app.cluster.query(&account, last).await;
+        let before = self.app.cluster.query(account, last).await;
         let before = before.ok().flatten();
         let step = negotiation::resume(account, smid, h);
         let led = self.lead(account, step).await;

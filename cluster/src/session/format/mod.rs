@@ -33,6 +33,7 @@ impl Command {
             | Self::DoneInPart { .. }
             | Self::Compare { .. }
             | Self::ReadBlocklist { .. }
+            | Self::ArchiveStated { .. }
             | Self::Open(_) => Version::V2,
         }
     }

@@ -12,9 +12,12 @@ mod query;
 mod quota;
 mod retention;
 mod settings;
+mod statements;
 mod storage;
 
 pub use retention::run as retention;
+pub use settings::archives_by_default;
+pub use statements::run as tell_statements;
 
 use cluster::session::{Action, ArchiveRow, Traits};
 use futures_util::future::BoxFuture;
