@@ -1,9 +1,10 @@
 //! The interface of this crate: [`Cluster`] for the server to call, [`Host`] for the server to implement.
 //!
 //! A [`Cluster`] is this node's part of the cluster: replicas of some shards, a subscription to each of the others, the
-//! way of proposals to all of them, and the tasks of a leader for those that it leads. It has two runtimes of its own,
-//! and its methods may be called from any other. The first keeps long parsing and slow clients from delaying an
-//! election. The second is for connections between nodes, so that even a large entry does not delay a heartbeat.
+//! way of proposals to all of them, and the tasks of a leader for those that it leads. It has three runtimes of its
+//! own, and its methods may be called from any other. The first keeps long parsing and slow clients from delaying an
+//! election. The second is for connections between nodes, so that even a large entry does not delay a heartbeat. On the
+//! third the host carries out effects, so that rows by the thousand delay no entry.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -52,7 +53,7 @@ pub use crate::start::StartError;
 
 mod health;
 
-/// What the server provides. These methods are called on the cluster's own runtime and must not block.
+/// What the server provides. These methods are called on the cluster's own runtimes and must not block.
 pub trait Host: Send + Sync + 'static {
     /// Takes outputs for connections of this process, in the order of the entries that caused them. Some may come
     /// twice when the replica changes that they come from.
@@ -93,6 +94,8 @@ struct Inner {
     runtime: OwnRuntime,
     /// The runtime of connections with other nodes. Nothing slow may run on it.
     _links: OwnRuntime,
+    /// The runtime on which the host carries out effects.
+    _effects: OwnRuntime,
 }
 
 /// A runtime that is shut down in the background: the last clone may be dropped inside a task, where dropping a runtime
@@ -129,11 +132,15 @@ impl Cluster {
         let runtime =
             OwnRuntime::new("cluster", consensus_threads()).map_err(StartError::Runtime)?;
         let links = OwnRuntime::new("links", 1).map_err(StartError::Runtime)?;
+        let effects = OwnRuntime::new("effects", 1).map_err(StartError::Runtime)?;
         let handle = runtime.handle().ok_or(StartError::Interrupted)?;
-        let connections = links.handle().ok_or(StartError::Interrupted)?.clone();
+        let runtimes = start::Runtimes {
+            links: links.handle().ok_or(StartError::Interrupted)?.clone(),
+            effects: effects.handle().ok_or(StartError::Interrupted)?.clone(),
+        };
         let start = {
             let config = config.clone();
-            async move { start::start(&config, listener, &connections, host, clock::wall).await }
+            async move { start::start(&config, listener, &runtimes, host, clock::wall).await }
         };
         let parts: Parts = handle
             .spawn(start)
@@ -154,6 +161,7 @@ impl Cluster {
             tasks: Mutex::new(parts.tasks),
             runtime,
             _links: links,
+            _effects: effects,
         })))
     }
 

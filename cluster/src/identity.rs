@@ -19,6 +19,8 @@ use crate::{BootId, NodeId};
 
 const FILE: &str = "identity";
 const HEAD: &str = "holdfast-identity 1";
+/// A node that was alone had so many shards when their number was not yet written down.
+const SHARDS_BEFORE: u16 = 3;
 /// The advice to operators for a data directory that cannot be used any more. Only these three go: a database or
 /// certificates may lie beside them.
 pub const ANEW: &str = "move identity, log and snapshots, and nothing else, out of it: \
@@ -45,6 +47,8 @@ pub struct Incarnation {
     pub founders: BTreeMap<u64, NodeId>,
     /// Incarnations that were replaced; they are refused.
     pub retired: BTreeSet<NodeId>,
+    /// How many shards the accounts are spread over; it never changes. Older builds did not write it down.
+    pub shards: Option<u16>,
 }
 
 /// Why a node cannot know its identity. It must not start.
@@ -99,6 +103,20 @@ pub enum IdentityError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Accounts would be looked for in other shards than those that have them.
+    #[error(
+        "{} was made for {found} shards, and {configured} are configured: the number can never change, set \
+         cluster.shards = {found}",
+        file.display()
+    )]
+    OtherShards {
+        /// The file.
+        file: PathBuf,
+        /// How many there are.
+        found: u16,
+        /// How many there should be.
+        configured: u16,
+    },
     /// The node belongs to a cluster already, and was asked to join another.
     #[error("this node belongs to cluster {:016x}, not {:016x}", ours.0, theirs.0)]
     OtherCluster {
@@ -114,6 +132,8 @@ pub enum IdentityError {
 pub struct Identity {
     file: PathBuf,
     boot: BootId,
+    /// How many shards are configured.
+    shards: Option<u16>,
     // A lock, since several tasks change the identity now and then; each holds it for one small write.
     kept: Arc<Mutex<Incarnation>>,
 }
@@ -144,6 +164,24 @@ impl Identity {
         Ok(Self::of(dir, incarnation))
     }
 
+    /// Refuses another number of shards than the one that the data directory was made for. It is written down once the
+    /// node belongs to a cluster. Blocks.
+    pub fn agree_on(mut self, shards: u16) -> Result<Self, IdentityError> {
+        let known = self.lock().shards;
+        if let Some(found) = known.filter(|found| *found != shards) {
+            return Err(IdentityError::OtherShards {
+                file: self.file.clone(),
+                found,
+                configured: shards,
+            });
+        }
+        self.shards = Some(shards);
+        if self.cluster().is_some() {
+            self.change(|kept| kept.shards = Some(shards))?;
+        }
+        Ok(self)
+    }
+
     /// Reads the identity in `dir` as [`open`](Self::open) does, if there is one, and changes nothing. Blocks.
     pub fn peek(dir: &Path, seat: u64, log_is_new: bool) -> Result<Option<Self>, IdentityError> {
         let known = read(dir, seat, log_is_new)?;
@@ -164,6 +202,7 @@ impl Identity {
             cluster: Some(ClusterId(clock::random())),
             voted: true,
             retired,
+            shards: before.shards,
             ..Incarnation::new(NodeId(clock::random()), before.seat)
         };
         let file = dir.join(FILE);
@@ -175,6 +214,7 @@ impl Identity {
         Self {
             file: dir.join(FILE),
             boot: BootId(clock::random()),
+            shards: None,
             kept: Arc::new(Mutex::new(incarnation)),
         }
     }
@@ -217,7 +257,10 @@ impl Identity {
                 ours,
                 theirs: cluster,
             }),
-            None => self.change(|kept| kept.cluster = Some(cluster)),
+            None => self.change(|kept| {
+                kept.cluster = Some(cluster);
+                kept.shards = self.shards;
+            }),
         }
     }
 
@@ -234,6 +277,7 @@ impl Identity {
             }),
             _ => self.change(|kept| {
                 kept.cluster = Some(cluster);
+                kept.shards = self.shards;
                 kept.founders = founders.clone();
             }),
         }
@@ -281,6 +325,7 @@ impl Incarnation {
             voted: false,
             founders,
             retired,
+            shards: None,
         }
     }
 
@@ -293,6 +338,9 @@ impl Incarnation {
         if let Some(cluster) = self.cluster {
             let _ = writeln!(text, "cluster {:016x}", cluster.0);
         }
+        if let Some(shards) = self.shards {
+            let _ = writeln!(text, "shards {shards}");
+        }
         for (seat, node) in &self.founders {
             let _ = writeln!(text, "founder {seat} {node}");
         }
@@ -302,6 +350,14 @@ impl Incarnation {
         text.push_str("end\n");
         text
     }
+}
+
+/// How many shards the data directory was made for, if it is in use already. Blocks.
+pub fn shards(dir: &Path) -> Option<u16> {
+    let text = fs::read_to_string(dir.join(FILE)).ok()?;
+    // What is wrong with it is told when the node starts.
+    let known = parse(&text).ok()?;
+    Some(known.shards.unwrap_or(SHARDS_BEFORE))
 }
 
 /// Empties the data directory of a node that is no longer a member of its cluster, so that it joins anew. Everything
@@ -380,6 +436,7 @@ fn parse(text: &str) -> Result<Incarnation, usize> {
             ["node", id] => (found.node, node) = (NodeId(hex(id).ok_or(bad)?), true),
             ["seat", number] => (found.seat, seat) = (number.parse().map_err(|_| bad)?, true),
             ["voted", flag] => found.voted = flag.parse().map_err(|_| bad)?,
+            ["shards", number] => found.shards = Some(number.parse().map_err(|_| bad)?),
             ["cluster", id] => found.cluster = Some(ClusterId(hex(id).ok_or(bad)?)),
             ["founder", seat, id] => {
                 found

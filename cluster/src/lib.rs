@@ -53,6 +53,7 @@ mod subscribe;
 pub use cluster::{Cluster, Host, Permit, ProposeError, RemoveError, StartError, Unavailable};
 pub use config::Config;
 pub use id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
+pub use identity::shards as founded_shards;
 pub use lead::mirror;
 pub use link::tls;
 pub use raft::{dissent, verify};

@@ -111,11 +111,12 @@ impl Replication {
             metrics: config.metrics.clone(),
             ..Options::default()
         };
+        let shards = config.shards;
         let open = move || {
             recover::refuse_unfinished(&dir)?;
             identity::clear_if_replaced(&dir)?;
             let log = Log::open(&dir.join("log"), options)?;
-            let identity = Identity::open(&dir, seat, log.is_new())?;
+            let identity = Identity::open(&dir, seat, log.is_new())?.agree_on(shards)?;
             Ok::<_, StartError>((log, identity))
         };
         let (log, identity) = tokio::task::spawn_blocking(open).await??;

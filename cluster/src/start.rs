@@ -59,12 +59,20 @@ pub struct Parts {
     pub(crate) tasks: JoinSet<()>,
 }
 
-/// Runs on the cluster's runtime, and connections with other nodes on `links`. `listener` is used instead of the
+/// Where what must not delay the groups runs.
+pub struct Runtimes {
+    /// Connections with other nodes.
+    pub links: Handle,
+    /// What the host does for leaders.
+    pub effects: Handle,
+}
+
+/// Runs on the cluster's runtime, but for what has its own. `listener` is used instead of the
 /// configured address if there is one.
 pub async fn start(
     config: &Config,
     listener: Option<TcpListener>,
-    links: &Handle,
+    runtimes: &Runtimes,
     host: Arc<dyn Host>,
     clock: fn() -> u64,
 ) -> Result<Parts, StartError> {
@@ -80,7 +88,7 @@ pub async fn start(
         subscribers = Some(made.clone());
         made as Arc<dyn Observer>
     };
-    let replication = Replication::start(config, listener, links, observer).await?;
+    let replication = Replication::start(config, listener, &runtimes.links, observer).await?;
     let subscribers = subscribers.ok_or(StartError::Interrupted)?;
     let me = (replication.identity.node(), replication.identity.boot());
     let shards = shards(&replication, &subscribers);
@@ -104,6 +112,7 @@ pub async fn start(
         tasks.spawn(Batcher::new(group.clone(), transport.clone(), formats, clock, inbox).run());
         let (group, proposers, host) = (group.clone(), proposers.clone(), host.clone());
         let (watch, settings) = (watch.clone(), settings.subscribe());
+        let host = (host, runtimes.effects.clone());
         let leader = LeaderTasks::new(group, proposers, host, watch, mirror.clone(), settings);
         tasks.spawn(leader.run());
     }

@@ -14,7 +14,7 @@ use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 
-use crate::auth::{Failures, Throttle};
+use crate::auth::{Failures, StreamSettings, Throttle, Tokens};
 use crate::config::Config;
 use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
 use crate::listen::gate::Gate;
@@ -50,7 +50,9 @@ pub struct App {
     /// The server's certificate.
     pub certificates: Certificates,
     /// The settings of client streams.
-    pub stream_settings: Arc<proto::stream::Settings>,
+    pub stream_settings: StreamSettings,
+    /// Tokens for the next login.
+    pub tokens: Tokens,
     /// Detects that this process was paused.
     pub pause_detector: Arc<PauseDetector>,
     /// Bounds the connections without a session.

@@ -169,7 +169,7 @@ fn reconfigure(app: &App, reload: &Reload) {
         Ok(fresh) => {
             let waiting = app.live.reload(&fresh);
             let now = app.live.get();
-            app.cluster.set_settings(now.settings());
+            app.cluster.set_settings(preflight::shard_settings(&now));
             if let Some(cluster) = &now.cluster {
                 app.cluster.set_patience(cluster.patience());
             }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, Failures, Throttle, revoke};
+use crate::auth::{Accounts, Failures, StreamSettings, Throttle, Tokens, offer, revoke};
 use crate::config::{Config, LogFormat};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
@@ -55,6 +55,9 @@ pub enum ServeError {
     /// The cluster's secret cannot be read.
     #[error("cannot read cluster.secret_file {0}: {1}")]
     Secret(PathBuf, io::Error),
+    /// The key of the tokens cannot be read.
+    #[error("cannot use auth.token_key_file {0}: {1}")]
+    TokenKey(PathBuf, io::Error),
     /// The cluster is configured without a way for nodes to know each other.
     #[error(
         "the cluster needs cluster.secret_file, or cluster.ca, cluster.certificate and cluster.key"
@@ -132,11 +135,13 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(reload::run(app.clone(), watched, again));
     actix_rt::spawn(services::retention(app.clone()));
     actix_rt::spawn(services::compare_blocklists(app.clone()));
+    actix_rt::spawn(services::tell_statements(app.clone()));
     actix_rt::spawn(share_failures(app.clone()));
     actix_rt::spawn(turn_journal(app.clone()));
     actix_rt::spawn(database::watch(app.clone()));
     actix_rt::spawn(sweep::run(app.clone()));
     actix_rt::spawn(revoke::run(app.clone()));
+    actix_rt::spawn(offer::run(app.clone()));
     actix_rt::spawn(maintenance::run(app.clone()));
     let (open, opened) = watch::channel(true);
     actix_rt::spawn(outage::watch(app.clone(), open));
@@ -193,7 +198,10 @@ impl Stops {
 async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let certificates = preflight::certificates(&config)?;
     reload::announce_certificate(&certificates);
+    let token_key = preflight::token_key(&config)?;
     let storage = database::open(&config).await?;
+    let lifetime = config.auth.token_lifetime;
+    let tokens = Tokens::new(storage.clone(), lifetime, token_key, clock::now);
     let presences = Arc::new(LocalPresences::default());
     let services = Arc::new(Registry::new(services::ALL, &config)?);
     let edge = Arc::new(edge(&config, storage, &services, presences.clone()));
@@ -215,6 +223,8 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let links = bind_links(&config).await?;
     let cluster = Cluster::start_on(settings, links, Arc::new(host)).await?;
     presences.attach(cluster.clone());
+    let stream_settings = StreamSettings::new(stream_settings(&config));
+    stream_settings.look(&edge.storage).await;
     let gate = Gate::new(config.limits.connections_per_address);
     Ok(Arc::new(App {
         cluster,
@@ -223,7 +233,8 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         directory,
         metrics,
         certificates,
-        stream_settings: Arc::new(stream_settings(&config)),
+        stream_settings,
+        tokens,
         pause_detector: PauseDetector::begin(clock::instant),
         gate,
         refusals: Refusals::default(),
@@ -269,6 +280,7 @@ fn stream_settings(config: &Config) -> proto::stream::Settings {
         domains: config.domains().to_vec(),
         mechanisms: config.auth.mechanisms.clone(),
         max_stanza_bytes: config.c2s.max_stanza_bytes,
+        tokens: !config.auth.token_lifetime.is_zero(),
         ..proto::stream::Settings::default()
     }
 }

@@ -8,6 +8,7 @@
 //! bench idle --sessions 5000           # memory of sessions that do nothing, and the processor time of their node
 //! bench login                          # TLS handshake in full, SCRAM, bind, stream management, presence
 //! bench resume --nodes 3               # clients that lose their connection while all chat, and come back
+//! bench token                          # the same with a token instead of the password, beside logins
 //! bench roster                         # changes of status, each for 20 contacts
 //! bench mam                            # pages of 50 out of archives, right after a burst and of a fresh server
 //! bench kill                           # kill -9 under load: this is `holdfast demo --json`
@@ -40,6 +41,7 @@ mod order;
 mod place;
 mod roster;
 mod talk;
+mod token;
 mod usage;
 
 use std::error::Error;
@@ -65,6 +67,8 @@ enum Bench {
     Login(idle::Login),
     /// Clients that come back while all chat
     Resume(chat::Resume),
+    /// Clients that come back with a token, in one round trip, beside logins
+    Token(token::Token),
     /// Changes of status
     Roster(roster::Roster),
     /// Pages of archives
@@ -123,6 +127,7 @@ impl Bench {
             Self::Idle(idle) => idle.run().await,
             Self::Login(login) => login.run().await,
             Self::Resume(resume) => resume.run().await,
+            Self::Token(token) => token.run().await,
             Self::Roster(roster) => roster.run().await,
             Self::Mam(mam) => mam.run().await,
             Self::Kill(_) | Self::Relay(_) => Err("this measures nothing".into()),
@@ -135,6 +140,7 @@ impl Bench {
             Self::Idle(idle) => Some(&idle.place),
             Self::Login(login) => Some(&login.place),
             Self::Resume(resume) => Some(&resume.place),
+            Self::Token(token) => Some(&token.place),
             Self::Roster(roster) => Some(&roster.place),
             Self::Mam(mam) => Some(&mam.place),
             Self::Kill(_) | Self::Relay(_) => None,

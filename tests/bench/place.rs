@@ -205,6 +205,14 @@ impl Place {
         Ok(connection)
     }
 
+    /// Connects, and says nothing yet; with whose connection it is to be.
+    pub async fn open(&self, account: usize) -> Result<(Connection, &Credentials), Failure> {
+        let address = self.addresses[account % self.addresses.len()];
+        let account = &self.accounts[account];
+        let connection = Connection::open_tls(address, &account.domain, &self.tls).await?;
+        Ok((connection, account))
+    }
+
     /// A client that is online, with stream management.
     pub async fn client(
         &self,

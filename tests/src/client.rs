@@ -242,7 +242,7 @@ impl Client {
     }
 
     /// Puts a stanza where it belongs.
-    async fn keep(&mut self, stanza: Element) {
+    pub async fn keep(&mut self, stanza: Element) {
         match stanza.local() {
             "message" => self.messages.push_back(stanza),
             "presence" => self.presences.push(stanza),

@@ -13,6 +13,7 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod repository;
+pub mod sasl2;
 pub mod small;
 pub mod wire;
 

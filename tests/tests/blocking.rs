@@ -58,6 +58,7 @@ async fn pushed(client: &mut Client) -> (String, Vec<String>) {
             client.send(&format!("<iq type='result' id='{id}'/>")).await;
             return (change.local().to_owned(), jids(change));
         }
+        client.keep(stanza).await;
     }
 }
 

@@ -201,6 +201,8 @@ impl Connection {
             Input::StartTls
             | Input::Lookup { .. }
             | Input::VerifyPlain { .. }
+            | Input::LookupTokens { .. }
+            | Input::Open(_)
             | Input::Authenticated { .. }
             | Input::AuthFailed { .. }
             | Input::Bind { .. }

@@ -7,6 +7,7 @@
 //! ```text
 //!   bind ───▶ Sessions ─────────────────────────────┐
 //!                └─(the resource is held)─▶ TakeOver ┼─▶ Enter ─▶ Propose ─▶ Await ─▶ Over
+//!   open ───▶ the same
 //!   resume ─▶ Look ──────────────────────────────────┤              │
 //!              └─(nothing there)─▶ Confirm ──────────┘              │
 //!                                     └─────────(not resumed)───────┴─▶ Delay ─▶ Over
@@ -29,7 +30,9 @@ use proto::{BareJid, Jid};
 
 use super::Opening;
 use crate::id::{Epoch, Owner, SmId};
-use crate::session::{Bind, Command, Event, NotResumable, Outcome, Resume, SessionView};
+use crate::session::{
+    Bind, Command, Event, NotResumable, Open, OpenSm, Outcome, Resume, SessionView, is_of_client,
+};
 
 /// What a client hears that has too often asked for sessions that do not exist.
 const TOO_MANY: &str = "too many failed resumptions, try again in a minute";
@@ -94,7 +97,19 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 enum Wish {
     Bind(Jid),
+    Open(Jid, Box<Along>),
     Resume(Old),
+}
+
+/// What a client asks for along with a resource.
+#[derive(Clone, Debug)]
+pub struct Along {
+    /// The last part of the resources that this client has, if that can be known.
+    pub agent: Option<Box<str>>,
+    /// Stream management.
+    pub sm: Option<OpenSm>,
+    /// Copies of what goes to other sessions.
+    pub carbons: bool,
 }
 
 /// An old session, as its client names it.
@@ -110,8 +125,27 @@ pub fn bind(account: &BareJid, wish: Option<String>, spare: &str) -> Step {
     let wished = wish.and_then(|resource| account.with_resource(&resource).ok());
     let spare = account.with_resource(spare).ok();
     match wished {
-        Some(wished) => Step::Sessions(Claim { wished, spare }),
-        None => claimed(spare),
+        Some(wished) => Step::Sessions(Claim {
+            wished,
+            spare,
+            along: None,
+        }),
+        None => claimed(spare, None),
+    }
+}
+
+/// A client asks for a resource, and for more, along with its login: the one of this name, or if that is driven out too
+/// often this random one.
+pub fn open(account: &BareJid, wish: &str, spare: &str, along: Along) -> Step {
+    let spare = account.with_resource(spare).ok();
+    let along = Some(Box::new(along));
+    match account.with_resource(wish) {
+        Ok(wished) => Step::Sessions(Claim {
+            wished,
+            spare,
+            along,
+        }),
+        Err(_) => claimed(spare, along),
     }
 }
 
@@ -121,10 +155,11 @@ pub fn resume(account: &BareJid, smid: SmId, h: u32) -> Step {
     Step::Look(Look(Old { account, smid, h }))
 }
 
-fn claimed(session: Option<Jid>) -> Step {
-    match session {
-        Some(session) => Step::Enter(Enter(Wish::Bind(session))),
-        None => not_bound(Refusal::BadRequest),
+fn claimed(session: Option<Jid>, along: Option<Box<Along>>) -> Step {
+    match (session, along) {
+        (Some(session), None) => Step::Enter(Enter(Wish::Bind(session))),
+        (Some(session), Some(along)) => Step::Enter(Enter(Wish::Open(session, along))),
+        (None, _) => not_bound(Refusal::BadRequest),
     }
 }
 
@@ -141,6 +176,7 @@ fn not_bound(refusal: Refusal) -> Step {
 pub struct Claim {
     wished: Jid,
     spare: Option<Jid>,
+    along: Option<Box<Along>>,
 }
 
 impl Claim {
@@ -148,10 +184,17 @@ impl Claim {
     /// clients seem to drive each other out of it (ST-64, T-44). A session that hibernates is no other client's: it
     /// lost its connection, and its client is most likely the one that binds now.
     pub fn sessions(self, sessions: &[SessionView]) -> Step {
-        let is_held = |held: &SessionView| held.jid == self.wished && held.owner.is_some();
+        let agent = self.along.as_ref().and_then(|along| along.agent.as_deref());
+        let is_of = |held: &Jid, agent| {
+            held.resource()
+                .is_some_and(|held| is_of_client(held, agent))
+        };
+        let is_meant =
+            |held: &Jid| *held == self.wished || agent.is_some_and(|agent| is_of(held, agent));
+        let is_held = |held: &SessionView| held.owner.is_some() && is_meant(&held.jid);
         match sessions.iter().any(is_held) {
             true => Step::TakeOver(TakeOver(self)),
-            false => claimed(Some(self.wished)),
+            false => claimed(Some(self.wished), self.along),
         }
     }
 }
@@ -163,8 +206,19 @@ pub struct TakeOver(Claim);
 impl TakeOver {
     /// Whether the account may.
     pub fn answered(self, may: bool) -> Step {
-        let Claim { wished, spare } = self.0;
-        claimed(if may { Some(wished) } else { spare })
+        let Claim {
+            wished,
+            spare,
+            mut along,
+        } = self.0;
+        if may {
+            return claimed(Some(wished), along);
+        }
+        // Then nobody is driven out.
+        if let Some(along) = &mut along {
+            along.agent = None;
+        }
+        claimed(spare, along)
     }
 }
 
@@ -234,6 +288,13 @@ impl Proposal {
         let owner = self.owner;
         match self.wish.clone() {
             Wish::Bind(session) => Command::Bind(Bind { session, owner }),
+            Wish::Open(session, along) => Command::Open(Open {
+                session,
+                owner,
+                agent: along.agent,
+                sm: along.sm,
+                carbons: along.carbons,
+            }),
             Wish::Resume(Old { account, smid, h }) => Command::Resume(Resume {
                 account,
                 smid,
@@ -249,7 +310,15 @@ impl Proposal {
             (Wish::Bind(session), Outcome::Bound { epoch }) => {
                 Step::Await(Granted::Bound(session, epoch))
             }
-            (Wish::Bind(_), Outcome::TooManySessions) => not_bound(Refusal::ResourceConstraint),
+            (Wish::Open(session, along), Outcome::Bound { epoch }) => {
+                let seed = along.sm.map(|sm| sm.seed);
+                Step::Await(Granted::Opened(session, epoch, seed))
+            }
+            // An older node cannot apply it yet (during an upgrade).
+            (Wish::Open(..), Outcome::NotYet { .. }) => not_bound(Refusal::ServiceUnavailable),
+            (Wish::Bind(_) | Wish::Open(..), Outcome::TooManySessions) => {
+                not_bound(Refusal::ResourceConstraint)
+            }
             (Wish::Resume(_), Outcome::Resumed { session, epoch }) => {
                 Step::Await(Granted::Resumed(session, epoch))
             }
@@ -267,6 +336,8 @@ impl Proposal {
 pub enum Granted {
     /// A new one.
     Bound(Jid, Epoch),
+    /// A new one with what was asked for along with it; its counters run from here.
+    Opened(Jid, Epoch, Option<u32>),
     /// An old one.
     Resumed(Jid, Epoch),
 }
@@ -275,7 +346,9 @@ impl Granted {
     /// The session, and the connection's epoch.
     pub fn what(&self) -> (&Jid, Epoch) {
         match self {
-            Self::Bound(session, epoch) | Self::Resumed(session, epoch) => (session, *epoch),
+            Self::Bound(session, epoch)
+            | Self::Opened(session, epoch, _)
+            | Self::Resumed(session, epoch) => (session, *epoch),
         }
     }
 
@@ -286,13 +359,20 @@ impl Granted {
             (Self::Bound(session, epoch), Some(Event::Bound)) => {
                 Verdict::Bound(Opening::bound(session, epoch))
             }
+            // What stands for it in the shard looks like a session that goes on.
+            (Self::Opened(session, epoch, seed), Some(Event::Bound | Event::Resumed(_))) => {
+                Verdict::Bound(Opening::opened(session, epoch, seed))
+            }
             (Self::Resumed(session, epoch), Some(Event::Resumed(resumed))) => Verdict::Resumed {
                 opening: Opening::resumed(session, epoch, &resumed),
                 h: resumed.h,
             },
-            (Self::Bound(session, epoch) | Self::Resumed(session, epoch), _) => {
-                Verdict::Unseen(Command::Lost { session, epoch })
-            }
+            (
+                Self::Bound(session, epoch)
+                | Self::Opened(session, epoch, _)
+                | Self::Resumed(session, epoch),
+                _,
+            ) => Verdict::Unseen(Command::Lost { session, epoch }),
         })
     }
 }

@@ -178,6 +178,16 @@ impl Opening {
         }
     }
 
+    /// A resource was bound, and both counters run from `seed` if stream management came with it.
+    pub fn opened(session: Jid, epoch: Epoch, seed: Option<u32>) -> Self {
+        let mut opening = Self::bound(session, epoch);
+        if let Some(seed) = seed {
+            opening.incoming.enable(0, seed);
+            opening.outgoing.enable(seed);
+        }
+        opening
+    }
+
     /// A session was resumed.
     pub fn resumed(session: Jid, epoch: Epoch, resumed: &Resumed) -> Self {
         Self {

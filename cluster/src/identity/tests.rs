@@ -86,3 +86,32 @@ fn a_damaged_or_cut_file_is_refused_by_line() {
         Err(IdentityError::Damaged { .. })
     ));
 }
+
+#[test]
+fn accounts_stay_in_the_shards_that_the_data_directory_was_made_for() {
+    let dir = tempfile::tempdir().expect("makes");
+    let open =
+        |configured| Identity::open(dir.path(), 1, true).and_then(|i| i.agree_on(configured));
+    assert_eq!(shards(dir.path()), None);
+    open(5).expect("opens");
+    let identity = open(1).expect("nothing is decided before it belongs to a cluster");
+    identity
+        .found(ClusterId(7), &BTreeMap::new())
+        .expect("writes");
+    open(1).expect("opens");
+    assert!(matches!(
+        open(3),
+        Err(IdentityError::OtherShards { found: 1, .. })
+    ));
+    assert_eq!(shards(dir.path()), Some(1));
+}
+
+#[test]
+fn a_data_directory_that_does_not_say_so_was_made_for_as_many_shards_as_there_were() {
+    let dir = tempfile::tempdir().expect("makes");
+    let identity = Identity::open(dir.path(), 1, true).expect("opens");
+    identity.join(ClusterId(7)).expect("writes");
+    assert_eq!(shards(dir.path()), Some(3));
+    identity.agree_on(4).expect("is what is configured");
+    assert_eq!(shards(dir.path()), Some(4));
+}

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::outcome::commands;
@@ -33,7 +34,7 @@ const GATHER: Duration = Duration::from_millis(100);
 pub async fn run<G: ShardGroup>(
     group: Arc<G>,
     proposer: Proposer,
-    host: Arc<dyn Host>,
+    (host, runtime): (Arc<dyn Host>, Handle),
     lane: Lane,
 ) {
     let shard = group.shard();
@@ -66,7 +67,7 @@ pub async fn run<G: ShardGroup>(
         let asked = first.into_iter().chain(chunk.iter().cloned()).collect();
         // The host runs in a task of its own, so that this one goes on if it panics.
         let begun = clock::timer();
-        let performing = tokio::spawn(host.perform(shard, asked));
+        let performing = runtime.spawn(host.perform(shard, asked));
         let performing = AbortOnDrop(performing);
         let done = performing.join().await.unwrap_or_else(|error| {
             tracing::error!(%shard, ?lane, %error, "carrying out effects failed");

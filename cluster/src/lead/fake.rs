@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
@@ -227,7 +228,7 @@ impl World {
             let duty = LeaderTasks::new(
                 group.clone(),
                 proposers.clone(),
-                host.clone(),
+                (host.clone(), Handle::current()),
                 watch,
                 self.mirror.lock().expect("whole").clone(),
                 settings.subscribe(),

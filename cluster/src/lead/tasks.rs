@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -18,19 +19,19 @@ use crate::session::{Lane, Settings};
 pub struct LeaderTasks<G> {
     group: Arc<G>,
     proposers: Arc<[Proposer]>,
-    host: Arc<dyn Host>,
+    host: (Arc<dyn Host>, Handle),
     watch: PeerWatch,
     mirror: Mirror,
     settings: watch::Receiver<Settings>,
 }
 
 impl<G: ShardGroup> LeaderTasks<G> {
-    /// `proposers` are those of all shards, by number; `host` carries out effects; `watch` knows the other processes;
+    /// `proposers` are those of all shards, by number; `host` carries out effects, on a runtime of its own; `watch` knows the other processes;
     /// `mirror` is the Redis that is kept informed; `settings` are those of this node.
     pub fn new(
         group: Arc<G>,
         proposers: Arc<[Proposer]>,
-        host: Arc<dyn Host>,
+        host: (Arc<dyn Host>, Handle),
         watch: PeerWatch,
         mirror: Mirror,
         settings: watch::Receiver<Settings>,

@@ -34,6 +34,8 @@ pub(super) struct Account {
     hidden: BTreeSet<ArchiveId>,
     /// Whom it has blocked.
     pub(super) blocklist: Blocklist,
+    /// It has said what its archive is to keep.
+    pub(super) archive_stated: bool,
 }
 
 /// A message in the archive (or hidden beside it) that nobody has got.
@@ -61,6 +63,7 @@ impl Account {
             push,
             hidden,
             blocklist: Blocklist::default(),
+            archive_stated: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl Account {
             push,
             hidden,
             blocklist,
+            archive_stated,
         } = self;
         sessions.is_empty()
             && old.is_empty()
@@ -81,6 +85,7 @@ impl Account {
             && push.is_empty()
             && hidden.is_empty()
             && blocklist.is_empty()
+            && !archive_stated
     }
 
     /// The sessions of this account, which has this name, that are `wanted`.
@@ -199,6 +204,11 @@ impl Account {
             self.hidden.insert(waiting.mid);
         }
         self.undelivered.insert(order, waiting);
+    }
+
+    /// Some message waits that the archive does not show.
+    pub(super) fn waits_out_of_sight(&self) -> bool {
+        self.undelivered.values().any(|waiting| waiting.hidden)
     }
 
     /// Takes those messages that wait, with their order, but for those that are `kept`.

@@ -82,6 +82,7 @@ impl ShardState {
             }
             Action::Blocklist(update) => self.change_blocklist(jid, update, step),
             Action::BlocklistAt(revision) => self.confirm_blocklist(&jid.bare(), revision),
+            Action::ArchiveStated => self.account_or_new(jid.bare()).archive_stated = true,
             Action::Interest(nodes) => self.take_interest(jid, nodes),
         }
     }
@@ -202,7 +203,7 @@ impl ShardState {
             return;
         };
         if to.bare() != account {
-            let archived = message.traits.archive_sent;
+            let archived = message.traits.archive_sent && self.may_archive(&account);
             let order = match archived {
                 true => self.take_order(),
                 false => Order::default(),

@@ -41,6 +41,8 @@ pub enum Action {
     Blocklist(BlocklistUpdate),
     /// The database has this state of the account's blocklist; 0 = none.
     BlocklistAt(u64),
+    /// The account has said what its archive is to keep (XEP-0441): the database knows it.
+    ArchiveStated,
     /// The client wants to hear of these nodes, of whomever it sees (XEP-0163).
     Interest(Vec<Box<str>>),
 }
@@ -79,6 +81,7 @@ impl Action {
             | Self::Interested
             | Self::FollowsBlocklist
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::Interest(_)
             | Self::PushEnabled(_)
             | Self::Result { .. } => {}
@@ -97,6 +100,7 @@ impl Action {
             | Self::FollowsBlocklist
             | Self::Blocklist(_)
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::Interest(_)
             | Self::PushEnabled(_) => 0,
         }
@@ -114,6 +118,7 @@ impl Action {
             | Self::Interested
             | Self::FollowsBlocklist
             | Self::BlocklistAt(_)
+            | Self::ArchiveStated
             | Self::PushEnabled(_)
             | Self::Result { .. } => 0,
             Self::Interest(nodes) => nodes.iter().map(|node| 16 + node.len()).sum(),

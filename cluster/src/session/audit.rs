@@ -32,8 +32,8 @@ use super::output::{Event, Output};
 use crate::codec;
 use crate::id::NodeId;
 
-/// Bytes of accounts at a checkpoint, about: one account more than fits may be among them.
-pub(crate) const STRETCH: u64 = 1 << 20;
+/// Bytes of accounts at a checkpoint. Everybody in the shard waits while they are hashed, about a millisecond.
+pub(crate) const STRETCH: u64 = 512 << 10;
 /// Checkpoints that claims are taken for: a replica that is further behind is not compared.
 const KEPT: usize = 4;
 /// Claims for one checkpoint: more than there are voters.
@@ -45,8 +45,10 @@ pub(super) struct Audit {
     /// Entries that were applied since there are hashes.
     entries: u64,
     hash: u64,
-    /// The next stretch begins behind this account.
+    /// The next stretch begins behind this account,
     behind: Option<BareJid>,
+    /// and so many bytes into the one that follows: it was too large for the last one.
+    within: u64,
     /// Oldest first.
     checkpoints: VecDeque<Checkpoint>,
 }
@@ -72,17 +74,15 @@ pub struct Dissent {
     pub theirs: u64,
 }
 
-/// Hashes what is written to it, and counts it.
+/// Hashes what is written to it.
 struct Hashing {
     hasher: Xxh3,
-    bytes: u64,
 }
 
 impl Hashing {
     fn new(seed: u64) -> Self {
         Self {
             hasher: Xxh3::with_seed(seed),
-            bytes: 0,
         }
     }
 
@@ -126,8 +126,37 @@ impl Hashing {
 impl io::Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
         Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Hashes a part of what is written to it, and fails behind that part, so that no more is written.
+struct Part<'a> {
+    hasher: &'a mut Xxh3,
+    /// Bytes in front of it.
+    skip: u64,
+    /// Bytes of it that are still to come.
+    left: &'a mut u64,
+}
+
+impl io::Write for Part<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len() as u64;
+        let skipped = self.skip.min(len);
+        let taken = (*self.left).min(len - skipped);
+        // Neither is more than the length of a slice.
+        self.hasher
+            .update(&bytes[skipped as usize..(skipped + taken) as usize]);
+        self.skip -= skipped;
+        *self.left -= taken;
+        match skipped + taken == len {
+            true => Ok(bytes.len()),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -180,20 +209,29 @@ impl Audit {
         }
     }
 
-    /// Takes the next accounts into the hash, about so many bytes of them.
+    /// Takes the next accounts into the hash, at most so many bytes of them. It goes on within an account, because one
+    /// with full queues is as large as a hundred others.
     fn hash_stretch(&mut self, users: &Users, most: u64) {
-        let mut hashing = Hashing::new(self.hash);
-        let mut last = None;
-        for (account, user) in users.after(self.behind.as_ref()) {
-            if hashing.bytes >= most {
+        let mut hasher = Xxh3::with_seed(self.hash);
+        let mut left = most;
+        for (account, user) in users.after(self.behind.clone().as_ref()) {
+            let before = left;
+            let mut part = Part {
+                hasher: &mut hasher,
+                skip: self.within,
+                left: &mut left,
+            };
+            if codec::encode_to(&(account, user), &mut part).is_err() {
+                self.within += before - left;
                 break;
             }
-            hashing.value(&(account, user));
-            last = Some(account);
+            self.behind = Some(account.clone());
+            self.within = 0;
         }
-        let end = users.after(last).next().is_none();
-        self.behind = last.filter(|_| !end).cloned();
-        self.hash = hashing.hasher.digest();
+        if users.after(self.behind.as_ref()).next().is_none() {
+            self.behind = None;
+        }
+        self.hash = hasher.digest();
     }
 
     /// A replica says what its hash was.
@@ -327,15 +365,44 @@ mod tests {
     }
 
     #[test]
-    fn stretches_go_round_through_all_accounts() {
+    fn stretches_go_round_through_all_accounts_in_parts_of_them() {
         let state = shard(0);
         let (mut audit, mut seen) = (state.audit().clone(), BTreeSet::new());
-        for _ in 0..20 {
-            audit.hash_stretch(state.users(), 1);
+        let size = |(account, user)| codec::size(&(account, user)) as u64;
+        let bytes: u64 = state.users().after(None).map(size).sum();
+        let mut stretches = 0;
+        while stretches == 0 || (audit.behind.is_some() || audit.within > 0) {
+            audit.hash_stretch(state.users(), 64);
             seen.insert(audit.behind.clone());
+            stretches += 1;
         }
-        assert_eq!(seen.len(), 20, "19 accounts, and the end");
-        assert_eq!(audit.behind, None);
+        assert_eq!(
+            seen.len(),
+            20,
+            "19 accounts, and none at the beginning and the end"
+        );
+        assert_eq!(stretches, bytes.div_ceil(64));
+    }
+
+    #[test]
+    fn what_a_stretch_hashes_is_as_long_as_it_may_be_whatever_an_account_holds() {
+        let hashed = |skip, mut left, pieces: &[&str]| {
+            let mut hasher = Xxh3::new();
+            let mut part = Part {
+                hasher: &mut hasher,
+                skip,
+                left: &mut left,
+            };
+            let mut pieces = pieces.iter();
+            let whole =
+                pieces.all(|piece| io::Write::write_all(&mut part, piece.as_bytes()).is_ok());
+            (hasher.digest(), whole)
+        };
+        let hash = xxhash_rust::xxh3::xxh3_64;
+        assert_eq!(hashed(0, 9, &["abc", "defgh"]), (hash(b"abcdefgh"), true));
+        assert_eq!(hashed(0, 8, &["abc", "defgh"]), (hash(b"abcdefgh"), true));
+        assert_eq!(hashed(2, 4, &["abc", "defgh", "i"]), (hash(b"cdef"), false));
+        assert_eq!(hashed(9, 4, &["abc", "defgh"]), (hash(b""), true));
     }
 
     #[test]

@@ -116,6 +116,39 @@ pub enum Command {
         /// The account.
         account: BareJid,
     },
+    /// The account has said what its archive is to keep: the database knows it.
+    ArchiveStated {
+        /// The account.
+        account: BareJid,
+    },
+    /// A session begins with all that its client asked for along with its login.
+    Open(Open),
+}
+
+/// See [`Command::Open`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// The full JID that is claimed. A holder of the same resource is ended with a conflict.
+    pub session: Jid,
+    /// The connection.
+    pub owner: Owner,
+    /// The last part of the resources that this client has; older sessions of it are ended with a conflict as well.
+    pub agent: Option<Box<str>>,
+    /// Stream management is on from the beginning.
+    pub sm: Option<OpenSm>,
+    /// Copies of what goes to other sessions are wanted.
+    pub carbons: bool,
+}
+
+/// Stream management of a session that begins with it. See [`Enable`] for the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSm {
+    /// The identifier, if the session may be resumed.
+    pub smid: Option<SmId>,
+    /// How long it may hibernate, in seconds.
+    pub max: u32,
+    /// Where both counters start.
+    pub seed: u32,
 }
 
 /// See [`Command::Bind`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).

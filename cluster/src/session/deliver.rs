@@ -52,12 +52,9 @@ impl ShardState {
                 packet,
                 available,
             } => {
-                let wanted = |s: &Session| {
-                    if available {
-                        s.is_available()
-                    } else {
-                        s.is_interested()
-                    }
+                let wanted = match available {
+                    true => Session::is_available,
+                    false => Session::is_interested,
                 };
                 for jid in self.account(&account).sessions_where(&account, wanted) {
                     self.enqueue_plain(&jid, packet.clone(), step);
@@ -83,13 +80,14 @@ impl ShardState {
         }
     }
 
-    fn deliver_message(&mut self, message: Message, step: &mut Step) {
+    fn deliver_message(&mut self, mut message: Message, step: &mut Step) {
         let (Kind::Message(kind), Some(to)) =
             (message.packet.header.kind, message.packet.header.to.clone())
         else {
             return;
         };
         let account = to.bare();
+        message.traits.archive_received &= self.may_archive(&account);
         let exact = to.resource().is_some() && self.session(&to).is_some();
         let targets = match kind {
             _ if exact => vec![to.clone()],
@@ -192,6 +190,11 @@ impl ShardState {
             size: u32::try_from(message.packet.size()).unwrap_or(u32::MAX),
         };
         self.account_or_new(account.clone()).wait(order, waiting);
+    }
+
+    /// Whether the account's archive keeps anything of what is worth it; what, the database knows.
+    pub(crate) fn may_archive(&self, account: &BareJid) -> bool {
+        self.settings().archive_by_default || self.account(account).archive_stated
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: Order, must: bool) {

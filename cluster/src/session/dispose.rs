@@ -80,11 +80,17 @@ impl ShardState {
         }
         let mut returned = Vec::new();
         let (numbered, deferred) = session.queue.into_stanzas();
-        for item in numbered {
-            self.dispose_item(&account, &item, fate, step);
-        }
-        for later in deferred {
+        // What follows from many stanzas is too much for one entry: those that can be read back are returned by and by.
+        let many = numbered.len() + deferred.len() > AT_ONCE;
+        let numbered = numbered.into_iter().map(Later::Whole);
+        for later in numbered.chain(deferred) {
             match later {
+                Later::Whole(item) if many && item.is_returnable(fate) => {
+                    let mid = item
+                        .mid
+                        .filter(|mid| !item.shared || self.release_shared(&account, *mid, false));
+                    returned.extend(mid);
+                }
                 Later::Whole(item) => self.dispose_item(&account, &item, fate, step),
                 Later::Ticket(ticket) => {
                     let mid = self.dispose_ticket(&account, ticket, fate, step);
@@ -266,6 +272,19 @@ impl From<OnTimeout> for Fate {
 }
 
 impl Item {
+    /// It goes back to its sender, and the archive has it and will keep it.
+    fn is_returnable(&self, fate: Fate) -> bool {
+        let kind = self.packet.header.kind;
+        let own = self.copy.is_none() || self.shared;
+        let said = matches!(kind, Kind::Message(MessageType::Normal | MessageType::Chat));
+        fate.rule == OnTimeout::Bounce
+            && fate.passed_on
+            && said
+            && own
+            && self.archived
+            && self.mid.is_some()
+    }
+
     /// Nothing keeps it, and its sender would want to know that it did not arrive: something is said to
     /// somebody, rather than signalled.
     pub(super) fn is_missed(&self) -> bool {

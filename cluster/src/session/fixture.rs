@@ -158,14 +158,9 @@ fn actions() -> Vec<Action> {
     actions
 }
 
-/// The commands that version 2 has besides, with what else it brought.
-pub(crate) fn later_commands() -> Vec<Command> {
-    let among = [
-        Among::All,
-        Among::Only(ShardId(3)),
-        Among::Without([ShardId(1), ShardId(2)].into()),
-    ];
-    let part = Completed {
+/// What only version 2 sends on.
+fn part() -> Completed {
+    Completed {
         id: EffectId(78),
         relays: vec![
             Relay::Unkept {
@@ -190,9 +185,18 @@ pub(crate) fn later_commands() -> Vec<Command> {
             },
         ],
         messages: Vec::new(),
-    };
+    }
+}
+
+/// The commands that version 2 has besides, with what else it brought.
+pub(crate) fn later_commands() -> Vec<Command> {
+    let among = [
+        Among::All,
+        Among::Only(ShardId(3)),
+        Among::Without([ShardId(1), ShardId(2)].into()),
+    ];
     let in_part = among.map(|among| Command::DoneInPart {
-        part: part.clone(),
+        part: part(),
         rest: Effect::Unavailable {
             packet: presence(),
             directed: vec![jid(BOB)],
@@ -214,9 +218,11 @@ pub(crate) fn later_commands() -> Vec<Command> {
         },
     ];
     commands.extend(in_part);
+    let account = bare("bob@example.org");
     commands.push(Command::ReadBlocklist {
-        account: bare("bob@example.org"),
+        account: account.clone(),
     });
+    commands.push(Command::ArchiveStated { account });
     commands.push(Command::Inbound(Inbound {
         session: jid(ALICE),
         epoch: Epoch(9),
@@ -225,9 +231,21 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::FollowsBlocklist,
             Action::Blocklist(blocked(5, 6, &["eve@example.net"], &["example.com/x"])),
             Action::BlocklistAt(7),
+            Action::ArchiveStated,
             Action::Interest(vec!["node".into()]),
             Action::Send(event_for(&[BOB])),
         ]],
+    }));
+    commands.push(Command::Open(Open {
+        session: jid(ALICE),
+        owner: owner(8),
+        agent: Some("0123456789abcdef".into()),
+        sm: Some(OpenSm {
+            smid: Some(SmId("smid".into())),
+            max: 300,
+            seed: 7,
+        }),
+        carbons: true,
     }));
     commands
 }
@@ -391,6 +409,7 @@ pub(crate) fn state() -> ShardState {
     stage.act(ALICE, Action::FollowsBlocklist);
     stage.block(ALICE, &["eve@example.net", "example.com"], &[]);
     stage.act(ALICE, Action::BlocklistAt(9));
+    stage.act(ALICE, Action::ArchiveStated);
     stage.act(ALICE, Action::Interest(vec!["node".into()]));
     let directed = Kind::Presence(PresenceType::Available);
     stage.act(

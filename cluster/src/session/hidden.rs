@@ -194,6 +194,63 @@ mod tests {
         assert_eq!(forgotten(&stage), []);
     }
 
+    /// No archive keeps anything unless its user asks for it.
+    fn reticent() -> Stage {
+        let mut stage = Stage::new();
+        stage.settings.archive_by_default = false;
+        stage.bind(ALICE, None);
+        stage
+    }
+
+    fn rows(stage: &Stage) -> Vec<(BareJid, bool)> {
+        let all = stage.state.pending(EffectId(0), usize::MAX);
+        let rows = all.iter().filter_map(|pending| match &*pending.effect {
+            Effect::Archive(row) => Some((row.owner.clone(), row.hidden)),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn im_86_the_database_never_hears_of_what_nobody_wants_kept_and_is_delivered() {
+        let mut stage = reticent();
+        let epoch = stage.resumable(BOB, Some(0));
+        send(&mut stage);
+        acknowledge(&mut stage, BOB, epoch);
+        assert_eq!(rows(&stage), []);
+        assert_eq!(stage.undelivered("bob@example.org"), 0);
+    }
+
+    #[test]
+    fn im_86_what_nobody_wants_kept_has_a_hidden_row_while_it_waits() {
+        let mut stage = reticent();
+        stage.resumable(BOB, Some(0));
+        send(&mut stage);
+        stage.apply(Command::End {
+            session: jid(BOB),
+            epoch: None,
+            reason: EndReason::Admin,
+        });
+        assert_eq!(rows(&stage), [(bob(), true)]);
+        write_rows(&mut stage, &[]);
+        stage.bind(BOB, None);
+        assert_eq!(fetched(&mut stage, BOB), [m(1)]);
+    }
+
+    #[test]
+    fn im_86_who_has_stated_a_preference_has_the_database_decide() {
+        let mut stage = reticent();
+        stage.resumable(BOB, Some(0));
+        stage.act(BOB, Action::ArchiveStated);
+        send(&mut stage);
+        assert_eq!(rows(&stage), [(bob(), false)], "and not alice's");
+        stage.apply(Command::ArchiveStated {
+            account: jid(ALICE).bare(),
+        });
+        send(&mut stage);
+        assert_eq!(rows(&stage).len(), 3);
+    }
+
     /// Bob becomes available; what is read back for him.
     fn fetched(stage: &mut Stage, session: &str) -> Vec<ArchiveId> {
         stage.available(session, 0);

@@ -51,6 +51,7 @@ mod mend;
 mod notice;
 mod numbers;
 mod old;
+mod open;
 pub(crate) mod outbox;
 mod output;
 mod pending;
@@ -88,13 +89,16 @@ mod view;
 pub use action::{Action, PresenceUpdate};
 pub use audit::Dissent;
 pub use blocklist::BlocklistUpdate;
-pub use command::{Acknowledge, Batch, Bind, Command, Enable, Inbound, Outcome, Resume};
+pub use command::{
+    Acknowledge, Batch, Bind, Command, Enable, Inbound, Open, OpenSm, Outcome, Resume,
+};
 pub use effect::{Among, ArchiveRow, Completed, Effect, Fetched, Pending};
 pub use event::{LastEvents, NodeEvent, Recipient};
 pub use interest::{MOST_BYTES as MOST_INTEREST_BYTES, MOST_NODES as MOST_INTERESTS};
 pub use limits::{Limits, MAX_LIMIT, Override};
 pub use mend::Forgotten;
 pub use notice::{Notice, SessionEvent};
+pub use open::is_of as is_of_client;
 pub use output::{Copied, Detached, Direction, Enabled, Event, Item, Output, Resumed, Unheard};
 pub use quota::Quota;
 pub use reason::EndReason;

@@ -154,4 +154,8 @@ queries! {
     /// The state of an account's blocklist that the shard knows; 0 = none.
     BlocklistRevision { account: BareJid } => u64,
         |query, state| state.blocklist_revision(&query.account);
+
+    /// Whether the account's archive may keep anything, as far as the shard knows.
+    MayArchive { account: BareJid } => bool,
+        |query, state| state.may_archive(&query.account);
 }

@@ -37,6 +37,10 @@ pub struct Settings {
     pub max_directed_bytes: u64,
     /// After so many entries replicas compare hashes of their states; 0 = never.
     pub compared_after: u32,
+    /// Archives may keep messages of accounts that have not said what theirs is to keep
+    /// ([`Action::ArchiveStated`](super::Action::ArchiveStated)). If not, the database never hears of what they say,
+    /// unless it has to wait.
+    pub archive_by_default: bool,
 }
 
 impl Default for Settings {
@@ -57,6 +61,7 @@ impl Default for Settings {
             max_directed: 500,
             max_directed_bytes: 64 << 10,
             compared_after: 1_000,
+            archive_by_default: true,
         }
     }
 }

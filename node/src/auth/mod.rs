@@ -1,10 +1,14 @@
 //! Authentication: the accounts, and the limits on failed attempts.
 
 mod failures;
+pub mod offer;
 pub mod revoke;
 mod store;
 mod throttle;
+mod tokens;
 
 pub use failures::{Failures, Told};
-pub use store::{Accounts, Rejected, derive_keys};
+pub use offer::StreamSettings;
+pub use store::{Accounts, Rejected, derive_keys, derive_sha512};
 pub use throttle::Throttle;
+pub use tokens::{Known, TokenWish, Tokens, read_key};

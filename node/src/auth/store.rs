@@ -5,10 +5,12 @@
 //! looks like that for a known one (T-24).
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::BareJid;
 use proto::sasl::{Credentials, Digest, ScramKeys, password};
+use proto::stream::Agent;
 use tokio::sync::OnceCell;
 
 use crate::clock;
@@ -35,6 +37,7 @@ struct Inner {
     storage: Storage,
     clock: fn() -> u64,
     secret: OnceCell<Vec<u8>>,
+    clients: OnceCell<Vec<u8>>,
     // Locks, as many sessions share these maps; each holds one for a look-up and never across an await.
     known: Mutex<HashMap<BareJid, u64>>,
     credentials: Mutex<HashMap<BareJid, Credentials>>,
@@ -47,6 +50,7 @@ impl Accounts {
             storage,
             clock,
             secret: OnceCell::new(),
+            clients: OnceCell::new(),
             known: Mutex::default(),
             credentials: Mutex::default(),
         }))
@@ -73,7 +77,7 @@ impl Accounts {
         let made_up = self.made_up(local, domain).await;
         match self.0.storage.account_keys(local, domain).await {
             Ok(Some(stored)) => {
-                let credentials = Credentials::from(stored);
+                let credentials = with_stand_ins(stored.into(), made_up?);
                 if let Some(name) = &name {
                     remember(&self.0.credentials, name.clone(), credentials.clone());
                 }
@@ -98,7 +102,7 @@ impl Accounts {
     ) -> Result<bool, StorageError> {
         let local = account.local().unwrap_or_default();
         let stored = self.0.storage.account_keys(local, account.domain()).await?;
-        Ok(stored.is_some_and(|stored| Credentials::from(stored) == *checked))
+        Ok(stored.is_some_and(|stored| Credentials::from(stored).agrees_with(checked)))
     }
 
     /// Whether there is such an account. A yes may be a minute old, and older while the database is away.
@@ -140,15 +144,35 @@ impl Accounts {
         lock(&self.0.known).remove(account);
     }
 
+    /// The last part of the resources of one client of an account: always the same, on every node, and it tells
+    /// nobody who the client is (BI-3).
+    pub async fn client_name(
+        &self,
+        account: &BareJid,
+        agent: &Agent,
+    ) -> Result<String, StorageError> {
+        let storage = &self.0.storage;
+        let proposed = || storage.shared_secret("clients", clock::bytes());
+        let secret = self.0.clients.get_or_try_init(proposed).await?;
+        let input = [account.as_str(), agent.as_str()].join("\0");
+        let name = Digest::Sha256.hmac(secret, input.as_bytes());
+        Ok(name[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Keys that nobody has a password for: always the same for the same name, on every node.
     async fn made_up(&self, local: &str, domain: &str) -> Result<Credentials, StorageError> {
         let storage = &self.0.storage;
         let proposed = || storage.shared_secret("unknown accounts", clock::bytes());
         let secret = self.0.secret.get_or_try_init(proposed).await?;
         let keys = |digest: Digest| {
+            // What is made up for a hash never changes, as that would tell a made-up account from a real one.
+            let wide = match digest {
+                Digest::Sha1 | Digest::Sha256 => Digest::Sha256,
+                Digest::Sha512 => Digest::Sha512,
+            };
             let part = |what: &str| {
                 let input = format!("{what}\0{}\0{local}\0{domain}", digest.bytes());
-                Digest::Sha256.hmac(secret, input.as_bytes())
+                wide.hmac(secret, input.as_bytes())
             };
             let cut = |mut bytes: Vec<u8>, length| {
                 bytes.truncate(length);
@@ -165,6 +189,8 @@ impl Accounts {
         Ok(Credentials {
             sha1: keys(Digest::Sha1),
             sha256: keys(Digest::Sha256),
+            sha512: keys(Digest::Sha512),
+            stand_ins: Vec::new(),
             real: false,
         })
     }
@@ -172,13 +198,32 @@ impl Accounts {
 
 impl From<StoredKeys> for Credentials {
     fn from(stored: StoredKeys) -> Self {
-        let AccountKeys { sha1, sha256 } = stored.keys;
+        let AccountKeys {
+            sha1,
+            sha256,
+            sha512,
+        } = stored.keys;
         Self {
             sha1,
             sha256,
+            sha512,
+            stand_ins: Vec::new(),
             real: !stored.disabled,
         }
     }
+}
+
+/// Made-up keys for each hash that an account has none for: it answers as an account does that is not there.
+fn with_stand_ins(mut own: Credentials, made_up: Credentials) -> Credentials {
+    let pairs = [
+        (Digest::Sha1, &own.sha1, made_up.sha1),
+        (Digest::Sha256, &own.sha256, made_up.sha256),
+        (Digest::Sha512, &own.sha512, made_up.sha512),
+    ];
+    let lacking = pairs.into_iter().filter(|(_, own, _)| own.is_none());
+    let stand_ins = lacking.filter_map(|(digest, _, keys)| Some((digest, keys?)));
+    own.stand_ins = stand_ins.collect();
+    own
 }
 
 /// Derives what is stored for a password. It is slow on purpose.
@@ -188,16 +233,26 @@ pub fn derive_keys(password: &str) -> Result<AccountKeys, Rejected> {
     }
     let forms = password::forms(password);
     let (first, others) = forms.split_first().ok_or(Rejected::Characters)?;
-    let keys = |digest| {
-        let salt: [u8; SALT] = clock::bytes();
-        let keys = ScramKeys::derive(digest, first, &salt, ITERATIONS);
-        let all = others.iter();
-        Some(all.fold(keys, |keys, form| keys.with_form(digest, form)))
-    };
+    let keys = |digest| Some(derive(digest, first, others));
     Ok(AccountKeys {
         sha1: keys(Digest::Sha1),
         sha256: keys(Digest::Sha256),
+        sha512: keys(Digest::Sha512),
     })
+}
+
+/// The keys for SCRAM-SHA-512 of a password that is known to be an account's. As slow.
+pub fn derive_sha512(password: &str) -> Option<ScramKeys> {
+    let forms = password::forms(password);
+    let (first, others) = forms.split_first()?;
+    Some(derive(Digest::Sha512, first, others))
+}
+
+fn derive(digest: Digest, first: &str, others: &[impl Deref<Target = String>]) -> ScramKeys {
+    let salt: [u8; SALT] = clock::bytes();
+    let keys = ScramKeys::derive(digest, first, &salt, ITERATIONS);
+    let all = others.iter();
+    all.fold(keys, |keys, form| keys.with_form(digest, form))
 }
 
 /// Why a password is refused.
@@ -254,6 +309,7 @@ mod tests {
         for (real, unknown) in [
             (real.sha1, unknown.sha1.clone()),
             (real.sha256, unknown.sha256.clone()),
+            (real.sha512, unknown.sha512.clone()),
         ] {
             let (real, unknown) = (real.unwrap(), unknown.unwrap());
             assert_eq!(real.iterations, unknown.iterations);
@@ -275,6 +331,27 @@ mod tests {
             .await
             .unwrap();
         assert_ne!(again.sha256, another.sha256);
+    }
+
+    #[tokio::test]
+    async fn t_24_an_account_without_keys_for_a_hash_looks_like_an_unknown_one() {
+        let (accounts, storage) = accounts().await;
+        let bob = BareJid::new("bob@example.org").unwrap();
+        let old = AccountKeys {
+            sha512: None,
+            ..derive_keys("secret").unwrap()
+        };
+        storage.create_account(&bob, &old, 0).await.unwrap();
+        let asked = async || {
+            let found = accounts.credentials("bob", "example.org").await.unwrap();
+            found.keys(Digest::Sha512).unwrap()
+        };
+        let (keys, real) = asked().await;
+        assert!(!real);
+        assert_eq!((keys.iterations, keys.salt.len()), (ITERATIONS, SALT));
+        assert_eq!(asked().await, (keys.clone(), false));
+        storage.remove_account(&bob).await.unwrap();
+        assert_eq!(asked().await, (keys, false));
     }
 
     #[tokio::test]
@@ -327,6 +404,24 @@ mod tests {
                 .unwrap()
                 .real
         );
+    }
+
+    #[tokio::test]
+    async fn bi_3_a_client_has_the_same_name_everywhere_and_it_is_not_its_id() {
+        let (accounts, storage) = accounts().await;
+        let id = "9c1f6c1e-6a52-4d3f-9a3c-0d6a2f0f1b11";
+        let agent = Agent::parse(id).unwrap();
+        let other = Agent::parse("9c1f6c1e-6a52-4d3f-9a3c-0d6a2f0f1b12").unwrap();
+        let name = accounts.client_name(&alice(), &agent).await.unwrap();
+        assert!(name.len() >= 12 && !id.contains(&name[..4]), "{name}");
+        let other_node = Accounts::new(storage, || 0);
+        assert_eq!(
+            other_node.client_name(&alice(), &agent).await.unwrap(),
+            name
+        );
+        assert_ne!(accounts.client_name(&alice(), &other).await.unwrap(), name);
+        let bob = BareJid::new("bob@example.org").unwrap();
+        assert_ne!(accounts.client_name(&bob, &agent).await.unwrap(), name);
     }
 
     #[test]

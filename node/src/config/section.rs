@@ -106,6 +106,12 @@ pub struct Auth {
     /// The mechanisms that are offered.
     #[serde(deserialize_with = "mechanisms")]
     pub mechanisms: Vec<Mechanism>,
+    /// How long a client may log in with a token that it was given instead of the password (XEP-0484). Each use renews
+    /// it; zero: none are given.
+    #[serde(deserialize_with = "value::duration")]
+    pub token_lifetime: Duration,
+    /// A file with a key, the same on all nodes, without which no token can be computed from the database.
+    pub token_key_file: Option<PathBuf>,
     /// Whether strangers may make accounts.
     pub registration: bool,
 }
@@ -114,6 +120,8 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             mechanisms: Mechanism::ALL.to_vec(),
+            token_lifetime: Duration::from_secs(21 * 86_400),
+            token_key_file: None,
             registration: false,
         }
     }

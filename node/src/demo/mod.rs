@@ -307,6 +307,7 @@ pub async fn make_accounts(nodes: &Nodes, count: usize) -> Result<Vec<Credential
         let keys = AccountKeys {
             sha1: keys(Digest::Sha1),
             sha256: keys(Digest::Sha256),
+            sha512: keys(Digest::Sha512),
         };
         let jid = BareJid::from_parts(Some(&username), DOMAIN).map_err(io::Error::other)?;
         storage.create_account(&jid, &keys, now).await?;

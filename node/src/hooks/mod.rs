@@ -19,6 +19,7 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
+mod about;
 mod barrier;
 mod content;
 mod edge;
@@ -38,6 +39,7 @@ mod session;
 mod turn;
 mod visibility;
 
+pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
 pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Presences};

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cluster::session::Traits;
-use proto::Element;
 use proto::stanza::error::StanzaError;
+use proto::{BareJid, Element};
 
+use super::about::AboutHook;
 use super::barrier::{Blocking, Open};
 use super::content::Content;
+use super::edge::Edge;
 use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
 use super::message::{Classify, Message};
@@ -71,6 +73,7 @@ pub struct Registry {
     presences: Vec<(Phase, Box<dyn Hook<Presence>>)>,
     effects: Vec<(EffectPhase, Box<dyn EffectHook>)>,
     sessions: Vec<Box<dyn SessionHook>>,
+    about: Vec<Box<dyn AboutHook>>,
     visibility: Arc<dyn Visibility>,
     blocking: Arc<dyn Blocking>,
     nodes: Arc<dyn Nodes>,
@@ -119,6 +122,7 @@ impl Registry {
             presences: Vec::new(),
             effects: Vec::new(),
             sessions: Vec::new(),
+            about: Vec::new(),
             visibility: Arc::new(Nobody),
             blocking: Arc::new(Open),
             nodes: Arc::new(NoNodes),
@@ -229,6 +233,15 @@ impl Registry {
         self.effects.iter().map(|(phase, hook)| (*phase, &**hook))
     }
 
+    /// What services say of an account to a client that has just bound a resource.
+    pub async fn about(&self, edge: &Edge, account: &BareJid) -> Vec<Element> {
+        let mut about = Vec::new();
+        for hook in &self.about {
+            about.extend(hook.tell(edge, account).await);
+        }
+        about
+    }
+
     /// Tells every service that wants to know what happened to a session.
     pub fn heard(&self, heard: &Heard<'_>) {
         for hook in &self.sessions {
@@ -324,6 +337,11 @@ impl Setup<'_> {
     /// Hears what is answered to the iqs of accounts.
     pub fn iq_answer(&mut self, hook: impl AnswerHook) {
         self.registry.answers.push(Box::new(hook));
+    }
+
+    /// Says something of an account to a client that binds a resource along with its login.
+    pub fn about(&mut self, hook: impl AboutHook) {
+        self.registry.about.push(Box::new(hook));
     }
 
     /// Hears of what happens to sessions.

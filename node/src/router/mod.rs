@@ -78,6 +78,7 @@ fn is_oversize(action: &Action) -> bool {
         | Action::Interested
         | Action::FollowsBlocklist
         | Action::BlocklistAt(_)
+        | Action::ArchiveStated
         | Action::Interest(_)
         | Action::PushEnabled(_)
         | Action::Result { .. } => false,

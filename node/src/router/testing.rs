@@ -83,6 +83,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
     let keys = AccountKeys {
         sha1: None,
         sha256: None,
+        sha512: None,
     };
     for account in ACCOUNTS {
         storage
@@ -208,6 +209,7 @@ pub(crate) fn action(action: &Action) -> String {
             xml(&update.push)
         ),
         Action::BlocklistAt(_) => "checks the blocklist".to_owned(),
+        Action::ArchiveStated => "has stated what is archived".to_owned(),
         Action::Interest(nodes) => format!("interested in {}", list(nodes)),
         Action::Result { mid, order, packet } => {
             format!("result {mid} {} {}", order.0, xml(packet))

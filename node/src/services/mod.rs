@@ -23,7 +23,7 @@ mod vcard;
 mod version;
 
 pub use blocking::compare as compare_blocklists;
-pub use mam::retention;
+pub use mam::{archives_by_default, retention, tell_statements};
 
 use crate::hooks::{Needs, Registry, Service, Xep};
 

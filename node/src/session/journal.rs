@@ -11,7 +11,7 @@ use std::time::Duration;
 use cluster::ConnId;
 use cluster::connection::Reason;
 use cluster::session::EndReason;
-use proto::sasl::Mechanism;
+use proto::sasl::ht::Method;
 use proto::stream::{Condition, StreamError};
 use proto::{BareJid, Jid};
 
@@ -37,12 +37,12 @@ impl Journal {
         &self,
         account: Option<&BareJid>,
         address: IpAddr,
-        mechanism: Option<Mechanism>,
+        mechanism: Option<Method>,
         reason: &str,
     ) {
         if self.failures.admits(address) {
             let account = account.map_or_else(|| "unknown".to_owned(), BareJid::to_string);
-            let mechanism = mechanism.map_or("none", Mechanism::name);
+            let mechanism = mechanism.map_or("none", Method::name);
             tracing::info!(%account, %address, mechanism, reason, "login failed");
         }
     }
@@ -146,7 +146,7 @@ impl Ending {
 }
 
 /// A login has succeeded.
-pub(super) fn logged_in(account: &BareJid, address: IpAddr, mechanism: Mechanism) {
+pub(super) fn logged_in(account: &BareJid, address: IpAddr, mechanism: Method) {
     let mechanism = mechanism.name();
     tracing::info!(%account, %address, mechanism, "logged in");
 }

@@ -7,6 +7,7 @@
 
 pub mod actor;
 mod admission;
+mod along;
 pub mod depart;
 pub mod directory;
 pub mod entered;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use proto::BareJid;
-use proto::sasl::{Credentials, Failure, plain};
-use proto::stream::{Condition, Input, Security, State, Stream, StreamError};
+use proto::sasl::ht::{Method, TokenMechanism};
+use proto::sasl::{Credentials, Failure, ScramKeys, plain};
+use proto::stream::{Agent, Condition, Input, Security, State, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
@@ -23,10 +24,11 @@ use super::entered::Opening;
 use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
 use crate::app::App;
-use crate::auth::revoke;
+use crate::auth::{Known, derive_sha512, revoke};
 use crate::clock;
 use crate::listen::gate::Permit;
 use crate::metrics::{LoginResult, Refused, Throttled};
+use crate::storage::StorageError;
 
 const TLS: Duration = Duration::from_secs(10);
 const AUTHENTICATED: Duration = Duration::from_secs(30);
@@ -57,7 +59,11 @@ pub(super) struct Negotiation<S> {
     pub(super) address: IpAddr,
     pub(super) account: Option<BareJid>,
     /// What the client was checked against last.
-    credentials: Option<Credentials>,
+    pub(super) credentials: Option<(BareJid, Credentials)>,
+    /// The tokens that it may have used last.
+    pub(super) tokens: Known,
+    /// Which of them it used.
+    pub(super) used: Option<usize>,
     socket: S,
     deadline: Instant,
     accepted: Instant,
@@ -96,6 +102,8 @@ pub async fn open_session(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStr
         address,
         account: None,
         credentials: None,
+        tokens: Known::default(),
+        used: None,
         socket,
         deadline,
         accepted,
@@ -151,7 +159,7 @@ async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Result<Secure
 }
 
 fn machine(app: &App, security: Security) -> Stream {
-    let settings = app.stream_settings.clone();
+    let settings = app.stream_settings.current();
     Stream::new(settings, security, Box::new(clock::entropy))
 }
 
@@ -231,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             ..
         } = self;
         drop(permit);
-        if let Some(checked) = credentials {
+        if let Some((_, checked)) = credentials {
             let (session, epoch) = (opening.session.session.clone(), opening.session.epoch);
             tokio::spawn(revoke::confirm(app.clone(), session, epoch, checked));
         }
@@ -271,6 +279,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                         return Ok(opening);
                     }
                 }
+                Ok(Some(Input::Open(inline))) => {
+                    if let Some(opening) = self.open(inline).await {
+                        return Ok(opening);
+                    }
+                }
                 Ok(None) => return Err(Ending::Lost),
                 Ok(Some(Input::Closed)) => return Err(Ending::Closed),
                 Ok(Some(Input::Failed(error))) => return Err(Ending::Failed { error }),
@@ -288,6 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     async fn log_in(&mut self, input: Input) {
         match input {
             Input::Lookup { username, domain } => self.look_up(&username, &domain).await,
+            Input::LookupTokens {
+                account,
+                agent,
+                mechanism,
+            } => self.look_up_tokens(account, &agent, mechanism).await,
             Input::VerifyPlain {
                 digest,
                 keys,
@@ -295,12 +313,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
             } => {
                 // Bounded, because each of them costs a core for milliseconds (T-26).
                 let permit = self.app.hashing.acquire().await;
-                let verify = move || plain::verify(digest, &keys, &password);
-                let right = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
+                let lacks = self.lacks_sha512();
+                let verify = move || {
+                    let right = plain::verify(digest, &keys, &password);
+                    let new = (right && lacks).then(|| derive_sha512(&password));
+                    (right, new.flatten())
+                };
+                let verified = tokio::task::spawn_blocking(verify).await;
+                let (right, new) = verified.unwrap_or_default();
                 drop(permit);
+                if let Some(new) = new {
+                    self.add_sha512(new).await;
+                }
                 self.machine.plain_verified(right);
             }
             Input::Authenticated { account, mechanism } => {
+                self.used = match mechanism {
+                    Method::Password(_) => None,
+                    Method::Token { index, .. } => Some(index),
+                };
                 self.app.metrics.logins.inc(LoginResult::Ok);
                 journal::logged_in(&account, self.address, mechanism);
                 self.deadline = self.accepted + BOUND;
@@ -331,31 +362,81 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let Ok(account) = BareJid::new(&format!("{username}@{domain}")) else {
             return self.machine.credentials(None);
         };
+        if !self.may_try(&account).await {
+            return self.machine.credentials_unavailable();
+        }
+        match self.app.edge.accounts.credentials(username, domain).await {
+            Ok(credentials) => {
+                self.credentials = Some((account, credentials.clone()));
+                self.machine.credentials(Some(credentials));
+            }
+            Err(error) => self.cannot_look_up(&account, &error),
+        }
+    }
+
+    async fn look_up_tokens(&mut self, account: BareJid, agent: &Agent, mechanism: TokenMechanism) {
+        if !self.may_try(&account).await {
+            return self.machine.credentials_unavailable();
+        }
+        let edge = &self.app.edge;
+        let local = account.local().unwrap_or_default();
+        let credentials = edge.accounts.credentials(local, account.domain()).await;
+        // It is asked for in any case, so that the time does not tell whether there is such an account.
+        let found = self.app.tokens.find(&account, agent, mechanism).await;
+        match (credentials, found) {
+            (Ok(credentials), Ok((known, mut tokens))) => {
+                if !credentials.real {
+                    tokens.clear();
+                }
+                self.tokens = known;
+                self.credentials = Some((account, credentials));
+                self.machine.tokens(&tokens);
+            }
+            (Err(error), _) | (_, Err(error)) => self.cannot_look_up(&account, &error),
+        }
+    }
+
+    fn cannot_look_up(&mut self, account: &BareJid, error: &StorageError) {
+        let reason = format!("the account cannot be looked up: {error}");
+        let journal = &self.app.journal;
+        journal.login_failed(Some(account), self.address, None, &reason);
+        self.app.metrics.logins.inc(LoginResult::Unavailable);
+        self.machine.credentials_unavailable();
+    }
+
+    /// Whether the account may be tried from here now; waits as long as earlier failures make it (T-26).
+    async fn may_try(&self, account: &BareJid) -> bool {
         let address = Some(self.address);
         let Some(delay) = self
             .app
             .failures
             .logins
-            .check(&account, address, clock::instant())
+            .check(account, address, clock::instant())
         else {
             self.app.metrics.logins.inc(LoginResult::Throttled);
             self.app.metrics.throttled.inc(Throttled::Login);
             let journal = &self.app.journal;
-            journal.login_failed(Some(&account), self.address, None, "too many failures");
-            return self.machine.credentials_unavailable();
+            journal.login_failed(Some(account), self.address, None, "too many failures");
+            return false;
         };
         tokio::time::sleep(delay).await;
-        match self.app.edge.accounts.credentials(username, domain).await {
-            Ok(credentials) => {
-                self.credentials = Some(credentials.clone());
-                self.machine.credentials(Some(credentials));
-            }
-            Err(error) => {
-                let reason = format!("the account cannot be looked up: {error}");
-                let journal = &self.app.journal;
-                journal.login_failed(Some(&account), self.address, None, &reason);
-                self.app.metrics.logins.inc(LoginResult::Unavailable);
-                self.machine.credentials_unavailable();
+        true
+    }
+
+    /// The account is older than SCRAM-SHA-512.
+    fn lacks_sha512(&self) -> bool {
+        let checked = self.credentials.as_ref().map(|(_, checked)| checked);
+        checked.is_some_and(|it| it.real && it.sha512.is_none() && it.sha256.is_some())
+    }
+
+    /// Keeps what only somebody can make who knows the password.
+    async fn add_sha512(&self, new: ScramKeys) {
+        if let Some((account, checked)) = &self.credentials
+            && let Some(sha256) = &checked.sha256
+        {
+            let added = self.app.edge.storage.add_sha512_keys(account, sha256, new);
+            if let Err(error) = added.await {
+                tracing::debug!(%account, %error, "keys for SCRAM-SHA-512 are not kept");
             }
         }
     }

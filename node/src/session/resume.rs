@@ -7,6 +7,7 @@ use cluster::connection::negotiation::{self, Step, Verdict};
 use cluster::session::{SessionView, query};
 use cluster::{ProposeError, SmId, connection};
 use proto::BareJid;
+use proto::sm::Failed;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::depart::{self, Farewell};
@@ -42,8 +43,18 @@ fn resumable(account: &BareJid, smid: &SmId) -> query::Resumable {
     }
 }
 
+/// What came of a wish to resume.
+pub(super) enum Resumption {
+    /// The session goes on here, and so many of the client's stanzas were counted.
+    Resumed(Box<Opening>, u32),
+    /// There is nothing to resume.
+    Failed(Failed),
+    /// The stream has failed.
+    Over,
+}
+
 /// What came of the steps, and the connection's entry if there is one.
-type Led = Result<(Verdict, Option<Entered>), ProposeError>;
+pub(super) type Led = Result<(Verdict, Option<Entered>), ProposeError>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Claims a resource. On `None` the machine has been told.
@@ -59,26 +70,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 self.machine.bind_failed(id, error);
                 None
             }
-            other => self.not_opened(other),
+            other => {
+                self.not_opened(other);
+                None
+            }
         }
     }
 
     /// Takes an old session over. On `None` the machine has been told.
     pub(super) async fn resume(&mut self, previd: String, h: u32) -> Option<Opening> {
         let account = self.account.clone()?;
-        let smid = SmId(previd.as_str().into());
+        match self.take_back(&account, &previd, h).await {
+            Resumption::Resumed(opening, h) => {
+                self.machine.resumed(previd, h);
+                Some(*opening)
+            }
+            Resumption::Failed(failed) => {
+                self.machine.resume_failed(failed);
+                None
+            }
+            Resumption::Over => None,
+        }
+    }
+
+    /// Takes an old session over, however the client has asked for it.
+    pub(super) async fn take_back(
+        &mut self,
+        account: &BareJid,
+        previd: &str,
+        h: u32,
+    ) -> Resumption {
+        let smid = SmId(previd.into());
         let last = query::LastNode {
             account: account.clone(),
             smid: smid.clone(),
         };
         // It is only counted.
-        let before = self.app.cluster.query(&account, last).await;
+        let before = self.app.cluster.query(account, last).await;
         let before = before.ok().flatten();
-        let step = negotiation::resume(&account, smid, h);
-        let led = self.lead(&account, step).await;
-        let (result, opening) = match led {
+        let step = negotiation::resume(account, smid, h);
+        let led = self.lead(account, step).await;
+        let (result, resumption) = match led {
             Ok((Verdict::Resumed { opening, h }, Some(entered))) => {
-                self.machine.resumed(previd, h);
                 // Of a session that was here this node knows.
                 let was_here = before == Some(self.app.cluster.node());
                 self.app.metrics.resumed.inc(match was_here {
@@ -86,30 +119,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                     false => Distance::OtherNode,
                 });
                 let opening = self.began(opening, entered, "resumed").await;
-                (ResumeResult::Resumed, Some(opening))
+                (
+                    ResumeResult::Resumed,
+                    Resumption::Resumed(Box::new(opening), h),
+                )
             }
             Ok((Verdict::NotResumed { after, failed }, _)) => {
                 tokio::time::sleep(after).await;
-                self.machine.resume_failed(failed);
-                (ResumeResult::NotFound, None)
+                (ResumeResult::NotFound, Resumption::Failed(failed))
             }
             Ok((Verdict::TooOften(error), _)) => {
                 self.machine.fail(error);
                 self.app.metrics.throttled.inc(Throttled::Resume);
-                (ResumeResult::Throttled, None)
+                (ResumeResult::Throttled, Resumption::Over)
             }
             Ok((Verdict::TooHigh(too_high), _)) => {
                 self.machine.fail(too_high.into());
-                (ResumeResult::CountTooHigh, None)
+                (ResumeResult::CountTooHigh, Resumption::Over)
             }
-            other => (ResumeResult::Unavailable, self.not_opened(other)),
+            other => {
+                self.not_opened(other);
+                (ResumeResult::Unavailable, Resumption::Over)
+            }
         };
         self.app.metrics.resumes.inc(result);
-        opening
+        resumption
     }
 
     /// Carries out one step after the other.
-    async fn lead(&self, account: &BareJid, mut step: Step) -> Led {
+    pub(super) async fn lead(&self, account: &BareJid, mut step: Step) -> Led {
         let cluster = &self.app.cluster;
         let mut entered = None;
         loop {
@@ -164,7 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         may
     }
 
-    async fn began(&self, opening: connection::Opening, entered: Entered, how: &str) -> Opening {
+    pub(super) async fn began(
+        &self,
+        opening: connection::Opening,
+        entered: Entered,
+        how: &str,
+    ) -> Opening {
         let session = &opening.session;
         journal::began(session, entered.conn(), self.address, how);
         let account = session.bare();
@@ -183,17 +226,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// The cluster could not decide: the client keeps its session and tries again (SM-60).
-    fn not_opened(&mut self, led: Led) -> Option<Opening> {
+    pub(super) fn not_opened(&mut self, led: Led) {
         let why = match led {
             Err(error) => Undecided::Proposal(error),
             Ok((Verdict::Unseen(last), Some(entered))) => {
-                let farewell = Farewell {
-                    conn: entered.conn(),
-                    account: self.account.clone()?,
-                    acknowledge: None,
-                    last,
-                };
-                depart::insist(&self.app, farewell);
+                if let Some(account) = self.account.clone() {
+                    let farewell = Farewell {
+                        conn: entered.conn(),
+                        account,
+                        acknowledge: None,
+                        last,
+                    };
+                    depart::insist(&self.app, farewell);
+                }
                 Undecided::Unseen
             }
             Ok(_) => Undecided::Outcome,
@@ -201,6 +246,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let (journal, account) = (&self.app.journal, self.account.as_ref());
         journal.not_opened(account, self.address, &why);
         self.machine.fail(self.app.trouble());
-        None
     }
 }

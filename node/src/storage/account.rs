@@ -4,9 +4,11 @@ use proto::BareJid;
 use proto::sasl::{Digest, KeyPair, ScramKeys};
 
 use super::Storage;
+use super::database::Transaction;
 use super::error::StorageError;
 use super::revocation::revoke;
 use super::row::Row;
+use super::token::forget_tokens;
 use super::value::Value;
 
 /// What an account's password was turned into; the password itself is never stored (T-33).
@@ -16,6 +18,8 @@ pub struct AccountKeys {
     pub sha1: Option<ScramKeys>,
     /// For SCRAM-SHA-256.
     pub sha256: Option<ScramKeys>,
+    /// For SCRAM-SHA-512. Accounts of older releases have none until their password is seen again.
+    pub sha512: Option<ScramKeys>,
 }
 
 /// The keys of an account, and whether it may use them.
@@ -48,8 +52,10 @@ impl Storage {
     ) -> Result<bool, StorageError> {
         let sql = "INSERT INTO account (localpart, domain, created, \
                    sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
-                   sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (domain, localpart) DO NOTHING";
+                   sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others, \
+                   sha512_salt, sha512_iterations, sha512_stored, sha512_server, sha512_others) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+                   ON CONFLICT (domain, localpart) DO NOTHING";
         let mut values = name(jid);
         values.push(now.into());
         values.extend(key_values(keys));
@@ -71,7 +77,8 @@ impl Storage {
     ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET \
                    sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, sha1_others = $7, \
-                   sha256_salt = $8, sha256_iterations = $9, sha256_stored = $10, sha256_server = $11, sha256_others = $12 \
+                   sha256_salt = $8, sha256_iterations = $9, sha256_stored = $10, sha256_server = $11, sha256_others = $12, \
+                   sha512_salt = $13, sha512_iterations = $14, sha512_stored = $15, sha512_server = $16, sha512_others = $17 \
                    WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.extend(key_values(keys));
@@ -89,6 +96,7 @@ impl Storage {
         let mut transaction = self.database.begin().await?;
         let changed = transaction.execute(sql, values).await? == 1;
         if changed && revoked {
+            forget_tokens(&mut transaction, jid).await?;
             revoke(&mut transaction, jid).await?;
         }
         transaction.commit().await?;
@@ -113,24 +121,34 @@ impl Storage {
         local: &str,
         domain: &str,
     ) -> Result<Option<StoredKeys>, StorageError> {
-        let sql = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
-                   sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others \
-                   FROM account WHERE localpart = $1 AND domain = $2";
         let row = self
             .database
-            .row(sql, vec![local.into(), domain.into()])
+            .row(KEYS, vec![local.into(), domain.into()])
             .await?;
-        row.map(|row| {
-            let keys = AccountKeys {
-                sha1: keys(&row, 1, Digest::Sha1)?,
-                sha256: keys(&row, 6, Digest::Sha256)?,
-            };
-            Ok(StoredKeys {
-                keys,
-                disabled: row.truth(0)?,
-            })
-        })
-        .transpose()
+        row.map(|row| stored_keys(&row)).transpose()
+    }
+
+    /// Adds the keys for SCRAM-SHA-512 to an account whose other keys are still those of `checked` and that has none.
+    /// Its sessions stay: the password is the same.
+    pub async fn add_sha512_keys(
+        &self,
+        jid: &BareJid,
+        checked: &ScramKeys,
+        sha512: ScramKeys,
+    ) -> Result<bool, StorageError> {
+        let sql = "UPDATE account SET sha512_salt = $3, sha512_iterations = $4, \
+                   sha512_stored = $5, sha512_server = $6, sha512_others = $7 \
+                   WHERE localpart = $1 AND domain = $2 AND sha512_stored IS NULL AND sha256_stored = $8";
+        let mut values = name(jid);
+        values.extend(values_of(&Some(sha512)));
+        values.push(Some(checked.stored_key.clone()).into());
+        self.change(jid, sql, values, false).await
+    }
+
+    /// Whether some account has no keys for SCRAM-SHA-512.
+    pub async fn lacks_sha512_keys(&self) -> Result<bool, StorageError> {
+        let sql = "SELECT 1 FROM account WHERE sha512_stored IS NULL LIMIT 1";
+        Ok(self.database.row(sql, Vec::new()).await?.is_some())
     }
 
     /// Whether there is such an account and it is not locked: to others a locked one does not exist (IM-9).
@@ -181,7 +199,7 @@ impl Storage {
     }
 }
 
-fn name(jid: &BareJid) -> Vec<Value> {
+pub(super) fn name(jid: &BareJid) -> Vec<Value> {
     vec![jid.local().unwrap_or_default().into(), jid.domain().into()]
 }
 
@@ -195,18 +213,49 @@ fn account(row: &Row) -> Result<Account, StorageError> {
     })
 }
 
-fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
-    [&keys.sha1, &keys.sha256].into_iter().flat_map(|keys| {
-        let part =
-            |part: fn(&ScramKeys) -> &Vec<u8>| keys.as_ref().map(|keys| part(keys).clone()).into();
-        [
-            part(|keys| &keys.salt),
-            Value::Number(keys.as_ref().map(|keys| i64::from(keys.iterations))),
-            part(|keys| &keys.stored_key),
-            part(|keys| &keys.server_key),
-            keys.as_ref().and_then(joined).into(),
-        ]
+/// What an account logs in with.
+const KEYS: &str = "SELECT disabled, sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
+    sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others, \
+    sha512_salt, sha512_iterations, sha512_stored, sha512_server, sha512_others \
+    FROM account WHERE localpart = $1 AND domain = $2";
+
+fn stored_keys(row: &Row) -> Result<StoredKeys, StorageError> {
+    let keys = AccountKeys {
+        sha1: keys(row, 1, Digest::Sha1)?,
+        sha256: keys(row, 6, Digest::Sha256)?,
+        sha512: keys(row, 11, Digest::Sha512)?,
+    };
+    Ok(StoredKeys {
+        keys,
+        disabled: row.truth(0)?,
     })
+}
+
+/// The same within a transaction.
+pub(super) async fn keys_within(
+    transaction: &mut Transaction,
+    jid: &BareJid,
+) -> Result<Option<StoredKeys>, StorageError> {
+    let row = transaction.row(KEYS, name(jid)).await?;
+    row.map(|row| stored_keys(&row)).transpose()
+}
+
+fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
+    [&keys.sha1, &keys.sha256, &keys.sha512]
+        .into_iter()
+        .flat_map(values_of)
+}
+
+fn values_of(keys: &Option<ScramKeys>) -> [Value; 5] {
+    let part =
+        |part: fn(&ScramKeys) -> &Vec<u8>| keys.as_ref().map(|keys| part(keys).clone()).into();
+    [
+        part(|keys| &keys.salt),
+        Value::Number(keys.as_ref().map(|keys| i64::from(keys.iterations))),
+        part(|keys| &keys.stored_key),
+        part(|keys| &keys.server_key),
+        keys.as_ref().and_then(joined).into(),
+    ]
 }
 
 /// The keys of other forms of a password in one value, or nothing.
@@ -270,9 +319,17 @@ mod tests {
                 server_key: vec![byte + 1; 32],
             }],
         };
+        let sha512 = ScramKeys {
+            others: vec![KeyPair {
+                stored_key: vec![byte; 64],
+                server_key: vec![byte + 1; 64],
+            }],
+            ..keys.clone()
+        };
         AccountKeys {
             sha1: None,
             sha256: Some(keys),
+            sha512: Some(sha512),
         }
     }
 
@@ -326,6 +383,34 @@ mod tests {
                 storage.account_keys("alice", "example.net").await.unwrap(),
                 None
             );
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn st_41_keys_for_sha_512_are_added_once_and_only_for_the_same_password() {
+        testing::each(async |storage| {
+            let alice = jid("alice@example.org");
+            let (all, other) = (some_keys(1), some_keys(3));
+            let old = AccountKeys {
+                sha512: None,
+                ..all.clone()
+            };
+            assert!(!storage.lacks_sha512_keys().await.unwrap());
+            storage.create_account(&alice, &old, 5).await.unwrap();
+            assert!(storage.lacks_sha512_keys().await.unwrap());
+            let add = async |checked: &AccountKeys, new: &AccountKeys| {
+                let (checked, new) = (checked.sha256.as_ref(), new.sha512.clone());
+                let added = storage.add_sha512_keys(&alice, checked.unwrap(), new.unwrap());
+                added.await.unwrap()
+            };
+            assert!(!add(&other, &other).await);
+            assert!(add(&old, &all).await);
+            assert!(!add(&old, &other).await);
+            let stored = storage.account_keys("alice", "example.org").await.unwrap();
+            assert_eq!(stored.unwrap().keys, all);
+            assert!(!storage.lacks_sha512_keys().await.unwrap());
+            assert_eq!(storage.revocations(10).await.unwrap(), []);
         })
         .await;
     }

@@ -131,6 +131,8 @@ impl Database {
         let writing = options
             .clone()
             .pragma("cache_size", format!("-{SQLITE_CACHE}"))
+            // What a statement may have to take back is kept until it ends, and there is no need to write it anywhere.
+            .pragma("temp_store", "MEMORY")
             .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT.to_string());
         let writer = sqlite_pool(1).connect_lazy_with(writing);
         // The first connection sets the journal mode. SQLite does not wait for other processes there.
@@ -363,6 +365,21 @@ impl Transaction {
             Self::Postgres(_) => Naming::Numbers,
         };
         naming.placeholders(rows, columns)
+    }
+
+    /// The statement that adds so many rows, of so many values each, to the columns of a table, but for those that are
+    /// there already. Its only values are theirs.
+    ///
+    /// SQLite copies what a statement changes if it may have to take back half of it, which is three quarters of what
+    /// it writes: so nothing about this one may fail but the whole of it.
+    pub(crate) fn insertion(&self, columns: &str, (rows, values): (usize, usize)) -> String {
+        let places = self.placeholders(rows, values);
+        match self {
+            Self::Sqlite(_) => format!("INSERT OR IGNORE INTO {columns} VALUES {places}"),
+            Self::Postgres(_) => {
+                format!("INSERT INTO {columns} VALUES {places} ON CONFLICT DO NOTHING")
+            }
+        }
     }
 
     /// Reads, or changes with `RETURNING`.

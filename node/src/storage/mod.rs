@@ -18,6 +18,7 @@ mod revocation;
 mod row;
 mod schema;
 mod secret;
+mod token;
 mod value;
 
 pub use account::{AccountKeys, StoredKeys};
@@ -26,6 +27,7 @@ pub use error::StorageError;
 pub use revocation::Revocation;
 pub(crate) use row::Row;
 pub use schema::{Schema, Step, Stored};
+pub use token::{StoredToken, TokenChange};
 pub(crate) use value::Value;
 
 use std::sync::Arc;

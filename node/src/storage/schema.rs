@@ -55,10 +55,15 @@ const OWN: Stored = Stored {
             include_str!("schema/5.sqlite.sql"),
             include_str!("schema/5.postgres.sql"),
         ),
+        Step::of_each(
+            7,
+            include_str!("schema/7.sqlite.sql"),
+            include_str!("schema/7.postgres.sql"),
+        ),
     ],
     // The account itself has a statement of its own, which says whether there was one. The note that its sessions are
     // to end stays for whoever has them.
-    removals: &[],
+    removals: &["DELETE FROM fast_token WHERE account = $1"],
 };
 
 /// All tables.

@@ -3,10 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::Jid;
-use crate::sasl::{Credentials, Digest, ScramKeys};
+use crate::sasl::ht::Token;
+use crate::sasl::{Credentials, Digest, Failure, ScramKeys};
 use crate::sm::{Enabled, Failed};
 use crate::stanza;
-use crate::stream::{Input, Security, Settings, Stream, TlsInfo};
+use crate::stream::{
+    GivenToken, Inline, Input, Opened, Security, Session, Settings, Stream, TlsInfo,
+};
 
 /// What a client says up to its session; a conversation may begin behind any of these.
 const STEPS: [&str; 4] = [
@@ -66,6 +69,11 @@ fn answer(stream: &mut Stream, input: &Input) {
         Input::StartTls => stream.tls_established(TlsInfo::default()),
         Input::Lookup { username, .. } if username == "away" => stream.credentials_unavailable(),
         Input::Lookup { username, .. } => stream.credentials(Some(credentials(username == "a"))),
+        Input::LookupTokens { account, .. } => {
+            let name = account.local().unwrap_or_default();
+            stream.tokens(&[Token::new("tok-abc".to_owned(), name == "old")]);
+        }
+        Input::Open(inline) => open(stream, inline),
         Input::VerifyPlain { password, .. } => stream.plain_verified(password.as_str() == "b"),
         Input::Bind { id, resource } => match Jid::new("a@localhost/x") {
             Ok(jid) if resource.as_deref() != Some("taken") => stream.bound(id, &jid),
@@ -87,16 +95,46 @@ fn answer(stream: &mut Stream, input: &Input) {
     }
 }
 
+/// Does what was asked for along with a login.
+fn open(stream: &mut Stream, inline: &Inline) {
+    let Ok(jid) = Jid::new("a@localhost/x") else {
+        return;
+    };
+    let (mut session, mut failed) = (Session::None, None);
+    let resume = inline.resume.as_ref();
+    if let Some(resume) = resume.filter(|resume| resume.h % 2 == 0) {
+        let (previd, h) = (resume.previd.clone(), resume.h);
+        session = Session::Resumed { jid, previd, h };
+    } else if let Some(bind) = &inline.bind {
+        if bind.tag.as_deref() == Some("taken") {
+            return stream.open_failed(Failure::TemporaryAuthFailure);
+        }
+        let sm = bind.enable.map(|_| Ok(Enabled::default()));
+        let about = Vec::new();
+        session = Session::Bound { jid, sm, about };
+        failed = resume.map(|_| Failed::new(stanza::error::Condition::ItemNotFound));
+    }
+    let token = inline.token.map(|_| GivenToken {
+        secret: "tok-abc".to_owned(),
+        expiry: "2030-01-01T00:00:00Z".to_owned(),
+    });
+    stream.opened(Opened {
+        session,
+        failed,
+        token,
+    });
+}
+
 /// Keys of `b`, derived once: that is slow on purpose.
 fn credentials(real: bool) -> Credentials {
-    static KEYS: OnceLock<[ScramKeys; 2]> = OnceLock::new();
+    static KEYS: OnceLock<[ScramKeys; 3]> = OnceLock::new();
     let derive = |digest| ScramKeys::derive(digest, "b", b"salt and pepper", 16);
-    let [sha1, sha256] = KEYS
-        .get_or_init(|| [Digest::Sha1, Digest::Sha256].map(derive))
-        .clone();
+    let [sha1, sha256, sha512] = KEYS.get_or_init(|| Digest::ALL.map(derive)).clone();
     Credentials {
         sha1: Some(sha1),
         sha256: Some(sha256),
+        sha512: Some(sha512),
+        stand_ins: Vec::new(),
         real,
     }
 }
@@ -107,7 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// What clients say, in order and out of it.
-    const PHRASES: [&str; 22] = [
+    const PHRASES: [&str; 31] = [
         "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
          xmlns:stream='http://etherx.jabber.org/streams'>",
         "<?xml version='1.0'?>",
@@ -118,6 +156,25 @@ mod tests {
         "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>biwsbj1hLHI9eHl6</auth>",
         "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>Yz1iaXdz</response>",
         "<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+        "<stream:stream to='localhost' from='a@localhost' version='1.0' xmlns='jabber:client' \
+         xmlns:stream='http://etherx.jabber.org/streams'>",
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'>\
+         <initial-response>AGEAYg==</initial-response></authenticate>",
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'>\
+         <initial-response>AGEAYg==</initial-response><resume xmlns='urn:xmpp:sm:3' previd='x' h='1'/>\
+         <bind xmlns='urn:xmpp:bind:0'><tag>t</tag><enable xmlns='urn:xmpp:sm:3'/>\
+         <inactive xmlns='urn:xmpp:csi:0'/></bind>\
+         <request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/></authenticate>",
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>AGEAYg==</initial-response>\
+         <bind xmlns='urn:xmpp:bind:0'><tag>taken</tag></bind></authenticate>",
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'><initial-response>\
+         YQBp3AEwLfQyb1q0eR/4niySqOvPWc8cCTaRRmhP6x4sKg==</initial-response>\
+         <user-agent id='9c1f6c1e-6a52-4d3f-9a3c-0d6a2f0f1b11'/><fast xmlns='urn:xmpp:fast:0'/>\
+         <resume xmlns='urn:xmpp:sm:3' previd='x' h='2'/></authenticate>",
+        "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='SCRAM-SHA-512'/>",
+        "<response xmlns='urn:xmpp:sasl:2'>biwsbj1hLHI9eHl6</response>",
+        "<abort xmlns='urn:xmpp:sasl:2'/>",
+        " ",
         "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
         "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
          <resource>taken</resource></bind></iq>",

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::Digest as _;
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
 /// The hash function of a SCRAM mechanism.
@@ -13,14 +13,20 @@ pub enum Digest {
     Sha1,
     /// SHA-256
     Sha256,
+    /// SHA-512
+    Sha512,
 }
 
 impl Digest {
+    /// Every hash.
+    pub const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Sha512];
+
     /// How many bytes a hash has.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
+            Self::Sha512 => 64,
         }
     }
 
@@ -29,6 +35,7 @@ impl Digest {
         match self {
             Self::Sha1 => Sha1::digest(data).to_vec(),
             Self::Sha256 => Sha256::digest(data).to_vec(),
+            Self::Sha512 => Sha512::digest(data).to_vec(),
         }
     }
 
@@ -44,6 +51,7 @@ impl Digest {
         match self {
             Self::Sha1 => mac::<Hmac<Sha1>>(key, data),
             Self::Sha256 => mac::<Hmac<Sha256>>(key, data),
+            Self::Sha512 => mac::<Hmac<Sha512>>(key, data),
         }
     }
 
@@ -59,6 +67,7 @@ impl Digest {
         match self {
             Self::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>(password, salt, iterations, &mut out),
             Self::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut out),
+            Self::Sha512 => pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut out),
         }
         out
     }

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod digest;
+pub mod ht;
 mod keys;
 pub mod password;
 pub mod plain;
@@ -19,10 +20,14 @@ pub use keys::{KeyPair, ScramKeys};
 /// A mechanism that can be offered. The order is the server's preference (ST-39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
+    /// SCRAM-SHA-512-PLUS
+    ScramSha512Plus,
     /// SCRAM-SHA-256-PLUS
     ScramSha256Plus,
     /// SCRAM-SHA-1-PLUS
     ScramSha1Plus,
+    /// SCRAM-SHA-512
+    ScramSha512,
     /// SCRAM-SHA-256
     ScramSha256,
     /// SCRAM-SHA-1
@@ -33,9 +38,11 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// Every mechanism, preferred ones first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
+        Self::ScramSha512Plus,
         Self::ScramSha256Plus,
         Self::ScramSha1Plus,
+        Self::ScramSha512,
         Self::ScramSha256,
         Self::ScramSha1,
         Self::Plain,
@@ -44,8 +51,10 @@ impl Mechanism {
     /// The registered name.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::ScramSha512Plus => "SCRAM-SHA-512-PLUS",
             Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
             Self::ScramSha1Plus => "SCRAM-SHA-1-PLUS",
+            Self::ScramSha512 => "SCRAM-SHA-512",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha1 => "SCRAM-SHA-1",
             Self::Plain => "PLAIN",
@@ -59,12 +68,16 @@ impl Mechanism {
 
     /// Whether the proof is bound to the TLS channel.
     pub const fn is_bound(self) -> bool {
-        matches!(self, Self::ScramSha256Plus | Self::ScramSha1Plus)
+        matches!(
+            self,
+            Self::ScramSha512Plus | Self::ScramSha256Plus | Self::ScramSha1Plus
+        )
     }
 
     /// The hash of a SCRAM mechanism.
     pub const fn digest(self) -> Option<Digest> {
         match self {
+            Self::ScramSha512Plus | Self::ScramSha512 => Some(Digest::Sha512),
             Self::ScramSha256Plus | Self::ScramSha256 => Some(Digest::Sha256),
             Self::ScramSha1Plus | Self::ScramSha1 => Some(Digest::Sha1),
             Self::Plain => None,
@@ -183,23 +196,55 @@ pub struct Credentials {
     pub sha1: Option<ScramKeys>,
     /// The keys for SCRAM-SHA-256.
     pub sha256: Option<ScramKeys>,
+    /// The keys for SCRAM-SHA-512.
+    pub sha512: Option<ScramKeys>,
+    /// Made-up keys for each hash that the account has no real ones for. Nobody can log in with them, but such an
+    /// account answers like any other (ST-49).
+    pub stand_ins: Vec<(Digest, ScramKeys)>,
     /// Whether the account exists and may log in.
     pub real: bool,
 }
 
 impl Credentials {
-    /// The keys for a hash.
-    pub fn keys(self, digest: Digest) -> Option<ScramKeys> {
-        match digest {
+    /// The keys for a hash, and whether somebody can log in with them.
+    pub fn keys(self, digest: Digest) -> Option<(ScramKeys, bool)> {
+        let real = self.real;
+        let own = match digest {
             Digest::Sha1 => self.sha1,
             Digest::Sha256 => self.sha256,
-        }
+            Digest::Sha512 => self.sha512,
+        };
+        let mut stand_ins = self.stand_ins.into_iter();
+        let mut stand_in = || stand_ins.find(|(known, _)| *known == digest);
+        let own = own.map(|keys| (keys, real));
+        own.or_else(|| stand_in().map(|(_, keys)| (keys, false)))
     }
 
-    /// The strongest keys there are, with their hash: what PLAIN is checked against.
-    pub fn strongest(self) -> Option<(Digest, ScramKeys)> {
+    /// The keys that PLAIN is checked against, with their hash: of those that are strong the cheapest.
+    pub fn cheapest(self) -> Option<(Digest, ScramKeys)> {
+        let sha256 = self.sha256.map(|keys| (Digest::Sha256, keys));
+        let sha512 = self.sha512.map(|keys| (Digest::Sha512, keys));
         let sha1 = self.sha1.map(|keys| (Digest::Sha1, keys));
-        self.sha256.map(|keys| (Digest::Sha256, keys)).or(sha1)
+        sha256.or(sha512).or(sha1)
+    }
+
+    /// Whether both stem from the same password. One of them may lack keys that were derived later.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let alike = |one: &Option<ScramKeys>, other: &Option<ScramKeys>| match (one, other) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        let shares_keys =
+            |one: &Option<ScramKeys>, other: &Option<ScramKeys>| one.is_some() && one == other;
+        let none = |it: &Self| it.sha1.is_none() && it.sha256.is_none() && it.sha512.is_none();
+        let shared = shares_keys(&self.sha1, &other.sha1)
+            || shares_keys(&self.sha256, &other.sha256)
+            || shares_keys(&self.sha512, &other.sha512);
+        self.real == other.real
+            && alike(&self.sha1, &other.sha1)
+            && alike(&self.sha256, &other.sha256)
+            && alike(&self.sha512, &other.sha512)
+            && (shared || (none(self) && none(other)))
     }
 }
 
@@ -295,6 +340,59 @@ pub fn encode(message: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// What the vectors are made with.
+    const WITHOUT_SHA_512: [Mechanism; 5] = [
+        Mechanism::ScramSha256Plus,
+        Mechanism::ScramSha1Plus,
+        Mechanism::ScramSha256,
+        Mechanism::ScramSha1,
+        Mechanism::Plain,
+    ];
+
+    #[test]
+    fn st_49_keys_that_an_account_lacks_are_made_up_and_open_nothing() {
+        let keys = |byte| ScramKeys {
+            salt: vec![byte; 16],
+            iterations: 10_000,
+            stored_key: vec![byte],
+            server_key: vec![byte],
+            others: Vec::new(),
+        };
+        let old = Credentials {
+            sha1: None,
+            sha256: Some(keys(1)),
+            sha512: None,
+            stand_ins: vec![(Digest::Sha512, keys(2))],
+            real: true,
+        };
+        assert_eq!(old.clone().keys(Digest::Sha256), Some((keys(1), true)));
+        assert_eq!(old.clone().keys(Digest::Sha512), Some((keys(2), false)));
+        assert_eq!(old.clone().keys(Digest::Sha1), None);
+        let cheapest = old.clone().cheapest();
+        assert_eq!(cheapest, Some((Digest::Sha256, keys(1))));
+        // The keys that it gets later stem from the same password; others do not.
+        let sha512 = Some(keys(3));
+        let upgraded = Credentials {
+            sha512,
+            ..old.clone()
+        };
+        assert!(old.agrees_with(&upgraded) && upgraded.agrees_with(&old));
+        let sha256 = Some(keys(4));
+        assert!(!old.agrees_with(&Credentials {
+            sha256,
+            ..upgraded.clone()
+        }));
+        let sha256 = None;
+        assert!(!old.agrees_with(&Credentials {
+            sha256,
+            ..upgraded.clone()
+        }));
+        assert!(!old.agrees_with(&Credentials {
+            real: false,
+            ..old.clone()
+        }));
+    }
+
     #[test]
     fn st_32_absent_empty_and_broken_messages_differ() {
         assert_eq!(decode(""), Ok(None));
@@ -336,7 +434,7 @@ mod tests {
             (BindingType::EndPoint, vec![1]),
             (BindingType::Exporter, vec![2]),
         ];
-        let offer = Offer::new(&Mechanism::ALL, bindings);
+        let offer = Offer::new(&WITHOUT_SHA_512, bindings);
         assert_eq!(
             offer.fingerprint(Digest::Sha256),
             "HsVT3zgfiif56i/w96g+XTr+Rx/Yfkw1VkxOAdVb9Wk="
@@ -347,7 +445,7 @@ mod tests {
     fn st_40_bound_mechanisms_need_a_channel_to_bind_to() {
         let offer = Offer::new(&Mechanism::ALL, Vec::new());
         assert!(!offer.has_bound());
-        assert_eq!(offer.mechanisms(), &Mechanism::ALL[2..]);
+        assert_eq!(offer.mechanisms(), &Mechanism::ALL[3..]);
     }
 
     #[test]

@@ -238,7 +238,9 @@ mod tests {
 
     #[test]
     fn st_46_scram_sha_256_plus_vector() {
-        let offer = Offer::new(&Mechanism::ALL, bindings());
+        let mut mechanisms = Mechanism::ALL.to_vec();
+        mechanisms.retain(|mechanism| mechanism.digest() != Some(Digest::Sha512));
+        let offer = Offer::new(&mechanisms, bindings());
         let first = ClientFirst::parse(b"p=tls-exporter,,n=alice,r=clientnonce0001");
         let first = first.expect("legal");
         let salt: Vec<u8> = (0..16).collect();
@@ -378,6 +380,31 @@ mod tests {
             Exchange::new(&first, Digest::Sha1, (keys, false), &input, "def", "h");
         let last = client.respond(challenge.as_bytes()).expect("legal");
         assert_eq!(exchange.verify(&last), Err(Failure::NotAuthorized));
+    }
+
+    #[test]
+    fn st_39_scram_sha_512_is_proven_and_answered() {
+        let offer = Offer::new(&Mechanism::ALL, bindings());
+        let mechanism = Mechanism::ScramSha512Plus;
+        let exporter: Vec<u8> = (0..32).collect();
+        let binding = Some((BindingType::Exporter, &*exporter));
+        for (password, right) in [("pencil", true), ("pen", false)] {
+            let mut client =
+                crate::sasl::client::ScramClient::new(mechanism, "user", password, "abc", binding);
+            let digest = Digest::Sha512;
+            let keys = ScramKeys::derive(digest, "pencil", b"0123456789abcdef", 16);
+            assert_eq!((keys.stored_key.len(), keys.server_key.len()), (64, 64));
+            let first = ClientFirst::parse(&client.first()).expect("legal");
+            let input = first.binding_input(mechanism, &offer).expect("offered");
+            let (exchange, challenge) =
+                Exchange::new(&first, digest, (keys, true), &input, "def", "h");
+            let last = client.respond(challenge.as_bytes()).expect("legal");
+            let answer = exchange.verify(&last);
+            assert_eq!(answer.is_ok(), right);
+            if let Ok(answer) = answer {
+                client.finish(answer.as_bytes()).expect("the right keys");
+            }
+        }
     }
 
     #[test]

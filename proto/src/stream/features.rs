@@ -1,6 +1,6 @@
 //! What is offered in which state (ST-13…17).
 
-use super::{Settings, State};
+use super::{Settings, State, inline};
 use crate::limit;
 use crate::ns;
 use crate::sasl::Offer;
@@ -13,6 +13,7 @@ pub(super) fn write(state: State, settings: &Settings, offer: &Offer, out: &mut 
             vec![Element::new("starttls", ns::TLS).with_child(Element::new("required", ns::TLS))]
         }
         State::Secured => before_login(settings, offer),
+        State::Bound | State::Managed => after_binding(state, settings),
         _ => after_login(settings),
     };
     let mut text = String::from("<stream:features>");
@@ -28,7 +29,12 @@ fn before_login(settings: &Settings, offer: &Offer) -> Vec<Element> {
     for mechanism in offer.mechanisms() {
         mechanisms.push(Element::new("mechanism", ns::SASL).with_text(mechanism.name()));
     }
-    let mut features = vec![mechanisms];
+    let mut authentication = Element::new("authentication", ns::SASL2);
+    for mechanism in offer.mechanisms() {
+        authentication.push(Element::new("mechanism", ns::SASL2).with_text(mechanism.name()));
+    }
+    authentication.push(inline::offered(offer, (settings.sm, settings.tokens)));
+    let mut features = vec![mechanisms, authentication];
     let mut bindings = Element::new("sasl-channel-binding", ns::SASL_CB);
     for kind in offer.binding_types() {
         let binding = Element::new("channel-binding", ns::SASL_CB);
@@ -50,7 +56,22 @@ fn after_login(settings: &Settings) -> Vec<Element> {
     if settings.sm {
         features.push(Element::new("sm", ns::SM));
     }
-    features.push(Element::new("csi", ns::CSI));
+    features.extend(always(settings));
+    features
+}
+
+/// What is left to be offered to a client that has bound its resource along with its login (SA-7).
+fn after_binding(state: State, settings: &Settings) -> Vec<Element> {
+    let mut features = Vec::new();
+    if settings.sm && state == State::Bound {
+        features.push(Element::new("sm", ns::SM));
+    }
+    features.extend(always(settings));
+    features
+}
+
+fn always(settings: &Settings) -> Vec<Element> {
+    let mut features = vec![Element::new("csi", ns::CSI)];
     features.push(Element::new("ver", ns::ROSTERVER));
     features.push(Element::new("sub", ns::PREAPPROVAL));
     features.push(limits(settings.max_stanza_bytes, settings));

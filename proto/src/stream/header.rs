@@ -1,7 +1,7 @@
 //! The stream header: read, judged, answered (ST-1…11).
 
 use super::{Condition, State, Stream, StreamError, features};
-use crate::jid::Jid;
+use crate::jid::{BareJid, Jid};
 use crate::ns;
 use crate::xml::{Element, attribute};
 
@@ -10,7 +10,9 @@ impl Stream {
     pub(super) fn open(&mut self, header: &Element) {
         let verdict = self.judge(header);
         let from = header.attr("from").and_then(|from| Jid::new(from).ok());
-        self.write_header(from.map(|from| from.bare().to_string()).as_deref());
+        self.note_identity(from);
+        let from = self.from.as_ref().map(BareJid::to_string);
+        self.write_header(from.as_deref());
         self.state = match self.state {
             State::OpenPlain => State::Plain,
             State::OpenTls => State::Secured,

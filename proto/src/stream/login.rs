@@ -3,8 +3,22 @@
 use zeroize::Zeroizing;
 
 use crate::jid::BareJid;
+use crate::sasl::ht::{Initiator, TokenMechanism};
 use crate::sasl::scram::{ClientFirst, Exchange};
 use crate::sasl::{Digest, Mechanism};
+use crate::sm::elements::Failed;
+
+/// How many logins a stream may try (ST-34).
+pub(super) const ATTEMPTS: u8 = 3;
+
+/// Which of the two forms of an exchange is used on a stream. The first login decides it for good (SA-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// That of RFC 6120.
+    Sasl,
+    /// That of XEP-0388.
+    Sasl2,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -35,4 +49,24 @@ pub(super) enum Login {
     },
     /// PLAIN waits until the password is checked.
     Verifying { account: BareJid, real: bool },
+    /// HT waits for the client's tokens.
+    Token {
+        mechanism: TokenMechanism,
+        initiator: Initiator,
+        account: BareJid,
+    },
+    /// The client is authenticated, and waits for what it asked for along with that.
+    Opening(Box<Authenticated>),
+}
+
+/// What `<success/>` will say.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    pub account: BareJid,
+    /// The mechanism's last message, in Base64.
+    pub last: Option<String>,
+    /// Why nothing is resumed.
+    pub failed: Option<Failed>,
+    /// Whether someone looks at the client.
+    pub active: Option<bool>,
 }

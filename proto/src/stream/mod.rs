@@ -14,13 +14,15 @@
 //!
 //! 1. After [`Input::Closed`] or [`Input::Failed`], `poll` returns `None` for ever.
 //! 2. The domain and the account never change once the peer is authenticated (T-10).
-//! 3. No stanza comes out before [`Stream::bound`] or [`Stream::resumed`] was called (T-21).
+//! 3. No stanza comes out before [`Stream::bound`], [`Stream::resumed`] or [`Stream::opened`] was called (T-21).
 
 mod error;
 mod features;
 mod header;
+mod inline;
 mod login;
 mod sasl;
+mod sasl2;
 mod session;
 mod settings;
 pub mod state;
@@ -32,17 +34,19 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use self::login::Login;
+use self::login::{Login, Profile};
 pub use self::state::State;
 use self::state::{Action, Event};
 use crate::jid::BareJid;
 use crate::limit::Limits;
 use crate::ns;
-use crate::sasl::{Digest, Failure, Mechanism, Offer, ScramKeys};
+use crate::sasl::ht::{Method, TokenMechanism};
+use crate::sasl::{Digest, Failure, Offer, ScramKeys};
 use crate::stanza::{Packet, Stanza};
 use crate::xml::{Element, Reader, Token};
 
 pub use error::{Condition, StreamError};
+pub use inline::{Agent, Bind2, GivenToken, Inline, Opened, Resume, Session};
 pub use settings::{Security, Settings, TlsInfo};
 
 /// How often a peer may act out of order before its stream ends (SM-9, SM-29).
@@ -75,19 +79,32 @@ pub enum Input {
         /// As received.
         password: Zeroizing<String>,
     },
-    /// The peer is authenticated; `<success/>` is in the output.
+    /// A login needs the tokens of one client. Answer with [`Stream::tokens`] or
+    /// [`Stream::credentials_unavailable`].
+    LookupTokens {
+        /// Whose.
+        account: BareJid,
+        /// The client.
+        agent: Agent,
+        /// What they are for.
+        mechanism: TokenMechanism,
+    },
+    /// The peer is authenticated; `<success/>` is in the output, or [`Input::Open`] follows.
     Authenticated {
         /// As whom.
         account: BareJid,
         /// The mechanism.
-        mechanism: Mechanism,
+        mechanism: Method,
     },
+    /// The peer is authenticated by SASL2 and asks for all this. Answer with [`Stream::opened`] or
+    /// [`Stream::open_failed`]: only then the peer hears of either.
+    Open(Inline),
     /// A login failed; `<failure/>` is in the output.
     AuthFailed {
         /// As whom it was tried, if that much was understood.
         account: Option<BareJid>,
         /// How, if that much was understood.
-        mechanism: Option<Mechanism>,
+        mechanism: Option<Method>,
         /// The reason.
         failure: Failure,
     },
@@ -144,13 +161,18 @@ pub struct Stream {
     offer: Offer,
     login: Login,
     /// Of the login that goes on, or of the last one.
-    mechanism: Option<Mechanism>,
+    mechanism: Option<Method>,
+    profile: Option<Profile>,
+    /// What the login that goes on asks for besides.
+    inline: Option<Box<Inline>>,
     attempts: u8,
     misuses: u8,
     refused_binds: u8,
     domain: String,
     lang: Option<Box<str>>,
     account: Option<BareJid>,
+    /// Who the peer says that it is.
+    from: Option<BareJid>,
 }
 
 impl Stream {
@@ -176,12 +198,15 @@ impl Stream {
             offer,
             login: Login::None,
             mechanism: None,
+            profile: None,
+            inline: None,
             attempts: 0,
             misuses: 0,
             refused_binds: 0,
             domain,
             lang: None,
             account: None,
+            from: None,
         }
     }
 
@@ -308,6 +333,10 @@ impl Stream {
             Token::Open(header) => self.act(Event::Header, header),
             Token::Element(element) => self.act(Event::of(&element), element),
             Token::Close => self.end(),
+            // Not even a space is legal in the middle of such a login (SA-5).
+            Token::Whitespace if self.state == State::Proving => {
+                self.fail(StreamError::new(Condition::PolicyViolation));
+            }
             Token::Whitespace => {}
         }
     }
@@ -319,6 +348,7 @@ impl Stream {
             Action::StartTls => self.start_tls(),
             Action::RefuseTls => self.refuse_tls(),
             Action::Login => self.begin_login(&element),
+            Action::Authenticate => self.authenticate(&element),
             Action::Respond => self.respond(&element),
             Action::FailLogin(failure) => self.break_login(failure),
             Action::RefuseLogin(failure) => {

@@ -4,19 +4,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Condition, StreamError};
-use super::login::Login;
+use super::login::{ATTEMPTS, Login, Profile};
 use super::state::State;
 use super::{Input, Stream};
 use crate::jid::{self, BareJid};
 use crate::limit::Limits;
 use crate::ns;
+use crate::sasl::ht::Method;
 use crate::sasl::plain::Plain;
 use crate::sasl::scram::{ClientFirst, Exchange};
 use crate::sasl::{self, Credentials, Digest, Failure, Mechanism};
 use crate::xml::Element;
-
-/// How many logins a stream may try (ST-34).
-const ATTEMPTS: u8 = 3;
 
 impl Stream {
     /// The account's keys, or made-up ones if there is no such account (ST-49). Without any, the login
@@ -36,8 +34,7 @@ impl Stream {
                 },
                 Some(credentials),
             ) => {
-                let real = credentials.real;
-                let Some(keys) = credentials.keys(digest) else {
+                let Some((keys, real)) = credentials.keys(digest) else {
                     return self.fail_login(Failure::NotAuthorized, Some(account));
                 };
                 let nonce = STANDARD.encode((self.entropy)());
@@ -53,7 +50,7 @@ impl Stream {
             }
             (Login::Plain { password, account }, Some(credentials)) => {
                 let real = credentials.real;
-                let Some((digest, keys)) = credentials.strongest() else {
+                let Some((digest, keys)) = credentials.cheapest() else {
                     return self.fail_login(Failure::NotAuthorized, Some(account));
                 };
                 self.login = Login::Verifying { account, real };
@@ -99,14 +96,12 @@ impl Stream {
 
     /// `<auth/>`: whatever went on before is forgotten (ST-33).
     pub(super) fn begin_login(&mut self, auth: &Element) {
-        self.login = Login::None;
-        self.attempts += 1;
-        if self.attempts > ATTEMPTS {
-            return self.fail(StreamError::new(Condition::PolicyViolation));
+        if !self.begins_attempt(Profile::Sasl) {
+            return;
         }
         let mechanism = auth.attr("mechanism").and_then(Mechanism::parse);
         let offered = |known: &Mechanism| self.offer.mechanisms().contains(known);
-        self.mechanism = mechanism;
+        self.mechanism = mechanism.map(Method::Password);
         let Some(mechanism) = mechanism.filter(offered) else {
             return self.fail_login(Failure::InvalidMechanism, None);
         };
@@ -123,8 +118,8 @@ impl Stream {
     /// `<response/>`
     pub(super) fn respond(&mut self, response: &Element) {
         let login = std::mem::take(&mut self.login);
-        let message = match sasl::decode(&response.text()) {
-            Ok(message) => message.unwrap_or_default(),
+        let message = match self.decode(response) {
+            Ok(message) => message,
             Err(failure) => return self.fail_login(failure, None),
         };
         match login {
@@ -141,7 +136,7 @@ impl Stream {
         }
     }
 
-    fn first_message(&mut self, mechanism: Mechanism, message: &[u8]) {
+    pub(super) fn first_message(&mut self, mechanism: Mechanism, message: &[u8]) {
         let login = match mechanism.digest() {
             Some(digest) => self.first_scram(mechanism, digest, message),
             None => self.first_plain(message),
@@ -179,11 +174,7 @@ impl Stream {
 
     fn first_plain(&self, message: &[u8]) -> Result<(Login, BareJid), Failure> {
         let plain = Plain::parse(message)?;
-        // Some clients send the whole address (ST-50).
-        let account = match BareJid::new(&plain.authcid) {
-            Ok(account) if account.local().is_some() && account.domain() == self.domain => account,
-            _ => self.account_of(&plain.authcid)?,
-        };
+        let account = self.account_named(&plain.authcid)?;
         check_authzid(plain.authzid.as_deref(), &account)?;
         let login = Login::Plain {
             password: plain.password,
@@ -192,13 +183,41 @@ impl Stream {
         Ok((login, account))
     }
 
+    /// The same where some clients send the whole address (ST-50).
+    pub(super) fn account_named(&self, authcid: &str) -> Result<BareJid, Failure> {
+        match BareJid::new(authcid) {
+            Ok(account) if account.local().is_some() && account.domain() == self.domain => {
+                self.as_claimed(account)
+            }
+            _ => self.account_of(authcid),
+        }
+    }
+
     /// The account of that name. A name that cannot be one is as unknown as any other (ST-37).
     fn account_of(&self, username: &str) -> Result<BareJid, Failure> {
         let local = jid::prepare_local(username).map_err(|_| Failure::NotAuthorized)?;
-        BareJid::from_parts(Some(&local), &self.domain).map_err(|_| Failure::NotAuthorized)
+        let account = BareJid::from_parts(Some(&local), &self.domain);
+        self.as_claimed(account.map_err(|_| Failure::NotAuthorized)?)
+    }
+
+    /// Who has said who it is logs in as nobody else (SA-4).
+    fn as_claimed(&self, account: BareJid) -> Result<BareJid, Failure> {
+        let claimed = self.from.as_ref().filter(|_| self.is_sasl2());
+        match claimed {
+            Some(claimed) if *claimed != account => Err(Failure::InvalidAuthzid),
+            _ => Ok(account),
+        }
+    }
+
+    fn is_sasl2(&self) -> bool {
+        self.profile == Some(Profile::Sasl2)
     }
 
     fn succeed(&mut self, mechanism: Mechanism, account: BareJid, last: Option<&str>) {
+        let method = Method::Password(mechanism);
+        if self.is_sasl2() {
+            return self.authenticated(method, account, last.map(str::as_bytes));
+        }
         let success = Element::new("success", ns::SASL);
         let success = match last {
             Some(last) => success.with_text(&sasl::encode(last.as_bytes())),
@@ -208,8 +227,10 @@ impl Stream {
         self.restart(Limits::after_auth().with_stanza_bytes(self.settings.max_stanza_bytes));
         self.account = Some(account.clone());
         self.state = State::OpenAuthenticated;
-        self.inputs
-            .push_back(Input::Authenticated { account, mechanism });
+        self.inputs.push_back(Input::Authenticated {
+            account,
+            mechanism: method,
+        });
     }
 
     /// A message that ends a login. One that was never begun costs an attempt as well.
@@ -221,8 +242,9 @@ impl Stream {
     }
 
     /// The login failed; another one may be tried, but not too often (ST-34).
-    fn fail_login(&mut self, failure: Failure, account: Option<BareJid>) {
+    pub(super) fn fail_login(&mut self, failure: Failure, account: Option<BareJid>) {
         self.login = Login::None;
+        self.inline = None;
         self.state = State::Secured;
         self.write_failure(failure);
         self.inputs.push_back(Input::AuthFailed {
@@ -237,17 +259,27 @@ impl Stream {
 
     pub(super) fn write_failure(&mut self, failure: Failure) {
         let condition = Element::new(failure.name(), ns::SASL);
-        self.write(&Element::new("failure", ns::SASL).with_child(condition));
+        self.write(&Element::new("failure", self.sasl_ns()).with_child(condition));
     }
 
-    fn challenge(&mut self, message: Option<&str>) {
-        let challenge = Element::new("challenge", ns::SASL);
+    fn sasl_ns(&self) -> &'static str {
+        match self.is_sasl2() {
+            true => ns::SASL2,
+            false => ns::SASL,
+        }
+    }
+
+    pub(super) fn challenge(&mut self, message: Option<&str>) {
+        let challenge = Element::new("challenge", self.sasl_ns());
         let challenge = match message {
             Some(message) => challenge.with_text(&sasl::encode(message.as_bytes())),
             None => challenge,
         };
         self.write(&challenge);
-        self.state = State::Challenged;
+        self.state = match self.is_sasl2() {
+            true => State::Proving,
+            false => State::Challenged,
+        };
     }
 }
 

@@ -8,6 +8,12 @@
 //!     ├──auth without a message──▶ Challenged ──response──▶ Lookup
 //!     └◀─────────── a failure that is not the third, from any of these
 //!
+//!  Secured ──authenticate──▶ Lookup ──(keys, SCRAM)──▶ Proving ──response──▶ Opening
+//!     │                        ├──────(keys, PLAIN)──▶ Verifying ───(right)───▶ │ ──(nothing is open)──▶ Authenticated
+//!     │                        └──────────(tokens)────────────────────────────▶ │ ──(bound, resumed)───▶ Bound, Managed
+//!     ├──authenticate without a message──▶ Proving ──response──▶ Lookup
+//!     └◀─────────── a failure that is not the third, from any of these
+//!
 //!  OpenAuthenticated ──header──▶ Authenticated ──bind────▶ Binding ───(bound)────▶ Bound
 //!                                     │  ▲◀────(refused)──────┘                      │ enable
 //!                                     │  └◀────(refused)──────┐                      ▼
@@ -40,8 +46,12 @@ pub enum State {
     Lookup,
     /// Awaits `<response/>`.
     Challenged,
+    /// Awaits `<response/>` of SASL2.
+    Proving,
     /// Waits until a password is checked.
     Verifying,
+    /// Waits for what was asked for along with a login.
+    Opening,
     /// Awaits the header after `<success/>`.
     OpenAuthenticated,
     /// Awaits a bind request or `<resume/>`.
@@ -62,7 +72,7 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::OpenPlain,
         Self::Plain,
         Self::Handshake,
@@ -70,7 +80,9 @@ impl State {
         Self::Secured,
         Self::Lookup,
         Self::Challenged,
+        Self::Proving,
         Self::Verifying,
+        Self::Opening,
         Self::OpenAuthenticated,
         Self::Authenticated,
         Self::Binding,
@@ -85,7 +97,12 @@ impl State {
     pub const fn is_waiting(self) -> bool {
         matches!(
             self,
-            Self::Handshake | Self::Lookup | Self::Verifying | Self::Binding | Self::Resuming
+            Self::Handshake
+                | Self::Lookup
+                | Self::Verifying
+                | Self::Opening
+                | Self::Binding
+                | Self::Resuming
         )
     }
 
@@ -116,6 +133,12 @@ pub enum Event {
     Response,
     /// `<abort/>`
     Abort,
+    /// `<authenticate/>`
+    Authenticate,
+    /// `<response/>` of SASL2
+    Response2,
+    /// `<abort/>` of SASL2
+    Abort2,
     /// An iq that asks for a resource.
     Bind,
     /// An iq that asks for the legacy session.
@@ -140,12 +163,15 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Header,
         Self::StartTls,
         Self::Auth,
         Self::Response,
         Self::Abort,
+        Self::Authenticate,
+        Self::Response2,
+        Self::Abort2,
         Self::Bind,
         Self::Session,
         Self::Stanza,
@@ -173,6 +199,9 @@ impl Event {
             (ns::SASL, "auth") => Self::Auth,
             (ns::SASL, "response") => Self::Response,
             (ns::SASL, "abort") => Self::Abort,
+            (ns::SASL2, "authenticate") => Self::Authenticate,
+            (ns::SASL2, "response") => Self::Response2,
+            (ns::SASL2, "abort") => Self::Abort2,
             (ns::STREAM, "error") => Self::End,
             _ => Self::Unknown,
         }
@@ -190,6 +219,8 @@ pub enum Action {
     RefuseTls,
     /// Start a login; one in progress is forgotten (ST-33).
     Login,
+    /// Start a login by SASL2.
+    Authenticate,
     /// Go on with the login.
     Respond,
     /// The login failed.
@@ -243,13 +274,21 @@ pub fn action(state: State, event: Event) -> Action {
         (S::Closing, _) => A::Ignore,
 
         // Nothing is read in these states, so a caller that polls nevertheless gets nothing.
-        (S::Handshake | S::Lookup | S::Verifying | S::Binding | S::Resuming, _) => {
+        (S::Handshake | S::Lookup | S::Verifying | S::Opening | S::Binding | S::Resuming, _) => {
             A::Fail(Condition::InternalServerError)
         }
 
         (S::Plain, E::StartTls) => A::StartTls,
         (S::Plain, E::Auth | E::Response | E::Abort) => A::RefuseLogin(Failure::EncryptionRequired),
         (S::Plain, _) => A::Fail(Condition::PolicyViolation),
+
+        // A login by SASL2 takes nothing else in between, and there is one (SA-5, SA-10).
+        (S::Proving, E::Response2) => A::Respond,
+        (S::Proving, E::Abort2) => A::FailLogin(Failure::Aborted),
+        (S::Secured, E::Authenticate) => A::Authenticate,
+        (S::Proving, _) | (_, E::Authenticate | E::Response2 | E::Abort2) => {
+            A::Fail(Condition::PolicyViolation)
+        }
         (_, E::StartTls) => A::RefuseTls,
 
         (_, E::Unknown) => A::Fail(Condition::UnsupportedStanzaType),
@@ -293,6 +332,7 @@ mod tests {
             State::OpenTls,
             State::Secured,
             State::Challenged,
+            State::Proving,
         ];
         for (state, event) in early.iter().flat_map(|s| Event::ALL.map(|e| (*s, e))) {
             let done = action(state, event);
@@ -325,6 +365,26 @@ mod tests {
                 _ => Action::Fail(Condition::PolicyViolation),
             };
             assert_eq!(action(State::Plain, event), expect);
+        }
+    }
+
+    #[test]
+    fn sa_5_and_sa_10_a_login_by_sasl2_stands_alone_and_comes_once() {
+        for event in Event::ALL {
+            let expect = match event {
+                Event::Response2 => Action::Respond,
+                Event::Abort2 => Action::FailLogin(Failure::Aborted),
+                Event::End => Action::Close,
+                Event::Header => Action::Fail(Condition::BadFormat),
+                _ => Action::Fail(Condition::PolicyViolation),
+            };
+            assert_eq!(action(State::Proving, event), expect, "{event:?}");
+        }
+        for state in [State::Authenticated, State::Bound, State::Managed] {
+            for event in [Event::Authenticate, Event::Response2, Event::Abort2] {
+                let expect = Action::Fail(Condition::PolicyViolation);
+                assert_eq!(action(state, event), expect, "{state:?} {event:?}");
+            }
         }
     }
 

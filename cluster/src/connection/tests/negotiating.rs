@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proto::BareJid;
 
-use super::super::negotiation::{self, Granted, Step, Verdict};
+use super::super::negotiation::{self, Along, Granted, Step, Verdict};
 use super::*;
-use crate::session::{NotResumable, SessionView};
+use crate::session::{NotResumable, OpenSm, SessionView};
 
 /// The steps of a negotiation, as lines of text.
 struct Script(Step);
@@ -71,6 +71,10 @@ impl Script {
             Command::Resume(resume) => {
                 let (smid, h) = (resume.smid.0, resume.h);
                 format!("resume {smid} from {h} to {}", resume.owner.conn.0)
+            }
+            Command::Open(open) => {
+                let (session, agent, conn) = (open.session, open.agent, open.owner.conn.0);
+                format!("open {session} of {agent:?} to {conn}")
             }
             other => format!("{other:?}"),
         };
@@ -293,4 +297,56 @@ fn sm_28_a_resume_that_claims_too_much_ends_the_stream() {
     let proposed = Script::resume().found().proposes(RESUME);
     let outcome = Outcome::CountTooHigh { h: 6, sent: 5 };
     proposed.decided(outcome).ends("too high: 6 of 5");
+}
+
+/// A client of this name wants the resource, and Stream Management and copies along with it.
+fn open() -> Script {
+    let along = Along {
+        agent: Some("c1".into()),
+        sm: Some(OpenSm {
+            smid: Some(SmId("sm".into())),
+            max: 60,
+            seed: 7,
+        }),
+        carbons: true,
+    };
+    Script(negotiation::open(&account(), "App/c1", "App/spare", along))
+}
+
+const OPEN: &str = "open alice@example.org/App/c1 of Some(\"c1\") to 1";
+const OPEN_SPARE: &str = "open alice@example.org/App/spare of None to 1";
+
+#[test]
+fn bi_4_a_client_may_end_its_own_older_session_but_not_for_ever() {
+    open().session(SESSION, Some(owner())).proposes(OPEN);
+    for older in ["alice@example.org/App/c1", "alice@example.org/Other/c1"] {
+        open().session(older, None).proposes(OPEN);
+        let held = || open().session(older, Some(owner()));
+        held().may_take_over(true).proposes(OPEN);
+        held().may_take_over(false).proposes(OPEN_SPARE);
+    }
+}
+
+#[test]
+fn sm_72_a_session_that_was_opened_counts_however_this_node_hears_of_it() {
+    let granted = || {
+        let wish = open().session(SESSION, None).proposes(OPEN);
+        wish.decided(Outcome::Bound { epoch: EPOCH })
+    };
+    for event in [Event::Bound, Event::Resumed(resumed())] {
+        let Step::Over(verdict) = granted().first(Some(event)).0 else {
+            panic!("not over");
+        };
+        let Verdict::Bound(opening) = *verdict else {
+            panic!("not bound: {verdict:?}");
+        };
+        assert_eq!(opening.incoming.h(), Some(7));
+        assert!(opening.outgoing.counts());
+    }
+    granted()
+        .first(None)
+        .ends("lost alice@example.org/App/c1 in 7");
+    let wish = open().session(SESSION, None).proposes(OPEN);
+    wish.decided(Outcome::TooManySessions)
+        .ends("not bound: resource-constraint");
 }

@@ -175,6 +175,27 @@ fn sm_63_messages_of_which_only_ids_are_left_are_read_back_to_be_returned() {
 }
 
 #[test]
+fn sm_63_of_many_messages_those_that_the_archive_has_are_read_back_to_be_returned() {
+    for (count, at_once) in [(AT_ONCE - 1, AT_ONCE - 1), (3 * AT_ONCE, AT_ONCE)] {
+        let mut stage = pair();
+        stage.settings.on_timeout = OnTimeout::Bounce;
+        stage.lose(BOB);
+        let messages = (0..count as u128).map(|mid| {
+            let mut sent = message(MessageType::Chat, ALICE, "bob@example.org", mid);
+            sent.traits.archive_received = mid % 3 != 0;
+            sent
+        });
+        stage.send(messages);
+        stage.work();
+        let told = end(&mut stage, EndReason::Expired);
+        assert_eq!(stanzas(&told).len(), at_once, "of {count}");
+        let later = stage.work();
+        assert_eq!(stanzas(&told).len() + stanzas(&later).len(), count);
+        assert_eq!(stage.undelivered("bob@example.org"), 0);
+    }
+}
+
+#[test]
 fn sm_62_a_resource_that_is_bound_again_gets_what_its_predecessor_did_not() {
     for fate in FATES {
         let mut stage = pair();

@@ -32,7 +32,9 @@ impl Command {
             Self::Settings(_)
             | Self::DoneInPart { .. }
             | Self::Compare { .. }
-            | Self::ReadBlocklist { .. } => Version::V2,
+            | Self::ReadBlocklist { .. }
+            | Self::ArchiveStated { .. }
+            | Self::Open(_) => Version::V2,
         }
     }
 }

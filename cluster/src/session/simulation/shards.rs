@@ -34,7 +34,12 @@ const SETTINGS: Settings = Settings {
     max_directed: 500,
     max_directed_bytes: 64 << 10,
     compared_after: 8,
+    archive_by_default: true,
 };
+
+pub(super) const SHARDS: u16 = 2;
+/// The first nodes have a replica of each shard.
+pub(super) const REPLICAS: usize = 3;
 
 /// After every so many entries the replicas' states are compared.
 const COMPARED: usize = 8;
@@ -64,9 +69,12 @@ struct Replica {
 }
 
 impl Shard {
-    pub(super) fn new(id: ShardId, shards: u16, replicas: usize, mutant: Mutant) -> Self {
-        let mut state = ShardState::new(id, shards);
-        let mut settings = SETTINGS;
+    pub(super) fn new(id: ShardId, archive_by_default: bool, mutant: Mutant) -> Self {
+        let mut state = ShardState::new(id, SHARDS);
+        let mut settings = Settings {
+            archive_by_default,
+            ..SETTINGS
+        };
         if mutant == Mutant::LimitsLifted {
             settings.max_hibernated_sessions = u32::MAX;
         }
@@ -79,7 +87,7 @@ impl Shard {
         Self {
             id,
             log: Vec::new(),
-            replicas: (0..replicas).map(|_| replica()).collect(),
+            replicas: (0..REPLICAS).map(|_| replica()).collect(),
             leader: 0,
             states: BTreeMap::new(),
             seen: 0,

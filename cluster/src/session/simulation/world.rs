@@ -18,14 +18,11 @@ use super::conn::{Conn, Link};
 use super::mutant::Mutant;
 use super::oracle;
 use super::presence::{self, Seen};
-use super::shards::Shard;
+use super::shards::{REPLICAS, SHARDS, Shard};
 use crate::id::{BootId, ConnId, NodeId, Owner, ShardId};
 use crate::session::{Command, Outcome, Resume};
 use crate::shard::map::shard_of;
 
-const SHARDS: u16 = 2;
-/// The first nodes have a replica of each shard.
-const REPLICAS: usize = 3;
 /// The last one has none.
 const NODES: usize = 4;
 const STEPS: usize = 1_200;
@@ -70,7 +67,7 @@ impl World {
             now: 1_000_000,
             mutant,
             shards: (0..SHARDS)
-                .map(|n| Shard::new(ShardId(n), SHARDS, REPLICAS, mutant))
+                .map(|n| Shard::new(ShardId(n), !seed.is_multiple_of(3), mutant))
                 .collect(),
             boots: (1..=NODES as u64).collect(),
             sources: vec![0; usize::from(SHARDS)],

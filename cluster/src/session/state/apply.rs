@@ -74,6 +74,11 @@ impl ShardState {
                 self.read_blocklist(&account);
                 Outcome::Done
             }
+            Command::ArchiveStated { account } => {
+                self.account_or_new(account).archive_stated = true;
+                Outcome::Done
+            }
+            Command::Open(open) => self.open(open, step),
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,

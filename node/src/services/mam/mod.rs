@@ -12,15 +12,19 @@ mod query;
 mod quota;
 mod retention;
 mod settings;
+mod statements;
 mod storage;
 
 pub use retention::run as retention;
+pub use settings::archives_by_default;
+pub use statements::run as tell_statements;
 
 use cluster::session::{Action, ArchiveRow, Traits};
+use futures_util::future::BoxFuture;
 use proto::payload::delay;
 use proto::payload::form::{Form, FormType};
 use proto::stanza::error::{Condition, StanzaError};
-use proto::{Element, ns};
+use proto::{BareJid, Element, ns};
 
 use self::query::Query;
 use self::quota::ArchiveQuota;
@@ -28,7 +32,8 @@ use self::settings::{Archive, KeepByDefault};
 use self::storage::{Page, Place};
 use crate::empty_payload;
 use crate::hooks::{
-    Content, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail, failure,
+    AboutHook, Content, Edge, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail,
+    failure,
 };
 use crate::storage::StorageError;
 
@@ -52,6 +57,7 @@ fn register(setup: &mut Setup<'_>) {
     setup.forged(|child| child.is("result", ns::MAM));
     setup.classify(classify);
     setup.message(Phase::Limit, ArchiveQuota::new(archive));
+    setup.about(Ends { fallback });
     setup.effects(EffectPhase::Rows, effects::Rows { fallback });
     setup.effects(EffectPhase::Each, effects::Waiting);
 }
@@ -67,7 +73,7 @@ fn classify(content: Content, traits: &mut Traits) {
 }
 
 async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply, StanzaError> {
-    let tail = write_tail(&request, fallback).await;
+    let tail = write_tail(&request.edge, &request.account, fallback).await;
     let current = tail.map_err(|error| failure(&error))?;
     let (query, account) = (&request.payload, &request.account);
     let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
@@ -99,11 +105,11 @@ async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply,
 
 /// Writes what the account's sessions may know of and what is not yet in the archive. Returns whether the
 /// archive is complete then: the shard could be asked.
-async fn write_tail<P>(
-    request: &Request<P>,
+async fn write_tail(
+    edge: &Edge,
+    account: &BareJid,
     fallback: KeepByDefault,
 ) -> Result<bool, StorageError> {
-    let (account, edge) = (&request.account, &request.edge);
     let tail = edge.presences.archive_tail(account).await;
     let rows: Vec<&ArchiveRow> = tail.archived().collect();
     if !rows.is_empty() {
@@ -151,11 +157,35 @@ async fn metadata(
     request: Request<Metadata>,
     fallback: KeepByDefault,
 ) -> Result<Element, StanzaError> {
-    let tail = write_tail(&request, fallback).await;
-    tail.map_err(|error| failure(&error))?;
-    let ends = request.edge.storage.archive_ends(&request.account).await;
+    let ends = ends(&request.edge, &request.account, fallback).await;
+    ends.map_err(|error| failure(&error))
+}
+
+/// Tells a client that binds a resource where the archive ends at that moment (BI-5).
+struct Ends {
+    fallback: KeepByDefault,
+}
+
+impl AboutHook for Ends {
+    fn tell<'a>(&'a self, edge: &'a Edge, account: &'a BareJid) -> BoxFuture<'a, Option<Element>> {
+        Box::pin(async move {
+            // A client that is not told asks the archive itself.
+            match edge.storage.is_away() {
+                true => None,
+                false => ends(edge, account, self.fallback).await.ok(),
+            }
+        })
+    }
+}
+
+async fn ends(
+    edge: &Edge,
+    account: &BareJid,
+    fallback: KeepByDefault,
+) -> Result<Element, StorageError> {
+    write_tail(edge, account, fallback).await?;
     let mut metadata = Element::new("metadata", ns::MAM);
-    if let Some([first, last]) = ends.map_err(|error| failure(&error))? {
+    if let Some([first, last]) = edge.storage.archive_ends(account).await? {
         for (name, (mid, stamp)) in [("start", first), ("end", last)] {
             let end = Element::new(name, ns::MAM).with_attr("id", mid.to_string());
             metadata.push(end.with_attr("timestamp", delay::stamp(stamp)));

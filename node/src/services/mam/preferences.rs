@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use cluster::ArchiveId;
+use cluster::session::Action;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use super::settings::KeepByDefault;
 use super::storage::Preferences;
-use crate::hooks::{Payload, Request, fail, failure};
+use crate::hooks::{Payload, Reply, Request, fail, failure};
 
 /// Parties that one list may name.
 const MAX_PARTIES: usize = 1000;
@@ -91,7 +92,7 @@ pub async fn read(
 ///
 /// What the shard still has to write is judged when it is written. So a change waits until all that came before
 /// it is: else a message that was not to be kept would be, because its user changed their mind afterwards.
-pub async fn replace(request: Request<Wish>) -> Result<Element, StanzaError> {
+pub async fn replace(request: Request<Wish>) -> Result<Reply, StanzaError> {
     let Wish(preferences) = &request.payload;
     let written = tokio::time::timeout(WRITTEN_WITHIN, earlier_rows_are_written(&request));
     if written.await.is_err() {
@@ -100,7 +101,8 @@ pub async fn replace(request: Request<Wish>) -> Result<Element, StanzaError> {
     let storage = &request.edge.storage;
     let set = storage.set_archive_preferences(&request.account, preferences);
     set.await.map_err(|error| failure(&error))?;
-    Ok(element(preferences))
+    // The answer follows once the shard has heard of it.
+    Ok(Reply::new(element(preferences)).after(Action::ArchiveStated))
 }
 
 async fn earlier_rows_are_written(request: &Request<Wish>) {

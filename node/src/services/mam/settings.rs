@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Table};
+use crate::config::{self, Config, Table};
 
 /// `[archive]`: what is kept of messages.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -21,6 +21,11 @@ pub struct Archive {
 
 impl Table for Archive {
     const SECTION: &'static str = "archive";
+}
+
+/// Whether archives keep anything of accounts that have not said what theirs is to keep.
+pub fn archives_by_default(config: &Config) -> bool {
+    config.table::<Archive>().default != KeepByDefault::Never
 }
 
 /// Which messages an account's archive keeps that did not say what it prefers (XEP-0441).

@@ -67,19 +67,15 @@ async fn shows(node: &Node, account: &str, contact: &str, groups: &[&str]) {
         (contact, account, Subscription::To),
     ] {
         let (account, contact) = (bare(account), bare(contact));
-        let update = node.storage.update_contact(
-            RosterQuotas::default(),
-            &account,
-            &contact,
-            None,
-            |_| {
-                let mut item = RosterItem::new(contact.clone());
-                item.listed = true;
-                item.subscription = subscription;
-                item.groups = groups.iter().map(|group| (*group).to_owned()).collect();
-                Change::Put(item)
-            },
-        );
+        let update =
+            node.storage
+                .update_contact(RosterQuotas::default(), &account, &contact, None, |_| {
+                    let mut item = RosterItem::new(contact.clone());
+                    item.listed = true;
+                    item.subscription = subscription;
+                    item.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+                    Change::Put(item)
+                });
         update.await.unwrap();
     }
 }
@@ -130,6 +126,29 @@ async fn pe_3_pe_6_pe_8_a_node_is_made_by_the_first_item_and_contacts_are_told()
     assert!(first[0].contains("<item id='"), "{first:?}");
 }
 
+/// A refusal: its condition and what says more.
+type Refusal = (&'static str, &'static str);
+
+/// What a friend and a stranger hear of a node with this access model.
+const ACCESS: [(&str, Option<Refusal>, Option<Refusal>); 4] = [
+    ("open", None, None),
+    (
+        "presence",
+        None,
+        Some(("not-authorized", "presence-subscription-required")),
+    ),
+    (
+        "roster",
+        None,
+        Some(("not-authorized", "not-in-roster-group")),
+    ),
+    (
+        "whitelist",
+        Some(("not-allowed", "closed-node")),
+        Some(("not-allowed", "closed-node")),
+    ),
+];
+
 #[tokio::test]
 async fn pe_13_who_may_read_what() {
     let node = edge().await;
@@ -139,24 +158,7 @@ async fn pe_13_who_may_read_what() {
         session(&node, "bob@example.org/x"),
         session(&node, "carol@example.org/x"),
     );
-    for (access, friend, stranger) in [
-        ("open", None, None),
-        (
-            "presence",
-            None,
-            Some(("not-authorized", "presence-subscription-required")),
-        ),
-        (
-            "roster",
-            None,
-            Some(("not-authorized", "not-in-roster-group")),
-        ),
-        (
-            "whitelist",
-            Some(("not-allowed", "closed-node")),
-            Some(("not-allowed", "closed-node")),
-        ),
-    ] {
+    for (access, friend, stranger) in ACCESS {
         let fields = [
             ("access_model", access),
             ("roster_groups_allowed", "Friends"),
@@ -270,6 +272,58 @@ async fn pe_2_pe_14_nobody_changes_the_nodes_of_others() {
     }
 }
 
+/// What a client may say, and what it hears then.
+const WRONG: [(&str, &str, &str); 12] = [
+    (
+        "<publish><item/></publish>",
+        "bad-request",
+        "nodeid-required",
+    ),
+    ("<publish node='n'/>", "bad-request", "item-required"),
+    (
+        "<publish node='n'><item/><item/></publish>",
+        "not-allowed",
+        "max-items-exceeded",
+    ),
+    (
+        "<publish node='n'><item><a xmlns='u'/><b xmlns='u'/></item></publish>",
+        "bad-request",
+        "invalid-payload",
+    ),
+    (
+        "<publish node='n'><item/></publish>",
+        "bad-request",
+        "payload-required",
+    ),
+    ("<retract node='n'/>", "bad-request", "item-required"),
+    (
+        "<retract node='n'><item id='x'/></retract>",
+        "item-not-found",
+        "",
+    ),
+    (
+        "<retract node='m'><item id='x'/></retract>",
+        "item-not-found",
+        "",
+    ),
+    ("<create node='n'/>", "conflict", ""),
+    (
+        "<subscribe node='n' jid='bob@example.org'/>",
+        "bad-request",
+        "invalid-jid",
+    ),
+    (
+        "<unsubscribe node='n' jid='alice@example.org'/>",
+        "unexpected-request",
+        "not-subscribed",
+    ),
+    (
+        "<unheard xmlns='http://jabber.org/protocol/pubsub'/>",
+        "feature-not-implemented",
+        "",
+    ),
+];
+
 #[tokio::test]
 async fn pe_14_pe_15_pe_16_what_is_wrong_is_said() {
     let alice = session(
@@ -281,57 +335,8 @@ async fn pe_14_pe_15_pe_16_what_is_wrong_is_said() {
         "<publish node='n'><item><m xmlns='urn:m'>{}</m></item></publish>",
         "x".repeat(1_000)
     );
-    for (what, condition, detail) in [
-        (
-            "<publish><item/></publish>",
-            "bad-request",
-            "nodeid-required",
-        ),
-        ("<publish node='n'/>", "bad-request", "item-required"),
-        (
-            "<publish node='n'><item/><item/></publish>",
-            "not-allowed",
-            "max-items-exceeded",
-        ),
-        (
-            "<publish node='n'><item><a xmlns='u'/><b xmlns='u'/></item></publish>",
-            "bad-request",
-            "invalid-payload",
-        ),
-        (
-            "<publish node='n'><item/></publish>",
-            "bad-request",
-            "payload-required",
-        ),
-        (&long, "not-acceptable", "payload-too-big"),
-        ("<retract node='n'/>", "bad-request", "item-required"),
-        (
-            "<retract node='n'><item id='x'/></retract>",
-            "item-not-found",
-            "",
-        ),
-        (
-            "<retract node='m'><item id='x'/></retract>",
-            "item-not-found",
-            "",
-        ),
-        ("<create node='n'/>", "conflict", ""),
-        (
-            "<subscribe node='n' jid='bob@example.org'/>",
-            "bad-request",
-            "invalid-jid",
-        ),
-        (
-            "<unsubscribe node='n' jid='alice@example.org'/>",
-            "unexpected-request",
-            "not-subscribed",
-        ),
-        (
-            "<unheard xmlns='http://jabber.org/protocol/pubsub'/>",
-            "feature-not-implemented",
-            "",
-        ),
-    ] {
+    let too_long = (&*long, "not-acceptable", "payload-too-big");
+    for (what, condition, detail) in WRONG.into_iter().chain([too_long]) {
         refused(&set(&alice, what).await.concat(), condition, detail);
     }
     for (what, condition) in [

@@ -1,6 +1,8 @@
 //! Conversations with [`Stream`]: a scripted peer and a scripted driver.
 
+mod fast;
 mod negotiation;
+mod sasl2;
 mod session;
 mod table;
 
@@ -52,6 +54,13 @@ fn credentials() -> Credentials {
             b"fedcba9876543210",
             64,
         )),
+        sha512: Some(ScramKeys::derive(
+            Digest::Sha512,
+            PASSWORD,
+            b"0123456789fedcba",
+            64,
+        )),
+        stand_ins: Vec::new(),
         real: true,
     }
 }
@@ -169,7 +178,7 @@ impl Script {
 
     /// The message of the last element of that name in the output.
     fn message(&self, element: &str) -> Vec<u8> {
-        let start = self.output.rfind(&format!("<{element} ")).expect("sent");
+        let start = self.output.rfind(&format!("<{element}")).expect("sent");
         let text = &self.output[start..];
         let text = &text[text.find('>').expect("closed") + 1..];
         decode(&text[..text.find('<').expect("closed")])

@@ -2,6 +2,9 @@
 
 use super::*;
 
+const AUTHENTICATE: &str = "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'>\
+    <initial-response>AGFsaWNlAGNvcnJlY3QgaG9yc2U=</initial-response></authenticate>";
+
 /// One element per event, and some more.
 const ELEMENTS: &[&str] = &[
     START_TLS,
@@ -10,6 +13,11 @@ const ELEMENTS: &[&str] = &[
     "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>Yz1iaXdzLHI9eCxwPUFBQUE=</response>",
     "<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
     "<auth xmlns='urn:example'/>",
+    AUTHENTICATE,
+    "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'/>",
+    "<response xmlns='urn:xmpp:sasl:2'>Yz1iaXdzLHI9eCxwPUFBQUE=</response>",
+    "<abort xmlns='urn:xmpp:sasl:2'/>",
+    "<next xmlns='urn:xmpp:sasl:2' task='x'/>",
     BIND,
     "<iq type='get'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
     "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
@@ -51,6 +59,14 @@ fn at(state: State) -> Script {
         State::Handshake => script.send(HEADER).send(START_TLS),
         State::Lookup => script.send(HEADER).send(&plain()),
         State::Challenged => script.send(HEADER).send(scram),
+        State::Proving => {
+            let scram = "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='SCRAM-SHA-1'/>";
+            script.send(HEADER).send(scram)
+        }
+        State::Opening => {
+            script.send(HEADER).send(AUTHENTICATE).answer_plain(true);
+            &mut script
+        }
         State::Verifying => {
             script
                 .send(HEADER)
@@ -81,7 +97,14 @@ fn at(state: State) -> Script {
 fn answer_all(script: &mut Script) {
     let stream = &mut script.stream;
     stream.credentials(Some(credentials()));
+    stream.tokens(&[]);
     stream.plain_verified(true);
+    stream.opened(Opened {
+        session: Session::None,
+        failed: None,
+        token: None,
+    });
+    stream.open_failed(Failure::TemporaryAuthFailure);
     stream.bound("b1", &Jid::new("alice@example.org/phone").expect("legal"));
     stream.resumed("x", 1);
     stream.enabled(crate::sm::Enabled::default());

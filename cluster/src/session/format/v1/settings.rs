@@ -20,6 +20,7 @@ mirror_struct!(Settings => session::Settings {
     max_directed: session::Settings::default().max_directed,
     max_directed_bytes: session::Settings::default().max_directed_bytes,
     compared_after: session::Settings::default().compared_after,
+    archive_by_default: session::Settings::default().archive_by_default,
 });
 
 mirror_enum!(OnTimeout => session::OnTimeout { Archive, Bounce, Silent });

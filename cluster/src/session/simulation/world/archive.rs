@@ -142,6 +142,13 @@ impl World {
             if waiting > 0 {
                 return Err(format!("{waiting} wait for {} (I-14)", client.jid));
             }
+            if !self.shards[0].state().settings().archive_by_default {
+                let mut rows = self.archive.rows.keys();
+                if let Some((account, mid)) = rows.next() {
+                    return Err(format!("{mid} is in the archive of {account} (I-13)"));
+                }
+                continue;
+            }
             for (_, uid, to) in client
                 .sent
                 .iter()

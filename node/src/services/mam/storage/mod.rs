@@ -41,6 +41,11 @@ pub const STORED: Stored = Stored {
             include_str!("../schema/1.postgres.sql"),
         ),
         Step::new(2, include_str!("../schema/2.sql")),
+        Step::of_each(
+            7,
+            include_str!("../schema/7.sqlite.sql"),
+            include_str!("../schema/7.postgres.sql"),
+        ),
     ],
     removals: &[
         "DELETE FROM archive WHERE owner = $1",
@@ -210,10 +215,9 @@ async fn insert(
         let fits = rest.len().min(MOST_ROWS);
         let (chunk, later) = rest.split_at(1 << fits.ilog2());
         rest = later;
-        let sql = format!(
-            "INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) \
-             VALUES {} ON CONFLICT (owner, mid) DO NOTHING",
-            transaction.placeholders(chunk.len(), 9)
+        let sql = transaction.insertion(
+            "archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza)",
+            (chunk.len(), 9),
         );
         let mut values = Vec::with_capacity(chunk.len() * 9);
         for (row, fate) in chunk {

@@ -215,6 +215,23 @@ impl Storage {
         Ok(found.remove(account))
     }
 
+    /// Accounts that have stated what they prefer, in order, behind one of them; at most `max`.
+    pub(in crate::services) async fn archive_statements(
+        &self,
+        behind: Option<&BareJid>,
+        max: u32,
+    ) -> Result<Vec<BareJid>, StorageError> {
+        let sql = format!(
+            "SELECT account FROM archive_preference WHERE account > $1 ORDER BY account LIMIT {max}"
+        );
+        let behind = behind.map_or("", BareJid::as_str);
+        let rows = self
+            .database
+            .rows(assembled(sql), vec![behind.into()])
+            .await?;
+        rows.iter().map(|row| account(&row.text(0)?)).collect()
+    }
+
     /// Replaces what an account prefers; from now on it is in force.
     pub(in crate::services) async fn set_archive_preferences(
         &self,

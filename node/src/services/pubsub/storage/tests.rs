@@ -265,6 +265,17 @@ async fn a_request_that_is_made_again_has_made_the_node_and_another_one_has_not(
     .await;
 }
 
+fn names(found: &[Last]) -> Vec<(BareJid, String, String)> {
+    let names = found.iter().map(|last| {
+        (
+            last.account.clone(),
+            last.node.clone(),
+            last.item.id.clone(),
+        )
+    });
+    names.collect()
+}
+
 #[tokio::test]
 async fn pe_9_the_last_items_of_a_thousand_accounts_are_one_statement() {
     testing::each(async |storage| {
@@ -299,17 +310,6 @@ async fn pe_9_the_last_items_of_a_thousand_accounts_are_one_statement() {
         if storage.engine() == "SQLite" {
             assert_eq!(testing::statements() - before, 1);
         }
-        let names = |found: &[Last]| {
-            let names = found.iter();
-            let names = names.map(|last| {
-                (
-                    last.account.clone(),
-                    last.node.clone(),
-                    last.item.id.clone(),
-                )
-            });
-            Vec::from_iter(names)
-        };
         let expect: Vec<_> = [0, 500, 999]
             .into_iter()
             .flat_map(|n| [("a", "2"), ("b", "1")].map(|(node, id)| (n, node, id)))
