@@ -111,8 +111,8 @@ impl People {
         desk.send(&format!("<presence>{ABOUT}</presence>")).await;
         desk.send(&format!("<presence to='{CAROL}'>{ABOUT}</presence>"))
             .await;
-        inactive(desk).await;
         await_presence(desk, None, "alice@localhost/desk").await;
+        inactive(desk).await;
         await_presence(&mut self.carol, None, DESK).await;
         self.seen = await_presence(&mut self.alice, None, DESK).await;
         let caps = self.seen.elements().any(|child| child.local() == "c");

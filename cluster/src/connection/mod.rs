@@ -43,6 +43,7 @@ pub mod liveness;
 mod mutant;
 pub mod negotiation;
 mod output;
+mod postpone;
 pub mod rate;
 pub mod reading;
 mod request;
@@ -62,6 +63,7 @@ use proto::{BareJid, Jid};
 use self::count::{Incoming, Outgoing};
 use self::inbox::{Inbox, Work};
 use self::liveness::{Beat, Liveness};
+use self::postpone::Postponed;
 use self::rate::Answers;
 pub use self::request::*;
 use self::state::{Flow, Job, State, Title};
@@ -89,6 +91,7 @@ pub struct Connection {
     outgoing: Outgoing,
     inbox: Inbox,
     unwritten: Unwritten,
+    postponed: Postponed,
     /// So many [`Request::Read`]s have no answer yet. Nothing is written meanwhile.
     reads: u32,
     /// Stanzas below this number were queued before the stream was resumed.
@@ -128,6 +131,7 @@ impl Connection {
             outgoing: opening.outgoing,
             inbox: Inbox::default(),
             unwritten: opening.unwritten,
+            postponed: Postponed::default(),
             reads: 0,
             late: opening.late,
             liveness: Liveness::new(times),
@@ -194,6 +198,9 @@ impl Connection {
             Input::Ack(h) => self.acknowledged(now, h),
             Input::Csi(active) => {
                 self.liveness.set_inactive(!active);
+                if active {
+                    self.release();
+                }
                 self.inbox.push(Work::Nothing);
             }
             Input::Closed => self.inbox.push(Work::Closed),
@@ -259,6 +266,10 @@ impl Connection {
     pub fn settle(&mut self, moment: Moment) {
         self.wake = None;
         let now = moment.now;
+        // A client that is active again has what was postponed before any answer (IM-101).
+        if self.postponed.is_due() {
+            self.drain(moment);
+        }
         self.end_waiting(now);
         self.work();
         self.drain(moment);
@@ -269,6 +280,9 @@ impl Connection {
         }
         let is_held = matches!(self.state.job(), Some(Job::Held));
         if self.liveness.next(now) == Beat::Ask {
+            // The client wakes up for the question: what was postponed goes along with it.
+            self.release();
+            self.drain(moment);
             self.ask(now);
         }
         if self.liveness.next(now) == Beat::Late && !is_held {
@@ -288,7 +302,8 @@ impl Connection {
             Some(Job::Resting(until)) => *until,
             _ => u64::MAX,
         };
-        self.wake = Some(next.min(request).min(rested));
+        let due = self.postponed.until();
+        self.wake = Some(next.min(request).min(rested).min(due));
     }
 
     /// What waited for a time that has come.

@@ -3,6 +3,7 @@
 use proto::sm::elements::{write_ack, write_request};
 use proto::sm::{Enabled, SmElement};
 
+use super::postpone::Postponed;
 use super::request::{Moment, Note, Request};
 use super::state::{Flow, Job, Title};
 use super::unwritten::{Entry, Pushed};
@@ -24,9 +25,13 @@ impl Connection {
                     self.read(from);
                 }
             }
-            Event::Enabled(enabled) => self.unwritten.enabled(enabled),
+            Event::Enabled(enabled) => {
+                self.unwritten.enabled(enabled);
+                self.release();
+            }
             Event::Detached(why) => {
                 // Before a last word goes what came before it.
+                self.release();
                 self.drain(moment);
                 self.flush();
                 self.told(why);
@@ -64,7 +69,21 @@ impl Connection {
         }
         if let (Some(Job::Enabling { .. }), Some(enabled)) = (self.state.job(), enabled) {
             self.unwritten.enabled(enabled);
+            self.release();
         }
+    }
+
+    /// All that is unwritten goes as soon as the socket takes it.
+    pub(super) fn release(&mut self) {
+        if !self.unwritten.is_empty() {
+            self.postponed = Postponed::Due;
+        }
+    }
+
+    /// The client is inactive and needs nothing of what is unwritten yet (IM-100).
+    fn may_wait(&mut self, now: u64) -> bool {
+        let (unwritten, session) = (&self.unwritten, &self.session);
+        self.liveness.is_inactive() && self.postponed.may_wait(now, unwritten, session)
     }
 
     /// What was asked by [`Request::Read`] cannot be found out: whatever was skipped would be missing.
@@ -139,7 +158,7 @@ impl Connection {
     /// Writes what is unwritten as far as the socket keeps up.
     pub(super) fn drain(&mut self, moment: Moment) {
         // `<enabled/>` may be among what is read, and belongs before stanzas that have come already.
-        if self.unwritten.is_empty() || self.reads > 0 {
+        if self.unwritten.is_empty() || self.may_wait(moment.now) || self.reads > 0 {
             return;
         }
         if self.state.job().is_none() || !self.is_sure(moment.pauses) {
@@ -173,6 +192,9 @@ impl Connection {
                 self.flow = Flow::Full;
                 self.request(Request::Note(Note::HeldBack));
             }
+        }
+        if self.unwritten.is_empty() {
+            self.postponed = Postponed::default();
         }
         if stanzas > 0 {
             self.request(Request::Note(Note::Written { stanzas, messages }));

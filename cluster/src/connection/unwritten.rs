@@ -82,6 +82,11 @@ impl Unwritten {
         self.queue.pop_front()
     }
 
+    /// The entries behind the oldest `count`.
+    pub fn behind(&self, count: usize) -> impl Iterator<Item = &Entry> {
+        self.queue.iter().skip(count)
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

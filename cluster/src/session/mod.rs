@@ -41,6 +41,7 @@ mod farewell;
 pub(crate) mod fixture;
 mod follow;
 mod format;
+mod hear;
 mod hidden;
 mod inherit;
 mod interest;

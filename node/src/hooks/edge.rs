@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use cluster::ArchiveId;
-use cluster::session::{ArchiveRow, Effect};
+use cluster::session::{Action, ArchiveRow, Effect};
 use futures_util::future::BoxFuture;
+use proto::payload::disco::Item;
 use proto::stanza::error::StanzaError;
-use proto::{BareJid, Jid};
+use proto::{BareJid, Element, Jid};
 
 use super::barrier::Blocking;
-use super::nodes::Nodes;
+use super::nodes::{NodeInfo, Replacement, Told};
 use super::refusal::failure;
 use super::visibility::Visibility;
 use crate::auth::Accounts;
@@ -40,6 +41,125 @@ pub struct Edge {
     pub random: fn() -> u128,
     /// When the node started, by the same clock.
     pub started: u64,
+}
+
+/// Knows the nodes of accounts. Where no service does, there are none.
+pub trait Nodes: Send + Sync + 'static {
+    /// The nodes of the account that the viewer may read.
+    fn list<'a>(
+        &'a self,
+        edge: &'a Edge,
+        viewer: &'a BareJid,
+        account: &'a BareJid,
+    ) -> Told<'a, Vec<Item>>;
+
+    /// What one of them is, if it is one that the viewer may read.
+    fn info<'a>(
+        &'a self,
+        edge: &'a Edge,
+        viewer: &'a BareJid,
+        account: &'a BareJid,
+        node: &'a str,
+    ) -> Told<'a, Option<NodeInfo>>;
+
+    /// What is in it, if it is one that the viewer may read.
+    fn contents<'a>(
+        &'a self,
+        edge: &'a Edge,
+        viewer: &'a BareJid,
+        account: &'a BareJid,
+        node: &'a str,
+    ) -> Told<'a, Option<Vec<Item>>>;
+
+    /// One item of a node, the newest or the one with this id, if the viewer may read it.
+    fn item<'a>(
+        &'a self,
+        edge: &'a Edge,
+        viewer: &'a BareJid,
+        account: &'a BareJid,
+        node: &'a str,
+        id: Option<&'a str>,
+    ) -> Told<'a, Option<(String, Element)>>;
+
+    /// The items of a node of one's own, with their ids, the oldest first.
+    fn items<'a>(
+        &'a self,
+        edge: &'a Edge,
+        account: &'a BareJid,
+        node: &'a str,
+    ) -> Told<'a, Vec<(String, Element)>>;
+
+    /// Changes the items of a node of one's own; returns what follows.
+    fn replace<'a>(
+        &'a self,
+        edge: &'a Edge,
+        account: &'a BareJid,
+        node: &'a str,
+        replacement: Replacement,
+    ) -> Told<'a, Vec<Action>>;
+}
+
+/// There are no nodes.
+pub(super) struct NoNodes;
+
+fn at_once<'a, T: Send + 'a>(answer: T) -> Told<'a, T> {
+    Box::pin(std::future::ready(Ok(answer)))
+}
+
+impl Nodes for NoNodes {
+    fn list<'a>(&'a self, _: &'a Edge, _: &'a BareJid, _: &'a BareJid) -> Told<'a, Vec<Item>> {
+        at_once(Vec::new())
+    }
+
+    fn info<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a BareJid,
+        _: &'a str,
+    ) -> Told<'a, Option<NodeInfo>> {
+        at_once(None)
+    }
+
+    fn contents<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a BareJid,
+        _: &'a str,
+    ) -> Told<'a, Option<Vec<Item>>> {
+        at_once(None)
+    }
+
+    fn item<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a BareJid,
+        _: &'a str,
+        _: Option<&'a str>,
+    ) -> Told<'a, Option<(String, Element)>> {
+        at_once(None)
+    }
+
+    fn items<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a str,
+    ) -> Told<'a, Vec<(String, Element)>> {
+        at_once(Vec::new())
+    }
+
+    fn replace<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a str,
+        _: Replacement,
+    ) -> Told<'a, Vec<Action>> {
+        at_once(Vec::new())
+    }
 }
 
 /// Looks into the replicated state, which may lag a little.

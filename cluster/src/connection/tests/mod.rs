@@ -1,6 +1,7 @@
 //! Scripts: what happens to a connection, and what it asks for then, as lines of text.
 
 mod ending;
+mod inactive;
 mod incoming;
 mod negotiating;
 mod outgoing;
@@ -247,7 +248,7 @@ fn elements(bytes: &[u8]) -> String {
     let tags = text.split('<').filter_map(|tag| {
         let name = tag.split([' ', '/', '>']).next()?;
         match name {
-            "message" => Some(attribute(tag, "id")),
+            "message" | "presence" => Some(attribute(tag, "id")),
             "iq" => Some(format!("ping {}", attribute(tag, "id"))),
             "a" => Some(format!("a{}", attribute(tag, "h"))),
             "r" | "enabled" => Some(name.to_owned()),

@@ -9,8 +9,9 @@ use sha1::{Digest as _, Sha1};
 use super::access::Reader;
 use super::config::{Config, SendLast};
 use super::request::{Change, Publish};
+use super::settings::Quotas;
 use super::storage::{Item, Publishing, Wanted};
-use super::{Quotas, error, event};
+use super::{error, event};
 use crate::hooks::{Edge, Reply, Request, Scope, fail, failure};
 
 /// The account whose nodes are changed, which only it does itself (PE-2).

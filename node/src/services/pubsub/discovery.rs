@@ -8,8 +8,9 @@ use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element};
 
 use super::access::Reader;
+use super::change;
+use super::settings::Quotas;
 use super::storage::{self, Node, Wanted};
-use super::{Quotas, change};
 use crate::hooks::{Edge, NodeInfo, Nodes, Replacement, Told, failure};
 
 /// Pages of a node that are read together.

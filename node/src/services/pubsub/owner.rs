@@ -6,8 +6,9 @@ use proto::{BareJid, Element, Jid, ns};
 
 use super::change::{account_of, told};
 use super::config::Config;
+use super::settings::Quotas;
 use super::storage::{Affiliation, Parties};
-use super::{Quotas, error, event, request};
+use super::{error, event, request};
 use crate::hooks::{Payload, Reply, Request, fail, failure};
 
 /// The most affiliations or subscriptions that one request changes.

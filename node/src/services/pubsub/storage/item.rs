@@ -5,7 +5,7 @@ use proto::{BareJid, Element};
 
 use super::super::config::{Config, Unfit};
 use super::super::settings::Quotas;
-use super::{Found, Full, count, find, make, names};
+use super::row::{Found, Full, count, find, make, names};
 use crate::storage::{Row, Storage, StorageError, Transaction, Value, assembled, numbered};
 
 /// So many ids go into a statement.

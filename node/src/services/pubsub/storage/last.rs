@@ -3,8 +3,8 @@
 use proto::BareJid;
 
 use super::super::config::Config;
-use super::config as stored_config;
 use super::item::{Item, payload};
+use super::row::config as stored_config;
 use crate::storage::{Row, Storage, StorageError, Value, assembled, numbered};
 
 /// Accounts that go into a statement.

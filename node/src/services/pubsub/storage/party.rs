@@ -3,7 +3,7 @@
 use proto::{BareJid, Jid};
 
 use super::super::settings::Quotas;
-use super::{Full, find, names};
+use super::row::{Full, find, names};
 use crate::storage::{Storage, StorageError, Transaction};
 
 /// What somebody is to a node. The account itself owns all of its nodes.

@@ -4,6 +4,7 @@ use proto::payload::form::{Form, FormType};
 use proto::{BareJid, ns};
 
 use super::item::{Published, Refused};
+use super::row::Full;
 use super::*;
 use crate::storage::testing;
 
