@@ -10,7 +10,7 @@
 //! 2. A root is begun only where the machine awaits one: at first and after a login of RFC 6120 (WS-2).
 //! 3. What the machine writes leaves in the same order, one message for each element, whatever it was cut into.
 
-use super::{Condition, StreamError};
+use super::error::{Condition, StreamError};
 use crate::limit::Limits;
 use crate::ns;
 use crate::xml::{Element, attribute, is_one_element};
