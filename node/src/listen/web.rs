@@ -177,7 +177,7 @@ fn names(headers: &[Header<'_>], name: &str, word: &str) -> bool {
 mod tests {
     use super::*;
 
-    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nOrigin: https://b.example\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: x, xmpp\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     async fn asked(text: &str, url: Option<&str>) -> String {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ws_1_the_subprotocol_is_echoed_and_demanded() {
+    async fn ws_1_and_ws_5_the_subprotocol_is_demanded_and_echoed_whatever_the_origin_is() {
         let text = asked(UPGRADE, None).await;
         begins(&text, "HTTP/1.1 101 ");
         // The example of RFC 6455 §1.3.
