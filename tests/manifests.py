@@ -67,7 +67,7 @@ for overlay in ("base", "dev", "production"):
     least = sum(times.values()) + DRAIN
     check(pod["terminationGracePeriodSeconds"] >= least, f"{overlay}: a drain may take {least} s, and is killed before that")
     ports = [rule["ports"] for rule in one(objects, "NetworkPolicy")["spec"]["ingress"] if "from" not in rule]
-    check([[p["port"] for p in rule] for rule in ports] == [["c2s", "c2s-tls"]], f"{overlay}: strangers reach another port")
+    check([[p["port"] for p in rule] for rule in ports] == [["c2s", "c2s-tls", "web"]], f"{overlay}: strangers reach another port")
 
 spread = lambda name: {c["topologyKey"]: c["whenUnsatisfiable"]
                        for c in one(load(name), "StatefulSet")["spec"]["template"]["spec"]["topologySpreadConstraints"]}

@@ -48,6 +48,7 @@ impl Live {
             ("domain", next.domains() == fresh.domains()),
             ("data_dir", next.data_dir() == fresh.data_dir()),
             ("c2s", next.c2s == fresh.c2s),
+            ("web", next.web == fresh.web),
             ("tls", next.tls == fresh.tls),
             ("auth", next.auth == fresh.auth),
             ("storage", next.storage == fresh.storage),

@@ -21,6 +21,7 @@ use crate::auth::{Accounts, Failures, StreamSettings, Throttle, Tokens, offer, r
 use crate::config::{Config, LogFormat};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
+use crate::listen::Door;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
@@ -168,7 +169,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
 /// Takes the ports and starts everything that does not listen.
 async fn open(config: Config) -> Result<(Vec<Listener>, Listener, Arc<App>), ServeError> {
     let listeners = bind(&config).await?;
-    let admin = patiently(|| c2s::bind(config.admin.listen, false)).await?;
+    let admin = patiently(|| c2s::bind(config.admin.listen, Door::StartTls)).await?;
     Ok((listeners, admin, assemble(config).await?))
 }
 
@@ -286,11 +287,16 @@ fn stream_settings(config: &Config) -> proto::stream::Settings {
 }
 
 async fn bind(config: &Config) -> Result<Vec<Listener>, ServeError> {
-    let plain = config.c2s.listen.iter().map(|address| (*address, false));
-    let direct = config.c2s.listen_tls.iter().map(|address| (*address, true));
+    let doors = [
+        (Door::StartTls, &config.c2s.listen),
+        (Door::Tls, &config.c2s.listen_tls),
+        (Door::Web, &config.web.listen),
+    ];
     let mut listeners = Vec::new();
-    for (address, direct) in plain.chain(direct) {
-        listeners.push(patiently(|| c2s::bind(address, direct)).await?);
+    for (door, addresses) in doors {
+        for address in addresses {
+            listeners.push(patiently(|| c2s::bind(*address, door)).await?);
+        }
     }
     Ok(listeners)
 }
@@ -300,7 +306,7 @@ async fn bind_links(config: &Config) -> Result<Option<TcpListener>, ListenError>
     let Some(cluster) = &config.cluster else {
         return Ok(None);
     };
-    let bound = patiently(|| c2s::bind(cluster.listen, false)).await?;
+    let bound = patiently(|| c2s::bind(cluster.listen, Door::StartTls)).await?;
     Ok(Some(bound.into_std()))
 }
 
@@ -330,18 +336,20 @@ async fn patiently(
 struct Addresses {
     c2s: Vec<String>,
     c2s_tls: Vec<String>,
+    web: Vec<String>,
     admin: String,
 }
 
 impl Addresses {
     fn of(listeners: &[Listener], admin: std::net::SocketAddr) -> Self {
-        let some = |direct| {
-            let some = listeners.iter().filter(move |l| l.direct == direct);
+        let some = |door| {
+            let some = listeners.iter().filter(move |l| l.door == door);
             some.map(|l| l.address.to_string()).collect()
         };
         Self {
-            c2s: some(false),
-            c2s_tls: some(true),
+            c2s: some(Door::StartTls),
+            c2s_tls: some(Door::Tls),
+            web: some(Door::Web),
             admin: admin.to_string(),
         }
     }
@@ -361,7 +369,8 @@ impl Addresses {
             written => written.map_err(|error| ServeError::Write(file, error))?,
         }
         let (c2s, tls) = (self.c2s.join(","), self.c2s_tls.join(","));
-        tracing::info!(%c2s, c2s_tls = %tls, admin = %self.admin, "listening");
+        let web = self.web.join(",");
+        tracing::info!(%c2s, c2s_tls = %tls, %web, admin = %self.admin, "listening");
         let mut said = String::new();
         while let Err(unready) = app.ready() {
             let unready = unready.to_string();

@@ -48,6 +48,10 @@ namespaces! {
     SESSION = "urn:ietf:params:xml:ns:xmpp-session";
     /// Framing over WebSocket (RFC 7395).
     FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
+    /// A link to the WebSocket of a server (XEP-0156).
+    ALT_WEBSOCKET = "urn:xmpp:alt-connections:websocket";
+    /// What a web host tells about itself (RFC 6415).
+    XRD = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
     /// Stream management (XEP-0198).
     SM = "urn:xmpp:sm:3";
     /// Rosters (RFC 6121).

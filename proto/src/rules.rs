@@ -10,6 +10,10 @@ pub mod stream_management {
     #![doc = include_str!("../docs/stream-management.md")]
 }
 
+pub mod web {
+    #![doc = include_str!("../docs/web.md")]
+}
+
 pub mod im {
     #![doc = include_str!("../docs/im.md")]
 }

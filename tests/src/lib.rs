@@ -15,6 +15,7 @@ pub mod redis;
 pub mod repository;
 pub mod sasl2;
 pub mod small;
+pub mod web;
 pub mod wire;
 
 use std::time::Duration;

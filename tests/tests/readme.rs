@@ -21,6 +21,8 @@ const BURST: usize = 20;
 const README: &str = "README.md";
 /// The page about limits, which has a configuration too.
 const LIMITS: &str = "node/docs/limits.md";
+/// The page about web clients, too.
+const WEB: &str = "node/docs/web.md";
 
 /// A document's code blocks of one kind.
 fn blocks(document: &str, kind: &str) -> Vec<String> {
@@ -52,8 +54,9 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mut blocks = blocks(README, "toml");
     blocks.extend(self::blocks(LIMITS, "toml"));
-    assert_eq!(blocks.len(), 3);
-    for (block, nodes) in blocks.iter().zip([0, 3, 0]) {
+    blocks.extend(self::blocks(WEB, "toml"));
+    assert_eq!(blocks.len(), 4);
+    for (block, nodes) in blocks.iter().zip([0, 3, 0, 0]) {
         let file = dir.path().join("holdfast.toml");
         std::fs::write(&file, block).unwrap();
         let config = Config::load(&node::needs().tables, Some(&file), &[], [])

@@ -11,12 +11,14 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 15] = [
+const FAMILIES: [(&str, &str); 17] = [
     ("ST", "proto/docs/streams.md"),
     ("SA", "proto/docs/authentication.md"),
     ("BI", "proto/docs/authentication.md"),
     ("FA", "proto/docs/authentication.md"),
     ("SM", "proto/docs/stream-management.md"),
+    ("WS", "proto/docs/web.md"),
+    ("WD", "proto/docs/web.md"),
     ("IM", "proto/docs/im.md"),
     ("DI", "proto/docs/im.md"),
     ("PE", "proto/docs/nodes.md"),

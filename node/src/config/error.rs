@@ -146,6 +146,14 @@ pub enum Rule {
     /// Balancers are named, but their headers would not be read.
     #[error("does nothing without `proxy_protocol = true`: set that, or leave this out")]
     ProxiesUnread,
+    /// Not an address of a WebSocket with TLS.
+    #[error(
+        "{0:?} is not what a web client can connect to, such as wss://xmpp.example.org:5443/ws"
+    )]
+    NotAWebSocket(String),
+    /// Clients would be told where to connect, but nobody tells them.
+    #[error("does nothing without `listen`: give an address, or leave this out")]
+    UrlUntold,
     /// A time is too short.
     #[error("must be at least 1s")]
     TooShort,
@@ -234,6 +242,9 @@ pub enum Problem {
         "`cluster.peers` names two nodes: neither goes on without the other, so that three are safer and one is as safe"
     )]
     TwoSeats,
+    /// Web clients have to be configured.
+    #[error("`web.url` is absent: web clients do not find this server by its domain")]
+    NoWebUrl,
     /// Worth knowing, not wrong.
     #[error(
         "`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside"
@@ -246,7 +257,7 @@ impl Problem {
     pub fn is_serious(&self) -> bool {
         match self {
             Self::NoCertificate => true,
-            Self::NoRedis | Self::TwoSeats | Self::Exposed { .. } => false,
+            Self::NoRedis | Self::NoWebUrl | Self::TwoSeats | Self::Exposed { .. } => false,
         }
     }
 }

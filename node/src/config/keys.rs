@@ -2,7 +2,7 @@
 
 use super::table::{Tables, fields};
 use super::{
-    Admin, Auth, C2s, Cluster, Config, Drain, Limits, Log, Quotas, Redis, Sm, Storage, Tls,
+    Admin, Auth, C2s, Cluster, Config, Drain, Limits, Log, Quotas, Redis, Sm, Storage, Tls, Web,
 };
 
 /// Every key that may be configured.
@@ -29,6 +29,7 @@ impl Keys {
     pub(super) fn new(tables: &Tables) -> Self {
         let mut sections = vec![
             ("c2s", fields::<C2s>()),
+            ("web", fields::<Web>()),
             ("tls", fields::<Tls>()),
             ("auth", fields::<Auth>()),
             ("sm", fields::<Sm>()),

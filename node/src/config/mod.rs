@@ -19,6 +19,7 @@ mod source;
 mod storage;
 mod table;
 mod value;
+mod web;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,6 +35,7 @@ pub use storage::{Storage, StorageUrl};
 pub use table::{SharedKey, Table, Tables};
 pub(crate) use value::duration;
 pub use value::{Network, NotADuration, Secret, parse_duration};
+pub use web::Web;
 
 use self::source::Layers;
 use self::table::Configured;
@@ -53,6 +55,8 @@ pub struct Config {
     data_dir: Option<PathBuf>,
     /// Clients' connections.
     pub c2s: C2s,
+    /// Clients in browsers.
+    pub web: Web,
     /// Certificates.
     pub tls: Tls,
     /// How clients prove who they are.
@@ -159,6 +163,9 @@ impl Config {
             problems.push(Problem::NoCertificate);
         }
         problems.extend(self.exposed());
+        if !self.web.listen.is_empty() && self.web.url.is_none() {
+            problems.push(Problem::NoWebUrl);
+        }
         if self.cluster.as_ref().is_some_and(|c| c.peers.len() == 2) {
             problems.push(Problem::TwoSeats);
         }
@@ -220,7 +227,8 @@ impl Config {
         let tls = c2s.listen_tls.iter().map(|a| ("c2s.listen_tls", *a));
         let cluster = self.cluster.iter().map(|c| ("cluster.listen", c.listen));
         let admin = [("admin.listen", self.admin.listen)];
-        plain.chain(tls).chain(admin).chain(cluster)
+        let web = self.web.listen.iter().map(|a| ("web.listen", *a));
+        plain.chain(tls).chain(web).chain(admin).chain(cluster)
     }
 
     /// Refuses two listeners on one port. Port 0 stands for any free port.
@@ -262,6 +270,7 @@ impl Config {
         self.domain = self.domains.first().cloned();
         self.tls.settle()?;
         self.c2s.settle()?;
+        self.web.settle()?;
         self.auth.settle()?;
         self.sm.settle()?;
         self.quotas.settle()?;

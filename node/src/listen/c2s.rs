@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::descriptors;
 use super::proxy::{self, Origin, ProxyError};
 use super::refusal::Refusal;
+use super::{Door, descriptors};
 use crate::app::App;
 use crate::clock;
 use crate::metrics::Refused;
-use crate::session::negotiate::{self, Visitor};
+use crate::session::arrival::{self, Visitor};
+use crate::session::pump::Pump;
 
 /// How many connections may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
@@ -31,8 +33,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    /// Whether TLS comes first.
-    pub direct: bool,
+    /// How its connections begin.
+    pub door: Door,
     /// The address that it really has.
     pub address: SocketAddr,
 }
@@ -60,7 +62,7 @@ impl ListenError {
 }
 
 /// Opens a listener. An IPv6 wildcard takes IPv4 as well, or only that where there is no IPv6.
-pub fn bind(address: SocketAddr, direct: bool) -> Result<Listener, ListenError> {
+pub fn bind(address: SocketAddr, door: Door) -> Result<Listener, ListenError> {
     let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
     let socket = match open(address) {
         Err(_) if address.is_ipv6() && address.ip().is_unspecified() => open(fallback),
@@ -70,7 +72,7 @@ pub fn bind(address: SocketAddr, direct: bool) -> Result<Listener, ListenError> 
         let address = socket.local_addr()?;
         Ok(Listener {
             socket,
-            direct,
+            door,
             address,
         })
     });
@@ -103,7 +105,7 @@ pub async fn accept(
     mut stop: watch::Receiver<bool>,
     mut open: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let (address, direct) = (listener.address, listener.direct);
+    let (address, door) = (listener.address, listener.door);
     let mut socket = tokio::net::TcpListener::from_std(listener.socket)?;
     for arbiter in arbiters.iter().cycle() {
         let accepted = tokio::select! {
@@ -115,7 +117,7 @@ pub async fn accept(
             drop(socket);
             let opened = tokio::select! {
                 _ = stop.changed() => return Ok(()),
-                opened = reopen(address, direct, &mut open) => opened,
+                opened = reopen(address, door, &mut open) => opened,
             };
             socket = opened?;
             continue;
@@ -129,7 +131,7 @@ pub async fn accept(
                     space,
                     socket,
                     peer,
-                    direct,
+                    door,
                 };
                 let app = app.clone();
                 arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(app, accepted))));
@@ -155,12 +157,12 @@ async fn becomes(open: &mut watch::Receiver<bool>, wish: bool) {
 /// free.
 async fn reopen(
     address: SocketAddr,
-    direct: bool,
+    door: Door,
     open: &mut watch::Receiver<bool>,
 ) -> io::Result<tokio::net::TcpListener> {
     becomes(open, true).await;
     loop {
-        match bind(address, direct) {
+        match bind(address, door) {
             Ok(listener) => return tokio::net::TcpListener::from_std(listener.socket),
             Err(error) => {
                 tracing::warn!(%error, "the listener cannot be opened again yet");
@@ -183,8 +185,7 @@ impl Drop for Counted {
 struct Accepted {
     socket: std::net::TcpStream,
     peer: SocketAddr,
-    /// Whether TLS comes first.
-    direct: bool,
+    door: Door,
     space: Space,
 }
 
@@ -225,7 +226,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     let Accepted {
         socket,
         peer,
-        direct,
+        door,
         space,
     } = accepted;
     // Errors are ignored: a socket that refuses these options is about to fail anyway.
@@ -260,7 +261,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
         Err((refusal, place)) => {
             note_refusal(&app, address, refusal);
             if place.is_some() {
-                negotiate::turn_away(&app, socket, direct, refusal.into()).await;
+                arrival::turn_away(&app, socket, door, refusal.into()).await;
             }
             return;
         }
@@ -268,15 +269,22 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     let visitor = Visitor {
         socket,
         address,
-        direct,
         permit,
     };
-    if let Some(pump) = negotiate::open_session(app, visitor).await {
-        drop(actix_rt::spawn(async move {
-            pump.run().await;
-            drop(counted);
-        }));
+    match door {
+        Door::StartTls => carry(arrival::starttls(app, visitor).await, counted),
+        Door::Tls => carry(arrival::tls(app, visitor).await, counted),
+        Door::Web => carry(arrival::web(app, visitor).await, counted),
     }
+}
+
+/// Serves a connection that has come to a session, as a task of its own.
+fn carry<S: AsyncRead + AsyncWrite + Unpin + 'static>(pump: Option<Pump<S>>, counted: Counted) {
+    let Some(pump) = pump else { return };
+    drop(actix_rt::spawn(async move {
+        pump.run().await;
+        drop(counted);
+    }));
 }
 
 #[cfg(test)]
@@ -285,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_listener_knows_the_port_that_it_got() {
-        let listener = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Door::Tls).unwrap();
         assert_ne!(listener.address.port(), 0);
-        assert!(bind(listener.address, true).is_err());
+        assert!(bind(listener.address, Door::Tls).is_err());
     }
 }

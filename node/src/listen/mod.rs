@@ -7,3 +7,16 @@ pub mod gate;
 pub mod proxy;
 pub mod refusal;
 pub mod tls;
+pub mod web;
+pub mod websocket;
+
+/// How a connection of a client begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// In the clear: TLS is negotiated.
+    StartTls,
+    /// With TLS.
+    Tls,
+    /// With TLS and a request of HTTP, by which a WebSocket is opened.
+    Web,
+}

@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
+use super::Door;
 use super::certificate::{Fault, Verdict};
 use crate::clock;
 
@@ -58,6 +59,7 @@ pub enum TlsError {
 pub struct Identity {
     starttls: TlsAcceptor,
     direct: TlsAcceptor,
+    web: TlsAcceptor,
     end_point: Option<Vec<u8>>,
     verdict: Verdict,
 }
@@ -117,13 +119,17 @@ impl Identity {
         &self.verdict
     }
 
-    /// Shakes hands; `direct` if TLS came first and may name its protocol (ST-29).
+    /// Shakes hands. Where TLS comes first it may name its protocol (ST-29).
     pub async fn accept(
         &self,
         socket: TcpStream,
-        direct: bool,
+        door: Door,
     ) -> std::io::Result<(TlsStream<TcpStream>, TlsInfo)> {
-        let acceptor = if direct { &self.direct } else { &self.starttls };
+        let acceptor = match door {
+            Door::StartTls => &self.starttls,
+            Door::Tls => &self.direct,
+            Door::Web => &self.web,
+        };
         let stream = acceptor.accept(socket).await?;
         let info = TlsInfo {
             exporter: exporter(&stream),
@@ -174,11 +180,16 @@ pub fn load(certificate: &Path, key: &Path, domains: &[String]) -> Result<Identi
         .with_no_client_auth()
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
-    let mut direct = config.clone();
-    direct.alpn_protocols = vec![b"xmpp-client".to_vec()];
+    let naming = |protocol: &[u8]| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    };
+    let (direct, web) = (naming(b"xmpp-client"), naming(b"http/1.1"));
     Ok(Identity {
         starttls: TlsAcceptor::from(Arc::new(config)),
-        direct: TlsAcceptor::from(Arc::new(direct)),
+        direct,
+        web,
         end_point,
         verdict,
     })

@@ -47,9 +47,10 @@ impl Journal {
         }
     }
 
-    /// A connection is over that had no session. Balancers and scanners say nothing at all, all day long.
+    /// A connection is over that had no session. Balancers and scanners say nothing at all, all day long, and a page
+    /// that was asked for is nothing to tell.
     pub(super) fn ended_early(&self, account: Option<&BareJid>, address: IpAddr, reason: &Ending) {
-        if matches!(reason, Ending::Silent) {
+        if matches!(reason, Ending::Silent | Ending::Answered) {
             return tracing::debug!(%address, %reason, "disconnected before it had a session");
         }
         if self.ends.admits(address) {
@@ -108,6 +109,9 @@ pub(super) enum Ending {
     /// Not a byte came.
     #[error("nothing was said")]
     Silent,
+    /// A request of HTTP had its answer.
+    #[error("a request was answered")]
+    Answered,
     /// The stream was closed.
     #[error("closed by the client")]
     Closed,

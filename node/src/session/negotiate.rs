@@ -1,4 +1,4 @@
-//! From an accepted socket to a bound or resumed session.
+//! From a connection with TLS to a bound or resumed session.
 //!
 //! Deadlines run from the moment of acceptance, not from the last byte: a client that dribbles is out
 //! of time all the same (T-11). Nothing is interrupted while a proposal is under way, so that a session
@@ -12,14 +12,13 @@ use actix::{Actor, Addr};
 use proto::BareJid;
 use proto::sasl::ht::{Method, TokenMechanism};
 use proto::sasl::{Credentials, Failure, ScramKeys, plain};
-use proto::stream::{Agent, Condition, Input, Security, State, Stream, StreamError};
+use proto::stream::{Agent, Condition, Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::server::TlsStream;
 
 use super::actor::SessionActor;
+use super::arrival::{Entered, Secured, ended_early};
 use super::entered::Opening;
 use super::journal::{self, Ending};
 use super::pump::{Pump, read_some};
@@ -27,30 +26,18 @@ use crate::app::App;
 use crate::auth::{Known, derive_sha512, revoke};
 use crate::clock;
 use crate::listen::gate::Permit;
-use crate::metrics::{LoginResult, Refused, Throttled};
+use crate::metrics::{LoginResult, Throttled};
 use crate::storage::StorageError;
 
-const TLS: Duration = Duration::from_secs(10);
 const AUTHENTICATED: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(60);
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a client may take to hear how its stream ends.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// Whoever has to make room for others gets no more time to hear it.
 const SHED: Duration = Duration::from_secs(1);
 
 /// What a client hears that has to make room.
 const NO_ROOM: &str = "others need the place, log in faster";
-
-/// A socket that was let in.
-pub struct Visitor {
-    /// The socket.
-    pub socket: TcpStream,
-    /// Whose it is, as far as a trusted balancer or the network tells.
-    pub address: IpAddr,
-    /// TLS comes first.
-    pub direct: bool,
-    /// Its place among those that have no session yet.
-    pub permit: Permit,
-}
 
 /// A stream on its way to a session.
 pub(super) struct Negotiation<S> {
@@ -72,119 +59,34 @@ pub(super) struct Negotiation<S> {
     patience: Duration,
 }
 
-/// Leads a connection from its first byte to its session, which has its actor then. The pump is still to
-/// be run: as a task of its own, because this one is five times as large.
-pub async fn open_session(app: Arc<App>, visitor: Visitor) -> Option<Pump<TlsStream<TcpStream>>> {
-    let accepted = clock::timer();
-    let Visitor {
-        socket,
-        address,
-        direct,
-        permit,
-    } = visitor;
-    let secured = timeout(TLS, secure(&app, socket, direct));
-    let signal = permit.signal();
-    let secured = tokio::select! {
-        secured = secured => secured.unwrap_or(Err(Ending::Late)),
-        () = signal.notified() => Err(Ending::Shed),
-    };
-    let (socket, machine) = match secured {
-        Ok(secured) => secured,
-        Err(ending) => {
-            ended_early(&app, None, address, &ending);
-            return None;
-        }
-    };
-    let deadline = accepted + AUTHENTICATED;
-    let negotiation = Negotiation {
-        app,
-        machine,
-        address,
-        account: None,
-        credentials: None,
-        tokens: Known::default(),
-        used: None,
-        socket,
-        deadline,
-        accepted,
-        permit,
-        patience: FAREWELL,
-    };
-    negotiation.run().await
-}
-
-/// A connection has come to no session.
-fn ended_early(app: &App, account: Option<&BareJid>, address: IpAddr, ending: &Ending) {
-    if matches!(ending, Ending::Shed) {
-        app.metrics.refused.inc(Refused::Shed);
-    }
-    app.journal.ended_early(account, address, ending);
-}
-
-type Secured = (TlsStream<TcpStream>, Stream);
-
-async fn secure(app: &App, mut socket: TcpStream, direct: bool) -> Result<Secured, Ending> {
-    let identity = app.certificates.current();
-    if direct {
-        let (socket, info) = identity
-            .accept(socket, true)
-            .await
-            .map_err(Ending::of_tls)?;
-        return Ok((socket, machine(app, Security::Tls(info))));
-    }
-    let mut machine = machine(app, Security::Plain);
-    loop {
-        let input = next(&mut socket, &mut machine).await;
-        match input {
-            None if machine.state() == State::OpenPlain => return Err(Ending::Silent),
-            None => return Err(Ending::Lost),
-            Some(Input::StartTls) if machine.has_rest() => return Err(Ending::Early),
-            Some(Input::StartTls) => break,
-            Some(Input::Closed) => {
-                farewell(&mut socket, &mut machine, FAREWELL).await;
-                return Err(Ending::Closed);
-            }
-            Some(Input::Failed(error)) => {
-                farewell(&mut socket, &mut machine, FAREWELL).await;
-                return Err(Ending::Failed { error });
-            }
-            Some(_) => {}
+impl<S> Negotiation<S> {
+    /// Over a connection that has TLS.
+    pub(super) fn new(app: Arc<App>, secured: Secured<S>, entered: Entered) -> Self {
+        let Secured { socket, machine } = secured;
+        let Entered {
+            address,
+            accepted,
+            permit,
+        } = entered;
+        Self {
+            app,
+            machine,
+            address,
+            account: None,
+            credentials: None,
+            tokens: Known::default(),
+            used: None,
+            socket,
+            deadline: accepted + AUTHENTICATED,
+            accepted,
+            permit,
+            patience: FAREWELL,
         }
     }
-    let proceed = machine.take_output();
-    socket.write_all(&proceed).await.map_err(|_| Ending::Lost)?;
-    let (socket, info) = identity.accept(socket, false).await.map_err(Ending::Tls)?;
-    machine.tls_established(info);
-    Ok((socket, machine))
-}
-
-fn machine(app: &App, security: Security) -> Stream {
-    let settings = app.stream_settings.current();
-    Stream::new(settings, security, Box::new(clock::entropy))
-}
-
-/// Says why a connection is not let in, and closes it.
-pub async fn turn_away(app: &App, mut socket: TcpStream, direct: bool, error: StreamError) {
-    let say = async {
-        if direct {
-            let identity = app.certificates.current();
-            if let Ok((mut socket, info)) = identity.accept(socket, true).await {
-                let mut machine = machine(app, Security::Tls(info));
-                machine.fail(error);
-                farewell(&mut socket, &mut machine, FAREWELL).await;
-            }
-        } else {
-            let mut machine = machine(app, Security::Plain);
-            machine.fail(error);
-            farewell(&mut socket, &mut machine, FAREWELL).await;
-        }
-    };
-    // Who is too slow to hear it finds the connection closed.
-    drop(timeout(FAREWELL, say).await);
 }
 
 /// The next input; `None` if the peer is gone. Output is sent before anything is awaited.
-async fn next<S>(socket: &mut S, machine: &mut Stream) -> Option<Input>
+pub(super) async fn next<S>(socket: &mut S, machine: &mut Stream) -> Option<Input>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -204,7 +106,7 @@ where
 }
 
 /// Sends what is left to say and closes.
-async fn farewell<S>(socket: &mut S, machine: &mut Stream, patience: Duration)
+pub(super) async fn farewell<S>(socket: &mut S, machine: &mut Stream, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -221,7 +123,8 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
-    async fn run(mut self) -> Option<Pump<S>> {
+    /// Leads the stream to its session, which has its actor then. The pump is still to be run.
+    pub(super) async fn run(mut self) -> Option<Pump<S>> {
         let opening = match self.negotiate().await {
             Ok(opening) => opening,
             Err(ending) => {

@@ -103,7 +103,8 @@ pub struct Pump<S> {
     metrics: Arc<Metrics>,
 }
 
-/// Reads once, straight into the machine. 0 = the peer has closed.
+/// Reads once, straight into the machine. 0 = the peer has closed. If what carries the stream finds a fault of the peer,
+/// the machine ends the stream with it.
 pub async fn read_some(
     reader: &mut (impl AsyncRead + Unpin),
     machine: &mut Stream,
@@ -111,7 +112,10 @@ pub async fn read_some(
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut *reader).poll_read(cx, &mut buf))?;
+            if let Err(error) = ready!(Pin::new(&mut *reader).poll_read(cx, &mut buf)) {
+                machine.fail(error.downcast::<StreamError>()?);
+                return Poll::Ready(Ok(1));
+            }
             machine.feed(buf.filled());
             Poll::Ready(Ok(buf.filled().len()))
         })

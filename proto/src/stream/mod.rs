@@ -18,6 +18,7 @@
 
 mod error;
 mod features;
+mod framing;
 mod header;
 mod inline;
 mod login;
@@ -46,6 +47,7 @@ use crate::stanza::{Packet, Stanza};
 use crate::xml::{Element, Reader, Token};
 
 pub use error::{Condition, StreamError};
+pub use framing::Framing;
 pub use inline::{Agent, Bind2, GivenToken, Inline, Opened, Resume, Session};
 pub use settings::{Security, Settings, TlsInfo};
 

@@ -17,6 +17,7 @@ pub use element::{Attribute, Element, Node};
 pub use error::{Measured, ReadError, Shape};
 pub use name::Name;
 pub use reader::{Reader, Token};
+pub(crate) use tree::is_one_element;
 pub(crate) use write::attribute;
 
 #[cfg(test)]

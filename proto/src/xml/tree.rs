@@ -195,6 +195,33 @@ fn read_all(ns: &str, input: &[u8], limits: &Limits) -> Result<Vec<Element>, Rea
     }
 }
 
+/// Whether a message is one complete element and nothing else, not even white space around it. It is not judged any
+/// further: whoever reads it does that.
+pub(crate) fn is_one_element(message: &str) -> Result<bool, ReadError> {
+    let mut tokens = Tokenizer::new();
+    tokens.feed(message.as_bytes());
+    let budget = Budget {
+        bytes: usize::MAX,
+        of: Measured::Stanza,
+    };
+    let mut depth = 0_usize;
+    if !message.starts_with('<') {
+        return Ok(false);
+    }
+    loop {
+        let next = tokens.next(budget)?.ok_or(ReadError::NotWellFormed)?;
+        match next.0 {
+            Piece::Start => depth += 1,
+            Piece::End if depth > 0 => depth -= 1,
+            Piece::End | Piece::Declaration => return Ok(false),
+            Piece::Empty | Piece::Text | Piece::CData => {}
+        }
+        if depth == 0 {
+            return Ok(tokens.rest().is_empty());
+        }
+    }
+}
+
 /// A piece as text. Pieces end at ASCII characters, so none cuts a character in two.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, ReadError> {
     std::str::from_utf8(bytes).map_err(|_| ReadError::NotWellFormed)

@@ -1,0 +1,270 @@
+//! The request with which a web client begins: an upgrade to WebSocket (RFC 7395), or the question where to connect
+//! (XEP-0156).
+//!
+//! A connection has one request. Its head is bounded here, its time by whoever reads it. Pages of all origins may
+//! connect: nothing that a browser adds by itself, such as a cookie, is worth anything here (WS-5).
+
+use std::io;
+
+use httparse::{Header, Request, Status};
+use proto::{Element, ns};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tungstenite::handshake::derive_accept_key;
+
+/// Where clients connect.
+pub const PATH: &str = "/ws";
+/// Bytes of a head. Browsers may send cookies of other servers along.
+const HEAD_BYTES: usize = 8 * 1024;
+/// Lines of a head.
+const HEADERS: usize = 64;
+/// The end of a head.
+const END: &[u8] = b"\r\n\r\n";
+
+/// What is sent back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The stream begins behind it.
+    Upgrade(String),
+    /// The connection ends behind it.
+    Page(String),
+}
+
+/// A head, and what came behind it.
+#[derive(Debug)]
+pub struct Head {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Head {
+    /// Reads a head; none if it is too long.
+    pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < HEAD_BYTES {
+            let from = bytes.len().saturating_sub(END.len() - 1);
+            if socket.read_buf(&mut bytes).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let end = bytes[from..]
+                .windows(END.len())
+                .position(|four| four == END);
+            if let Some(end) = end {
+                let end = from + end + END.len();
+                return Ok(Some(Self { bytes, end }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is said to it. `url` is where clients are told to connect.
+    pub fn answer(&self, url: Option<&str>) -> Answer {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = Request::new(&mut headers);
+        match request.parse(&self.bytes[..self.end]) {
+            Ok(Status::Complete(_)) => answer(&request, url),
+            Ok(Status::Partial) | Err(_) => page("400 Bad Request", PLAIN, "This is not HTTP/1.1."),
+        }
+    }
+
+    /// What came behind it.
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.split_off(self.end)
+    }
+}
+
+/// A head was too long.
+pub fn too_long() -> Answer {
+    page(
+        "431 Request Header Fields Too Large",
+        PLAIN,
+        "The head of the request is too long.",
+    )
+}
+
+/// There is no room for the client.
+pub fn no_room(why: &str) -> Answer {
+    page("503 Service Unavailable", PLAIN, why)
+}
+
+const PLAIN: &str = "content-type: text/plain";
+
+fn page(status: &str, headers: &str, text: &str) -> Answer {
+    let length = text.len();
+    Answer::Page(format!(
+        "HTTP/1.1 {status}\r\n{headers}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+    ))
+}
+
+fn answer(request: &Request<'_, '_>, url: Option<&str>) -> Answer {
+    if request.method != Some("GET") {
+        let headers = format!("{PLAIN}\r\nallow: GET");
+        return page("405 Method Not Allowed", &headers, "Only GET is served.");
+    }
+    let path = request.path.unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default();
+    match (path, url) {
+        (PATH, _) => upgrade(request.headers),
+        ("/.well-known/host-meta", Some(url)) => told("application/xrd+xml", &host_meta(url)),
+        ("/.well-known/host-meta.json", Some(url)) => {
+            let link = serde_json::json!({ "rel": ns::ALT_WEBSOCKET, "href": url });
+            let links = serde_json::json!({ "links": [link] });
+            told("application/json", &links.to_string())
+        }
+        _ => page("404 Not Found", PLAIN, "There is nothing here."),
+    }
+}
+
+/// A page that scripts of any origin may read (XEP-0156 §3).
+fn told(kind: &str, text: &str) -> Answer {
+    let headers = format!("content-type: {kind}\r\naccess-control-allow-origin: *");
+    page("200 OK", &headers, text)
+}
+
+fn host_meta(url: &str) -> String {
+    let link = Element::new("Link", ns::XRD)
+        .with_attr("rel", ns::ALT_WEBSOCKET)
+        .with_attr("href", url);
+    let all = Element::new("XRD", ns::XRD).with_child(link);
+    format!("<?xml version='1.0' encoding='utf-8'?>{}", all.to_xml(""))
+}
+
+/// RFC 6455 §4.2, with the subprotocol of XMPP (WS-1).
+fn upgrade(headers: &[Header<'_>]) -> Answer {
+    if !names(headers, "upgrade", "websocket") || !names(headers, "connection", "upgrade") {
+        let headers = format!("{PLAIN}\r\nupgrade: websocket");
+        return page(
+            "426 Upgrade Required",
+            &headers,
+            "XMPP is spoken here, over WebSocket.",
+        );
+    }
+    if !names(headers, "sec-websocket-version", "13") {
+        let headers = format!("{PLAIN}\r\nsec-websocket-version: 13");
+        return page(
+            "426 Upgrade Required",
+            &headers,
+            "Version 13 of WebSocket is spoken here.",
+        );
+    }
+    if !names(headers, "sec-websocket-protocol", "xmpp") {
+        return page("400 Bad Request", PLAIN, "The subprotocol must be xmpp.");
+    }
+    let mut keys = headers
+        .iter()
+        .filter(|header| is(header, "sec-websocket-key"));
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return page("400 Bad Request", PLAIN, "One Sec-WebSocket-Key is needed.");
+    };
+    let accept = derive_accept_key(key.value.trim_ascii());
+    Answer::Upgrade(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+         sec-websocket-accept: {accept}\r\nsec-websocket-protocol: xmpp\r\n\r\n"
+    ))
+}
+
+fn is(header: &Header<'_>, name: &str) -> bool {
+    header.name.eq_ignore_ascii_case(name)
+}
+
+/// Whether a word is in a header that is a list of them, in whatever case.
+fn names(headers: &[Header<'_>], name: &str, word: &str) -> bool {
+    let values = headers.iter().filter(|header| is(header, name));
+    let mut words = values.flat_map(|header| header.value.split(|byte| *byte == b','));
+    words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nOrigin: https://b.example\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: x, xmpp\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    async fn asked(text: &str, url: Option<&str>) -> String {
+        let head = Head::read(&mut format!("{text}\r\nrest").as_bytes()).await;
+        let head = head.unwrap().unwrap();
+        let answer = head.answer(url);
+        assert_eq!(head.into_rest(), b"rest");
+        match answer {
+            Answer::Upgrade(text) | Answer::Page(text) => text,
+        }
+    }
+
+    #[track_caller]
+    fn begins(text: &str, with: &str) {
+        assert!(text.starts_with(with), "{text}");
+    }
+
+    #[tokio::test]
+    async fn ws_1_and_ws_5_the_subprotocol_is_demanded_and_echoed_whatever_the_origin_is() {
+        let text = asked(UPGRADE, None).await;
+        begins(&text, "HTTP/1.1 101 ");
+        // The example of RFC 6455 §1.3.
+        assert!(
+            text.contains("\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\r\nsec-websocket-protocol: xmpp\r\n\r\n"),
+            "{text}"
+        );
+        for (from, to, status) in [
+            ("x, xmpp", "x", 400),
+            ("x, xmpp", "xmpp2", 400),
+            ("Sec-WebSocket-Protocol", "X", 400),
+            ("Sec-WebSocket-Key", "X", 400),
+            ("Version: 13", "Version: 8", 426),
+            ("Upgrade: websocket", "Upgrade: h2c", 426),
+            ("keep-alive, Upgrade", "keep-alive", 426),
+            ("GET", "POST", 405),
+            ("/ws", "/", 404),
+            ("HTTP/1.1", "nonsense", 400),
+        ] {
+            let text = asked(&UPGRADE.replace(from, to), None).await;
+            begins(&text, &format!("HTTP/1.1 {status} "));
+        }
+    }
+
+    #[tokio::test]
+    async fn wd_1_scripts_of_any_origin_learn_where_to_connect() {
+        let ask = async |path: &str, url| asked(&format!("GET {path} HTTP/1.1\r\n"), url).await;
+        let url = Some("wss://a.example/ws?a&b");
+        for (path, kind, expect) in [
+            (
+                "/.well-known/host-meta",
+                "application/xrd+xml",
+                "<XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\
+                 <Link rel='urn:xmpp:alt-connections:websocket' href='wss://a.example/ws?a&amp;b'/></XRD>",
+            ),
+            (
+                "/.well-known/host-meta.json",
+                "application/json",
+                r#"{"links":[{"href":"wss://a.example/ws?a&b","rel":"urn:xmpp:alt-connections:websocket"}]}"#,
+            ),
+        ] {
+            let text = ask(path, url).await;
+            begins(&text, "HTTP/1.1 200 OK\r\n");
+            assert!(
+                text.contains("\r\naccess-control-allow-origin: *\r\n"),
+                "{text}"
+            );
+            assert!(
+                text.contains(&format!("content-type: {kind}\r\n")),
+                "{text}"
+            );
+            assert!(text.ends_with(expect), "{text}");
+            begins(&ask(path, None).await, "HTTP/1.1 404 ");
+        }
+    }
+
+    #[tokio::test]
+    async fn t_12_a_head_is_bounded() {
+        let long = format!(
+            "GET / HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(4 * HEAD_BYTES)
+        );
+        let head = Head::read(&mut long.as_bytes()).await;
+        assert!(head.unwrap().is_none());
+        assert!(Head::read(&mut &b"GET / HTTP/1.1\r\n"[..]).await.is_err());
+    }
+}
