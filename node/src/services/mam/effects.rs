@@ -17,7 +17,7 @@ use crate::trace::Step;
 /// Messages that are read back at a time to be returned.
 const RECALLED: usize = 8;
 /// They are read for one part in so many of the time.
-const SHARE: u32 = 8;
+const SHARE: u32 = 16;
 
 /// Writes rows.
 pub struct Rows {
