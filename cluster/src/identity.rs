@@ -167,19 +167,24 @@ impl Identity {
     /// Refuses another number of shards than the one that the data directory was made for. It is written down once the
     /// node belongs to a cluster. Blocks.
     pub fn agree_on(mut self, shards: u16) -> Result<Self, IdentityError> {
-        let known = self.lock().shards;
-        if let Some(found) = known.filter(|found| *found != shards) {
-            return Err(IdentityError::OtherShards {
-                file: self.file.clone(),
-                found,
-                configured: shards,
-            });
-        }
+        self.check_shards(shards)?;
         self.shards = Some(shards);
         if self.cluster().is_some() {
             self.change(|kept| kept.shards = Some(shards))?;
         }
         Ok(self)
+    }
+
+    /// Refuses another number of shards than the one that the data directory was made for, and changes nothing.
+    pub fn check_shards(&self, shards: u16) -> Result<(), IdentityError> {
+        match self.lock().shards {
+            Some(found) if found != shards => Err(IdentityError::OtherShards {
+                file: self.file.clone(),
+                found,
+                configured: shards,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the identity in `dir` as [`open`](Self::open) does, if there is one, and changes nothing. Blocks.
@@ -357,6 +362,8 @@ pub fn shards(dir: &Path) -> Option<u16> {
     let text = fs::read_to_string(dir.join(FILE)).ok()?;
     // What is wrong with it is told when the node starts.
     let known = parse(&text).ok()?;
+    // Before it belongs to a cluster nothing is in any shard.
+    known.cluster?;
     Some(known.shards.unwrap_or(SHARDS_BEFORE))
 }
 

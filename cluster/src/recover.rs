@@ -274,6 +274,8 @@ fn examine(dir: &Path, config: &Config) -> Result<Option<Begin>, RecoverError> {
     let Some(identity) = Identity::peek(dir, config.seat, groups.is_empty())? else {
         return Ok(None);
     };
+    // Shards that are not looked for would be lost.
+    identity.check_shards(config.shards)?;
     let me = identity.node();
     let Some(cluster) = cluster_of(&identity) else {
         return Ok(None);

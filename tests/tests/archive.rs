@@ -96,6 +96,34 @@ async fn im_86_im_97_what_was_delivered_is_found_at_once_unless_it_is_not_wanted
     bob.check_nothing_more().await;
 }
 
+#[tokio::test]
+async fn im_86_who_wants_an_archive_has_one_where_the_default_becomes_none() {
+    let mut cluster = Cluster::start(1, &["alice", "bob"], UNLIMITED).await;
+    let mut bob = cluster.client(0, "bob").await;
+    prefer(&mut bob, "always").await;
+    // All that the shard knows is gone with the disk, and no archive keeps anything from now on that nobody asks for.
+    cluster.kill(0);
+    std::fs::remove_dir_all(cluster.data_dir(0)).unwrap();
+    let config = std::fs::read_to_string(cluster.config(0)).unwrap();
+    let config = config + "\n[archive]\ndefault = \"never\"\n";
+    std::fs::write(cluster.config(0), config).unwrap();
+    cluster.run(0);
+    cluster.ready(0).await;
+    let mut bob = cluster.client_with(0, "bob", "later").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        alice.say(BOB, "kept").await;
+        bob.expect(["kept".to_owned()]).await;
+        if !all_behind(&mut bob, None).await.unwrap().is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "bob wants an archive");
+    }
+    let own = all_behind(&mut alice, None).await.unwrap();
+    assert_eq!(bodies(&own), [""; 0], "alice has asked for nothing");
+}
+
 /// Sends numbered messages to bob until told to stop; returns how many there were.
 async fn chatter(mut alice: Client, mut stop: watch::Receiver<bool>) -> usize {
     let mut number = 0;

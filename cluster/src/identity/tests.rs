@@ -94,6 +94,7 @@ fn accounts_stay_in_the_shards_that_the_data_directory_was_made_for() {
         |configured| Identity::open(dir.path(), 1, true).and_then(|i| i.agree_on(configured));
     assert_eq!(shards(dir.path()), None);
     open(5).expect("opens");
+    assert_eq!(shards(dir.path()), None, "nothing is in any of them");
     let identity = open(1).expect("nothing is decided before it belongs to a cluster");
     identity
         .found(ClusterId(7), &BTreeMap::new())

@@ -193,8 +193,13 @@ impl ShardState {
     }
 
     /// Whether the account's archive keeps anything of what is worth it; what, the database knows.
-    pub(crate) fn may_archive(&self, account: &BareJid) -> bool {
-        self.settings().archive_by_default || self.account(account).archive_stated
+    pub(super) fn may_archive(&self, account: &BareJid) -> bool {
+        self.settings().archive_by_default || self.archive_is_stated(account)
+    }
+
+    /// The account has said what its archive is to keep.
+    pub(crate) fn archive_is_stated(&self, account: &BareJid) -> bool {
+        self.account(account).archive_stated
     }
 
     fn archive_received(&mut self, account: &BareJid, message: &Message, order: Order, must: bool) {

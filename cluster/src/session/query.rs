@@ -155,7 +155,7 @@ queries! {
     BlocklistRevision { account: BareJid } => u64,
         |query, state| state.blocklist_revision(&query.account);
 
-    /// Whether the account's archive may keep anything, as far as the shard knows.
-    MayArchive { account: BareJid } => bool,
-        |query, state| state.may_archive(&query.account);
+    /// Whether the shard knows that the account has said what its archive is to keep.
+    ArchiveIsStated { account: BareJid } => bool,
+        |query, state| state.archive_is_stated(&query.account);
 }

@@ -3,7 +3,8 @@
 //! Where archives keep nothing unless their users ask for it (`archive.default = "never"`), the shards do not even
 //! send the database what accounts say that have never asked. An account asks through its shard, which remembers it.
 //! Shards that have lost their state, or that are those of another cluster than the one that had the database before,
-//! are told when a node has started.
+//! are told when a node has started. They are so whatever the node's own `archive.default`: nodes are restarted one by
+//! one with another, and then all shards have to know already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use cluster::session::{Command, query};
 use proto::BareJid;
 
-use super::settings::archives_by_default;
 use crate::app::App;
 use crate::storage::StorageError;
 
@@ -20,11 +20,8 @@ const CHUNK: u32 = 500;
 /// How often it is tried.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until each account that has stated what it prefers is known to the shards that this node leads then.
+/// Runs until each account that has stated what it prefers is known to its shard.
 pub async fn run(app: Arc<App>) {
-    if archives_by_default(&app.config) {
-        return;
-    }
     while app.ready().is_err() {
         tokio::time::sleep(PAUSE).await;
     }
@@ -45,12 +42,10 @@ pub async fn run(app: Arc<App>) {
 async fn page(app: &App, behind: Option<&BareJid>) -> Result<Option<BareJid>, StorageError> {
     let accounts = app.edge.storage.archive_statements(behind, CHUNK).await?;
     for account in &accounts {
-        let known = query::MayArchive {
+        let known = query::ArchiveIsStated {
             account: account.clone(),
         };
-        // A shard that another node leads is that node's to look after.
-        if !app.cluster.leads(account) || app.cluster.query(account, known).await.ok() == Some(true)
-        {
+        if app.cluster.query(account, known).await.ok() == Some(true) {
             continue;
         }
         let command = Command::ArchiveStated {
