@@ -259,6 +259,11 @@ async fn bi_2_and_bi_5_what_was_missed_is_in_the_archive_and_its_end_is_told() {
     let cluster = Cluster::start(3, &["alice", "bob"], "").await;
     let mut bob = cluster.client(1, "bob").await;
     say(&mut bob, "alice@localhost", numbered("missed", 0..3)).await;
+    // Before that nobody knows whether the archive will have them, and they come of themselves.
+    until("all rows are written", async || {
+        cluster.sum("holdfast_pending_effects").await == 0
+    })
+    .await;
     let mut alice = log_in(&cluster, 0, PHONE, BIND).await;
     let metadata = alice.bound().child("metadata", ns::MAM).expect("BI-5");
     let end = metadata.child("end", ns::MAM).expect("BI-5: an end");
