@@ -282,7 +282,7 @@ fn lock<V>(map: &Mutex<HashMap<BareJid, V>>) -> MutexGuard<'_, HashMap<BareJid, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing;
+    use crate::storage::{Ends, testing};
 
     fn alice() -> BareJid {
         BareJid::new("alice@example.org").unwrap()
@@ -350,7 +350,7 @@ mod tests {
         assert!(!real);
         assert_eq!((keys.iterations, keys.salt.len()), (ITERATIONS, SALT));
         assert_eq!(asked().await, (keys.clone(), false));
-        storage.remove_account(&bob).await.unwrap();
+        storage.remove_account(&bob, 7, Ends::ALL).await.unwrap();
         assert_eq!(asked().await, (keys, false));
     }
 
