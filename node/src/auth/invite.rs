@@ -68,7 +68,7 @@ pub enum InviteError {
         name: BareJid,
     },
     /// It would end at once, or in a far future.
-    #[error("an invitation lasts between a minute and a year")]
+    #[error("an invitation lasts between a second and a year")]
     Lifetime,
     /// There is a bound.
     #[error("there are too many invitations: take some back, or wait until they end")]
@@ -87,7 +87,7 @@ pub async fn invite(
     now: u64,
 ) -> Result<Issued, InviteError> {
     let lifetime = wish.lifetime;
-    if lifetime < Duration::from_secs(60) || lifetime > LONGEST {
+    if lifetime < Duration::from_secs(1) || lifetime > LONGEST {
         return Err(InviteError::Lifetime);
     }
     if let Some(name) = wish.reserved.as_ref().filter(|n| n.domain() != wish.domain) {

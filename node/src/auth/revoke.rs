@@ -30,7 +30,7 @@ const SOME: u32 = 1_000;
 
 /// Runs for as long as the node does.
 pub async fn run(app: Arc<App>) {
-    let mut acted: HashMap<Revocation, Instant> = HashMap::new();
+    let mut known: HashMap<Revocation, Stage> = HashMap::new();
     loop {
         tokio::time::sleep(LOOK).await;
         let notes = match app.edge.storage.revocations(SOME).await {
@@ -41,30 +41,42 @@ pub async fn run(app: Arc<App>) {
             }
         };
         let notes = HashSet::<Revocation>::from_iter(notes);
-        acted.retain(|note, _| notes.contains(note));
+        known.retain(|note, _| notes.contains(note));
         for note in notes {
             app.edge.accounts.forget(&note.account);
-            match acted.get(&note) {
-                Some(at) if clock::instant() - *at < SEEN => {}
-                Some(_) => {
+            let now = clock::instant();
+            match known.get(&note) {
+                Some(Stage::Acted(at)) if now - *at < SEEN => {}
+                Some(Stage::Acted(_)) => {
                     if let Err(error) = finish(&app, &note).await {
                         tracing::warn!(%error, "sessions of a changed account may be ended twice");
                     }
                 }
+                Some(Stage::Seen(at)) if now - *at < note.grace => {}
+                None if !note.grace.is_zero() => {
+                    known.insert(note, Stage::Seen(now));
+                }
                 // Without a majority, or a leader, the note is found again.
-                None => {
-                    if app.cluster.leads(&note.account) && note.due <= clock::now() {
-                        match end_all(&app, &note).await {
-                            Ok(()) => {
-                                acted.insert(note, clock::instant());
-                            }
-                            Err(error) => tracing::debug!(%error, "sessions are ended later"),
+                Some(Stage::Seen(_)) | None if app.cluster.leads(&note.account) => {
+                    match end_all(&app, &note).await {
+                        Ok(()) => {
+                            known.insert(note, Stage::Acted(clock::instant()));
                         }
+                        Err(error) => tracing::debug!(%error, "sessions are ended later"),
                     }
                 }
+                Some(Stage::Seen(_)) | None => {}
             }
         }
     }
+}
+
+/// How far a note has come here.
+enum Stage {
+    /// It is there since then.
+    Seen(Instant),
+    /// It was acted upon then.
+    Acted(Instant),
 }
 
 /// Ends a session if the credentials that its client was checked against are no longer those of its account.

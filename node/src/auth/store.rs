@@ -142,6 +142,7 @@ impl Accounts {
     /// The account has changed: what is known of it is asked for anew.
     pub fn forget(&self, account: &BareJid) {
         lock(&self.0.known).remove(account);
+        lock(&self.0.credentials).remove(account);
     }
 
     /// The last part of the resources of one client of an account: always the same, on every node, and it tells

@@ -2,6 +2,7 @@
 //! before a login, elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::payload::register::{self, Change, Password};
 use proto::stanza::error::{Condition, ErrorType, StanzaError};
@@ -18,8 +19,8 @@ use crate::storage::Ends;
 pub const SERVICE: Service =
     Service::new("register", &[Xep(77, "2.4"), Xep(445, "0.2.0")], register);
 
-/// How long a client whose account goes has to hear the answer, in milliseconds.
-const FAREWELL: u64 = 1_000;
+/// How long a client whose account goes has to hear the answer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Of `[auth]`: what users may do to their accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -110,7 +111,7 @@ async fn remove(request: &Request<Set>) -> Result<Empty, StanzaError> {
     let (edge, account) = (&request.edge, &request.account);
     let now = (edge.now)();
     let ends = Ends {
-        due: now.saturating_add(FAREWELL),
+        grace: FAREWELL,
         ..Ends::ALL
     };
     let removed = edge.storage.remove_account(account, now, ends).await;

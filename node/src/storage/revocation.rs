@@ -3,6 +3,8 @@
 //! Whoever changes an account may be another process than the nodes that have its sessions, or one that
 //! cannot reach them. So the change leaves a note, in the same transaction, and the nodes look for notes.
 
+use std::time::Duration;
+
 use proto::{BareJid, Jid};
 
 use super::Storage;
@@ -19,8 +21,8 @@ pub struct Revocation {
     pub account: BareJid,
     /// One that goes on.
     pub spared: Option<Jid>,
-    /// When they are to end, in milliseconds since 1970.
-    pub due: u64,
+    /// How long the others have yet.
+    pub grace: Duration,
 }
 
 /// Which sessions of a changed account end, and when.
@@ -28,22 +30,22 @@ pub struct Revocation {
 pub struct Ends<'a> {
     /// One that goes on: its client has made the change.
     pub spared: Option<&'a Jid>,
-    /// Not before this time, in milliseconds since 1970, so that a client hears the answer to its wish.
-    pub due: u64,
+    /// How long the others have yet, so that a client hears the answer to its wish.
+    pub grace: Duration,
 }
 
 impl Ends<'_> {
     /// All of them, at once.
     pub const ALL: Self = Self {
         spared: None,
-        due: 0,
+        grace: Duration::ZERO,
     };
 }
 
 impl Storage {
     /// Up to `max` notes.
     pub async fn revocations(&self, max: u32) -> Result<Vec<Revocation>, StorageError> {
-        let sql = "SELECT id, account, spared, due FROM revocation ORDER BY id LIMIT $1";
+        let sql = "SELECT id, account, spared, grace FROM revocation ORDER BY id LIMIT $1";
         let rows = self.database.rows(sql, vec![i64::from(max).into()]);
         rows.await?.iter().map(revocation).collect()
     }
@@ -62,14 +64,15 @@ pub(super) async fn revoke(
     account: &BareJid,
     ends: Ends<'_>,
 ) -> Result<(), StorageError> {
-    let sql = "INSERT INTO revocation (id, account, spared, due) VALUES ($1, $2, $3, $4)";
+    let sql = "INSERT INTO revocation (id, account, spared, grace) VALUES ($1, $2, $3, $4)";
     let id = format!("{:032x}", clock::random());
     let spared = ends.spared.map(|session| session.as_str().to_owned());
+    let grace = u64::try_from(ends.grace.as_millis()).unwrap_or(u64::MAX);
     let values = vec![
         id.into(),
         account.as_str().into(),
         spared.into(),
-        ends.due.into(),
+        grace.into(),
     ];
     transaction.execute(sql, values).await.map(drop)
 }
@@ -82,7 +85,7 @@ fn revocation(row: &Row) -> Result<Revocation, StorageError> {
         id: row.text(0)?,
         account: BareJid::new(&row.text(1)?).map_err(damaged)?,
         spared: spared.map_err(damaged)?,
-        due: row.count(3)?,
+        grace: Duration::from_millis(row.count(3)?),
     })
 }
 
@@ -109,7 +112,7 @@ mod tests {
             assert_eq!(notes.len(), 3);
             assert_eq!(storage.revocations(2).await.unwrap().len(), 2);
             for note in &notes {
-                assert_eq!((&note.account, note.due), (&alice, 0));
+                assert_eq!((&note.account, note.grace), (&alice, Duration::ZERO));
                 assert_eq!(note.spared, None);
                 storage.revoked(note).await.unwrap();
             }
@@ -119,18 +122,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn re_2_a_note_says_which_session_goes_on_and_since_when_the_others_end() {
+    async fn re_2_a_note_says_which_session_goes_on_and_how_long_the_others_do() {
         testing::each(async |storage| {
             let session = Jid::new("alice@example.org/desk").unwrap();
             let (alice, keys) = (session.bare(), AccountKeys::default());
             storage.create_account(&alice, &keys, 0).await.unwrap();
             let ends = Ends {
                 spared: Some(&session),
-                due: 9,
+                grace: Duration::from_millis(9),
             };
             assert!(storage.set_keys(&alice, &keys, ends).await.unwrap());
             let notes = storage.revocations(10).await.unwrap();
-            assert_eq!((notes[0].due, notes.len()), (9, 1));
+            assert_eq!((notes[0].grace.as_millis(), notes.len()), (9, 1));
             assert_eq!(notes[0].spared.as_ref(), Some(&session));
         })
         .await;

@@ -16,9 +16,10 @@ CREATE TABLE fast_token (
     expires BIGINT NOT NULL,
     PRIMARY KEY (account, agent, slot)
 );
--- A session that goes on although its account has changed, since it has changed it; and when the others are to end.
+-- A session that goes on although its account has changed, since it has changed it; and how long the others have yet,
+-- in milliseconds.
 ALTER TABLE revocation ADD COLUMN spared TEXT;
-ALTER TABLE revocation ADD COLUMN due BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE revocation ADD COLUMN grace BIGINT NOT NULL DEFAULT 0;
 -- Invitations, by the hash of their tokens. One that was used stays until the new account and the one that invited
 -- it are contacts.
 CREATE TABLE invitation (
