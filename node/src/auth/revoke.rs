@@ -15,6 +15,7 @@ use cluster::session::{Action, Command, EndReason, Outcome, Relay, query};
 use cluster::{Epoch, ProposeError, Unavailable};
 use proto::sasl::Credentials;
 use proto::{BareJid, Jid};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::clock;
@@ -25,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For how long a note is left after it was acted upon, so that every node has seen it: all of them remember which
 /// accounts there are.
 const SEEN: Duration = Duration::from_secs(3);
+/// How long it may take to tell contacts before the sessions end. The others are told later.
+const TELLING: Duration = Duration::from_secs(2);
 /// How many notes are read at a time.
 const SOME: u32 = 1_000;
 
@@ -121,6 +124,8 @@ enum NotEnded {
     Propose(#[from] ProposeError),
     #[error(transparent)]
     Unsaid(#[from] Unsaid),
+    #[error("there are contacts who have not heard of it")]
+    Late,
 }
 
 /// Why something was not said in the name of an account.
@@ -161,10 +166,10 @@ async fn tell_contacts(app: &App, account: &BareJid) -> Result<(), NotEnded> {
 /// Ends all sessions of an account, live or not, but for one that is spared.
 async fn end_all(app: &App, note: &Revocation) -> Result<(), NotEnded> {
     let account = &note.account;
-    let told = tell_contacts(app, account).await;
-    // Whoever may not be there any more is sent away in any case.
+    let told = timeout(TELLING, tell_contacts(app, account)).await;
+    // Whoever may not be there any more is sent away in any case, and contacts see at least that.
     end_sessions(app, note).await?;
-    told
+    told.unwrap_or(Err(NotEnded::Late))
 }
 
 async fn end_sessions(app: &App, note: &Revocation) -> Result<(), NotEnded> {

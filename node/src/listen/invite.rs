@@ -27,7 +27,6 @@ pub static HEADERS: LazyLock<String> = LazyLock::new(|| {
          x-content-type-options: nosniff\r\n\
          x-frame-options: DENY\r\n\
          cross-origin-opener-policy: same-origin\r\n\
-         strict-transport-security: max-age=31536000\r\n\
          cache-control: no-store"
     )
 });
