@@ -17,8 +17,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, Failures, StreamSettings, Throttle, Tokens, offer, revoke};
-use crate::config::{Config, LogFormat};
+use crate::auth::{
+    Accounts, Failures, StreamSettings, Throttle, Tokens, offer, registration, revoke,
+};
+use crate::config::{Config, LogFormat, Registration};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
 use crate::listen::Door;
@@ -149,6 +151,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(sweep::run(app.clone()));
     actix_rt::spawn(revoke::run(app.clone()));
     actix_rt::spawn(offer::run(app.clone()));
+    actix_rt::spawn(registration::run(app.clone()));
     actix_rt::spawn(maintenance::run(app.clone()));
     let (open, opened) = watch::channel(true);
     actix_rt::spawn(outage::watch(app.clone(), open));
@@ -276,6 +279,7 @@ fn edge(
         visibility: services.visibility().clone(),
         blocking: services.blocking().clone(),
         nodes: services.nodes().clone(),
+        contacts: services.contacts().clone(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),
@@ -288,6 +292,7 @@ fn stream_settings(config: &Config) -> proto::stream::Settings {
         mechanisms: config.auth.mechanisms.clone(),
         max_stanza_bytes: config.c2s.max_stanza_bytes,
         tokens: !config.auth.token_lifetime.is_zero(),
+        registration: config.auth.registration != Registration::Off,
         ..proto::stream::Settings::default()
     }
 }

@@ -12,6 +12,7 @@ pub mod pair;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod register;
 pub mod repository;
 pub mod sasl2;
 pub mod small;

@@ -11,7 +11,7 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 18] = [
     ("ST", "proto/docs/streams.md"),
     ("SA", "proto/docs/authentication.md"),
     ("BI", "proto/docs/authentication.md"),
@@ -19,6 +19,7 @@ const FAMILIES: [(&str, &str); 17] = [
     ("SM", "proto/docs/stream-management.md"),
     ("WS", "proto/docs/web.md"),
     ("WD", "proto/docs/web.md"),
+    ("RE", "proto/docs/registration.md"),
     ("IM", "proto/docs/im.md"),
     ("DI", "proto/docs/im.md"),
     ("PE", "proto/docs/nodes.md"),

@@ -236,7 +236,18 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::Send(event_for(&[BOB])),
         ]],
     }));
-    commands.push(Command::Open(Open {
+    commands.push(opening());
+    commands.push(Command::Send {
+        relays: vec![Relay::Subscription(presence())],
+    });
+    commands.push(Command::Forget {
+        account: bare("alice@example.org"),
+    });
+    commands
+}
+
+fn opening() -> Command {
+    Command::Open(Open {
         session: jid(ALICE),
         owner: owner(8),
         agent: Some("0123456789abcdef".into()),
@@ -246,8 +257,7 @@ pub(crate) fn later_commands() -> Vec<Command> {
             seed: 7,
         }),
         carbons: true,
-    }));
-    commands
+    })
 }
 
 /// Every command of version 1, with every variant of what it holds.

@@ -1,7 +1,9 @@
 //! Authentication: the accounts, and the limits on failed attempts.
 
 mod failures;
+pub mod invite;
 pub mod offer;
+pub mod registration;
 pub mod revoke;
 mod store;
 mod throttle;

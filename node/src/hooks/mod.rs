@@ -21,6 +21,7 @@
 
 mod about;
 mod barrier;
+mod contacts;
 mod content;
 mod edge;
 mod effect;
@@ -41,8 +42,9 @@ mod visibility;
 
 pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
+pub use contacts::Farewell;
 pub use content::Content;
-pub use edge::{ArchiveTail, Edge, Nodes, Presences};
+pub use edge::{ArchiveTail, Contacts, Edge, Nodes, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{AnswerHook, Empty, Payload, Reply, Request, Verb};
 pub use memory::Memory;

@@ -17,6 +17,7 @@ mod ping;
 mod private;
 mod pubsub;
 mod push;
+mod register;
 mod roster;
 mod time;
 mod vcard;
@@ -41,6 +42,7 @@ pub const ALL: &[Service] = &[
     private::SERVICE,
     pubsub::SERVICE,
     push::SERVICE,
+    register::SERVICE,
     roster::SERVICE,
     time::SERVICE,
     vcard::SERVICE,

@@ -27,7 +27,7 @@ use crate::auth::{Known, derive_sha512, revoke};
 use crate::clock;
 use crate::listen::gate::Permit;
 use crate::metrics::{LoginResult, Throttled};
-use crate::storage::StorageError;
+use crate::storage::{Invitation, StorageError};
 
 const AUTHENTICATED: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(60);
@@ -51,6 +51,8 @@ pub(super) struct Negotiation<S> {
     pub(super) tokens: Known,
     /// Which of them it used.
     pub(super) used: Option<usize>,
+    /// The invitation that it has shown, for an account that it has not made yet.
+    pub(super) shown: Option<Invitation>,
     socket: S,
     deadline: Instant,
     accepted: Instant,
@@ -76,6 +78,7 @@ impl<S> Negotiation<S> {
             credentials: None,
             tokens: Known::default(),
             used: None,
+            shown: None,
             socket,
             deadline: accepted + AUTHENTICATED,
             accepted,
@@ -190,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 Ok(None) => return Err(Ending::Lost),
                 Ok(Some(Input::Closed)) => return Err(Ending::Closed),
                 Ok(Some(Input::Failed(error))) => return Err(Ending::Failed { error }),
+                Ok(Some(Input::Register(request))) => self.register(request).await,
                 Ok(Some(input)) => self.log_in(input).await,
                 Err(_) => {
                     self.machine

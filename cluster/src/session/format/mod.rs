@@ -34,7 +34,9 @@ impl Command {
             | Self::Compare { .. }
             | Self::ReadBlocklist { .. }
             | Self::ArchiveStated { .. }
-            | Self::Open(_) => Version::V2,
+            | Self::Open(_)
+            | Self::Send { .. }
+            | Self::Forget { .. } => Version::V2,
         }
     }
 }

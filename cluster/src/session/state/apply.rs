@@ -79,6 +79,8 @@ impl ShardState {
                 Outcome::Done
             }
             Command::Open(open) => self.open(open, step),
+            Command::Send { relays } => self.send_all(relays, step),
+            Command::Forget { account } => self.forget_account(&account, step),
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,
