@@ -12,7 +12,7 @@ use proto::sasl::Mechanism;
 use proto::{Element, ns};
 use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
-use tests::repository::root;
+use tests::repository::{documents, root};
 use tests::sasl2::Device;
 use tests::wire::{DOMAIN, Wire};
 
@@ -118,7 +118,7 @@ fn constants() -> BTreeMap<String, String> {
 
 /// Whether a test speaks of a namespace, by itself or by its constant.
 fn speaks_of(text: &str, namespace: &str, constants: &BTreeMap<String, String>) -> bool {
-    let literal = ["'", "\""]
+    let literal = ["'", "\"", "`"]
         .iter()
         .any(|quote| text.contains(&format!("{quote}{namespace}{quote}")));
     let by_name = constants.get(namespace).is_some_and(|constant| {
@@ -128,61 +128,96 @@ fn speaks_of(text: &str, namespace: &str, constants: &BTreeMap<String, String>) 
     literal || by_name
 }
 
+/// What is announced of a specification.
+fn announced_of<'a>(
+    features: &'a [Feature],
+    specification: &'a str,
+) -> impl Iterator<Item = &'a Feature> {
+    let all = features.iter();
+    all.filter(move |feature| feature.specification == specification)
+}
+
+fn read(file: &str) -> Option<String> {
+    std::fs::read_to_string(root().join(file)).ok()
+}
+
+/// What the page says of a row of the suite, and its other table or the repository does not bear out.
+fn check_row(row: &Row, features: &[Feature]) -> Vec<String> {
+    let (mut wrong, name) = (Vec::new(), &row.name);
+    let word = row.state.split([',', ':', ';']).next().unwrap_or_default();
+    if !["yes", "partly", "no"].contains(&word) {
+        wrong.push(format!("the state of {name} begins with {word:?}"));
+    }
+    for specification in &row.specifications {
+        let named = announced_of(features, specification).next().is_some();
+        let nameless = NAMELESS.contains(&specification.as_str());
+        if word == "yes" && !named && !nameless {
+            wrong.push(format!("{specification} is there and nothing announces it"));
+        }
+        let absent = ABSENT.iter().any(|(absent, _)| absent == specification);
+        if word == "no" && (named || !absent) {
+            wrong.push(format!(
+                "{specification} is not there: what must not be announced?"
+            ));
+        }
+    }
+    if word != "no" && row.files.is_empty() {
+        wrong.push(format!("nothing shows {name}"));
+    }
+    wrong
+}
+
+/// The rules whose source is a specification, by their codes.
+fn rules_of(specification: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    for (_, text) in documents() {
+        let lines = text.lines().filter(|line| line.contains(specification));
+        let defined = lines.filter_map(|line| line.strip_prefix("- **")?.split_once("** "));
+        rules.extend(defined.map(|(code, _)| code.to_owned()));
+    }
+    rules
+}
+
+/// Whether a test cites a rule, in a text or in its name.
+fn cites(text: &str, code: &str) -> bool {
+    let name = format!("{}_", code.to_lowercase().replace('-', "_"));
+    let mut behind = text.split(code).skip(1);
+    text.contains(&name) || behind.any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// Whether the file shows a row: it names the specification, what that announces, or a rule that comes of it.
+fn shows(file: &str, row: &Row, features: &[Feature]) -> bool {
+    let (text, constants) = (read(file), constants());
+    text.is_some_and(|text| {
+        row.specifications.iter().any(|specification| {
+            let mut announced = announced_of(features, specification);
+            text.contains(specification)
+                || announced.any(|it| speaks_of(&text, &it.namespace, &constants))
+                || rules_of(specification).iter().any(|it| cites(&text, it))
+        })
+    })
+}
+
 /// What the page says and the repository does not bear out.
 fn check_page(rows: &[Row], features: &[Feature]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let constants = constants();
-    let read = |file: &String| std::fs::read_to_string(root().join(file)).ok();
-    let of = |specification: &str| {
-        let wanted = move |feature: &&Feature| feature.specification == specification;
-        features.iter().filter(wanted)
-    };
-    for Row { name, state, .. } in rows {
-        let word = state.split([',', ':', ';']).next().unwrap_or_default();
-        if !["yes", "partly", "no"].contains(&word.trim()) {
-            wrong.push(format!("the state of {name} begins with {word:?}"));
-        }
-    }
     for row in rows {
-        let is_there = !row.state.starts_with("no");
-        for specification in &row.specifications {
-            let named = of(specification).next().is_some();
-            let nameless = NAMELESS.contains(&specification.as_str());
-            if row.state.starts_with("yes") && !named && !nameless {
-                wrong.push(format!("{specification} is there and nothing announces it"));
-            }
-            if named && !is_there {
-                wrong.push(format!("{specification} is announced and not there"));
-            }
-            let absent = ABSENT.iter().any(|(absent, _)| absent == specification);
-            if !is_there && !absent {
-                wrong.push(format!("how would {specification} be announced?"));
-            }
-        }
-        if is_there && row.files.is_empty() {
-            wrong.push(format!("nothing shows {}", row.name));
-        }
-        for file in &row.files {
-            let shows = read(file).is_some_and(|text| {
-                let mut of = row.specifications.iter().flat_map(|it| of(it));
-                row.specifications.iter().any(|it| text.contains(it))
-                    || of.any(|feature| speaks_of(&text, &feature.namespace, &constants))
-            });
-            if !shows {
-                wrong.push(format!("{file} does not show {}", row.name));
-            }
-        }
+        wrong.extend(check_row(row, features));
+        let others = row.files.iter().filter(|file| !shows(file, row, features));
+        wrong.extend(others.map(|file| format!("{file} does not show {}", row.name)));
     }
-    for feature in features {
-        let namespace = &feature.namespace;
-        if feature.files.is_empty() {
+    let constants = constants();
+    for Feature {
+        namespace, files, ..
+    } in features
+    {
+        if files.is_empty() {
             wrong.push(format!("nothing shows {namespace}"));
         }
-        for file in &feature.files {
-            if !read(file).is_some_and(|text| speaks_of(&text, namespace, &constants)) {
-                wrong.push(format!("{file} does not show {namespace}"));
-            }
-        }
+        let shown =
+            |file: &&String| read(file).is_some_and(|text| speaks_of(&text, namespace, &constants));
+        let others = files.iter().filter(|file| !shown(file));
+        wrong.extend(others.map(|file| format!("{file} does not show {namespace}")));
     }
     wrong
 }
@@ -196,6 +231,7 @@ pub fn disco(answer: &Element) -> Vec<String> {
     named.collect()
 }
 
+/// Asks what an entity can do.
 pub async fn ask_info(client: &mut Client, of: &str) -> Element {
     let query = format!("<query xmlns='{}'/>", ns::DISCO_INFO);
     let iq = format!("<iq type='get' id='info-{of}' to='{of}'>{query}</iq>");

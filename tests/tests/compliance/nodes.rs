@@ -40,7 +40,7 @@ fn form(kind: &str, fields: &[(&str, &str)]) -> String {
 }
 
 /// What must be granted; its content.
-async fn granted(client: &mut Client, kind: &str, ns: &str, what: &str) -> Element {
+async fn granted(client: &mut Client, kind: &str, ns: &'static str, what: &str) -> Element {
     let answer = ask(client, kind, ALICE, ns, what).await;
     assert_eq!(answer.attr("type"), Some("result"), "{what}: {answer:?}");
     let pubsub = answer.child("pubsub", ns).cloned();

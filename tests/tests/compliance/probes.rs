@@ -192,6 +192,9 @@ async fn the_features_of_a_session_work() {
     alice.settle().await.unwrap();
     assert_ne!(roster(&mut alice, &ver).await, None);
     let mut bob = cluster.client(0, "bob").await;
+    // Who has not asked for the roster hears nothing of its changes.
+    let get = format!("<query xmlns='{}'/>", ns::ROSTER);
+    ask(&mut bob, "get", "bob@localhost", &get).await;
     bob.send(&format!("<presence type='subscribe' to='{ALICE}'/>"))
         .await;
     let presence = bob.presence().await.unwrap();
