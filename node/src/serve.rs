@@ -99,7 +99,8 @@ pub enum ServeError {
     CutShort,
 }
 
-/// Runs a node until it is told to stop; `again` reads the configuration when it may have changed.
+/// Runs a node until it is told to stop; `again` reads the configuration when it may have changed. The process is to end
+/// then: what the node's tasks hold is not given back.
 pub fn run(config: Config, again: Reload) -> Result<(), ServeError> {
     telemetry::install(&config.log);
     let file = config.file().unwrap_or(Path::new("none"));
@@ -114,7 +115,12 @@ pub fn run(config: Config, again: Reload) -> Result<(), ServeError> {
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    actix::System::new().block_on(node(config, again))
+    let system = actix::System::new();
+    let ended = system.block_on(node(config, again));
+    // Dropped with the system, a task that waits for the database would give its connection back where no runtime runs
+    // any more, and panic.
+    std::mem::forget(system);
+    ended
 }
 
 async fn node(config: Config, again: Reload) -> Result<(), ServeError> {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
+use futures_channel::mpsc;
 use proto::BareJid;
 use proto::sasl::ht::{Method, TokenMechanism};
 use proto::sasl::{Credentials, Failure, ScramKeys, plain};
 use proto::stream::{Agent, Condition, Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actor::SessionActor;
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let mut machine = machine;
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
-        let (orders, to_pump) = unbounded_channel();
+        let (orders, to_pump) = mpsc::unbounded();
         let (limits, metrics) = (app.live.get().limits.clone(), app.metrics.clone());
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.

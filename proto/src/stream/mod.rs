@@ -196,7 +196,8 @@ impl Stream {
             state,
             reader: Reader::new(Limits::before_auth()),
             output: Vec::new(),
-            inputs: VecDeque::new(),
+            // There is hardly ever a second one.
+            inputs: VecDeque::with_capacity(1),
             offer,
             login: Login::None,
             mechanism: None,
