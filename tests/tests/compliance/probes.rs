@@ -127,7 +127,7 @@ async fn the_archive_takes_the_fields_that_are_announced() {
     for _ in 0..3 {
         let message = alice.message_element().await.unwrap();
         // `urn:xmpp:sid:0`: the id in the message is that in the archive.
-        named.push(tests::archive::stanza_id(&message, ALICE).expect("IM-56"));
+        named.push(tests::archive::stanza_id(&message, ALICE).expect("IM-97"));
     }
     let all = page(&mut alice, &[], "").await.unwrap().entries;
     let ids: Vec<&str> = all.iter().map(|entry| entry.id.as_str()).collect();
@@ -145,7 +145,7 @@ async fn the_archive_takes_the_fields_that_are_announced() {
     let asked = format!("<query xmlns='{}'/>", ns::MAM);
     let form = ask(&mut alice, "get", ALICE, &asked).await;
     let query = form.child("query", ns::MAM).unwrap();
-    let fields = query.child("x", ns::DATA_FORM).expect("IM-97");
+    let fields = query.child("x", ns::DATA_FORM).expect("IM-87");
     let names: Vec<_> = fields.elements().filter_map(|it| it.attr("var")).collect();
     for name in ["after-id", "before-id", "ids", "include-groupchat"] {
         assert!(names.contains(&name), "{names:?}");
@@ -160,7 +160,7 @@ async fn the_features_of_a_session_work() {
         .unwrap();
     let before = wire.open().await.unwrap();
     let bindings = before.child("sasl-channel-binding", ns::SASL_CB);
-    let types = bindings.expect("ST-57").elements();
+    let types = bindings.expect("ST-52").elements();
     let types: Vec<_> = types.filter_map(|it| it.attr("type")).collect();
     assert!(types.contains(&"tls-exporter"), "{types:?}");
     let max = |features: &Element| {
@@ -181,7 +181,7 @@ async fn the_features_of_a_session_work() {
         let answer = ask(alice, "get", ALICE, &get).await;
         assert!(is_result(&answer), "{answer:?}");
         let query = answer.child("query", ns::ROSTER).cloned();
-        query.map(|query| query.attr("ver").expect("IM-29").to_owned())
+        query.map(|query| query.attr("ver").expect("IM-25").to_owned())
     };
     let ver = roster(&mut alice, "").await.expect("a roster");
     assert_eq!(roster(&mut alice, &ver).await, None);

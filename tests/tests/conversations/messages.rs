@@ -89,7 +89,7 @@ pub async fn conversation(talk: Talk<'_>) {
     let mut yours = numbered("yours", 0..10);
     yours.push("yours at last".into());
     assert_eq!(bodies(&heard), yours, "P2");
-    assert_eq!(pushes(&heard, COLLEAGUE), 1, "IM-25: {heard:?}");
+    assert_eq!(pushes(&heard, COLLEAGUE), 1, "IM-23: {heard:?}");
 
     me.say(friend.jid.as_str(), "mine at last").await;
     let heard = until_said(&mut friend, "mine at last").await;
