@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod contact;
 pub mod pair;
+pub mod pep;
 pub mod postgres;
 pub mod process;
 pub mod redis;
@@ -17,6 +18,7 @@ pub mod repository;
 pub mod sasl2;
 pub mod small;
 pub mod web;
+pub mod web_session;
 pub mod wire;
 
 use std::time::Duration;
