@@ -290,6 +290,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
         sets.push(format!("data_dir={}", dir.path().display()));
+        // The usual ports may be in use where the tests run.
+        for key in ["c2s.listen", "c2s.listen_tls", "admin.listen"] {
+            if !sets.iter().any(|set| set.starts_with(&format!("{key}="))) {
+                sets.push(format!("{key}=127.0.0.1:0"));
+            }
+        }
         let config = Config::load(&services::needs().tables, None, &sets, []).unwrap();
         let mut out = Vec::new();
         let works = run(&config, &mut out).await.unwrap();
