@@ -28,6 +28,14 @@ impl ShardState {
             Relay::Presence { .. } | Relay::Probe { .. } | Relay::Event { .. } => {
                 self.fan_out(relay, step);
             }
+            Relay::Broadcast { id, .. } => {
+                if self.broadcasts_mut().note(id) {
+                    self.fan_out(relay, step);
+                }
+            }
+            Relay::End { session, reason } => {
+                self.end_by(&session, None, reason, step);
+            }
             Relay::LastEvents {
                 session,
                 events,

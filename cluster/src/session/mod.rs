@@ -24,6 +24,7 @@ mod audit;
 mod barrier;
 mod blocking;
 mod blocklist;
+mod broadcast;
 mod carbon;
 mod clients;
 mod clock;

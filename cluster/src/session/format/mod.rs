@@ -34,7 +34,8 @@ impl Command {
             | Self::Compare { .. }
             | Self::ReadBlocklist { .. }
             | Self::ArchiveStated { .. }
-            | Self::Open(_) => Version::V2,
+            | Self::Open(_)
+            | Self::Broadcast { .. } => Version::V2,
         }
     }
 }

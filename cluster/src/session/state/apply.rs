@@ -79,6 +79,10 @@ impl ShardState {
                 Outcome::Done
             }
             Command::Open(open) => self.open(open, step),
+            Command::Broadcast { id, packet } => {
+                self.spread_broadcast(id, &packet, step);
+                Outcome::Done
+            }
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,
