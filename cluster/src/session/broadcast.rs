@@ -1,44 +1,20 @@
 //! A message of the server for everybody who is there.
 //!
-//! It goes to each shard once, and there to a slice of its accounts with each entry ([`super::fan`]): one stanza for each
+//! It is for those of the domain that says it. It goes to each shard once, and there to a slice of its accounts with each entry ([`super::fan`]): one stanza for each
 //! available session, also for those that hibernate. Nobody else gets it later: it is about now. A shard that takes
 //! nothing is left out.
 //!
 //! It may be asked for again, by whoever does not know whether it has happened, and each shard remembers the last ones
 //! by their ids: nobody gets it twice.
 
-use std::collections::VecDeque;
-
 use proto::stanza::Packet;
 use proto::{BareJid, Jid};
-use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
 use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
 use crate::id::{ArchiveId, ShardId};
-
-/// So many are remembered. One that is asked for again after as many others is another one.
-const REMEMBERED: usize = 64;
-
-/// The last messages to everybody, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Broadcasts(VecDeque<ArchiveId>);
-
-impl Broadcasts {
-    /// Remembers one; `false` if it is one that is remembered already.
-    pub(super) fn note(&mut self, id: ArchiveId) -> bool {
-        if self.0.contains(&id) {
-            return false;
-        }
-        if self.0.len() == REMEMBERED {
-            self.0.pop_front();
-        }
-        self.0.push_back(id);
-        true
-    }
-}
 
 impl ShardState {
     /// To each shard that takes anything.
@@ -67,8 +43,10 @@ impl ShardState {
         let accounts = self.users().after(after).take(most);
         let accounts: Vec<BareJid> = accounts.map(|(account, _)| account.clone()).collect();
         for account in &accounts {
-            let blocked = |from: &Jid| self.has_blocked(account.as_jid(), from);
-            if packet.header.from.as_ref().is_some_and(blocked) {
+            let concerns = |from: &Jid| {
+                from.domain() == account.domain() && !self.has_blocked(account.as_jid(), from)
+            };
+            if !packet.header.from.as_ref().is_some_and(concerns) {
                 continue;
             }
             let there = self.account(account);
@@ -118,6 +96,7 @@ mod tests {
         stage.resumable("carol@example.org/away", Some(0));
         stage.lose("carol@example.org/away");
         stage.bind("dora@example.org/x", Some(0));
+        stage.bind("erik@example.net/elsewhere", Some(0));
         stage.block("dora@example.org/x", &["example.org"], &[]);
         let outputs = stage.act(ALICE, Action::Send(says(1)));
         let to = ["alice@example.org/a", "bob@example.org/one", "bob@example.org/two"];
@@ -161,14 +140,5 @@ mod tests {
         }
         let expect: Vec<String> = (0..10).map(|n| format!("user{n}@example.org/x")).collect();
         assert_eq!(told, expect);
-    }
-
-    #[test]
-    fn as_many_are_remembered_as_is_said() {
-        let mut known = Broadcasts::default();
-        assert!((0..1_000).all(|id| known.note(ArchiveId(id))));
-        assert_eq!(known.0.len(), REMEMBERED);
-        assert!(!known.note(ArchiveId(999)));
-        assert!(known.note(ArchiveId(0)));
     }
 }

@@ -19,6 +19,7 @@
 mod account;
 mod act;
 mod action;
+mod announced;
 mod attachment;
 mod audit;
 mod barrier;

@@ -14,9 +14,9 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Users};
+use super::announced::Broadcasts;
 use super::attachment::Hibernation;
 use super::audit::Audit;
-use super::broadcast::Broadcasts;
 use super::clock::{Clock, ShardTime};
 use super::cow::{CopyOnWrite, Map};
 use super::effect::Effect;
