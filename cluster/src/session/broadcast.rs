@@ -1,8 +1,8 @@
 //! A message of the server for everybody who is there.
 //!
-//! It is for those of the domain that says it. It goes to each shard once, and there to a slice of its accounts with each entry ([`super::fan`]): one stanza for each
-//! available session, also for those that hibernate. Nobody else gets it later: it is about now. A shard that takes
-//! nothing is left out.
+//! It is for those of the domain that says it. It goes to each shard once, and there to a slice of its accounts with
+//! each entry ([`super::fan`]): one stanza for each available session, also for those that hibernate. Nobody else gets
+//! it later: it is about now. A shard that takes nothing is left out.
 //!
 //! It may be asked for again, by whoever does not know whether it has happened, and each shard remembers the last ones
 //! by their ids: nobody gets it twice.
