@@ -5,6 +5,7 @@
 //! features it adds to disco. The router does the rest once, for all: finding the handler, decoding, the refusal of what
 //! nobody handles, the reply. A [`Hook`] has a turn with messages or presence before they go to the
 //! shard, an [`EffectHook`] carries out what follows from there, and a [`SessionHook`] hears what happens to sessions.
+//! A [`Command`] is what a client may run by a form.
 //! A service has its own table of the configuration ([`Setup::config`]) and its own tables of the database
 //! ([`Setup::stored`]); what all of them want is known before either is read ([`Registry::needs`]).
 //!
@@ -21,6 +22,7 @@
 
 mod about;
 mod barrier;
+pub mod command;
 mod content;
 mod edge;
 mod effect;
@@ -41,8 +43,9 @@ mod visibility;
 
 pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
+pub use command::{Call, Command, Commands};
 pub use content::Content;
-pub use edge::{ArchiveTail, Edge, Nodes, Presences};
+pub use edge::{ArchiveTail, Edge, Nodes, Online, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{AnswerHook, Empty, Payload, Reply, Request, Verb};
 pub use memory::Memory;
@@ -52,8 +55,8 @@ pub use phase::{EffectPhase, Phase};
 pub use presence::Presence;
 pub use refusal::refuse;
 pub(crate) use refusal::{fail, failure};
-pub use registry::{Clash, Needs, Registry, Service, Setup, Xep};
-pub use scope::Scope;
+pub use registry::{Claim, Clash, Needs, Registry, Service, Setup, Xep};
+pub use scope::{CAPS_NODE, Features, Scope};
 pub use sender::{Sender, Target};
 pub use session::{Heard, SessionHook};
 pub use turn::{Hook, Turn, at_once, later};
