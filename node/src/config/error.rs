@@ -154,6 +154,9 @@ pub enum Rule {
     /// Clients would be told where to connect, but nobody tells them.
     #[error("does nothing without `listen`: give an address, or leave this out")]
     UrlUntold,
+    /// Nobody who logs in here has this address.
+    #[error("{0} is not an account of a domain that is served here, such as alice@example.org")]
+    NotOurAccount(String),
     /// A time is too short.
     #[error("must be at least 1s")]
     TooShort,

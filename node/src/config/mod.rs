@@ -277,6 +277,7 @@ impl Config {
         self.configured.check()?;
         self.drain.settle()?;
         self.log.settle()?;
+        self.admin.settle(&self.domains)?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;
             if !self.storage.is_postgres() && !cluster.is_loopback() {

@@ -171,6 +171,21 @@ impl Storage {
         rows.iter().map(account).collect()
     }
 
+    /// One account.
+    pub async fn find_account(&self, jid: &BareJid) -> Result<Option<Account>, StorageError> {
+        let sql = "SELECT localpart, domain, created, disabled FROM account \
+                   WHERE localpart = $1 AND domain = $2";
+        let row = self.database.row(sql, name(jid)).await?;
+        row.map(|row| account(&row)).transpose()
+    }
+
+    /// How many accounts a domain has.
+    pub async fn count_accounts(&self, domain: &str) -> Result<u64, StorageError> {
+        let sql = "SELECT count(*) FROM account WHERE domain = $1";
+        let row = self.database.row(sql, vec![domain.into()]).await?;
+        row.map_or(Ok(0), |row| row.count(0))
+    }
+
     /// Every domain that accounts have.
     pub async fn account_domains(&self) -> Result<Vec<String>, StorageError> {
         let rows = self
