@@ -105,9 +105,8 @@ impl App {
     /// The stream error for a client that this node cannot serve. It says why if an operator can do something about it.
     pub fn trouble(&self) -> StreamError {
         match self.cluster.shortage() {
-            Some(shortage) => {
-                StreamError::new(stream::Condition::ResourceConstraint).with_text(shortage.to_string())
-            }
+            Some(shortage) => StreamError::new(stream::Condition::ResourceConstraint)
+                .with_text(shortage.to_string()),
             None => StreamError::new(stream::Condition::InternalServerError),
         }
     }

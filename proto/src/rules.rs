@@ -17,3 +17,7 @@ pub mod web {
 pub mod im {
     #![doc = include_str!("../docs/im.md")]
 }
+
+pub mod administration {
+    #![doc = include_str!("../docs/administration.md")]
+}

@@ -11,7 +11,7 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 18] = [
     ("ST", "proto/docs/streams.md"),
     ("SA", "proto/docs/authentication.md"),
     ("BI", "proto/docs/authentication.md"),
@@ -24,6 +24,7 @@ const FAMILIES: [(&str, &str); 17] = [
     ("PE", "proto/docs/nodes.md"),
     ("BM", "proto/docs/nodes.md"),
     ("VC", "proto/docs/nodes.md"),
+    ("AD", "proto/docs/administration.md"),
     ("I", "cluster/docs/invariants.md"),
     ("M", "cluster/docs/members.md"),
     ("F", "cluster/docs/faults.md"),

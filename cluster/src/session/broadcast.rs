@@ -99,11 +99,21 @@ mod tests {
         stage.bind("erik@example.net/elsewhere", Some(0));
         stage.block("dora@example.org/x", &["example.org"], &[]);
         let outputs = stage.act(ALICE, Action::Send(says(1)));
-        let to = ["alice@example.org/a", "bob@example.org/one", "bob@example.org/two"];
+        let to = [
+            "alice@example.org/a",
+            "bob@example.org/one",
+            "bob@example.org/two",
+        ];
         assert_eq!(heard(&outputs), to);
         let (_, resumed) = stage.resume("carol@example.org/away", 0);
-        let kinds: Vec<Kind> = stanzas(&resumed).into_iter().map(|(_, kind)| kind).collect();
-        assert!(kinds.contains(&Kind::Message(MessageType::Headline)), "{kinds:?}");
+        let kinds: Vec<Kind> = stanzas(&resumed)
+            .into_iter()
+            .map(|(_, kind)| kind)
+            .collect();
+        assert!(
+            kinds.contains(&Kind::Message(MessageType::Headline)),
+            "{kinds:?}"
+        );
         // Whoever asks again, by whichever way, asks for nothing.
         let command = || Command::Broadcast {
             id: ArchiveId(1),

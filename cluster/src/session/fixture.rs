@@ -6,9 +6,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::cow::CopyOnWrite;
 use super::outbox::Untold;
-use super::stage::{
-    Stage, blocked, broadcast, event, event_for, jid, message, owner, packet,
-};
+use super::stage::{Stage, blocked, broadcast, event, event_for, jid, message, owner, packet};
 use super::*;
 use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 

@@ -78,7 +78,10 @@ fn there(jid: &BareJid, found: bool) -> Result<(), AccountError> {
 }
 
 async fn hashed(password: String) -> Result<AccountKeys, AccountError> {
-    let _turn = HASHING.acquire().await.map_err(|_| AccountError::Interrupted)?;
+    let _turn = HASHING
+        .acquire()
+        .await
+        .map_err(|_| AccountError::Interrupted)?;
     let keys = tokio::task::spawn_blocking(move || derive_keys(&password)).await;
     Ok(keys.map_err(|_| AccountError::Interrupted)??)
 }

@@ -102,10 +102,17 @@ impl Call {
         };
         let submitted = matches!(form.kind, FormType::Submit | FormType::Cancel);
         if !submitted || form.form_type().is_some_and(|kind| kind != form_type) {
-            return Err(bad_payload("it is another form than the one that is to be filled in"));
+            return Err(bad_payload(
+                "it is another form than the one that is to be filled in",
+            ));
         }
         let sizes = form.fields.iter().map(|field| {
-            field.var.len() + field.values.iter().map(|value| 1 + value.len()).sum::<usize>()
+            field.var.len()
+                + field
+                    .values
+                    .iter()
+                    .map(|value| 1 + value.len())
+                    .sum::<usize>()
         });
         match sizes.sum::<usize>() <= MOST_SUBMITTED {
             true => Ok(form),

@@ -81,7 +81,9 @@ impl Features {
 
     /// The node asks for what those features named (DI-2).
     pub fn is_caps(&self, node: &str) -> bool {
-        let ver = node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#'));
+        let ver = node
+            .strip_prefix(CAPS_NODE)
+            .and_then(|rest| rest.strip_prefix('#'));
         ver.is_some_and(|ver| self.ver().as_deref() == Some(ver))
     }
 

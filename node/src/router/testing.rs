@@ -14,9 +14,7 @@ use futures_util::future::BoxFuture;
 use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
 use crate::config::Config;
-use crate::hooks::{
-    ArchiveTail, Edge, Memory, Online, Presences, Registry, Service, Told,
-};
+use crate::hooks::{ArchiveTail, Edge, Memory, Online, Presences, Registry, Service, Told};
 use crate::services;
 use crate::storage::{AccountKeys, Storage};
 

@@ -119,7 +119,7 @@ impl Form {
     pub fn titled(self, title: &str, instructions: &str) -> Self {
         Self {
             title: Some(title.to_owned()),
-            instructions: Some(instructions.to_owned()),
+            instructions: (!instructions.is_empty()).then(|| instructions.to_owned()),
             ..self
         }
     }

@@ -20,11 +20,8 @@ use crate::hooks::{
 };
 
 /// The service.
-pub const SERVICE: Service = Service::new(
-    "commands",
-    &[Xep(4, "2.13.1"), Xep(50, "1.3.0")],
-    register,
-);
+pub const SERVICE: Service =
+    Service::new("commands", &[Xep(4, "2.13.1"), Xep(50, "1.3.0")], register);
 
 /// What commands say, they say in this language.
 const LANGUAGE: &str = "en";
@@ -89,7 +86,9 @@ async fn execute(key: Arc<Key>, request: Request<Execute>) -> Result<Reply, Stan
     let (begun, number, stage) = (session.begun, session.number, session.stage);
     match outcome {
         Outcome::Ask(ask) => {
-            debug_assert!(ask.carried.len() <= MOST_CARRIED, "{}", command.node);
+            if ask.carried.len() > MOST_CARRIED {
+                return fail(Condition::ResourceConstraint);
+            }
             let next = Session {
                 begun,
                 number,
@@ -165,9 +164,7 @@ fn asking(answer: Element, ask: &Ask) -> Element {
     let next = if ask.last { "complete" } else { "next" };
     let actions = Element::new("actions", ns::COMMANDS).with_attr("execute", next);
     let actions = actions.with_child(Element::new(next, ns::COMMANDS));
-    answer
-        .with_child(actions)
-        .with_child(ask.form.to_element())
+    answer.with_child(actions).with_child(ask.form.to_element())
 }
 
 fn told(mut answer: Element, done: Done) -> Reply {

@@ -132,9 +132,18 @@ mod tests {
             assert_eq!(Session::open(b"other", owner, &id), None);
             let (other, elsewhere) = (jid("alice@a.example/y"), jid("b.example").bare());
             for wrong in [
-                Owner { session: &other, ..owner },
-                Owner { domain: &elsewhere, ..owner },
-                Owner { node: "urn:y", ..owner },
+                Owner {
+                    session: &other,
+                    ..owner
+                },
+                Owner {
+                    domain: &elsewhere,
+                    ..owner
+                },
+                Owner {
+                    node: "urn:y",
+                    ..owner
+                },
             ] {
                 assert_eq!(Session::open(b"key", wrong, &id), None);
             }
@@ -156,7 +165,13 @@ mod tests {
             node: "urn:x",
         };
         let long = "A".repeat(1 << 20);
-        for id in ["", "A", "?", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &long] {
+        for id in [
+            "",
+            "A",
+            "?",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            &long,
+        ] {
             assert_eq!(Session::open(b"key", owner, id), None, "{}", id.len());
         }
         let most = session(&"x".repeat(MOST_CARRIED));
