@@ -72,8 +72,12 @@ pub fn completed(answer: &Element) -> Element {
 pub fn values(command: &Element, var: &str) -> Vec<String> {
     let form = command.child("x", ns::DATA_FORM);
     let form = form.unwrap_or_else(|| panic!("{command:?}"));
-    let mut fields = form.elements().filter(|field| field.attr("var") == Some(var));
-    let field = fields.next().unwrap_or_else(|| panic!("{var}: {command:?}"));
+    let mut fields = form
+        .elements()
+        .filter(|field| field.attr("var") == Some(var));
+    let field = fields
+        .next()
+        .unwrap_or_else(|| panic!("{var}: {command:?}"));
     field.elements().map(Element::text).collect()
 }
 

@@ -55,10 +55,16 @@ async fn ad_2_only_administrators_are_shown_commands_and_may_run_them() {
     let list = format!(" node='{}'", ns::COMMANDS);
     let answer = disco(&mut alice, ns::DISCO_ITEMS, &list).await;
     let items = answer.child("query", ns::DISCO_ITEMS).unwrap();
-    let nodes: Vec<&str> = items.elements().filter_map(|item| item.attr("node")).collect();
+    let nodes: Vec<&str> = items
+        .elements()
+        .filter_map(|item| item.attr("node"))
+        .collect();
     assert_eq!(nodes.len(), 17, "{nodes:?}");
     for node in &nodes {
-        let name = node.strip_prefix(ns::ADMIN).unwrap().trim_start_matches('#');
+        let name = node
+            .strip_prefix(ns::ADMIN)
+            .unwrap()
+            .trim_start_matches('#');
         let answer = stage(&mut bob, name, "", "").await;
         assert_eq!(refused(&answer), "forbidden", "{name}");
         let of_node = format!(" node='{node}'");
@@ -82,13 +88,25 @@ async fn ad_2_accounts_are_made_changed_locked_and_removed_for_all_nodes() {
     let mut alice = cluster.client(0, "alice").await;
     let dora = ("accountjid", "dora@localhost");
     let password = ("password", PASSWORD);
-    run(&mut alice, "add-user", &[dora, password, ("password-verify", PASSWORD)]).await;
-    let again = begin(&mut alice, "add-user").await.submit(&mut alice, &[dora, password]);
+    run(
+        &mut alice,
+        "add-user",
+        &[dora, password, ("password-verify", PASSWORD)],
+    )
+    .await;
+    let again = begin(&mut alice, "add-user")
+        .await
+        .submit(&mut alice, &[dora, password]);
     assert_eq!(refused(&again.await), "conflict");
     let session = cluster.client(1, "dora").await;
     let new = "battery staple";
     let changed = Instant::now();
-    run(&mut alice, "change-user-password", &[dora, ("password", new)]).await;
+    run(
+        &mut alice,
+        "change-user-password",
+        &[dora, ("password", new)],
+    )
+    .await;
     let mut ended = vec![(session, "not-authorized")];
     assert!(!can_log_in(&cluster, 2, "dora", PASSWORD).await);
     assert!(can_log_in(&cluster, 2, "dora", new).await);
@@ -110,7 +128,9 @@ async fn ad_2_accounts_are_made_changed_locked_and_removed_for_all_nodes() {
     run(&mut alice, "delete-user", &[all]).await;
     assert_eq!(session.wire.end().await.condition(), "not-authorized");
     assert!(!can_log_in(&cluster, 1, "dora", PASSWORD).await);
-    let gone = begin(&mut alice, "delete-user").await.submit(&mut alice, &[all]);
+    let gone = begin(&mut alice, "delete-user")
+        .await
+        .submit(&mut alice, &[all]);
     assert_eq!(refused(&gone.await), "item-not-found");
     check_logs(&cluster, &[PASSWORD, new]);
 }
@@ -127,17 +147,29 @@ async fn ad_2_sessions_on_other_nodes_end_one_or_all() {
     let mut resources = values(&told, "onlineresources");
     resources.sort();
     assert_eq!(resources, ["asleep", "desk", "phone"]);
-    run(&mut alice, "end-user-session", &[("accountjids", "bob@localhost/desk")]).await;
+    run(
+        &mut alice,
+        "end-user-session",
+        &[("accountjids", "bob@localhost/desk")],
+    )
+    .await;
     let end = desk.wire.end().await;
     assert!(!end.is_passing(), "{end}");
     phone.check_nothing_more().await;
-    run(&mut alice, "end-user-session", &[("accountjids", "bob@localhost")]).await;
+    run(
+        &mut alice,
+        "end-user-session",
+        &[("accountjids", "bob@localhost")],
+    )
+    .await;
     let end = phone.wire.end().await;
     assert!(!end.is_passing(), "{end}");
     let answer = asleep.try_resume(cluster.address(0)).await.unwrap();
     assert_eq!(answer.local(), "failed", "{answer:?}");
     let none = begin(&mut alice, "end-user-session").await;
-    let none = none.submit(&mut alice, &[("accountjids", "bob@localhost")]).await;
+    let none = none
+        .submit(&mut alice, &[("accountjids", "bob@localhost")])
+        .await;
     assert_eq!(refused(&none), "item-not-found");
 }
 
@@ -154,9 +186,22 @@ async fn ad_2_numbers_lists_and_rosters_are_those_of_all_nodes() {
     let told = run(&mut alice, "get-online-users-num", &[]).await;
     assert_eq!(values(&told, "onlineusersnum"), ["3"]);
     let told = run(&mut alice, "get-online-users-list", &[("max_items", "2")]).await;
-    assert_eq!(values(&told, "onlineuserjids"), ["alice@localhost", "bob@localhost"]);
-    assert!(told.child("note", ns::COMMANDS).unwrap().text().contains("2 of 3"));
-    let told = run(&mut alice, "get-registered-users-list", &[("max_items", "none")]).await;
+    assert_eq!(
+        values(&told, "onlineuserjids"),
+        ["alice@localhost", "bob@localhost"]
+    );
+    assert!(
+        told.child("note", ns::COMMANDS)
+            .unwrap()
+            .text()
+            .contains("2 of 3")
+    );
+    let told = run(
+        &mut alice,
+        "get-registered-users-list",
+        &[("max_items", "none")],
+    )
+    .await;
     let all = users.map(|user| format!("{user}@{DOMAIN}"));
     assert_eq!(values(&told, "registereduserjids"), all);
     let item = format!(
@@ -168,7 +213,10 @@ async fn ad_2_numbers_lists_and_rosters_are_those_of_all_nodes() {
     let told = run(&mut alice, "get-user-roster", &of_bob).await;
     let form = told.child("x", ns::DATA_FORM).unwrap();
     let roster = form.child("query", ns::ROSTER).unwrap();
-    let jids: Vec<_> = roster.elements().filter_map(|item| item.attr("jid")).collect();
+    let jids: Vec<_> = roster
+        .elements()
+        .filter_map(|item| item.attr("jid"))
+        .collect();
     assert_eq!(jids, ["dora@localhost"]);
     let told = run(&mut alice, "get-user-lastlogin", &of_bob).await;
     assert!(values(&told, "lastlogin")[0].ends_with('Z'));
@@ -222,11 +270,18 @@ async fn ad_2_an_announcement_reaches_everybody_who_is_online_once() {
     cluster.client(0, "dora").await.check_nothing_more().await;
     for (text, more, why) in [
         ("", "", "no text"),
-        ("x", "--domain=elsewhere.example", "elsewhere.example is not served here"),
+        (
+            "x",
+            "--domain=elsewhere.example",
+            "elsewhere.example is not served here",
+        ),
         (&*"x".repeat(9_000), "", "more than 8192 bytes"),
     ] {
         let arguments = ["announce", text, "--config", &config, more];
-        let arguments: Vec<_> = arguments.into_iter().take(if more.is_empty() { 4 } else { 5 }).collect();
+        let arguments: Vec<_> = arguments
+            .into_iter()
+            .take(if more.is_empty() { 4 } else { 5 })
+            .collect();
         let said = process::run(&arguments, "");
         let errors = String::from_utf8_lossy(&said.stderr);
         assert!(!said.status.success() && errors.contains(why), "{errors}");
@@ -297,7 +352,10 @@ async fn di_6_a_relay_s_secret_is_read_from_a_file_beside_the_configuration() {
     let config = cluster.config(0).to_string_lossy().into_owned();
     let check = process::run(&["check", "--config", &config], "");
     let said = String::from_utf8_lossy(&check.stdout);
-    assert!(said.contains("BAD ") && said.contains("turn.secret cannot be used"), "{said}");
+    assert!(
+        said.contains("BAD ") && said.contains("turn.secret cannot be used"),
+        "{said}"
+    );
     std::fs::write(cluster.path().join("turn.secret"), "north\n").unwrap();
     let cluster = cluster.started(&["alice"]).await;
     let mut alice = cluster.client(0, "alice").await;
@@ -307,7 +365,10 @@ async fn di_6_a_relay_s_secret_is_read_from_a_file_beside_the_configuration() {
     let services = answer.child("services", ns::EXTERNAL_SERVICES).unwrap();
     let turn = services.child("service", ns::EXTERNAL_SERVICES).unwrap();
     let attr = |name| turn.attr(name).unwrap_or_default();
-    assert_eq!((attr("host"), attr("restricted")), ("turn.localhost", "true"));
+    assert_eq!(
+        (attr("host"), attr("restricted")),
+        ("turn.localhost", "true")
+    );
     let password = proto::sasl::Digest::Sha1.hmac(b"north", attr("username").as_bytes());
     // Twenty bytes in base64.
     assert_eq!((password.len(), attr("password").len()), (20, 28));
@@ -319,13 +380,34 @@ fn keys_that_cannot_work_are_refused_with_what_would() {
     let config = cluster.config(0).to_string_lossy().into_owned();
     let base = std::fs::read_to_string(&config).unwrap();
     for (text, parts) in [
-        ("[contact]\nabuse = [\"abuse at localhost\"]", ["contact.abuse", "mailto:"]),
-        ("[contact]\noutage = [\"xmpp:localhost\"]", ["contact.outage", "https:"]),
-        ("[contact]\nabus = []", ["contact.abus", "did you mean `abuse`"]),
-        ("[[external.service]]\ntype = \"turn\"\nhost = \"h\"", ["external.service", "secret_file"]),
-        ("[[external.service]]\ntype = \"stun\"", ["external.service", "host"]),
-        ("[[external.service]]\ntype = \"stun\"\nhost = \"h\"\nhots = 1", ["external.service", "hots"]),
-        ("[[external.service]]\ntype = \"stun\"\nhost = \"h\"\nlifetime = \"1s\"", ["lifetime", "60"]),
+        (
+            "[contact]\nabuse = [\"abuse at localhost\"]",
+            ["contact.abuse", "mailto:"],
+        ),
+        (
+            "[contact]\noutage = [\"xmpp:localhost\"]",
+            ["contact.outage", "https:"],
+        ),
+        (
+            "[contact]\nabus = []",
+            ["contact.abus", "did you mean `abuse`"],
+        ),
+        (
+            "[[external.service]]\ntype = \"turn\"\nhost = \"h\"",
+            ["external.service", "secret_file"],
+        ),
+        (
+            "[[external.service]]\ntype = \"stun\"",
+            ["external.service", "host"],
+        ),
+        (
+            "[[external.service]]\ntype = \"stun\"\nhost = \"h\"\nhots = 1",
+            ["external.service", "hots"],
+        ),
+        (
+            "[[external.service]]\ntype = \"stun\"\nhost = \"h\"\nlifetime = \"1s\"",
+            ["lifetime", "60"],
+        ),
     ] {
         std::fs::write(&config, format!("{base}\n{text}\n")).unwrap();
         let output = process::run(&["check", "--config", &config], "");
@@ -338,6 +420,9 @@ fn keys_that_cannot_work_are_refused_with_what_would() {
         std::fs::write(&config, text).unwrap();
         let output = process::run(&["check", "--config", &config], "");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("admin.jids"), "{said}");
+        assert!(
+            !output.status.success() && said.contains("admin.jids"),
+            "{said}"
+        );
     }
 }

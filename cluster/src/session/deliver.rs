@@ -46,14 +46,7 @@ impl ShardState {
                 self.add_effect(Effect::Subscription(packet));
             }
             Relay::RosterPush { account, packet } => {
-                for jid in self
-                    .account(&account)
-                    .sessions_where(&account, Session::is_interested)
-                {
-                    let mut copy = packet.clone();
-                    copy.header.to = Some(jid.clone());
-                    self.enqueue_plain(&jid, copy, step);
-                }
+                self.push_roster(&account, &packet, step);
             }
             Relay::Announcement {
                 account,
@@ -85,6 +78,15 @@ impl ShardState {
                     self.end(&jid, reason, step);
                 }
             }
+        }
+    }
+
+    fn push_roster(&mut self, account: &BareJid, packet: &Packet, step: &mut Step) {
+        let known = self.account(account);
+        for jid in known.sessions_where(account, Session::is_interested) {
+            let mut copy = packet.clone();
+            copy.header.to = Some(jid.clone());
+            self.enqueue_plain(&jid, copy, step);
         }
     }
 

@@ -275,11 +275,7 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             text,
             domain,
             target,
-        } => ask(
-            &load(source)?,
-            &target,
-            &ApiRequest::Announce(text, domain),
-        ),
+        } => ask(&load(source)?, &target, &ApiRequest::Announce(text, domain)),
         Command::Trace { id, target } => ask(&load(source)?, &target, &ApiRequest::Trace(id)),
         Command::Completions { shell } => {
             // The script is generated into memory, because the generator panics when it writes to a closed pipe.

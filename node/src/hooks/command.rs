@@ -39,7 +39,8 @@ pub struct Command {
 }
 
 type Permits = fn(&Edge, &BareJid) -> bool;
-type Run = Box<dyn Fn(Call) -> BoxFuture<'static, Result<Outcome, StanzaError>> + Send + Sync>;
+type Ran = BoxFuture<'static, Result<Outcome, StanzaError>>;
+type Run = Box<dyn Fn(Call) -> Ran + Send + Sync>;
 
 impl Command {
     /// A command for those whom `permits` lets run it.
@@ -52,7 +53,7 @@ impl Command {
             node,
             name,
             permits,
-            run: Box::new(move |call| Box::pin(handler(call))),
+            run: Box::new(move |call| -> Ran { Box::pin(handler(call)) }),
         }
     }
 
@@ -217,11 +218,15 @@ pub fn bad_request(detail: &'static str) -> StanzaError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hooks::{Claim, Registry, Service, Setup};
+    use crate::hooks::registry::Claim;
+    use crate::hooks::{Registry, Service, Setup};
 
     fn register(setup: &mut Setup<'_>) {
-        let run = async |_: Call| Ok(Outcome::done());
         setup.command(Command::new("urn:x", "x", |_, _| true, run));
+    }
+
+    async fn run(_: Call) -> Result<Outcome, StanzaError> {
+        Ok(Outcome::done())
     }
 
     #[test]

@@ -28,7 +28,9 @@ async fn stage(node: &Node, jid: &str, name: &str, more: &str, form: &str) -> Ve
 
 fn command(said: &[String]) -> Element {
     let reply = said.iter().find_map(|line| line.strip_prefix("reply "));
-    let iq = Element::parse_in(ns::CLIENT, reply.expect("an answer")).unwrap().remove(0);
+    let iq = Element::parse_in(ns::CLIENT, reply.expect("an answer"))
+        .unwrap()
+        .remove(0);
     let command = iq.child("command", ns::COMMANDS).cloned();
     command.unwrap_or_else(|| panic!("{iq:?}"))
 }
@@ -38,13 +40,21 @@ async fn run(node: &Node, name: &str, fields: &[(&str, &str)]) -> Vec<String> {
     let begun = stage(node, ALICE, name, "", "").await;
     let begun = command(&begun);
     assert_eq!(begun.attr("status"), Some("executing"), "{begun:?}");
-    let asked = begun.child("x", ns::DATA_FORM).and_then(Form::parse).unwrap();
+    let asked = begun
+        .child("x", ns::DATA_FORM)
+        .and_then(Form::parse)
+        .unwrap();
     for (var, _) in fields {
-        assert!(asked.values(var).is_some(), "{var} is not asked for: {asked:?}");
+        assert!(
+            asked.values(var).is_some(),
+            "{var} is not asked for: {asked:?}"
+        );
     }
     let id = begun.attr("sessionid").unwrap();
     let form = Form::new(FormType::Submit, ns::ADMIN);
-    let form = fields.iter().fold(form, |form, (var, value)| form.with(var, value.split(' ')));
+    let form = fields
+        .iter()
+        .fold(form, |form, (var, value)| form.with(var, value.split(' ')));
     let form = form.to_element().to_xml(ns::COMMANDS);
     stage(node, ALICE, name, &format!("sessionid='{id}'"), &form).await
 }
@@ -69,7 +79,10 @@ async fn told(node: &Node, name: &str, fields: &[(&str, &str)], var: &str) -> Ve
         fields => run(node, name, fields).await,
     };
     let done = completed(&said);
-    let form = done.child("x", ns::DATA_FORM).and_then(Form::parse).unwrap();
+    let form = done
+        .child("x", ns::DATA_FORM)
+        .and_then(Form::parse)
+        .unwrap();
     let values = form.values(var).unwrap_or_else(|| panic!("{form:?}"));
     values.to_vec()
 }
@@ -77,13 +90,26 @@ async fn told(node: &Node, name: &str, fields: &[(&str, &str)], var: &str) -> Ve
 #[tokio::test]
 async fn ad_2_only_those_whom_the_configuration_names_are_administrators() {
     let node = node().await;
-    for command in node.services.commands().items(&node, &bare("alice@example.org"), &bare("example.org")) {
+    for command in
+        node.services
+            .commands()
+            .items(&node, &bare("alice@example.org"), &bare("example.org"))
+    {
         let name = command.node.unwrap();
-        let name = name.strip_prefix(ns::ADMIN).unwrap().trim_start_matches('#').to_owned();
+        let name = name
+            .strip_prefix(ns::ADMIN)
+            .unwrap()
+            .trim_start_matches('#')
+            .to_owned();
         refused(&stage(&node, BOB, &name, "", "").await, "forbidden");
     }
     let bob = bare("bob@example.org");
-    assert!(node.services.commands().items(&node, &bob, &bare("example.org")).is_empty());
+    assert!(
+        node.services
+            .commands()
+            .items(&node, &bob, &bare("example.org"))
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -97,22 +123,35 @@ async fn ad_2_an_account_is_made_once_also_by_a_form_that_comes_twice() {
     let begun = command(&stage(&node, ALICE, "add-user", "", "").await);
     let id = format!("sessionid='{}'", begun.attr("sessionid").unwrap());
     let form = Form::new(FormType::Submit, ns::ADMIN);
-    let form = fields.iter().fold(form, |form, (var, value)| form.with(var, [*value]));
+    let form = fields
+        .iter()
+        .fold(form, |form, (var, value)| form.with(var, [*value]));
     let form = form.to_element().to_xml(ns::COMMANDS);
     for _ in 0..2 {
         let said = stage(&node, ALICE, "add-user", &id, &form).await;
         assert!(!said.concat().contains("secret"), "{said:?}");
         completed(&said);
     }
-    let found = node.storage.find_account(&bare("dora@example.org")).await.unwrap();
+    let found = node
+        .storage
+        .find_account(&bare("dora@example.org"))
+        .await
+        .unwrap();
     assert_eq!(found.unwrap().created, NOW);
     // An account that is there already, by whomever it was made.
     let keys = crate::auth::derive_keys("x").unwrap();
     let erik = bare("erik@example.org");
-    node.storage.create_account(&erik, &keys, NOW - 1).await.unwrap();
+    node.storage
+        .create_account(&erik, &keys, NOW - 1)
+        .await
+        .unwrap();
     let taken = [("accountjid", "erik@example.org"), ("password", "y")];
     refused(&run(&node, "add-user", &taken).await, "conflict");
-    let stored = node.storage.account_keys("erik", "example.org").await.unwrap();
+    let stored = node
+        .storage
+        .account_keys("erik", "example.org")
+        .await
+        .unwrap();
     assert_eq!(stored.unwrap().keys, keys);
 }
 
@@ -129,7 +168,11 @@ async fn ad_2_what_cannot_be_an_account_or_a_password_is_refused() {
         ("dora@example.org", "", ""),
         ("dora@example.org", "x", "y"),
     ] {
-        let fields = [("accountjid", jid), ("password", password), ("password-verify", again)];
+        let fields = [
+            ("accountjid", jid),
+            ("password", password),
+            ("password-verify", again),
+        ];
         let said = run(&node, "add-user", &fields).await;
         refused(&said, "bad-payload");
     }
@@ -147,14 +190,28 @@ async fn ad_2_accounts_are_locked_unlocked_given_passwords_and_removed() {
     let said = run(&node, "disable-user", &[("accountjids", both)]).await;
     let note = completed(&said);
     let note = note.child("note", ns::COMMANDS).unwrap().text();
-    assert!(note.contains("nobody@example.org") && !note.contains(bob), "{note}");
+    assert!(
+        note.contains("nobody@example.org") && !note.contains(bob),
+        "{note}"
+    );
     assert_eq!(is_locked().await, Some(true));
     completed(&run(&node, "reenable-user", &[("accountjids", bob)]).await);
     assert_eq!(is_locked().await, Some(false));
     let fields = [("accountjid", bob), ("password", "new")];
     completed(&run(&node, "change-user-password", &fields).await);
-    let stored = node.storage.account_keys("bob", "example.org").await.unwrap().unwrap();
-    assert!(stored.keys.sha256.unwrap().matches(proto::sasl::Digest::Sha256, "new"));
+    let stored = node
+        .storage
+        .account_keys("bob", "example.org")
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        stored
+            .keys
+            .sha256
+            .unwrap()
+            .matches(proto::sasl::Digest::Sha256, "new")
+    );
     // Each of these ends the sessions that rest on what was.
     let revoked = node.storage.revocations(100).await.unwrap();
     assert!(revoked.iter().any(|note| note.account == bare(bob)));
@@ -162,7 +219,11 @@ async fn ad_2_accounts_are_locked_unlocked_given_passwords_and_removed() {
         ("delete-user", "nobody@example.org", "item-not-found"),
         ("disable-user", "nobody@example.org", "item-not-found"),
         ("delete-user", "alice@example.org", "not-allowed"),
-        ("disable-user", "bob@example.org alice@example.org", "not-allowed"),
+        (
+            "disable-user",
+            "bob@example.org alice@example.org",
+            "not-allowed",
+        ),
     ] {
         refused(&run(&node, name, &[("accountjids", jid)]).await, condition);
     }
@@ -177,27 +238,51 @@ async fn ad_2_sessions_are_ended_by_the_shard_once_the_answer_is_on_its_way() {
     let fields = [("accountjids", "bob@example.org/on carol@example.org")];
     let said = run(&node, "end-user-session", &fields).await;
     assert!(said[0].starts_with("reply "), "{said:?}");
-    assert_eq!(said[1..], ["end bob@example.org/on: Admin", "end carol@example.org: Admin"]);
+    assert_eq!(
+        said[1..],
+        [
+            "end bob@example.org/on: Admin",
+            "end carol@example.org: Admin"
+        ]
+    );
     let gone = [("accountjids", "bob@example.org/gone")];
-    refused(&run(&node, "end-user-session", &gone).await, "item-not-found");
+    refused(
+        &run(&node, "end-user-session", &gone).await,
+        "item-not-found",
+    );
 }
 
 #[tokio::test]
 async fn ad_2_numbers_and_lists_are_those_of_the_domain_and_have_a_bound() {
     let node = node().await;
     let registered = "get-registered-users-num";
-    assert_eq!(told(&node, registered, &[], "registeredusersnum").await, ["3"]);
-    assert_eq!(told(&node, "get-online-users-num", &[], "onlineusersnum").await, ["3"]);
+    assert_eq!(
+        told(&node, registered, &[], "registeredusersnum").await,
+        ["3"]
+    );
+    assert_eq!(
+        told(&node, "get-online-users-num", &[], "onlineusersnum").await,
+        ["3"]
+    );
     let (list, var) = ("get-registered-users-list", "registereduserjids");
     let all = ["alice@example.org", "bob@example.org", "carol@example.org"];
     assert_eq!(told(&node, list, &[("max_items", "none")], var).await, all);
-    assert_eq!(told(&node, list, &[("max_items", "2")], var).await, all[..2]);
+    assert_eq!(
+        told(&node, list, &[("max_items", "2")], var).await,
+        all[..2]
+    );
     let (online, var) = ("get-online-users-list", "onlineuserjids");
-    assert_eq!(told(&node, online, &[("max_items", "1")], var).await, all[..1]);
+    assert_eq!(
+        told(&node, online, &[("max_items", "1")], var).await,
+        all[..1]
+    );
     let said = run(&node, online, &[("max_items", "1")]).await.concat();
     assert!(said.contains("These are 1 of 3."), "{said}");
     for wrong in ["0", "-1", "many"] {
-        refused(&run(&node, list, &[("max_items", wrong)]).await, "bad-payload");
+        refused(
+            &run(&node, list, &[("max_items", wrong)]).await,
+            "bad-payload",
+        );
     }
 }
 
@@ -210,12 +295,21 @@ async fn ad_2_an_account_s_roster_and_numbers_are_told() {
     let bob = ("accountjids", "bob@example.org");
     let said = run(&node, "get-user-roster", &[bob]).await.concat();
     assert!(said.contains("<query xmlns='jabber:iq:roster' "), "{said}");
-    assert!(said.contains("<item jid='carol@example.org' subscription='none' name='C'/>"), "{said}");
+    assert!(
+        said.contains("<item jid='carol@example.org' subscription='none' name='C'/>"),
+        "{said}"
+    );
     let one = [("accountjid", "bob@example.org")];
     assert_eq!(told(&node, "user-stats", &one, "rostersize").await, ["1"]);
-    assert_eq!(told(&node, "user-stats", &one, "onlineresources").await, ["on"]);
+    assert_eq!(
+        told(&node, "user-stats", &one, "onlineresources").await,
+        ["on"]
+    );
     let last = told(&node, "get-user-lastlogin", &[bob], "lastlogin").await;
     assert_eq!(last, ["2023-11-14T22:13:20Z"]);
     let nobody = [("accountjids", "nobody@example.org")];
-    refused(&run(&node, "get-user-roster", &nobody).await, "item-not-found");
+    refused(
+        &run(&node, "get-user-roster", &nobody).await,
+        "item-not-found",
+    );
 }

@@ -48,8 +48,11 @@ pub struct Known {
 #[derive(Default)]
 pub struct Motd {
     // A lock, as all sessions of the node share it; it is held for a look-up and never across an await.
-    read: Mutex<HashMap<String, (u64, Option<Arc<Known>>)>>,
+    read: Mutex<Read>,
 }
+
+/// By domain.
+type Read = HashMap<String, (u64, Option<Arc<Known>>)>;
 
 impl Motd {
     /// It has changed.
@@ -80,7 +83,7 @@ impl Motd {
     }
 
     /// The map is whole even if a holder of the lock has panicked.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Option<Arc<Known>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,7 +29,11 @@ async fn run(node: &Node, name: &str, text: Option<(&str, &str)>) -> Vec<String>
     };
     let xml = begun[0].strip_prefix("reply ").unwrap();
     let iq = Element::parse_in(ns::CLIENT, xml).unwrap().remove(0);
-    let id = iq.child("command", ns::COMMANDS).unwrap().attr("sessionid").unwrap();
+    let id = iq
+        .child("command", ns::COMMANDS)
+        .unwrap()
+        .attr("sessionid")
+        .unwrap();
     let form = Form::new(FormType::Submit, ns::ADMIN).with(var, text.lines());
     let form = form.to_element().to_xml(ns::COMMANDS);
     stage(&format!("sessionid='{id}'"), &form).await
@@ -48,13 +52,24 @@ async fn ad_2_an_announcement_is_for_everybody_and_has_a_bound() {
     assert!(said[0].contains("status='completed'"), "{said:?}");
     let headline = "to everybody: <message from='example.org' id=";
     assert!(said[1].starts_with(headline), "{said:?}");
-    assert!(said[1].contains("type='headline'><body>one\ntwo</body></message>"), "{said:?}");
+    assert!(
+        said[1].contains("type='headline'><body>one\ntwo</body></message>"),
+        "{said:?}"
+    );
     for text in [" \n ", &*"x".repeat(MOST_TEXT + 1)] {
         let said = run(&node, "announce", Some(("announcement", text))).await;
-        assert!(said.len() == 1 && said[0].contains("<bad-payload "), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].contains("<bad-payload "),
+            "{said:?}"
+        );
     }
     let most = "x".repeat(MOST_TEXT);
-    assert_eq!(run(&node, "announce", Some(("announcement", &most))).await.len(), 2);
+    assert_eq!(
+        run(&node, "announce", Some(("announcement", &most)))
+            .await
+            .len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -65,7 +80,10 @@ async fn ad_2_the_message_of_the_day_is_told_once_at_a_login() {
     let told = logs_in(&node, BOB).await;
     let expect = "<body>Welcome</body></message>";
     assert!(told.len() == 1 && told[0].contains(expect), "{told:?}");
-    assert!(told[0].contains("to='bob@example.org/phone' from='example.org'"), "{told:?}");
+    assert!(
+        told[0].contains("to='bob@example.org/phone' from='example.org'"),
+        "{told:?}"
+    );
     assert!(told[0].contains("type='headline'"), "{told:?}");
     assert!(logs_in(&node, "bob@example.org/desk").await.is_empty());
     let form = run(&node, "edit-motd", None).await.concat();

@@ -33,7 +33,9 @@ async fn greet(call: Call) -> Result<Outcome, StanzaError> {
     let filled = |var| {
         let form = call.submitted(FORM)?;
         let value = form.value(var).filter(|value| !value.is_empty());
-        value.map(str::to_owned).ok_or_else(|| bad_payload("it is empty"))
+        value
+            .map(str::to_owned)
+            .ok_or_else(|| bad_payload("it is empty"))
     };
     Ok(match call.stage {
         0 => Outcome::Ask(Ask {
@@ -66,8 +68,10 @@ async fn ask(node: &Node, jid: &str, verb: &str, payload: &str) -> Element {
 
 /// Runs a stage: attributes of the command, and its content.
 async fn run(node: &Node, jid: &str, attributes: &str, content: &str) -> Element {
-    let command =
-        format!("<command xmlns='{}' {attributes}>{content}</command>", ns::COMMANDS);
+    let command = format!(
+        "<command xmlns='{}' {attributes}>{content}</command>",
+        ns::COMMANDS
+    );
     ask(node, jid, "set", &command).await
 }
 
@@ -131,14 +135,23 @@ async fn ad_1_a_command_goes_on_where_it_was_on_a_node_that_has_never_heard_of_i
     assert_eq!(stage(&third), ("completed", id));
     let command = third.child("command", ns::COMMANDS).unwrap();
     let note = command.child("note", ns::COMMANDS).unwrap();
-    assert_eq!((note.attr("type"), &*note.text()), (Some("info"), "Hello world"));
+    assert_eq!(
+        (note.attr("type"), &*note.text()),
+        (Some("info"), "Hello world")
+    );
     assert_eq!(command.attr_ns("lang", ns::XML), Some("en"));
 }
 
 #[tokio::test]
 async fn ad_1_a_command_is_given_up() {
     let node = node().await;
-    let begun = run(&node, ALICE, &format!("node='{GREET}' action='execute'"), "").await;
+    let begun = run(
+        &node,
+        ALICE,
+        &format!("node='{GREET}' action='execute'"),
+        "",
+    )
+    .await;
     let (_, id) = stage(&begun);
     let cancel = format!("node='{GREET}' action='cancel' sessionid='{id}'");
     let canceled = run(&node, ALICE, &cancel, "").await;
@@ -158,18 +171,42 @@ async fn ad_1_what_does_not_fit_is_refused_by_its_condition() {
     for (attributes, content, expect) in [
         ("", "", "bad-request"),
         ("node='urn:example:none'", "", "item-not-found"),
-        (&*format!("{here} action='dance'"), "", "bad-request malformed-action"),
-        (&*format!("{here} action='next'"), "", "bad-request bad-action"),
-        (&*format!("{here} action='complete'"), "", "bad-request bad-action"),
-        (&*format!("{here} action='cancel'"), "", "bad-request bad-sessionid"),
+        (
+            &*format!("{here} action='dance'"),
+            "",
+            "bad-request malformed-action",
+        ),
+        (
+            &*format!("{here} action='next'"),
+            "",
+            "bad-request bad-action",
+        ),
+        (
+            &*format!("{here} action='complete'"),
+            "",
+            "bad-request bad-action",
+        ),
+        (
+            &*format!("{here} action='cancel'"),
+            "",
+            "bad-request bad-sessionid",
+        ),
         (&*on("prev"), "", "bad-request bad-action"),
-        (&*on("complete"), &*filled("greeting", "x"), "bad-request bad-action"),
+        (
+            &*on("complete"),
+            &*filled("greeting", "x"),
+            "bad-request bad-action",
+        ),
         (&*lang, "", "bad-request bad-locale"),
         (&*other, "", "bad-request bad-sessionid"),
         (&*on("next"), "", "bad-request bad-payload"),
         (&*on("next"), &*twice, "bad-request bad-payload"),
         (&*on("next"), &*foreign, "bad-request bad-payload"),
-        (&*on("next"), "<x xmlns='jabber:x:data' type='dance'/>", "bad-request bad-payload"),
+        (
+            &*on("next"),
+            "<x xmlns='jabber:x:data' type='dance'/>",
+            "bad-request bad-payload",
+        ),
     ] {
         let answer = run(&node, ALICE, attributes, content).await;
         assert_eq!(refused(&answer), expect, "{attributes} {content}");
@@ -190,15 +227,25 @@ async fn ad_1_a_session_is_over_after_a_while_and_nobody_else_s() {
     let node = node().await;
     let begun = run(&node, ALICE, &format!("node='{GREET}'"), "").await;
     let id = stage(&begun).1;
-    let key = node.storage.shared_secret("commands", [0; 32]).await.unwrap();
-    let (alice, domain) = (Jid::new(ALICE).unwrap(), BareJid::new("example.org").unwrap());
+    let key = node
+        .storage
+        .shared_secret("commands", [0; 32])
+        .await
+        .unwrap();
+    let (alice, domain) = (
+        Jid::new(ALICE).unwrap(),
+        BareJid::new("example.org").unwrap(),
+    );
     let owner = Owner {
         session: &alice,
         domain: &domain,
         node: GREET,
     };
     let fresh = Session::open(&key, owner, id).expect("it is the key");
-    for (age, expect) in [(LIFETIME, "executing"), (LIFETIME + 1, "not-allowed session-expired")] {
+    for (age, expect) in [
+        (LIFETIME, "executing"),
+        (LIFETIME + 1, "not-allowed session-expired"),
+    ] {
         let session = Session {
             begun: NOW - age,
             ..fresh.clone()
@@ -221,7 +268,11 @@ async fn ad_1_a_session_is_over_after_a_while_and_nobody_else_s() {
 #[tokio::test]
 async fn ad_1_commands_are_listed_to_those_who_may_run_them() {
     let node = node().await;
-    let items = format!("<query xmlns='{}' node='{}'/>", ns::DISCO_ITEMS, ns::COMMANDS);
+    let items = format!(
+        "<query xmlns='{}' node='{}'/>",
+        ns::DISCO_ITEMS,
+        ns::COMMANDS
+    );
     let info = format!("<query xmlns='{}' node='{GREET}'/>", ns::DISCO_INFO);
     let listed = async |jid: &str| {
         let answer = ask(&node, jid, "get", &items).await;
@@ -238,7 +289,11 @@ async fn ad_1_commands_are_listed_to_those_who_may_run_them() {
     assert_eq!(identity.attr("name"), Some("Greet somebody"));
     let answer = ask(&node, BOB, "get", &info).await;
     assert_eq!(refused(&answer), "item-not-found");
-    let list = format!("<query xmlns='{}' node='{}'/>", ns::DISCO_INFO, ns::COMMANDS);
+    let list = format!(
+        "<query xmlns='{}' node='{}'/>",
+        ns::DISCO_INFO,
+        ns::COMMANDS
+    );
     let answer = ask(&node, BOB, "get", &list).await;
     let query = answer.child("query", ns::DISCO_INFO).unwrap();
     let identity = query.child("identity", ns::DISCO_INFO).unwrap();
