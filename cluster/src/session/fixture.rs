@@ -252,10 +252,8 @@ pub(crate) fn later_commands() -> Vec<Command> {
         }),
         carbons: true,
     }));
-    commands.push(Command::Broadcast {
-        id: mids()[1],
-        packet: presence(),
-    });
+    let (id, packet) = (mids()[1], presence());
+    commands.push(Command::Broadcast { id, packet });
     commands
 }
 

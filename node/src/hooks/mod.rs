@@ -43,7 +43,7 @@ mod visibility;
 
 pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
-pub use command::{Call, Command, Commands};
+pub use command::{Call, Command};
 pub use content::Content;
 pub use edge::{ArchiveTail, Edge, Nodes, Online, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};

@@ -21,7 +21,7 @@ mod secret;
 mod token;
 mod value;
 
-pub use account::{Account, AccountKeys, StoredKeys};
+pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
 pub use revocation::Revocation;

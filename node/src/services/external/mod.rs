@@ -77,9 +77,10 @@ async fn credentials(
     for one in all.iter().filter(fits) {
         credentials.push(described(one, &request).await?);
     }
-    match credentials.elements().next() {
-        Some(_) => Ok(credentials),
-        None => fail(Condition::ItemNotFound),
+    let found = credentials.elements().next().is_some();
+    match found {
+        true => Ok(credentials),
+        false => fail(Condition::ItemNotFound),
     }
 }
 
