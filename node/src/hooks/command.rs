@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use proto::payload::disco::{Identity, Item};
 use proto::payload::form::{Form, FormType};
 use proto::stanza::error::{Condition, StanzaError};
-use proto::{BareJid, Element, Jid, ns};
+use proto::{BareJid, Element, ns};
 
 use super::edge::Edge;
 
@@ -77,8 +77,6 @@ pub fn administrators(edge: &Edge, account: &BareJid) -> bool {
 pub struct Call {
     /// What the node's sessions share.
     pub edge: Arc<Edge>,
-    /// The session that runs it.
-    pub session: Jid,
     /// The account that runs it.
     pub account: BareJid,
     /// The domain that it was asked of.

@@ -25,40 +25,40 @@ macro_rules! node {
 }
 
 fn register(setup: &mut Setup<'_>) {
+    for command in of_accounts().into_iter().chain(of_reports()) {
+        setup.command(command);
+    }
+}
+
+fn of_accounts() -> [Command; 6] {
     let all = administrators;
-    for command in [
+    let disable = |call| accounts::set_disabled(call, true);
+    let enable = |call| accounts::set_disabled(call, false);
+    let change = "Change a user's password";
+    let (set_password, end) = (accounts::change_password, accounts::end_session);
+    [
         Command::new(node!("add-user"), "Add a user", all, accounts::add),
         Command::new(node!("delete-user"), "Delete users", all, accounts::delete),
-        Command::new(node!("disable-user"), "Disable users", all, |call| {
-            accounts::set_disabled(call, true)
-        }),
-        Command::new(node!("reenable-user"), "Enable users again", all, |call| {
-            accounts::set_disabled(call, false)
-        }),
-        Command::new(
-            node!("change-user-password"),
-            "Change a user's password",
-            all,
-            accounts::change_password,
-        ),
-        Command::new(
-            node!("end-user-session"),
-            "End sessions of users",
-            all,
-            accounts::end_session,
-        ),
+        Command::new(node!("disable-user"), "Disable users", all, disable),
+        Command::new(node!("reenable-user"), "Enable users again", all, enable),
+        Command::new(node!("change-user-password"), change, all, set_password),
+        Command::new(node!("end-user-session"), "End sessions of users", all, end),
+    ]
+}
+
+fn of_reports() -> [Command; 7] {
+    let all = administrators;
+    let last = "Show when a user was here last";
+    let (count, list) = (reports::count_registered, reports::list_registered);
+    let (count_online, list_online) = (reports::count_online, reports::list_online);
+    [
         Command::new(
             node!("get-user-roster"),
             "Show a user's roster",
             all,
             reports::roster,
         ),
-        Command::new(
-            node!("get-user-lastlogin"),
-            "Show when a user was here last",
-            all,
-            reports::last_login,
-        ),
+        Command::new(node!("get-user-lastlogin"), last, all, reports::last_login),
         Command::new(
             node!("user-stats"),
             "Show numbers about a user",
@@ -69,29 +69,27 @@ fn register(setup: &mut Setup<'_>) {
             node!("get-registered-users-num"),
             "Count registered users",
             all,
-            reports::count_registered,
+            count,
         ),
         Command::new(
             node!("get-registered-users-list"),
             "List registered users",
             all,
-            reports::list_registered,
+            list,
         ),
         Command::new(
             node!("get-online-users-num"),
             "Count users who are online",
             all,
-            reports::count_online,
+            count_online,
         ),
         Command::new(
             node!("get-online-users-list"),
             "List users who are online",
             all,
-            reports::list_online,
+            list_online,
         ),
-    ] {
-        setup.command(command);
-    }
+    ]
 }
 
 #[cfg(test)]

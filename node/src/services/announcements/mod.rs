@@ -14,11 +14,11 @@ use cluster::ArchiveId;
 use cluster::session::{Action, Relay};
 use proto::ns;
 use proto::payload::form::{Field, Form, FormType};
-use proto::stanza::error::StanzaError;
+use proto::stanza::error::{Condition, StanzaError};
 
 pub use self::headline::{MOST_TEXT, announcement};
-use self::motd::Motd;
-use crate::hooks::command::{Done, Outcome, administrators, bad_payload};
+use self::motd::{Known, Motd};
+use crate::hooks::command::{Ask, Done, Outcome, administrators, bad_payload};
 use crate::hooks::{Call, Command, Phase, Service, Setup, failure};
 
 /// The service.
@@ -54,7 +54,12 @@ fn register(setup: &mut Setup<'_>) {
 async fn announce(call: Call) -> Result<Outcome, StanzaError> {
     if call.stage == 0 {
         let words = "Everybody who is online is sent it, and nobody else.";
-        return Ok(asked("Send an announcement", words, "announcement", None));
+        return Ok(Outcome::ask(form(
+            "Send an announcement",
+            words,
+            "announcement",
+            "",
+        )));
     }
     let text = text(&call, "announcement")?;
     // Whoever submits it again asks for the same announcement.
@@ -76,7 +81,12 @@ async fn announce(call: Call) -> Result<Outcome, StanzaError> {
 async fn set(motd: Arc<Motd>, call: Call) -> Result<Outcome, StanzaError> {
     if call.stage == 0 {
         let words = "Everybody is sent it once, at the next login.";
-        return Ok(asked("Set the message of the day", words, "motd", None));
+        return Ok(Outcome::ask(form(
+            "Set the message of the day",
+            words,
+            "motd",
+            "",
+        )));
     }
     let text = text(&call, "motd")?;
     let storage = &call.edge.storage;
@@ -94,10 +104,19 @@ async fn edit(motd: Arc<Motd>, call: Call) -> Result<Outcome, StanzaError> {
         let known = storage.motd(domain).await;
         let known = known.map_err(|error| failure(&error))?;
         let words = "Who has seen it already is not sent it again.";
-        let text = known.map(|known| known.text);
-        return Ok(asked("Change the message of the day", words, "motd", text));
+        let text = known.as_ref().map_or("", |known| &known.text);
+        return Ok(Outcome::Ask(Ask {
+            form: form("Change the message of the day", words, "motd", text),
+            last: true,
+            carried: which(known.as_ref()),
+        }));
     }
     let text = text(&call, "motd")?;
+    let found = storage.motd(domain).await;
+    if which(found.map_err(|error| failure(&error))?.as_ref()) != call.carried {
+        let text = "meanwhile there is another message of the day";
+        return Err(StanzaError::new(Condition::Conflict).with_text(text));
+    }
     let edited = storage.edit_motd(domain, call.begun, &text).await;
     edited.map_err(|error| failure(&error))?;
     motd.forget();
@@ -116,11 +135,15 @@ async fn delete(motd: Arc<Motd>, call: Call) -> Result<Outcome, StanzaError> {
     }))
 }
 
-fn asked(title: &str, words: &str, var: &str, text: Option<String>) -> Outcome {
-    let text = text.unwrap_or_default();
+/// Names a message of the day, or that there is none.
+fn which(known: Option<&Known>) -> String {
+    known.map_or_else(String::new, |known| known.id.to_string())
+}
+
+fn form(title: &str, words: &str, var: &str, text: &str) -> Form {
     let field = Field::new(var, "text-multi", "The text").required();
     let form = Form::new(FormType::Form, ns::ADMIN).titled(title, words);
-    Outcome::ask(form.asking(field.with_values(text.lines())))
+    form.asking(field.with_values(text.lines()))
 }
 
 fn text(call: &Call, var: &str) -> Result<String, StanzaError> {

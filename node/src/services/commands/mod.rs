@@ -141,7 +141,6 @@ fn go_on(edge: &Edge, session: Session, action: Action) -> Result<Session, Stanz
 fn call(request: &Request<Execute>, session: &Session) -> Call {
     Call {
         edge: request.edge.clone(),
-        session: request.session.clone(),
         account: request.account.clone(),
         domain: request.target.clone(),
         stage: session.stage,
