@@ -17,8 +17,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::http;
 use crate::app::{App, LocalPresences};
-use crate::auth::{Accounts, Failures, StreamSettings, Throttle, Tokens, offer, revoke};
-use crate::config::{Config, LogFormat};
+use crate::auth::{
+    Accounts, Failures, StreamSettings, Throttle, Tokens, offer, registration, revoke,
+};
+use crate::config::{Config, LogFormat, Registration};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
 use crate::listen::Door;
@@ -99,7 +101,8 @@ pub enum ServeError {
     CutShort,
 }
 
-/// Runs a node until it is told to stop; `again` reads the configuration when it may have changed.
+/// Runs a node until it is told to stop; `again` reads the configuration when it may have changed. The process is to end
+/// then: what the node's tasks hold is not given back.
 pub fn run(config: Config, again: Reload) -> Result<(), ServeError> {
     telemetry::install(&config.log);
     let file = config.file().unwrap_or(Path::new("none"));
@@ -114,7 +117,12 @@ pub fn run(config: Config, again: Reload) -> Result<(), ServeError> {
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    actix::System::new().block_on(node(config, again))
+    let system = actix::System::new();
+    let ended = system.block_on(node(config, again));
+    // Dropped with the system, a task that waits for the database would give its connection back where no runtime runs
+    // any more, and panic.
+    std::mem::forget(system);
+    ended
 }
 
 async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
@@ -143,6 +151,7 @@ async fn node(config: Config, again: Reload) -> Result<(), ServeError> {
     actix_rt::spawn(sweep::run(app.clone()));
     actix_rt::spawn(revoke::run(app.clone()));
     actix_rt::spawn(offer::run(app.clone()));
+    actix_rt::spawn(registration::run(app.clone()));
     actix_rt::spawn(maintenance::run(app.clone()));
     let (open, opened) = watch::channel(true);
     actix_rt::spawn(outage::watch(app.clone(), open));
@@ -270,6 +279,7 @@ fn edge(
         visibility: services.visibility().clone(),
         blocking: services.blocking().clone(),
         nodes: services.nodes().clone(),
+        contacts: services.contacts().clone(),
         now: clock::now,
         random: clock::random,
         started: clock::now(),
@@ -284,6 +294,7 @@ fn stream_settings(config: &Config, services: &Registry) -> proto::stream::Setti
         max_stanza_bytes: config.c2s.max_stanza_bytes,
         tokens: !config.auth.token_lifetime.is_zero(),
         features: services.features().caps().into_iter().collect(),
+        registration: config.auth.registration != Registration::Off,
         ..proto::stream::Settings::default()
     }
 }

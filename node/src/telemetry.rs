@@ -2,6 +2,9 @@
 //!
 //! Bodies, credentials and SM-IDs are never logged (T-73).
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -21,7 +24,24 @@ pub fn install(log: &Log) {
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),
     };
     // This fails only in a test that starts several nodes in one process.
-    drop(installed);
+    if installed.is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// A panic is a line of the log like all else, so that programs which read the log find it too.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string);
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    tracing::error!(
+        thread = thread.name(),
+        trace,
+        "panicked at {}: {}",
+        place.as_deref().unwrap_or("an unknown place"),
+        panic.payload_as_str().unwrap_or("without a message")
+    );
 }
 
 /// The modules whose level a bare level sets.
@@ -51,7 +71,46 @@ fn directives(level: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn i_21_a_panic_is_one_line_for_programs() {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let log = tracing_subscriber::fmt().json();
+        let log = log.with_writer(move || to.clone()).finish();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let ended = tracing::subscriber::with_default(log, || {
+            std::panic::catch_unwind(|| panic!("of some\nreason"))
+        });
+        std::panic::set_hook(before);
+        assert!(ended.is_err());
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let message = line["fields"]["message"].as_str().unwrap();
+        assert!(message.starts_with("panicked at "), "{message}");
+        assert!(message.ends_with("of some\nreason"), "{message}");
+    }
 
     #[test]
     fn a_level_is_taken_as_it_is_but_for_the_one_library() {

@@ -160,6 +160,12 @@ namespaces! {
     PRIVATE = "jabber:iq:private";
     /// In-band registration (XEP-0077).
     REGISTER = "jabber:iq:register";
+    /// The stream feature of in-band registration (XEP-0077).
+    REGISTER_FEATURE = "http://jabber.org/features/iq-register";
+    /// The stream feature of registration by invitation (XEP-0445).
+    IBR_TOKEN = "urn:xmpp:ibr-token:0";
+    /// An invitation that is shown (XEP-0379, XEP-0445).
+    PREAUTH = "urn:xmpp:pars:0";
     /// Push notifications (XEP-0357).
     PUSH = "urn:xmpp:push:0";
     /// The prefix `xml`, always bound.

@@ -14,6 +14,10 @@ pub mod web {
     #![doc = include_str!("../docs/web.md")]
 }
 
+pub mod registration {
+    #![doc = include_str!("../docs/registration.md")]
+}
+
 pub mod im {
     #![doc = include_str!("../docs/im.md")]
 }

@@ -10,6 +10,7 @@
 //! bench resume --nodes 3               # clients that lose their connection while all chat, and come back
 //! bench token                          # the same with a token instead of the password, beside logins
 //! bench roster                         # changes of status, each for 20 contacts
+//! bench big contacts                   # one large account beside one of a tenth: contacts, pubsub, blocked, resources
 //! bench mam                            # pages of 50 out of archives, right after a burst and of a fresh server
 //! bench kill                           # kill -9 under load: this is `holdfast demo --json`
 //! bench floor                          # the same generator through a relay that does nothing but TLS
@@ -33,7 +34,9 @@
 //! itself was is `generator_late_…`. With `--cores 0` servers run on core 0 and the generator on the others: without,
 //! they take time and caches from each other. On a machine with other work only processor time can be compared.
 
+mod big;
 mod chat;
+mod client;
 mod floor;
 mod idle;
 mod mam;
@@ -71,6 +74,8 @@ enum Bench {
     Token(token::Token),
     /// Changes of status
     Roster(roster::Roster),
+    /// Large accounts beside smaller ones
+    Big(big::Big),
     /// Pages of archives
     Mam(mam::Mam),
     /// Nodes that are killed under load: `holdfast demo --json`, with its options
@@ -129,6 +134,7 @@ impl Bench {
             Self::Resume(resume) => resume.run().await,
             Self::Token(token) => token.run().await,
             Self::Roster(roster) => roster.run().await,
+            Self::Big(big) => big.run().await,
             Self::Mam(mam) => mam.run().await,
             Self::Kill(_) | Self::Relay(_) => Err("this measures nothing".into()),
         }
@@ -142,6 +148,7 @@ impl Bench {
             Self::Resume(resume) => Some(&resume.place),
             Self::Token(token) => Some(&token.place),
             Self::Roster(roster) => Some(&roster.place),
+            Self::Big(big) => Some(&big.place),
             Self::Mam(mam) => Some(&mam.place),
             Self::Kill(_) | Self::Relay(_) => None,
         }

@@ -30,8 +30,8 @@ use crate::Failure;
 use crate::usage::Usage;
 
 /// What the machine can do is measured, and all clients come from one address at once.
-const LIMITS: &str =
-    "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\nbytes_per_second = 0\n";
+const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\n\
+    bytes_per_second = 0\nsessions_per_account = 10000\n";
 /// How long a node may take to be ready.
 const START: Duration = Duration::from_secs(60);
 /// How many clients log in at a time.
@@ -172,6 +172,15 @@ impl Place {
         nodes.start_all()?;
         self.wait().await?;
         Ok(true)
+    }
+
+    /// The database of our own nodes, which have read nothing from it that is not there yet.
+    pub fn database(&self) -> Result<PathBuf, Failure> {
+        let nodes = self
+            .nodes
+            .as_ref()
+            .ok_or("this fills the database, so not with --at")?;
+        Ok(nodes.database())
     }
 
     /// The processes.

@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
-use node::demo::client::Connection;
-use node::demo::session::{Session, Taken};
 use proto::{Element, ns};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::Failure;
+use crate::client::Client;
 use crate::place::{Place, Where};
 use crate::usage::{memory, tenths};
 
@@ -21,8 +20,6 @@ use crate::usage::{memory, tenths};
 const WINDOW: usize = 4;
 /// Before the measurement begins.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How long a subscription may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Changes of status.
 #[derive(Args)]
@@ -38,57 +35,6 @@ pub struct Roster {
     pub seconds: u64,
     #[command(flatten)]
     pub place: Where,
-}
-
-struct Client {
-    connection: Connection,
-    session: Session,
-}
-
-impl Client {
-    fn new((connection, session): (Connection, Session)) -> Self {
-        Self {
-            connection,
-            session,
-        }
-    }
-
-    async fn send(&mut self, stanza: &Element) -> Result<(), Failure> {
-        Ok(self.session.send(&mut self.connection, stanza).await?)
-    }
-
-    /// The next stanza. May be cancelled until one is there.
-    async fn next(&mut self) -> Result<Element, Failure> {
-        loop {
-            let element = self.connection.next().await?;
-            if let Taken::Stanza(stanza) = self.session.take(&mut self.connection, element).await? {
-                return Ok(stanza);
-            }
-        }
-    }
-
-    /// Waits for a presence of this type from this account.
-    async fn presence(&mut self, kind: Option<&str>, from: &str) -> Result<(), Failure> {
-        let come = async {
-            loop {
-                let stanza = self.next().await?;
-                let sender = stanza.attr("from").unwrap_or_default();
-                let sender = sender.split('/').next().unwrap_or_default();
-                if stanza.is("presence", ns::CLIENT)
-                    && stanza.attr("type") == kind
-                    && sender == from
-                {
-                    return Ok(());
-                }
-            }
-        };
-        let late = |_| format!("no presence of type {kind:?} comes from {from}");
-        timeout(PATIENCE, come).await.map_err(late)?
-    }
-
-    fn account(&self) -> String {
-        self.session.jid().bare().to_string()
-    }
 }
 
 impl Roster {
@@ -202,19 +148,6 @@ async fn watch(
         if let Some(sender) = &sender {
             // The person ends first if the measurement is over.
             let _ = sender.send(());
-        }
-    }
-}
-
-impl Client {
-    /// Waits for a presence from this account, for as long as that takes.
-    async fn presence_soon(&mut self, from: &str) -> Result<(), Failure> {
-        loop {
-            let stanza = self.next().await?;
-            let sender = stanza.attr("from").unwrap_or_default();
-            if stanza.is("presence", ns::CLIENT) && sender.starts_with(from) {
-                return Ok(());
-            }
         }
     }
 }

@@ -231,6 +231,27 @@ impl Cluster {
         }
     }
 
+    /// Makes many accounts at once.
+    pub fn import(&self, users: &[&str]) {
+        let rows = users
+            .iter()
+            .map(|user| format!("{user}@{DOMAIN},{PASSWORD}\n"));
+        let config = self.config(0);
+        let arguments = ["user", "import", "-", "--config", &config.to_string_lossy()];
+        let output = process::run(arguments, &rows.collect::<String>());
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// The node that leads a shard, by the word of another one.
+    pub fn leader(&self, shard: u16, asked: usize) -> Option<usize> {
+        let config = self.config(asked).to_string_lossy().into_owned();
+        let output = process::run(["cluster", "status", "--json", "--config", &config], "");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let shards = status["shards"].as_array()?;
+        let shard = shards.iter().find(|it| it["shard"] == shard)?;
+        usize::try_from(shard["leader"].as_u64()?.checked_sub(1)?).ok()
+    }
+
     /// Starts a node's process.
     pub fn run(&mut self, node: usize) {
         let environment = &self.nodes[node].environment;

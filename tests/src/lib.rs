@@ -10,13 +10,16 @@ pub mod cluster;
 pub mod command;
 pub mod contact;
 pub mod pair;
+pub mod pep;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod register;
 pub mod repository;
 pub mod sasl2;
 pub mod small;
 pub mod web;
+pub mod web_session;
 pub mod wire;
 
 use std::time::Duration;

@@ -121,6 +121,16 @@ impl Web {
         Ok(element)
     }
 
+    /// The next stanza, behind requests for acknowledgements.
+    pub async fn stanza(&mut self) -> Result<Element, End> {
+        loop {
+            let element = self.next().await?;
+            if element.ns() == ns::CLIENT {
+                return Ok(element);
+            }
+        }
+    }
+
     /// Opens a stream; the features that are offered.
     pub async fn open(&mut self) -> Result<Element, End> {
         let framing = ns::FRAMING;

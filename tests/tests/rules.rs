@@ -19,6 +19,7 @@ const FAMILIES: [(&str, &str); 18] = [
     ("SM", "proto/docs/stream-management.md"),
     ("WS", "proto/docs/web.md"),
     ("WD", "proto/docs/web.md"),
+    ("RE", "proto/docs/registration.md"),
     ("IM", "proto/docs/im.md"),
     ("DI", "proto/docs/im.md"),
     ("PE", "proto/docs/nodes.md"),

@@ -5,10 +5,10 @@
 use proto::{Element, ns};
 use tests::client::body;
 use tests::cluster::Cluster;
+use tests::until;
 use tests::web::{WEB, Web, address, ask, plain};
+use tests::web_session::Session;
 use tests::wire::{DOMAIN, End};
-use tests::{PATIENCE, until};
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -25,16 +25,6 @@ fn message(to: &str, text: &str) -> String {
         "<message xmlns='{}' to='{to}@{DOMAIN}' type='chat'><body>{text}</body></message>",
         ns::CLIENT
     )
-}
-
-/// The next stanza, behind requests for acknowledgements.
-async fn stanza(web: &mut Web) -> Result<Element, End> {
-    loop {
-        let element = web.next().await?;
-        if element.ns() == ns::CLIENT {
-            return Ok(element);
-        }
-    }
 }
 
 #[tokio::test]
@@ -107,7 +97,7 @@ async fn ws_2_a_login_by_sasl2_opens_nothing_anew() {
         ns::PING
     );
     alice.send(&ping).await.unwrap();
-    let pong = stanza(&mut alice).await.unwrap();
+    let pong = alice.stanza().await.unwrap();
     assert_eq!(pong.attr("id"), Some("p"), "{pong:?}");
     let again = format!(
         "<open xmlns='{}' to='{DOMAIN}' version='1.0'/>",
@@ -115,71 +105,6 @@ async fn ws_2_a_login_by_sasl2_opens_nothing_anew() {
     );
     alice.send(&again).await.unwrap();
     assert_eq!(alice.failure().await, ("bad-format".to_owned(), 1008));
-}
-
-/// A session of a web client, counted as far as these tests need it.
-struct Session {
-    web: Web,
-    id: String,
-    handled: u32,
-}
-
-impl Session {
-    async fn start(cluster: &Cluster, node: usize, user: &str) -> Self {
-        let mut web = connect(cluster, node).await;
-        web.login(user).await.unwrap();
-        web.bind("browser").await.unwrap();
-        let enable = format!("<enable xmlns='{}' resume='true'/>", ns::SM);
-        web.send(&enable).await.unwrap();
-        let enabled = web.next().await.unwrap();
-        assert!(enabled.is("enabled", ns::SM), "{enabled:?}");
-        let id = enabled.attr("id").unwrap().to_owned();
-        let presence = format!("<presence xmlns='{}'/>", ns::CLIENT);
-        web.send(&presence).await.unwrap();
-        let (id, handled) = (id, 0);
-        Self { web, id, handled }
-    }
-
-    /// The body of the next message.
-    async fn message(&mut self) -> String {
-        loop {
-            let stanza = stanza(&mut self.web).await.unwrap();
-            self.handled += 1;
-            if stanza.local() == "message" {
-                return body(&stanza);
-            }
-        }
-    }
-
-    /// One attempt to resume; how many stanzas the server has handled.
-    async fn try_resume(&mut self, cluster: &Cluster, node: usize, user: &str) -> Result<u32, End> {
-        let mut web = Web::connect(address(cluster, node), cluster.tls()).await?;
-        web.login(user).await?;
-        let (id, h) = (&self.id, self.handled);
-        web.send(&format!(
-            "<resume xmlns='{}' previd='{id}' h='{h}'/>",
-            ns::SM
-        ))
-        .await?;
-        let resumed = web.next().await?;
-        assert!(resumed.is("resumed", ns::SM), "I-10: {resumed:?}");
-        self.web = web;
-        let h = resumed.attr("h").and_then(|h| h.parse().ok());
-        Ok(h.expect("an h"))
-    }
-
-    async fn resume(&mut self, cluster: &Cluster, node: usize, user: &str) -> u32 {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_resume(cluster, node, user).await {
-                Ok(h) => return h,
-                Err(end) if end.is_passing() && Instant::now() < deadline => {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                Err(end) => panic!("not resumed: {end}"),
-            }
-        }
-    }
 }
 
 #[tokio::test]

@@ -79,6 +79,10 @@ impl Inbox {
         self.take(run.max(1).min(self.queue.len()));
         match run {
             0 => self.queue.pop_front().map(Job::One),
+            // An idle client costs no queue.
+            _ if run == self.queue.len() => {
+                Some(Job::Stanzas(std::mem::take(&mut self.queue).into()))
+            }
             _ => Some(Job::Stanzas(self.queue.drain(..run).collect())),
         }
     }

@@ -213,6 +213,7 @@ impl Connection {
             | Input::Authenticated { .. }
             | Input::AuthFailed { .. }
             | Input::Bind { .. }
+            | Input::Register(_)
             | Input::Resume { .. } => debug_assert!(false, "negotiation after binding"),
         }
     }

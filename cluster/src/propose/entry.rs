@@ -14,8 +14,10 @@ impl EncodedEntry {
     /// Encodes a batch. The backlog makes none that is too large, so an error is a bug. It is found here, before the
     /// entry is in a log from which it could not be sent to others.
     pub fn new(batch: &Batch, version: Version) -> Result<Self, TooLarge> {
-        let bytes = batch.write(version);
+        let mut bytes = batch.write(version);
         bound::check("an entry", bytes.len(), bound::ENTRY)?;
+        // It stays in memory until a snapshot covers it.
+        bytes.shrink_to_fit();
         Ok(Self(bytes.into()))
     }
 

@@ -18,6 +18,8 @@ use crate::NodeId;
 
 /// How often the policy is asked.
 const CHECK: Duration = Duration::from_secs(1);
+/// How often while much changes.
+const OFTEN: Duration = Duration::from_millis(100);
 /// How long to wait for a snapshot before the next group may begin its own. The first one goes on in any case.
 const WRITING: Duration = Duration::from_secs(10);
 /// How long to wait for a long log to become shorter after groups have released entries.
@@ -26,35 +28,44 @@ const FREEING: Duration = Duration::from_millis(100);
 /// Runs until a group stops.
 pub(super) async fn run(groups: Vec<Arc<ShardReplica>>, log: Log, turn: Turn, node: NodeId) {
     let mut pressure = log.pressure();
+    let mut pause = CHECK;
     loop {
         let high = pressure.wait_for(|now| *now != Pressure::Low);
-        let is_high = timeout(CHECK, high).await.is_ok();
+        let is_high = timeout(pause, high).await.is_ok();
         let done = match is_high {
-            true => shorten(&groups, &log, &turn).await,
+            true => shorten(&groups, &log, &turn).await.map(|()| pause),
             false => take_turns(&groups, &turn, node).await,
         };
-        if let Err(stopped) = done {
-            tracing::debug!("a group has stopped: {stopped}");
-            return;
-        }
+        pause = match done {
+            Ok(pause) => pause,
+            Err(stopped) => {
+                tracing::debug!("a group has stopped: {stopped}");
+                return;
+            }
+        };
     }
 }
 
-/// Takes the snapshots that the policy asks for.
+/// Takes the snapshots that the policy asks for. Returns when to ask it again.
 async fn take_turns(
     groups: &[Arc<ShardReplica>],
     turn: &Turn,
     node: NodeId,
-) -> Result<(), GroupStopped> {
+) -> Result<Duration, GroupStopped> {
+    let mut pause = CHECK;
     for group in groups {
         let policy = SnapshotPolicy::of(node, group.shard);
         let _turn = turn.lock().await;
         let before = group.metrics().snapshot;
         if group.machine.snapshot_if_due(&group.raft, &policy).await? {
             written(group, before).await;
+            pause = OFTEN;
+        }
+        if group.machine.snapshot_nears(&policy) {
+            pause = OFTEN;
         }
     }
-    Ok(())
+    Ok(pause)
 }
 
 /// Takes the snapshots without which the oldest files of the log cannot go.

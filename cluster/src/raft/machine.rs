@@ -142,6 +142,12 @@ impl Machine {
         !replica.rests() && policy.is_due(replica.logged, replica.snapshot_bytes, since)
     }
 
+    /// Whether the policy may soon ask for one.
+    pub fn snapshot_nears(&self, policy: &SnapshotPolicy) -> bool {
+        let replica = self.lock();
+        policy.is_near(replica.logged, replica.snapshot_bytes)
+    }
+
     /// Whether the last snapshot has failed a short while ago.
     pub fn snapshot_rests(&self) -> bool {
         self.lock().rests()

@@ -124,6 +124,17 @@ pub enum Command {
     },
     /// A session begins with all that its client asked for along with its login.
     Open(Open),
+    /// The server says this in the name of an account of the shard, whose client has not asked for it. A repeat says it
+    /// again.
+    Send {
+        /// What, and to whom.
+        relays: Vec<Relay>,
+    },
+    /// The account is removed: its sessions end, and nothing is kept for the next one of its name.
+    Forget {
+        /// The account.
+        account: BareJid,
+    },
     /// A message of the server for everybody who is there.
     Broadcast {
         /// Which one: each shard shows it once.

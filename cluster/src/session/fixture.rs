@@ -241,7 +241,20 @@ pub(crate) fn later_commands() -> Vec<Command> {
             Action::Send(event_for(&[BOB])),
         ]],
     }));
-    commands.push(Command::Open(Open {
+    commands.push(opening());
+    commands.push(Command::Send {
+        relays: vec![Relay::Subscription(presence())],
+    });
+    commands.push(Command::Forget {
+        account: bare("alice@example.org"),
+    });
+    let (id, packet) = (mids()[1], presence());
+    commands.push(Command::Broadcast { id, packet });
+    commands
+}
+
+fn opening() -> Command {
+    Command::Open(Open {
         session: jid(ALICE),
         owner: owner(8),
         agent: Some("0123456789abcdef".into()),
@@ -251,10 +264,7 @@ pub(crate) fn later_commands() -> Vec<Command> {
             seed: 7,
         }),
         carbons: true,
-    }));
-    let (id, packet) = (mids()[1], presence());
-    commands.push(Command::Broadcast { id, packet });
-    commands
+    })
 }
 
 /// Every command of version 1, with every variant of what it holds.

@@ -68,6 +68,7 @@ mod rare;
 mod read;
 mod reason;
 mod relay;
+mod removal;
 mod resources;
 mod resume;
 mod revision;

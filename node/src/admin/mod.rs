@@ -6,6 +6,7 @@ pub mod cli;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod import;
+mod invitation;
 pub(crate) mod limits;
 pub(crate) mod members;
 pub(crate) mod ready;

@@ -8,8 +8,10 @@ use proto::BareJid;
 use proto::jid::JidError;
 
 use super::import::{self, ImportError};
+use super::invitation::{self, InvitationCommand};
 use crate::auth::Rejected;
 use crate::auth::change::{self, AccountError};
+use crate::auth::invite::InviteError;
 use crate::config::Config;
 use crate::services;
 use crate::storage::{Storage, StorageError};
@@ -69,6 +71,9 @@ pub enum UserCommand {
         /// The file; - is standard input
         file: PathBuf,
     },
+    /// Invitations.
+    #[command(flatten)]
+    Invitation(InvitationCommand),
 }
 
 /// Why a command about accounts failed.
@@ -105,6 +110,17 @@ pub enum UserError {
     /// The password cannot be one.
     #[error(transparent)]
     Password(#[from] Rejected),
+    /// An invitation would be of no use.
+    #[error(
+        "nobody could use an invitation: `auth.registration` is off; \"invited\" lets those in who have one"
+    )]
+    RegistrationOff,
+    /// The invitation cannot be made.
+    #[error(transparent)]
+    Invite(InviteError),
+    /// There is no such invitation.
+    #[error("there is no invitation {0}; `holdfast user invitations` lists those that there are")]
+    NoInvitation(String),
     /// The two entries at the prompt differ.
     #[error("the two passwords differ; nothing was changed")]
     Mismatch,
@@ -194,13 +210,16 @@ async fn carry_out(
             if !yes {
                 confirm_removal(storage, &jid).await?;
             }
-            change::remove(storage, &jid).await?;
+            change::remove(storage, &jid, now).await?;
             writeln!(out, "{jid} is removed.").map_err(UserError::Output)
         }
         UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,
         UserCommand::Enable { jid } => set_disabled(storage, &jid, false, out).await,
         UserCommand::List { domain, json } => list(storage, domain, json, out).await,
         UserCommand::Import { file } => import::run(config, storage, &file, now, out).await,
+        UserCommand::Invitation(command) => {
+            invitation::run(config, storage, command, now, out).await
+        }
     }
 }
 

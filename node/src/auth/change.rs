@@ -7,7 +7,7 @@ use proto::BareJid;
 use tokio::sync::Semaphore;
 
 use super::store::{Rejected, derive_keys};
-use crate::storage::{AccountKeys, Storage, StorageError};
+use crate::storage::{AccountKeys, Ends, Storage, StorageError};
 
 /// Passwords that are hashed at a time, besides those of clients that log in: it is slow on purpose.
 static HASHING: Semaphore = Semaphore::const_new(2);
@@ -57,8 +57,8 @@ pub async fn set_password(
 }
 
 /// Removes an account with all that is its own.
-pub async fn remove(storage: &Storage, jid: &BareJid) -> Result<(), AccountError> {
-    there(jid, storage.remove_account(jid).await?)
+pub async fn remove(storage: &Storage, jid: &BareJid, now: u64) -> Result<(), AccountError> {
+    there(jid, storage.remove_account(jid, now, Ends::ALL).await?)
 }
 
 /// Locks or unlocks an account.

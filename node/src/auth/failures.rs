@@ -1,4 +1,4 @@
-//! The counts of failed logins and resumptions, shared between nodes.
+//! The counts of failed logins and resumptions, and of registrations, shared between nodes.
 //!
 //! Nodes tell each other a few times a second what has failed at them. That is best effort: a node that is cut off
 //! counts alone, and one that starts begins at zero.
@@ -18,13 +18,15 @@ use crate::inquiry::Inquiry;
 /// How long failures gather before the others hear of them.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The counts of failed logins and resumptions.
+/// The counts of failed logins and resumptions, and of registrations.
 #[derive(Debug)]
 pub struct Failures {
     /// Failed logins (T-26).
     pub logins: Throttle,
     /// Failed resumptions (T-40).
     pub resumes: Throttle,
+    /// Tries to make an account (T-31).
+    pub registrations: Throttle,
 }
 
 /// The failures of which one node tells the others.
@@ -32,6 +34,9 @@ pub struct Failures {
 pub struct Told {
     failed_logins: Vec<(Culprit, u32)>,
     failed_resumes: Vec<(Culprit, u32)>,
+    // Nodes of older releases say nothing of them.
+    #[serde(default)]
+    registrations: Vec<(Culprit, u32)>,
 }
 
 impl Failures {
@@ -40,6 +45,7 @@ impl Failures {
         Self {
             logins: Throttle::new(limits.logins_per_minute),
             resumes: Throttle::new(limits.failed_resumes_per_minute),
+            registrations: Throttle::hourly(limits.registrations_per_hour),
         }
     }
 
@@ -58,8 +64,11 @@ impl Failures {
         let told = Told {
             failed_logins: self.logins.take_unsent(),
             failed_resumes: self.resumes.take_unsent(),
+            registrations: self.registrations.take_unsent(),
         };
-        let silent = told.failed_logins.is_empty() && told.failed_resumes.is_empty();
+        let silent = told.failed_logins.is_empty()
+            && told.failed_resumes.is_empty()
+            && told.registrations.is_empty();
         let written = serde_json::to_vec(&Inquiry::Failed(told)).ok();
         let written = written.filter(|_| !silent);
         written.map(Bytes::from)
@@ -70,5 +79,6 @@ impl Failures {
         let now: Instant = clock::instant();
         self.logins.hear(&told.failed_logins, now);
         self.resumes.hear(&told.failed_resumes, now);
+        self.registrations.hear(&told.registrations, now);
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod change;
 mod failures;
+pub mod invite;
 pub mod offer;
+pub mod registration;
 pub mod revoke;
 mod store;
 mod throttle;

@@ -142,6 +142,7 @@ impl Accounts {
     /// The account has changed: what is known of it is asked for anew.
     pub fn forget(&self, account: &BareJid) {
         lock(&self.0.known).remove(account);
+        lock(&self.0.credentials).remove(account);
     }
 
     /// The last part of the resources of one client of an account: always the same, on every node, and it tells
@@ -282,7 +283,7 @@ fn lock<V>(map: &Mutex<HashMap<BareJid, V>>) -> MutexGuard<'_, HashMap<BareJid, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing;
+    use crate::storage::{Ends, testing};
 
     fn alice() -> BareJid {
         BareJid::new("alice@example.org").unwrap()
@@ -350,7 +351,7 @@ mod tests {
         assert!(!real);
         assert_eq!((keys.iterations, keys.salt.len()), (ITERATIONS, SALT));
         assert_eq!(asked().await, (keys.clone(), false));
-        storage.remove_account(&bob).await.unwrap();
+        storage.remove_account(&bob, 7, Ends::ALL).await.unwrap();
         assert_eq!(asked().await, (keys, false));
     }
 

@@ -73,19 +73,20 @@ struct Bucket {
 /// How much a bucket holds, and how fast it leaks.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
-    per_minute: f64,
+    allowed: f64,
+    seconds: f64,
 }
 
 impl Rate {
     fn level(self, bucket: Option<&Bucket>, now: Instant) -> f64 {
         bucket.map_or(0.0, |bucket| {
             let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
-            (bucket.level - passed * self.per_minute / 60.0).max(0.0)
+            (bucket.level - passed * self.allowed / self.seconds).max(0.0)
         })
     }
 
     fn most(self) -> f64 {
-        self.per_minute * OVERFLOW
+        self.allowed * OVERFLOW
     }
 }
 
@@ -143,11 +144,33 @@ pub struct Throttle {
 impl Throttle {
     /// Allows `per_minute` failures; 0 = any number.
     pub fn new(per_minute: u32) -> Self {
-        let per_minute = f64::from(per_minute);
+        Self::within(per_minute, 60.0)
+    }
+
+    /// Allows `per_hour` tries; 0 = any number.
+    pub fn hourly(per_hour: u32) -> Self {
+        Self::within(per_hour, 3600.0)
+    }
+
+    fn within(allowed: u32, seconds: f64) -> Self {
+        let allowed = f64::from(allowed);
         Self {
-            rate: (per_minute > 0.0).then_some(Rate { per_minute }),
+            rate: (allowed > 0.0).then_some(Rate { allowed, seconds }),
             state: Mutex::default(),
         }
+    }
+
+    /// Counts a try of whoever is there, if there may be one more. Whether it succeeds makes no difference.
+    pub fn take(&self, from: IpAddr, now: Instant) -> bool {
+        let Some(rate) = self.rate else { return true };
+        let culprit = Culprit::new(None, Some(from));
+        let mut state = self.state();
+        // What is there counts until a whole one has leaked away.
+        if state.pairs.level(&culprit, rate, now) > rate.allowed - 1.0 {
+            return false;
+        }
+        state.note(culprit, rate, now);
+        true
     }
 
     /// Whether this account may be tried from this address now, and after which delay (`None`: not now). The delay
@@ -159,7 +182,7 @@ impl Throttle {
         let culprit = Culprit::new(Some(account), from);
         let state = self.state();
         let pair = state.pairs.level(&culprit, rate, now);
-        if pair >= rate.per_minute {
+        if pair >= rate.allowed {
             return None;
         }
         let block = culprit.block.as_ref();
@@ -172,12 +195,7 @@ impl Throttle {
     /// Counts a failure.
     pub fn failed(&self, account: Option<&BareJid>, from: Option<IpAddr>, now: Instant) {
         let Some(rate) = self.rate else { return };
-        let culprit = Culprit::new(account, from);
-        let mut state = self.state();
-        state.count(&culprit, 1.0, rate, now);
-        if state.unsent.len() < UNSENT || state.unsent.contains_key(&culprit) {
-            *state.unsent.entry(culprit).or_default() += 1;
-        }
+        self.state().note(Culprit::new(account, from), rate, now);
     }
 
     /// Takes what has failed here since the last call.
@@ -200,6 +218,14 @@ impl Throttle {
 }
 
 impl State {
+    /// Counts what has happened here.
+    fn note(&mut self, culprit: Culprit, rate: Rate, now: Instant) {
+        self.count(&culprit, 1.0, rate, now);
+        if self.unsent.len() < UNSENT || self.unsent.contains_key(&culprit) {
+            *self.unsent.entry(culprit).or_default() += 1;
+        }
+    }
+
     fn count(&mut self, culprit: &Culprit, failures: f64, rate: Rate, now: Instant) {
         self.pairs.add(culprit, failures, rate, now);
         if let Some(account) = &culprit.account {
@@ -298,6 +324,25 @@ mod tests {
         let state = throttle.state();
         assert!(state.pairs.of.len() <= REMEMBERED && state.accounts.of.len() <= REMEMBERED);
         assert!(state.unsent.len() <= UNSENT);
+    }
+
+    #[test]
+    fn t_31_a_block_has_so_many_tries_an_hour_on_all_nodes_together() {
+        let (here, there) = (Throttle::hourly(10), Throttle::hourly(10));
+        let [near, neighbour, far] = ["192.0.2.1", "192.0.2.9", "198.51.100.1"];
+        let [near, neighbour, far] = [near, neighbour, far].map(|text| text.parse().unwrap());
+        let start = Instant::now();
+        for count in 0..10 {
+            assert!(here.take(near, start), "{count}");
+        }
+        assert!(!here.take(neighbour, start) && here.take(far, start));
+        there.hear(&here.take_unsent(), start);
+        assert!(!there.take(near, start) && there.take(far, start));
+        let soon = start + Duration::from_secs(350);
+        assert!(!here.take(near, soon));
+        let later = start + Duration::from_secs(361);
+        assert!(here.take(near, later) && !here.take(near, later));
+        assert!((0..1000).all(|_| Throttle::hourly(0).take(near, start)));
     }
 
     #[test]

@@ -134,9 +134,6 @@ pub enum Rule {
     /// No mechanism is allowed, so nobody could log in.
     #[error("at least one mechanism is needed")]
     NoMechanism,
-    /// The key is reserved for a feature that does not exist yet.
-    #[error("is not there yet: accounts are made with `holdfast user add` or `import`")]
-    NoRegistration,
     /// No address is given, so nobody could connect.
     #[error("at least one address is needed in `listen` or `listen_tls`")]
     NoListener,
@@ -265,6 +262,16 @@ pub enum Problem {
     /// Web clients have to be configured.
     #[error("`web.url` is absent: web clients do not find this server by its domain")]
     NoWebUrl,
+    /// Anybody may make accounts.
+    #[error(
+        "`auth.registration` is open: anybody may make accounts; with \"invited\" only those who were given an invitation"
+    )]
+    OpenRegistration,
+    /// Anybody may make any number of accounts.
+    #[error(
+        "`limits.registrations_per_hour` is 0: nothing bounds how many accounts one address makes"
+    )]
+    UnlimitedRegistration,
     /// Worth knowing, not wrong.
     #[error(
         "`redis.url` is absent: limits of users are held by the shards and cannot be adjusted from outside"
@@ -277,7 +284,12 @@ impl Problem {
     pub fn is_serious(&self) -> bool {
         match self {
             Self::NoCertificate | Self::NoSecret { .. } => true,
-            Self::NoRedis | Self::NoWebUrl | Self::TwoSeats | Self::Exposed { .. } => false,
+            Self::NoRedis
+            | Self::NoWebUrl
+            | Self::TwoSeats
+            | Self::OpenRegistration
+            | Self::UnlimitedRegistration
+            | Self::Exposed { .. } => false,
         }
     }
 }

@@ -30,7 +30,7 @@ use serde::Deserialize;
 pub use self::cluster::{Cluster, PeerAddress};
 pub use error::{ConfigError, Origin, Problem, Rule, UnknownVariable};
 pub use quotas::{Bound, Quotas, within};
-pub use section::{Admin, Auth, C2s, Drain, Limits, Log, LogFormat, Redis, Sm, Tls};
+pub use section::{Admin, Auth, C2s, Drain, Limits, Log, LogFormat, Redis, Registration, Sm, Tls};
 pub use storage::{Storage, StorageUrl};
 pub use table::{SharedKey, Table, Tables};
 pub use value::{Network, NotADuration, Secret, parse_duration};
@@ -155,6 +155,12 @@ impl Config {
         }
     }
 
+    /// Where the page is that explains invitations, if web clients are told where to connect and there may be any.
+    pub fn invite_page(&self) -> Option<String> {
+        let page = self.web.page("/invite");
+        page.filter(|_| self.auth.registration != Registration::Off)
+    }
+
     /// Problems that are likely to surprise the operator. Only files of this machine are read.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -166,6 +172,12 @@ impl Config {
         problems.extend(self.configured.secrets().filter_map(unreadable));
         if !self.web.listen.is_empty() && self.web.url.is_none() {
             problems.push(Problem::NoWebUrl);
+        }
+        if self.auth.registration == Registration::Open {
+            problems.push(Problem::OpenRegistration);
+            if self.limits.registrations_per_hour == 0 {
+                problems.push(Problem::UnlimitedRegistration);
+            }
         }
         if self.cluster.as_ref().is_some_and(|c| c.peers.len() == 2) {
             problems.push(Problem::TwoSeats);

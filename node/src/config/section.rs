@@ -113,8 +113,42 @@ pub struct Auth {
     pub token_lifetime: Duration,
     /// A file with a key, the same on all nodes, without which no token can be computed from the database.
     pub token_key_file: Option<PathBuf>,
-    /// Whether strangers may make accounts.
-    pub registration: bool,
+    /// Which strangers may make accounts (XEP-0077).
+    pub registration: Registration,
+}
+
+/// Which strangers may make accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// None; also `false`.
+    #[default]
+    Off,
+    /// Those who have an invitation (XEP-0445).
+    Invited,
+    /// All of them; also `true`.
+    Open,
+}
+
+impl<'de> Deserialize<'de> for Registration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Truth(bool),
+            Word(String),
+        }
+        let unknown = || de::Error::custom("must be \"off\", \"invited\" or \"open\"");
+        match Written::deserialize(deserializer).map_err(|_| unknown())? {
+            Written::Truth(false) => Ok(Self::Off),
+            Written::Truth(true) => Ok(Self::Open),
+            Written::Word(word) => match word.as_str() {
+                "off" => Ok(Self::Off),
+                "invited" => Ok(Self::Invited),
+                "open" => Ok(Self::Open),
+                _ => Err(unknown()),
+            },
+        }
+    }
 }
 
 impl Default for Auth {
@@ -123,7 +157,7 @@ impl Default for Auth {
             mechanisms: Mechanism::ALL.to_vec(),
             token_lifetime: Duration::from_secs(21 * 86_400),
             token_key_file: None,
-            registration: false,
+            registration: Registration::Off,
         }
     }
 }
@@ -132,9 +166,6 @@ impl Auth {
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
         if self.mechanisms.is_empty() {
             return Err(Rule::NoMechanism.broken("auth.mechanisms"));
-        }
-        if self.registration {
-            return Err(Rule::NoRegistration.broken("auth.registration"));
         }
         Ok(())
     }
@@ -239,6 +270,8 @@ pub struct Limits {
     pub bytes_per_second: u32,
     /// Failed logins, per account and per block of addresses (T-26).
     pub logins_per_minute: u32,
+    /// Tries to make an account, per block of addresses (T-31).
+    pub registrations_per_hour: u32,
     /// Connections without a session, from one address (T-12).
     pub connections_per_address: u32,
     /// Failed attempts to resume, per account (T-40).
@@ -256,6 +289,7 @@ impl Default for Limits {
             stanzas_per_second: 200,
             bytes_per_second: 1 << 20,
             logins_per_minute: 30,
+            registrations_per_hour: 10,
             connections_per_address: 64,
             failed_resumes_per_minute: 30,
             sessions_per_account: 20,

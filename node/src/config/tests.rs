@@ -221,13 +221,42 @@ fn what_the_start_would_stumble_over_is_refused_before_it() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
-    refused(
-        "",
-        &["auth.registration=true"],
-        &[],
-        &["auth.registration", "user add"],
-    );
+fn re_1_who_may_register_is_a_word_or_whether_anybody_may() {
+    for (value, expect) in [
+        ("false", Registration::Off),
+        ("true", Registration::Open),
+        ("off", Registration::Off),
+        ("invited", Registration::Invited),
+        ("open", Registration::Open),
+    ] {
+        let config = load("", &[&format!("auth.registration={value}")], &[]).unwrap();
+        assert_eq!(config.auth.registration, expect, "{value}");
+        let notes = config.check();
+        let open = notes.contains(&Problem::OpenRegistration);
+        assert_eq!(open, expect == Registration::Open, "{value}");
+    }
+    for value in ["invite", "1", "'Open'"] {
+        let set = format!("auth.registration={value}");
+        refused("", &[&set], &[], &["auth.registration", "invited"]);
+    }
+    let unlimited = ["auth.registration=open", "limits.registrations_per_hour=0"];
+    let config = load("", &unlimited, &[]).unwrap();
+    assert!(config.check().contains(&Problem::UnlimitedRegistration));
+}
+
+#[test]
+fn re_4_invitations_have_a_page_where_there_is_a_listener_for_browsers() {
+    let page = |registration: &str, url: &str| {
+        let text = format!(
+            "[auth]\nregistration = '{registration}'\n[web]\nlisten = '127.0.0.1:0'\n{url}"
+        );
+        load(&text, &[], &[]).unwrap().invite_page()
+    };
+    let url = "url = 'wss://a.example:5443/ws'";
+    let expect = "https://a.example:5443/invite";
+    assert_eq!(page("invited", url).as_deref(), Some(expect));
+    assert_eq!(page("off", url), None);
+    assert_eq!(page("invited", ""), None);
 }
 
 #[test]

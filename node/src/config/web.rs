@@ -20,6 +20,13 @@ pub struct Web {
 }
 
 impl Web {
+    /// The address of a page that the listener has, as browsers reach it.
+    pub fn page(&self, path: &str) -> Option<String> {
+        let rest = self.url.as_deref()?.strip_prefix("wss://")?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        Some(format!("https://{host}{path}"))
+    }
+
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
         let Some(url) = &self.url else { return Ok(()) };
         if !is_secure(url) {

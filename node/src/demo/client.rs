@@ -132,7 +132,7 @@ impl Connection {
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, ClientError> {
         let mut socket = TcpStream::connect(address).await?;
-        let mut reader = Reader::new(Limits::after_auth());
+        let mut reader = Reader::new(Limits::own());
         let mut waiting = VecDeque::new();
         socket.write_all(header(domain).as_bytes()).await?;
         let mut stage = Starttls {
@@ -168,7 +168,7 @@ impl Connection {
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Self {
             socket: connector.connect(name, socket).await?,
-            reader: Reader::new(Limits::after_auth()),
+            reader: Reader::new(Limits::own()),
             waiting: VecDeque::new(),
             domain: domain.to_owned(),
             local,

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use cluster::ArchiveId;
-use cluster::session::{Action, ArchiveRow, Effect};
+use cluster::session::{Action, ArchiveRow, Effect, Relay};
 use futures_util::future::BoxFuture;
 use proto::payload::disco::Item;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element, Jid};
 
 use super::barrier::Blocking;
+use super::contacts::Farewell;
 use super::nodes::{NodeInfo, Replacement, Told};
 use super::refusal::failure;
 use super::visibility::Visibility;
 use crate::auth::Accounts;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::trace::Trail;
 
 /// What the sessions and services of a node share.
@@ -33,6 +34,8 @@ pub struct Edge {
     pub blocking: Arc<dyn Blocking>,
     /// The nodes of accounts.
     pub nodes: Arc<dyn Nodes>,
+    /// The contacts of accounts.
+    pub contacts: Arc<dyn Contacts>,
     /// What became of messages.
     pub trail: Trail,
     /// The wall clock, in milliseconds since 1970.
@@ -161,6 +164,63 @@ impl Nodes for NoNodes {
         _: Replacement,
     ) -> Told<'a, Vec<Action>> {
         at_once(Vec::new())
+    }
+}
+
+/// Keeps rosters. Where no service does, nobody has contacts.
+pub trait Contacts: Send + Sync + 'static {
+    /// Makes two accounts contacts that see each other. Returns what their clients are pushed.
+    fn befriend<'a>(
+        &'a self,
+        edge: &'a Edge,
+        one: &'a BareJid,
+        other: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<Relay>, StorageError>>;
+
+    /// The next contacts of an account that is gone who have not heard of it.
+    fn untold<'a>(
+        &'a self,
+        edge: &'a Edge,
+        leaver: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Option<Farewell>, StorageError>>;
+
+    /// These have.
+    fn told<'a>(
+        &'a self,
+        edge: &'a Edge,
+        leaver: &'a BareJid,
+        contacts: &'a [BareJid],
+    ) -> BoxFuture<'a, Result<(), StorageError>>;
+}
+
+/// Nobody has contacts.
+pub(super) struct NoContacts;
+
+impl Contacts for NoContacts {
+    fn befriend<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Vec<Relay>, StorageError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn untold<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Option<Farewell>, StorageError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn told<'a>(
+        &'a self,
+        _: &'a Edge,
+        _: &'a BareJid,
+        _: &'a [BareJid],
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

@@ -23,6 +23,7 @@
 mod about;
 mod barrier;
 pub mod command;
+mod contacts;
 mod content;
 mod edge;
 mod effect;
@@ -44,8 +45,9 @@ mod visibility;
 pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
 pub use command::{Call, Command};
+pub use contacts::Farewell;
 pub use content::Content;
-pub use edge::{ArchiveTail, Edge, Nodes, Online, Presences};
+pub use edge::{ArchiveTail, Contacts, Edge, Nodes, Online, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{AnswerHook, Empty, Payload, Reply, Request, Verb};
 pub use memory::Memory;

@@ -12,7 +12,7 @@ use super::about::AboutHook;
 use super::barrier::{Blocking, Open};
 use super::command::{Command, Commands};
 use super::content::Content;
-use super::edge::{Edge, NoNodes, Nodes};
+use super::edge::{Contacts, Edge, NoContacts, NoNodes, Nodes};
 use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
 use super::message::{Classify, Message};
@@ -79,6 +79,7 @@ pub struct Registry {
     visibility: Arc<dyn Visibility>,
     blocking: Arc<dyn Blocking>,
     nodes: Arc<dyn Nodes>,
+    contacts: Arc<dyn Contacts>,
 }
 
 /// Two services claim the same.
@@ -135,6 +136,7 @@ impl Registry {
             visibility: Arc::new(Nobody),
             blocking: Arc::new(Open),
             nodes: Arc::new(NoNodes),
+            contacts: Arc::new(NoContacts),
         }
     }
 
@@ -188,6 +190,11 @@ impl Registry {
     /// The nodes of accounts.
     pub fn nodes(&self) -> &Arc<dyn Nodes> {
         &self.nodes
+    }
+
+    /// The contacts of accounts.
+    pub fn contacts(&self) -> &Arc<dyn Contacts> {
+        &self.contacts
     }
 
     /// The features that disco names.
@@ -305,6 +312,11 @@ impl Setup<'_> {
     /// Knows the nodes of accounts, which one service does.
     pub fn nodes(&mut self, nodes: impl Nodes) {
         self.registry.nodes = Arc::new(nodes);
+    }
+
+    /// Keeps the contacts of accounts, which one service does.
+    pub fn contacts(&mut self, contacts: impl Contacts) {
+        self.registry.contacts = Arc::new(contacts);
     }
 
     /// Says what else somebody is (XEP-0030 §3.1).

@@ -280,7 +280,9 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
 
 /// Serves a connection that has come to a session, as a task of its own.
 fn carry<S: AsyncRead + AsyncWrite + Unpin + 'static>(pump: Option<Pump<S>>, counted: Counted) {
-    let Some(pump) = pump else { return };
+    let Some(pump) = pump.map(Box::new) else {
+        return;
+    };
     drop(actix_rt::spawn(async move {
         pump.run().await;
         drop(counted);

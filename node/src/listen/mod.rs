@@ -4,6 +4,7 @@ pub mod c2s;
 pub mod certificate;
 pub mod descriptors;
 pub mod gate;
+mod invite;
 pub mod proxy;
 pub mod refusal;
 pub mod tls;

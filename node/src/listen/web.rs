@@ -1,5 +1,5 @@
-//! The request with which a web client begins: an upgrade to WebSocket (RFC 7395), or the question where to connect
-//! (XEP-0156).
+//! The request with which a web client begins: an upgrade to WebSocket (RFC 7395), the question where to connect
+//! (XEP-0156), or one for the page that explains invitations.
 //!
 //! A connection has one request. Its head is bounded here, its time by whoever reads it. Pages of all origins may
 //! connect: nothing that a browser adds by itself, such as a cookie, is worth anything here (WS-5).
@@ -10,6 +10,8 @@ use httparse::{Header, Request, Status};
 use proto::{Element, ns};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tungstenite::handshake::derive_accept_key;
+
+use super::invite;
 
 /// Where clients connect.
 pub const PATH: &str = "/ws";
@@ -27,6 +29,15 @@ pub enum Answer {
     Upgrade(String),
     /// The connection ends behind it.
     Page(String),
+}
+
+/// What there is besides the WebSocket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pages<'a> {
+    /// Where clients are told to connect.
+    pub url: Option<&'a str>,
+    /// People may be invited.
+    pub invitations: bool,
 }
 
 /// A head, and what came behind it.
@@ -56,12 +67,12 @@ impl Head {
         Ok(None)
     }
 
-    /// What is said to it. `url` is where clients are told to connect.
-    pub fn answer(&self, url: Option<&str>) -> Answer {
+    /// What is said to it.
+    pub fn answer(&self, pages: Pages<'_>) -> Answer {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut request = Request::new(&mut headers);
         match request.parse(&self.bytes[..self.end]) {
-            Ok(Status::Complete(_)) => answer(&request, url),
+            Ok(Status::Complete(_)) => answer(&request, pages),
             Ok(Status::Partial) | Err(_) => page("400 Bad Request", PLAIN, "This is not HTTP/1.1."),
         }
     }
@@ -95,14 +106,14 @@ fn page(status: &str, headers: &str, text: &str) -> Answer {
     ))
 }
 
-fn answer(request: &Request<'_, '_>, url: Option<&str>) -> Answer {
+fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
     if request.method != Some("GET") {
         let headers = format!("{PLAIN}\r\nallow: GET");
         return page("405 Method Not Allowed", &headers, "Only GET is served.");
     }
     let path = request.path.unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
-    match (path, url) {
+    match (path, pages.url) {
         (PATH, _) => upgrade(request.headers),
         ("/.well-known/host-meta", Some(url)) => told("application/xrd+xml", &host_meta(url)),
         ("/.well-known/host-meta.json", Some(url)) => {
@@ -110,6 +121,7 @@ fn answer(request: &Request<'_, '_>, url: Option<&str>) -> Answer {
             let links = serde_json::json!({ "links": [link] });
             told("application/json", &links.to_string())
         }
+        (invite::PATH, _) if pages.invitations => page("200 OK", &invite::HEADERS, invite::HTML),
         _ => page("404 Not Found", PLAIN, "There is nothing here."),
     }
 }
@@ -183,7 +195,8 @@ mod tests {
     async fn asked(text: &str, url: Option<&str>) -> String {
         let head = Head::read(&mut format!("{text}\r\nrest").as_bytes()).await;
         let head = head.unwrap().unwrap();
-        let answer = head.answer(url);
+        let invitations = url.is_some();
+        let answer = head.answer(Pages { url, invitations });
         assert_eq!(head.into_rest(), b"rest");
         match answer {
             Answer::Upgrade(text) | Answer::Page(text) => text,
@@ -255,6 +268,28 @@ mod tests {
             assert!(text.ends_with(expect), "{text}");
             begins(&ask(path, None).await, "HTTP/1.1 404 ");
         }
+    }
+
+    #[tokio::test]
+    async fn re_4_a_page_explains_invitations_where_there_may_be_any() {
+        let ask = async |path: &str, url| asked(&format!("GET {path} HTTP/1.1\r\n"), url).await;
+        let url = Some("wss://a.example/ws");
+        for path in ["/invite", "/invite?x"] {
+            let text = ask(path, url).await;
+            begins(&text, "HTTP/1.1 200 OK\r\n");
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, invite::HTML);
+            for header in [
+                "content-security-policy: default-src 'none'; script-src 'sha256-",
+                "referrer-policy: no-referrer",
+                "x-content-type-options: nosniff",
+                "cache-control: no-store",
+            ] {
+                assert!(head.contains(&format!("\r\n{header}")), "{head}");
+            }
+        }
+        begins(&ask("/invite", None).await, "HTTP/1.1 404 ");
+        begins(&ask("/invite/x", url).await, "HTTP/1.1 404 ");
     }
 
     #[tokio::test]

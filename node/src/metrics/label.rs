@@ -72,6 +72,20 @@ labels! {
         Unavailable = "unavailable",
     }
 
+    /// What became of somebody's wish for an account.
+    RegistrationResult("result") {
+        /// It is made.
+        Made = "made",
+        /// The name is somebody's, or kept for somebody.
+        Conflict = "conflict",
+        /// Something that was said cannot be, or there is no invitation.
+        Refused = "refused",
+        /// Too many come from there.
+        Throttled = "throttled",
+        /// The database did not do its part.
+        Unavailable = "unavailable",
+    }
+
     /// Why a connection was refused, or closed before it had a session.
     Refused("reason") {
         /// Its address has its share of connections without a session.
@@ -96,6 +110,8 @@ labels! {
         Login = "login",
         /// It resumes too often.
         Resume = "resume",
+        /// It makes too many accounts.
+        Registration = "registration",
     }
 
     /// An event of a session, counted by the node that leads its shard.
@@ -163,6 +179,7 @@ mod tests {
         check::<Distance>();
         check::<Direction>();
         check::<LoginResult>();
+        check::<RegistrationResult>();
         check::<Refused>();
         check::<Throttled>();
         check::<CountedEvent>();

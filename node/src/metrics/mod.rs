@@ -15,7 +15,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use self::label::{
-    CountedEvent, Direction, Distance, LoginResult, Refused, ResumeResult, Throttled,
+    CountedEvent, Direction, Distance, LoginResult, Refused, RegistrationResult, ResumeResult,
+    Throttled,
 };
 pub use self::sample::{Disk, Sample};
 
@@ -46,6 +47,8 @@ pub struct Metrics {
     pub cut_off: Gauge,
     /// Logins by result.
     pub logins: Counters<LoginResult>,
+    /// Wishes for accounts by result.
+    pub registrations: Counters<RegistrationResult>,
     /// Attempts to resume by result.
     pub resumes: Counters<ResumeResult>,
     /// Sessions resumed here by where they were before.
@@ -76,6 +79,7 @@ impl Metrics {
             refused_messages: Counter::default(),
             cut_off: Gauge::default(),
             logins: Counters::default(),
+            registrations: Counters::default(),
             resumes: Counters::default(),
             resumed: Counters::default(),
             session_events: Counters::default(),
@@ -120,6 +124,11 @@ impl Metrics {
             self.refused_messages.clone(),
         );
         registry.register("logins", "Logins by result", self.logins.family());
+        registry.register(
+            "registrations",
+            "Accounts that people wanted to make for themselves, by result",
+            self.registrations.family(),
+        );
         registry.register("stanzas", "Stanzas by direction", self.stanzas.family());
         registry.register(
             "ack_delay_seconds",

@@ -16,7 +16,7 @@ use crate::hooks::{
     Content, Hook, Message, Phase, Presence, Registry, Request, Scope, Sender, Service, Setup,
     Turn, at_once, fail, failure, later,
 };
-use crate::storage::{Step, Storage, StorageError, Stored};
+use crate::storage::{Ends, Step, Storage, StorageError, Stored};
 
 const NS: &str = "urn:example:postage";
 /// The line of the list.
@@ -173,7 +173,12 @@ async fn what_a_new_service_keeps_of_an_account_goes_with_it() {
     says(&alice, MESSAGE).await;
     let used = async || node.storage.stamps_used(&alice.account).await.unwrap();
     assert_eq!(used().await, 1);
-    assert!(node.storage.remove_account(&alice.account).await.unwrap());
+    assert!(
+        node.storage
+            .remove_account(&alice.account, 7, Ends::ALL)
+            .await
+            .unwrap()
+    );
     assert_eq!(used().await, 0);
 }
 

@@ -112,6 +112,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
         visibility: services.visibility().clone(),
         blocking: services.blocking().clone(),
         nodes: services.nodes().clone(),
+        contacts: services.contacts().clone(),
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,

@@ -22,6 +22,7 @@ mod ping;
 mod private;
 mod pubsub;
 mod push;
+mod register;
 mod roster;
 mod time;
 mod vcard;
@@ -52,6 +53,7 @@ pub const ALL: &[Service] = &[
     private::SERVICE,
     pubsub::SERVICE,
     push::SERVICE,
+    register::SERVICE,
     roster::SERVICE,
     time::SERVICE,
     vcard::SERVICE,

@@ -10,10 +10,10 @@ use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle, StreamHandler};
 use cluster::connection::rate::Answers;
 use cluster::connection::{Connection, Moment};
 use cluster::session::Command;
-use futures_util::stream;
+use futures_channel::mpsc::UnboundedSender;
+use futures_util::StreamExt as _;
 use proto::BareJid;
 use proto::stream::Input;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::directory::Mail;
@@ -85,7 +85,7 @@ impl SessionActor {
 
     pub(super) fn order(&self, order: Order) {
         // The pump is gone if this fails, and says so by itself.
-        drop(self.orders.send(order));
+        drop(self.orders.unbounded_send(order));
     }
 
     fn mail(&mut self, mail: Mail) {
@@ -131,12 +131,8 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(mut mail) = self.entered.mail() {
-            ctx.add_stream(stream::poll_fn(move |cx| {
-                let mut many = Vec::new();
-                let received = mail.poll_recv_many(cx, &mut many, 64);
-                received.map(|count| (count > 0).then_some(many))
-            }));
+        if let Some(mail) = self.entered.mail() {
+            ctx.add_stream(mail.ready_chunks(64));
         }
         if self.entered.has_skipped() {
             self.connection.resync();

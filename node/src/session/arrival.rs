@@ -19,9 +19,10 @@ use super::negotiate::{FAREWELL, Negotiation, farewell, next};
 use super::pump::Pump;
 use crate::app::App;
 use crate::clock;
+use crate::config::Registration;
 use crate::listen::Door;
 use crate::listen::gate::Permit;
-use crate::listen::web::{self, Answer, Head};
+use crate::listen::web::{self, Answer, Head, Pages};
 use crate::listen::websocket::WebSocket;
 use crate::metrics::Refused;
 
@@ -160,10 +161,13 @@ async fn negotiated(app: &App, mut socket: TcpStream) -> Result<Secured<Tls>, En
 async fn upgraded(app: &App, socket: TcpStream) -> Result<Secured<WebSocket<Tls>>, Ending> {
     let (mut socket, info) = handshake(app, socket, Door::Web).await?;
     let head = Head::read(&mut socket).await.map_err(|_| Ending::Lost)?;
-    let url = app.config.web.url.as_deref();
+    let pages = Pages {
+        url: app.config.web.url.as_deref(),
+        invitations: app.config.auth.registration != Registration::Off,
+    };
     let said = head
         .as_ref()
-        .map_or_else(web::too_long, |head| head.answer(url));
+        .map_or_else(web::too_long, |head| head.answer(pages));
     let (Answer::Upgrade(text), Some(head)) = (&said, head) else {
         say(&mut socket, &said).await;
         return Err(Ending::Answered);

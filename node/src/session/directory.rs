@@ -11,8 +11,8 @@ use std::sync::{PoisonError, RwLock};
 
 use cluster::session::Output;
 use cluster::{ConnId, ShardId};
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use proto::BareJid;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What a connection is told from outside.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Directory {
     /// Enters a connection of `account`, made from `address`; `since` is in milliseconds since 1970.
     pub fn enter(&self, account: BareJid, address: IpAddr, since: u64) -> (ConnId, Mailbox) {
         let conn = ConnId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        let (mailbox, mail) = unbounded_channel();
+        let (mailbox, mail) = unbounded();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let client = Client { address, since };
         entries.insert(
@@ -85,7 +85,7 @@ impl Directory {
         for output in outputs {
             if let Some(entry) = entries.get(&output.owner.conn) {
                 // An error means that the connection is just leaving.
-                drop(entry.mailbox.send(Mail::Output(output)));
+                drop(entry.mailbox.unbounded_send(Mail::Output(output)));
             }
         }
     }
@@ -94,7 +94,7 @@ impl Directory {
     pub fn resync(&self, shard: ShardId, shard_of: impl Fn(&BareJid) -> ShardId) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         for entry in entries.values().filter(|e| shard_of(&e.account) == shard) {
-            drop(entry.mailbox.send(Mail::Resync));
+            drop(entry.mailbox.unbounded_send(Mail::Resync));
         }
     }
 
@@ -112,7 +112,7 @@ impl Directory {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
             .get(&conn)
-            .is_some_and(|entry| entry.mailbox.send(mail).is_ok())
+            .is_some_and(|entry| entry.mailbox.unbounded_send(mail).is_ok())
     }
 
     /// Whether a connection is here.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cluster::connection::negotiation::Granted;
 use cluster::session::{Event, query};
 use cluster::{ConnId, connection};
+use futures_util::StreamExt as _;
 use proto::BareJid;
 use tokio::time::timeout_at;
 
@@ -76,7 +77,7 @@ impl Entered {
             epoch,
         };
         loop {
-            let mail = timeout_at(deadline, self.mail.as_mut()?.recv()).await;
+            let mail = timeout_at(deadline, self.mail.as_mut()?.next()).await;
             match mail {
                 Ok(Some(Mail::Output(output))) => return Some(output.event),
                 Ok(Some(Mail::Resync)) => {

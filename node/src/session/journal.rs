@@ -26,6 +26,7 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Journal {
     failures: Ration,
+    registrations: Ration,
     ends: Ration,
     openings: Ration,
     headers: Ration,
@@ -44,6 +45,13 @@ impl Journal {
             let account = account.map_or_else(|| "unknown".to_owned(), BareJid::to_string);
             let mechanism = mechanism.map_or("none", Method::name);
             tracing::info!(%account, %address, mechanism, reason, "login failed");
+        }
+    }
+
+    /// A stranger gets no account.
+    pub(super) fn registration_failed(&self, address: IpAddr, reason: &str) {
+        if self.registrations.admits(address) {
+            tracing::info!(%address, reason, "registration failed");
         }
     }
 
@@ -86,6 +94,7 @@ impl Journal {
     pub fn turn(&self) {
         let all = [
             ("login failed", &self.failures),
+            ("registration failed", &self.registrations),
             ("disconnected before it had a session", &self.ends),
             ("a session could not be opened", &self.openings),
             ("no PROXY header", &self.headers),

@@ -17,6 +17,7 @@ pub mod negotiate;
 pub mod pause_detector;
 pub mod pump;
 mod ration;
+mod register;
 mod requests;
 mod resolve;
 pub mod resume;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
+use futures_channel::mpsc;
 use proto::BareJid;
 use proto::sasl::ht::{Method, TokenMechanism};
 use proto::sasl::{Credentials, Failure, ScramKeys, plain};
 use proto::stream::{Agent, Condition, Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::actor::SessionActor;
@@ -27,7 +27,7 @@ use crate::auth::{Known, derive_sha512, revoke};
 use crate::clock;
 use crate::listen::gate::Permit;
 use crate::metrics::{LoginResult, Throttled};
-use crate::storage::StorageError;
+use crate::storage::{Invitation, StorageError};
 
 const AUTHENTICATED: Duration = Duration::from_secs(30);
 const BOUND: Duration = Duration::from_secs(60);
@@ -51,6 +51,8 @@ pub(super) struct Negotiation<S> {
     pub(super) tokens: Known,
     /// Which of them it used.
     pub(super) used: Option<usize>,
+    /// The invitation that it has shown, for an account that it has not made yet.
+    pub(super) shown: Option<Invitation>,
     socket: S,
     deadline: Instant,
     accepted: Instant,
@@ -76,6 +78,7 @@ impl<S> Negotiation<S> {
             credentials: None,
             tokens: Known::default(),
             used: None,
+            shown: None,
             socket,
             deadline: accepted + AUTHENTICATED,
             accepted,
@@ -149,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
         let mut machine = machine;
         // `<resumed/>` or the result of binding goes out before anything that the actor writes.
         let output = machine.take_output();
-        let (orders, to_pump) = unbounded_channel();
+        let (orders, to_pump) = mpsc::unbounded();
         let (limits, metrics) = (app.live.get().limits.clone(), app.metrics.clone());
         let actor: Addr<SessionActor> = SessionActor::new(app, opening, orders).start();
         // An error shows itself to the pump again.
@@ -190,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
                 Ok(None) => return Err(Ending::Lost),
                 Ok(Some(Input::Closed)) => return Err(Ending::Closed),
                 Ok(Some(Input::Failed(error))) => return Err(Ending::Failed { error }),
+                Ok(Some(Input::Register(request))) => self.register(request).await,
                 Ok(Some(input)) => self.log_in(input).await,
                 Err(_) => {
                     self.machine

@@ -15,10 +15,11 @@ use std::time::Duration;
 use actix::{Addr, Message};
 use cluster::connection::rate::Rate;
 use cluster::connection::reading::{Gate, Reading};
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::StreamExt as _;
 use proto::stanza::error::Condition;
 use proto::stream::{Input, Stream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::actor::SessionActor;
@@ -153,8 +154,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         }
     }
 
-    /// Runs until the socket is closed.
-    pub async fn run(mut self) {
+    /// Runs until the socket is closed. Boxed, because a future that takes it by value has room for it twice.
+    pub async fn run(mut self: Box<Self>) {
         let end = self.flow().await;
         self.finish(end).await;
         self.actor.do_send(FromPump::Gone);
@@ -173,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             };
             tokio::select! {
                 biased;
-                order = self.orders.recv() => {
+                order = self.orders.next() => {
                     let end = order.map_or(Some(End::Dropped), |order| self.obey(order));
                     if let Some(end) = end {
                         return end;
@@ -267,8 +268,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             }
             writer.shutdown().await?;
             if end == End::Said {
-                // Unread bytes would turn our close into a reset, which overtakes the last word.
-                let mut rest = [0; 1024];
+                // Unread bytes would turn our close into a reset, which overtakes the last word. Not in the future, which
+                // every connection has for as long as it lives.
+                let mut rest = vec![0; 1024];
                 while tokio::io::AsyncReadExt::read(reader, &mut rest).await? > 0 {}
             }
             io::Result::Ok(())

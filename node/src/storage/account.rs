@@ -6,7 +6,8 @@ use proto::sasl::{Digest, KeyPair, ScramKeys};
 use super::Storage;
 use super::database::Transaction;
 use super::error::StorageError;
-use super::revocation::revoke;
+use super::removal::unretire;
+use super::revocation::{Ends, revoke};
 use super::row::Row;
 use super::token::forget_tokens;
 use super::value::Value;
@@ -50,6 +51,20 @@ impl Storage {
         keys: &AccountKeys,
         now: u64,
     ) -> Result<bool, StorageError> {
+        let mut transaction = self.database.begin().await?;
+        let made = self.insert(&mut transaction, jid, keys, now).await?;
+        transaction.commit().await?;
+        Ok(made)
+    }
+
+    /// The same within a transaction.
+    pub(super) async fn insert(
+        &self,
+        transaction: &mut Transaction,
+        jid: &BareJid,
+        keys: &AccountKeys,
+        now: u64,
+    ) -> Result<bool, StorageError> {
         let sql = "INSERT INTO account (localpart, domain, created, \
                    sha1_salt, sha1_iterations, sha1_stored, sha1_server, sha1_others, \
                    sha256_salt, sha256_iterations, sha256_stored, sha256_server, sha256_others, \
@@ -59,13 +74,12 @@ impl Storage {
         let mut values = name(jid);
         values.push(now.into());
         values.extend(key_values(keys));
-        let mut transaction = self.database.begin().await?;
         let made = transaction.execute(sql, values).await? == 1;
-        // A message that was on its way when the name's last owner was removed may have been kept since.
-        for sql in self.schema.removals().iter().filter(|_| made) {
-            transaction.execute(*sql, vec![jid.as_str().into()]).await?;
+        if made {
+            // A message that was on its way when the name's last owner was removed may have been kept since.
+            self.wipe(transaction, jid).await?;
+            unretire(transaction, jid).await?;
         }
-        transaction.commit().await?;
         Ok(made)
     }
 
@@ -75,6 +89,16 @@ impl Storage {
         jid: &BareJid,
         keys: &AccountKeys,
     ) -> Result<bool, StorageError> {
+        self.set_keys(jid, keys, Ends::ALL).await
+    }
+
+    /// The same, and sessions end as it says there.
+    pub async fn set_keys(
+        &self,
+        jid: &BareJid,
+        keys: &AccountKeys,
+        ends: Ends<'_>,
+    ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET \
                    sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, sha1_others = $7, \
                    sha256_salt = $8, sha256_iterations = $9, sha256_stored = $10, sha256_server = $11, sha256_others = $12, \
@@ -82,7 +106,7 @@ impl Storage {
                    WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.extend(key_values(keys));
-        self.change(jid, sql, values, true).await
+        self.change(jid, sql, values, Some(ends)).await
     }
 
     /// Changes one account; its sessions end if they rest on what was. `false` if there is no such account.
@@ -91,13 +115,13 @@ impl Storage {
         jid: &BareJid,
         sql: &'static str,
         values: Vec<Value>,
-        revoked: bool,
+        ends: Option<Ends<'_>>,
     ) -> Result<bool, StorageError> {
         let mut transaction = self.database.begin().await?;
         let changed = transaction.execute(sql, values).await? == 1;
-        if changed && revoked {
+        if let Some(ends) = ends.filter(|_| changed) {
             forget_tokens(&mut transaction, jid).await?;
-            revoke(&mut transaction, jid).await?;
+            revoke(&mut transaction, jid, ends).await?;
         }
         transaction.commit().await?;
         Ok(changed)
@@ -112,7 +136,8 @@ impl Storage {
         let sql = "UPDATE account SET disabled = $3 WHERE localpart = $1 AND domain = $2";
         let mut values = name(jid);
         values.push(disabled.into());
-        self.change(jid, sql, values, disabled).await
+        let ends = disabled.then_some(Ends::ALL);
+        self.change(jid, sql, values, ends).await
     }
 
     /// What an account logs in with.
@@ -142,7 +167,7 @@ impl Storage {
         let mut values = name(jid);
         values.extend(values_of(&Some(sha512)));
         values.push(Some(checked.stored_key.clone()).into());
-        self.change(jid, sql, values, false).await
+        self.change(jid, sql, values, None).await
     }
 
     /// Whether some account has no keys for SCRAM-SHA-512.
@@ -171,21 +196,6 @@ impl Storage {
         rows.iter().map(account).collect()
     }
 
-    /// One account.
-    pub async fn find_account(&self, jid: &BareJid) -> Result<Option<Account>, StorageError> {
-        let sql = "SELECT localpart, domain, created, disabled FROM account \
-                   WHERE localpart = $1 AND domain = $2";
-        let row = self.database.row(sql, name(jid)).await?;
-        row.map(|row| account(&row)).transpose()
-    }
-
-    /// How many accounts a domain has.
-    pub async fn count_accounts(&self, domain: &str) -> Result<u64, StorageError> {
-        let sql = "SELECT count(*) FROM account WHERE domain = $1";
-        let row = self.database.row(sql, vec![domain.into()]).await?;
-        row.map_or(Ok(0), |row| row.count(0))
-    }
-
     /// Every domain that accounts have.
     pub async fn account_domains(&self) -> Result<Vec<String>, StorageError> {
         let rows = self
@@ -197,28 +207,13 @@ impl Storage {
             .await?;
         rows.iter().map(|row| row.text(0)).collect()
     }
-
-    /// Removes an account and all that is its own. `false` if there is no such account.
-    pub async fn remove_account(&self, jid: &BareJid) -> Result<bool, StorageError> {
-        let mut transaction = self.database.begin().await?;
-        let sql = "DELETE FROM account WHERE localpart = $1 AND domain = $2";
-        let removed = transaction.execute(sql, name(jid)).await?;
-        for sql in self.schema.removals() {
-            transaction.execute(*sql, vec![jid.as_str().into()]).await?;
-        }
-        if removed == 1 {
-            revoke(&mut transaction, jid).await?;
-        }
-        transaction.commit().await?;
-        Ok(removed == 1)
-    }
 }
 
 pub(super) fn name(jid: &BareJid) -> Vec<Value> {
     vec![jid.local().unwrap_or_default().into(), jid.domain().into()]
 }
 
-fn account(row: &Row) -> Result<Account, StorageError> {
+pub(super) fn account(row: &Row) -> Result<Account, StorageError> {
     let jid = format!("{}@{}", row.text(0)?, row.text(1)?);
     let jid = BareJid::new(&jid).map_err(|_| StorageError::Damaged("an address"))?;
     Ok(Account {
@@ -472,8 +467,18 @@ mod tests {
                     .collect::<Vec<_>>(),
                 ["b@x"]
             );
-            assert!(storage.remove_account(&jid("b@x")).await.unwrap());
-            assert!(!storage.remove_account(&jid("b@x")).await.unwrap());
+            assert!(
+                storage
+                    .remove_account(&jid("b@x"), 7, Ends::ALL)
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                !storage
+                    .remove_account(&jid("b@x"), 7, Ends::ALL)
+                    .await
+                    .unwrap()
+            );
             let left = storage.database.rows("SELECT xml FROM vcard", Vec::new());
             assert!(left.await.unwrap().is_empty());
             assert_eq!(storage.accounts("x", "", 10).await.unwrap().len(), 2);

@@ -11,9 +11,13 @@
 //! 3. No password is ever stored (T-33).
 
 mod account;
+mod census;
 mod database;
 mod error;
 mod health;
+mod invitation;
+mod registration;
+mod removal;
 mod revocation;
 mod row;
 mod schema;
@@ -24,7 +28,9 @@ mod value;
 pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
-pub use revocation::Revocation;
+pub use invitation::{Added, Invitation};
+pub use registration::Registered;
+pub use revocation::{Ends, Revocation};
 pub(crate) use row::Row;
 pub use schema::{Schema, Step, Stored};
 pub use token::{StoredToken, TokenChange};

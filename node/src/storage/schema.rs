@@ -63,7 +63,10 @@ const OWN: Stored = Stored {
     ],
     // The account itself has a statement of its own, which says whether there was one. The note that its sessions are
     // to end stays for whoever has them.
-    removals: &["DELETE FROM fast_token WHERE account = $1"],
+    removals: &[
+        "DELETE FROM fast_token WHERE account = $1",
+        "DELETE FROM invitation WHERE contact = $1",
+    ],
 };
 
 /// All tables.

@@ -201,7 +201,7 @@ fn token(row: &Row) -> Result<StoredToken, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{AccountKeys, testing};
+    use crate::storage::{AccountKeys, Ends, testing};
     use proto::sasl::ScramKeys;
 
     const HT: &str = "HT-SHA-256-NONE";
@@ -322,7 +322,10 @@ mod tests {
                         storage.set_account_disabled(&alice(), false).await.unwrap();
                         changed.unwrap()
                     }
-                    _ => storage.remove_account(&alice()).await.unwrap(),
+                    _ => storage
+                        .remove_account(&alice(), 7, Ends::ALL)
+                        .await
+                        .unwrap(),
                 };
                 assert!(seeds(storage, "a").await.is_empty(), "{round}");
             }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::Jid;
+use crate::payload::register::Request;
 use crate::sasl::ht::Token;
 use crate::sasl::{Credentials, Digest, Failure, ScramKeys};
 use crate::sm::{Enabled, Failed};
@@ -46,7 +47,10 @@ fn converse(steps: usize, input: &[u8], size: usize) -> (String, Vec<String>) {
         exporter: Some([7; 32]),
         end_point: None,
     };
-    let settings = Arc::new(Settings::default());
+    let settings = Arc::new(Settings {
+        registration: true,
+        ..Settings::default()
+    });
     let mut stream = Stream::new(settings, Security::Tls(tls), Box::new(entropy));
     let mut told = Vec::new();
     let start = STEPS[..steps].iter().map(|step| step.as_bytes());
@@ -74,6 +78,11 @@ fn answer(stream: &mut Stream, input: &Input) {
             stream.tokens(&[Token::new("tok-abc".to_owned(), name == "old")]);
         }
         Input::Open(inline) => open(stream, inline),
+        Input::Register(Request::Account { username, .. }) if username == "taken" => {
+            let conflict = stanza::error::Condition::Conflict;
+            stream.registration(Err(conflict.into()));
+        }
+        Input::Register(_) => stream.registration(Ok(None)),
         Input::VerifyPlain { password, .. } => stream.plain_verified(password.as_str() == "b"),
         Input::Bind { id, resource } => match Jid::new("a@localhost/x") {
             Ok(jid) if resource.as_deref() != Some("taken") => stream.bound(id, &jid),
@@ -145,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// What clients say, in order and out of it.
-    const PHRASES: [&str; 31] = [
+    const PHRASES: [&str; 34] = [
         "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
          xmlns:stream='http://etherx.jabber.org/streams'>",
         "<?xml version='1.0'?>",
@@ -179,6 +188,10 @@ mod tests {
         "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
          <resource>taken</resource></bind></iq>",
         "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+        "<iq type='get' id='f'><query xmlns='jabber:iq:register'/></iq>",
+        "<iq type='set' id='t'><preauth xmlns='urn:xmpp:pars:0' token='x'/></iq>",
+        "<iq type='set' id='n'><query xmlns='jabber:iq:register'><username>taken</username>\
+         <password>b</password></query></iq>",
         "<enable xmlns='urn:xmpp:sm:3' resume='true' max='60'/>",
         "<resume xmlns='urn:xmpp:sm:3' previd='x' h='1'/>",
         "<resume xmlns='urn:xmpp:sm:3' previd='x' h='2'/>",

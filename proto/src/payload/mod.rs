@@ -7,5 +7,6 @@ pub mod disco;
 pub mod form;
 pub mod forward;
 pub mod hints;
+pub mod register;
 pub mod rsm;
 pub mod stanza_id;

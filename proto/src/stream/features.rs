@@ -43,6 +43,10 @@ fn before_login(settings: &Settings, offer: &Offer) -> Vec<Element> {
     if bindings.elements().next().is_some() {
         features.push(bindings);
     }
+    if settings.registration {
+        features.push(Element::new("register", ns::REGISTER_FEATURE));
+        features.push(Element::new("register", ns::IBR_TOKEN));
+    }
     features.push(limits(limit::STANZA_BYTES_BEFORE_AUTH, settings));
     features
 }

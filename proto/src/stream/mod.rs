@@ -22,6 +22,7 @@ mod framing;
 mod header;
 mod inline;
 mod login;
+mod registration;
 mod sasl;
 mod sasl2;
 mod session;
@@ -41,9 +42,10 @@ use self::state::{Action, Event};
 use crate::jid::BareJid;
 use crate::limit::Limits;
 use crate::ns;
+use crate::payload::register::Request;
 use crate::sasl::ht::{Method, TokenMechanism};
 use crate::sasl::{Digest, Failure, Offer, ScramKeys};
-use crate::stanza::{Packet, Stanza};
+use crate::stanza::{Header, Packet, Stanza};
 use crate::xml::{Element, Reader, Token};
 
 pub use error::{Condition, StreamError};
@@ -64,6 +66,8 @@ pub enum Input {
     /// `<proceed/>` is in the output. Send it, check that [`Stream::has_rest`] is false (T-19), do the
     /// handshake, call [`Stream::tls_established`].
     StartTls,
+    /// A stranger asks for an account. Answer with [`Stream::registration`].
+    Register(Request),
     /// A login needs keys. Answer with [`Stream::credentials`] or [`Stream::credentials_unavailable`].
     Lookup {
         /// The prepared localpart.
@@ -170,6 +174,9 @@ pub struct Stream {
     attempts: u8,
     misuses: u8,
     refused_binds: u8,
+    registrations: u8,
+    /// The request about an account that waits for its answer.
+    asked: Option<Box<Header>>,
     domain: String,
     lang: Option<Box<str>>,
     account: Option<BareJid>,
@@ -196,7 +203,8 @@ impl Stream {
             state,
             reader: Reader::new(Limits::before_auth()),
             output: Vec::new(),
-            inputs: VecDeque::new(),
+            // There is hardly ever a second one.
+            inputs: VecDeque::with_capacity(1),
             offer,
             login: Login::None,
             mechanism: None,
@@ -205,6 +213,8 @@ impl Stream {
             attempts: 0,
             misuses: 0,
             refused_binds: 0,
+            registrations: 0,
+            asked: None,
             domain,
             lang: None,
             account: None,
@@ -360,6 +370,7 @@ impl Stream {
             Action::Bind => self.bind(element),
             Action::Rebind => self.rebind(element),
             Action::Session => self.session(element),
+            Action::Register => self.register(element),
             Action::Stanza => self.stanza(element),
             Action::Enable => self.enable(&element),
             Action::Resume => self.resume(&element),

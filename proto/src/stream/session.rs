@@ -213,7 +213,7 @@ impl Stream {
 }
 
 /// The error reply on the stream itself: what the client claims to be is no address (ST-66, ST-67).
-fn answer(header: &Header, error: &StanzaError) -> Option<Packet> {
+pub(super) fn answer(header: &Header, error: &StanzaError) -> Option<Packet> {
     let header = Header {
         from: None,
         ..header.clone()

@@ -19,6 +19,8 @@ pub struct Settings {
     pub default_lang: String,
     /// Whether Stream Management is offered.
     pub sm: bool,
+    /// Whether strangers may ask for an account (XEP-0077); on which conditions is for the driver to say.
+    pub registration: bool,
     /// Whether tokens for the next login are given out and accepted (XEP-0484).
     pub tokens: bool,
     /// Further features of an authenticated stream, such as the server's capabilities.
@@ -34,6 +36,7 @@ impl Default for Settings {
             idle_seconds: None,
             default_lang: "en".to_owned(),
             sm: true,
+            registration: false,
             tokens: true,
             features: Vec::new(),
         }

@@ -14,6 +14,8 @@
 //!     ├──authenticate without a message──▶ Proving ──response──▶ Lookup
 //!     └◀─────────── a failure that is not the third, from any of these
 //!
+//!  Secured ──register──▶ Registering ──(made, refused)──▶ Secured
+//!
 //!  OpenAuthenticated ──header──▶ Authenticated ──bind────▶ Binding ───(bound)────▶ Bound
 //!                                     │  ▲◀────(refused)──────┘                      │ enable
 //!                                     │  └◀────(refused)──────┐                      ▼
@@ -26,6 +28,7 @@
 
 use super::error::Condition;
 use crate::ns;
+use crate::payload::register;
 use crate::sasl::Failure;
 use crate::xml::Element;
 
@@ -52,6 +55,8 @@ pub enum State {
     Verifying,
     /// Waits for what was asked for along with a login.
     Opening,
+    /// Waits for what becomes of a request about an account that is to be made.
+    Registering,
     /// Awaits the header after `<success/>`.
     OpenAuthenticated,
     /// Awaits a bind request or `<resume/>`.
@@ -72,7 +77,7 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::OpenPlain,
         Self::Plain,
         Self::Handshake,
@@ -83,6 +88,7 @@ impl State {
         Self::Proving,
         Self::Verifying,
         Self::Opening,
+        Self::Registering,
         Self::OpenAuthenticated,
         Self::Authenticated,
         Self::Binding,
@@ -101,6 +107,7 @@ impl State {
                 | Self::Lookup
                 | Self::Verifying
                 | Self::Opening
+                | Self::Registering
                 | Self::Binding
                 | Self::Resuming
         )
@@ -143,6 +150,8 @@ pub enum Event {
     Bind,
     /// An iq that asks for the legacy session.
     Session,
+    /// An iq about an account of one's own, or one that is to be made (XEP-0077, XEP-0445).
+    Register,
     /// Any other stanza.
     Stanza,
     /// `<enable/>`
@@ -163,7 +172,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Header,
         Self::StartTls,
         Self::Auth,
@@ -174,6 +183,7 @@ impl Event {
         Self::Abort2,
         Self::Bind,
         Self::Session,
+        Self::Register,
         Self::Stanza,
         Self::Enable,
         Self::Resume,
@@ -189,6 +199,7 @@ impl Event {
         match (element.ns(), element.local()) {
             (ns::CLIENT, "iq") if element.child("bind", ns::BIND).is_some() => Self::Bind,
             (ns::CLIENT, "iq") if element.child("session", ns::SESSION).is_some() => Self::Session,
+            (ns::CLIENT, "iq") if register::is_about_account(element) => Self::Register,
             (ns::CLIENT, "message" | "presence" | "iq") => Self::Stanza,
             (ns::SM, "r") => Self::AckRequest,
             (ns::SM, "a") => Self::Ack,
@@ -233,6 +244,8 @@ pub enum Action {
     Rebind,
     /// Answer with an empty result (ST-16).
     Session,
+    /// Ask the driver for an account.
+    Register,
     /// Hand it to the driver.
     Stanza,
     /// Turn Stream Management on.
@@ -269,14 +282,21 @@ pub fn action(state: State, event: Event) -> Action {
         (_, E::Header) => A::Fail(Condition::BadFormat),
 
         // The peer may not have noticed our end yet, so its stanzas still count (ST-18).
-        (S::Closing, E::Stanza) => A::Stanza,
+        (S::Closing, E::Stanza | E::Register) => A::Stanza,
         (S::Closing, E::Ack) => A::Ack,
         (S::Closing, _) => A::Ignore,
 
         // Nothing is read in these states, so a caller that polls nevertheless gets nothing.
-        (S::Handshake | S::Lookup | S::Verifying | S::Opening | S::Binding | S::Resuming, _) => {
-            A::Fail(Condition::InternalServerError)
-        }
+        (
+            S::Handshake
+            | S::Lookup
+            | S::Verifying
+            | S::Opening
+            | S::Registering
+            | S::Binding
+            | S::Resuming,
+            _,
+        ) => A::Fail(Condition::InternalServerError),
 
         (S::Plain, E::StartTls) => A::StartTls,
         (S::Plain, E::Auth | E::Response | E::Abort) => A::RefuseLogin(Failure::EncryptionRequired),
@@ -299,14 +319,15 @@ pub fn action(state: State, event: Event) -> Action {
         (S::Secured | S::Challenged, E::Abort) => A::FailLogin(Failure::Aborted),
         (_, E::Auth | E::Response | E::Abort) => A::RefuseLogin(Failure::MalformedRequest),
 
-        (S::Secured | S::Challenged, E::Bind | E::Session | E::Stanza) => {
+        (S::Secured, E::Register) => A::Register,
+        (S::Secured | S::Challenged, E::Bind | E::Session | E::Register | E::Stanza) => {
             A::Fail(Condition::NotAuthorized)
         }
         (S::Authenticated, E::Bind) => A::Bind,
-        (S::Authenticated, E::Stanza) => A::Fail(Condition::NotAuthorized),
+        (S::Authenticated, E::Register | E::Stanza) => A::Fail(Condition::NotAuthorized),
         (S::Authenticated | S::Bound | S::Managed, E::Session) => A::Session,
         (S::Bound | S::Managed, E::Bind) => A::Rebind,
-        (S::Bound | S::Managed, E::Stanza) => A::Stanza,
+        (S::Bound | S::Managed, E::Register | E::Stanza) => A::Stanza,
 
         (S::Authenticated, E::Resume) => A::Resume,
         (S::Bound, E::Enable) => A::Enable,
@@ -385,6 +406,14 @@ mod tests {
                 let expect = Action::Fail(Condition::PolicyViolation);
                 assert_eq!(action(state, event), expect, "{state:?} {event:?}");
             }
+        }
+    }
+
+    #[test]
+    fn re_1_an_account_is_asked_for_over_tls_and_before_a_login() {
+        for state in State::ALL {
+            let asks = action(state, Event::Register) == Action::Register;
+            assert_eq!(asks, state == State::Secured, "{state:?}");
         }
     }
 

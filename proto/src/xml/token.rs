@@ -71,7 +71,7 @@ pub(super) struct Tokenizer {
 }
 
 /// An empty buffer that is larger than this is given back: an idle stream should cost little.
-const KEPT_CAPACITY: usize = 2048;
+const KEPT_CAPACITY: usize = 256;
 
 impl Tokenizer {
     pub(super) fn new() -> Self {

@@ -8,6 +8,9 @@ use crate::{NodeId, ShardId};
 
 /// One part in so many of the bytes that make a snapshot due at once makes it due after [`SOON`].
 const PART: f64 = 4.0;
+/// From one part in so many on it is looked often whether a snapshot is due: a busy shard fills the rest in less time
+/// than usually passes between two looks.
+const NEAR: f64 = 8.0;
 /// See [`PART`]: so the entries of a burst do not stay in memory.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -28,7 +31,7 @@ pub struct SnapshotPolicy {
 impl Default for SnapshotPolicy {
     fn default() -> Self {
         Self {
-            bytes: 16 << 20,
+            bytes: 8 << 20,
             age: Duration::from_secs(600),
             stretch: 1.0,
         }
@@ -52,12 +55,22 @@ impl SnapshotPolicy {
     /// Whether a snapshot is due, when `logged` bytes were applied since the last one, which has `length` bytes and was
     /// taken `since` ago.
     pub fn is_due(&self, logged: u64, length: u64, since: Duration) -> bool {
-        let grown = (length as f64 / 2.0 / self.bytes.max(1) as f64).max(1.0) * self.stretch;
+        let grown = self.grown(length);
         let full = self.bytes as f64 * grown;
         let is_past = |time: Duration| since.as_secs_f64() >= time.as_secs_f64() * grown;
         logged as f64 >= full
             || (logged as f64 >= full / PART && is_past(SOON))
             || (logged > 0 && is_past(self.age))
+    }
+
+    /// Whether a snapshot may soon be due by its bytes.
+    pub fn is_near(&self, logged: u64, length: u64) -> bool {
+        logged as f64 >= self.bytes as f64 * self.grown(length) / NEAR
+    }
+
+    /// The factor by which the intervals have grown with the state.
+    fn grown(&self, length: u64) -> f64 {
+        (length as f64 / 2.0 / self.bytes.max(1) as f64).max(1.0) * self.stretch
     }
 }
 
@@ -71,18 +84,26 @@ mod tests {
     fn intervals_grow_with_the_state() {
         let policy = SnapshotPolicy::default();
         let ago = Duration::from_secs;
-        assert!(!policy.is_due(15 * MIB, 0, ago(0)) && policy.is_due(16 * MIB, 0, ago(0)));
-        assert!(!policy.is_due(4 * MIB, 0, ago(9)) && policy.is_due(4 * MIB, 0, ago(10)));
-        assert!(!policy.is_due(3 * MIB, 0, ago(10)));
+        assert!(!policy.is_due(7 * MIB, 0, ago(0)) && policy.is_due(8 * MIB, 0, ago(0)));
+        assert!(!policy.is_due(2 * MIB, 0, ago(9)) && policy.is_due(2 * MIB, 0, ago(10)));
+        assert!(!policy.is_due(MIB, 0, ago(10)));
         assert!(!policy.is_due(0, 0, ago(6000)) && policy.is_due(1, 0, ago(600)));
         let large = 1024 * MIB;
         assert!(
             !policy.is_due(511 * MIB, large, ago(0)) && policy.is_due(512 * MIB, large, ago(0))
         );
         assert!(
-            !policy.is_due(128 * MIB, large, ago(319)) && policy.is_due(128 * MIB, large, ago(320))
+            !policy.is_due(128 * MIB, large, ago(639)) && policy.is_due(128 * MIB, large, ago(640))
         );
-        assert!(!policy.is_due(1, large, ago(19_199)) && policy.is_due(1, large, ago(19_200)));
+        assert!(!policy.is_due(1, large, ago(38_399)) && policy.is_due(1, large, ago(38_400)));
+    }
+
+    #[test]
+    fn it_is_near_at_an_eighth_of_the_bytes() {
+        let policy = SnapshotPolicy::default();
+        assert!(!policy.is_near(MIB - 1, 0) && policy.is_near(MIB, 0));
+        let large = 1024 * MIB;
+        assert!(!policy.is_near(63 * MIB, large) && policy.is_near(64 * MIB, large));
     }
 
     #[test]

@@ -35,6 +35,8 @@ impl Command {
             | Self::ReadBlocklist { .. }
             | Self::ArchiveStated { .. }
             | Self::Open(_)
+            | Self::Send { .. }
+            | Self::Forget { .. }
             | Self::Broadcast { .. } => Version::V2,
         }
     }

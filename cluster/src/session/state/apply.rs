@@ -79,6 +79,8 @@ impl ShardState {
                 Outcome::Done
             }
             Command::Open(open) => self.open(open, step),
+            Command::Send { relays } => self.send_all(relays, step),
+            Command::Forget { account } => self.forget_account(&account, step),
             Command::Broadcast { id, packet } => {
                 self.spread_broadcast(id, &packet, step);
                 Outcome::Done

@@ -66,7 +66,7 @@ pub async fn delete(call: Call) -> Result<Outcome, StanzaError> {
     let jids = others(&call)?;
     let mut missing = Vec::new();
     for jid in &jids {
-        match change::remove(&call.edge.storage, jid).await {
+        match change::remove(&call.edge.storage, jid, (call.edge.now)()).await {
             Ok(()) => {
                 tracing::info!(account = %call.account, about = %jid, "an account was removed")
             }

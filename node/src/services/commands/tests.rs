@@ -117,6 +117,7 @@ async fn ad_1_a_command_goes_on_where_it_was_on_a_node_that_has_never_heard_of_i
         visibility: one.visibility.clone(),
         blocking: one.blocking.clone(),
         nodes: one.nodes.clone(),
+        contacts: one.contacts.clone(),
         now: one.now,
         random: || 99,
         started: one.started,

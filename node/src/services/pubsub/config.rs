@@ -105,7 +105,8 @@ const SEND_LAST: [(&str, SendLast); 3] = [
 ];
 
 /// What cannot be otherwise, and may be said all the same.
-const FIXED: [(&str, &[&str]); 6] = [
+const FIXED: [(&str, &[&str]); 7] = [
+    ("node_type", &["leaf"]),
     ("publish_model", &["publishers"]),
     ("notification_type", &["headline"]),
     ("item_expire", &["max"]),

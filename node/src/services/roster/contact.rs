@@ -128,6 +128,27 @@ pub async fn put(
     Ok(push(edge, account, peer, &update))
 }
 
+/// Has the contact in the roster, with each of the two seeing the other. The push, if there is a change.
+pub async fn befriend(
+    edge: &Edge,
+    quotas: Quotas,
+    account: &BareJid,
+    peer: &BareJid,
+) -> Result<Option<Relay>, StorageError> {
+    let update = edge
+        .storage
+        .update_contact(quotas, account, peer, None, |item| {
+            let after = Entry {
+                listed: true,
+                state: State::Both,
+                ..entry(item)
+            };
+            stored(peer, item, after, None)
+        });
+    let update = update.await?;
+    Ok(push(edge, account, peer, &update))
+}
+
 /// A contact that is gone from the roster.
 pub struct Removed {
     /// How the two stood to each other.

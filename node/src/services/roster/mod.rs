@@ -7,6 +7,7 @@
 mod arrival;
 mod audience;
 mod contact;
+mod departure;
 mod entry;
 mod farewell;
 mod item;
@@ -20,7 +21,6 @@ use std::collections::HashSet;
 
 use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
-use proto::stanza::{Kind, Stanza};
 use proto::{BareJid, Element, Jid, ns};
 
 use self::contact::Removed;
@@ -28,7 +28,6 @@ use self::entry::Entry;
 use self::item::{element, pushed, removal};
 use self::settings::Quotas;
 use self::storage::RosterVersion;
-use self::subscription::Request as Told;
 use crate::hooks::{
     Edge, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, fail, failure,
 };
@@ -45,6 +44,7 @@ fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&storage::STORED);
     setup.visibility(visibility::Subscriptions);
+    setup.contacts(departure::Rosters { quotas });
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], move |request| edit(request, quotas));
     setup.iq_set(&[Scope::Contact], forbidden);
@@ -129,17 +129,8 @@ async fn removal_relays(
     if local && state.from() {
         relays.extend(subscribe::farewells(edge, account, peer).await);
     }
-    let told = [
-        (state.to() || state.ask(), Told::Unsubscribe),
-        (state.from() || state.pending(), Told::Unsubscribed),
-    ];
-    for (_, request) in told.into_iter().filter(|(applies, _)| *applies && local) {
-        let stanza = Stanza::new(Kind::Presence(request.kind())).with_id(edge.stanza_id());
-        let packet = stanza
-            .with_from(Jid::from(account))
-            .with_to(Jid::from(peer))
-            .pack();
-        relays.push(Relay::Subscription(packet));
+    if local {
+        relays.extend(subscribe::cancelled(edge, account, peer, state));
     }
     relays.into_iter().chain(removed.push)
 }

@@ -10,7 +10,7 @@ use proto::{BareJid, Jid};
 
 use super::contact;
 use super::settings::Quotas;
-use super::subscription::Request;
+use super::subscription::{Request, State};
 use crate::hooks::{Edge, Sender, Target, failure, refuse};
 
 pub(super) async fn resolve(
@@ -57,6 +57,27 @@ pub(super) async fn resolve(
 /// because any other change to the contact forgets the name.
 pub fn repeat_key(session: &Jid, request: Request, id: Option<&str>) -> String {
     format!("{session} {request:?} {}", id.unwrap_or_default())
+}
+
+/// What a contact hears when everything between the two ends: what the account had asked for and what it had granted.
+pub fn cancelled(
+    edge: &Edge,
+    account: &BareJid,
+    peer: &BareJid,
+    state: State,
+) -> impl Iterator<Item = Relay> {
+    let told = [
+        (state.to() || state.ask(), Request::Unsubscribe),
+        (state.from() || state.pending(), Request::Unsubscribed),
+    ];
+    let told = told.into_iter().filter(|(applies, _)| *applies);
+    told.map(move |(_, request)| {
+        let stanza = Stanza::new(Kind::Presence(request.kind())).with_id(edge.stanza_id());
+        let stanza = stanza
+            .with_from(Jid::from(account))
+            .with_to(Jid::from(peer));
+        Relay::Subscription(stanza.pack())
+    })
 }
 
 /// From each available session of an account, that it is gone, to somebody who may see it no longer (IM-31).

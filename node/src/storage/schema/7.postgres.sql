@@ -16,3 +16,26 @@ CREATE TABLE fast_token (
     expires BIGINT NOT NULL,
     PRIMARY KEY (account, agent, slot)
 );
+-- A session that goes on although its account has changed, since it has changed it; and how long the others have yet,
+-- in milliseconds.
+ALTER TABLE revocation ADD COLUMN spared TEXT;
+ALTER TABLE revocation ADD COLUMN grace BIGINT NOT NULL DEFAULT 0;
+-- Invitations, by the hash of their tokens. One that was used stays until the new account and the one that invited
+-- it are contacts.
+CREATE TABLE invitation (
+    id TEXT NOT NULL PRIMARY KEY,
+    digest BYTEA NOT NULL UNIQUE,
+    domain TEXT NOT NULL,
+    reserved TEXT,
+    contact TEXT,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    used_by TEXT
+);
+CREATE UNIQUE INDEX invitation_reserved ON invitation (reserved) WHERE used_by IS NULL;
+CREATE INDEX invitation_contact ON invitation (contact);
+-- Names of removed accounts, which nobody gets for a while who registers by himself.
+CREATE TABLE retired_name (
+    jid TEXT NOT NULL PRIMARY KEY,
+    until BIGINT NOT NULL
+);

@@ -2,6 +2,7 @@
 
 mod fast;
 mod negotiation;
+mod registration;
 mod sasl2;
 mod session;
 mod table;

@@ -21,6 +21,8 @@ const ELEMENTS: &[&str] = &[
     BIND,
     "<iq type='get'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
     "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
+    "<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>",
+    "<iq type='set' id='1'><preauth xmlns='urn:xmpp:pars:0' token='x'/></iq>",
     "<iq type='result'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
     "<message to='a@b'/>",
     "<presence type='x'/>",
@@ -52,6 +54,13 @@ fn at(state: State) -> Script {
         State::Authenticated | State::Binding | State::Resuming => Script::authenticated(),
         State::Bound => Script::bound(),
         State::Managed | State::Closing | State::Closed => Script::managed(),
+        State::Registering => Script::new(
+            Security::Tls(tls()),
+            Settings {
+                registration: true,
+                ..settings()
+            },
+        ),
         _ => Script::tls(),
     };
     match state {
@@ -66,6 +75,10 @@ fn at(state: State) -> Script {
         State::Opening => {
             script.send(HEADER).send(AUTHENTICATE).answer_plain(true);
             &mut script
+        }
+        State::Registering => {
+            let query = "<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>";
+            script.send(HEADER).send(query)
         }
         State::Verifying => {
             script
@@ -106,6 +119,7 @@ fn answer_all(script: &mut Script) {
     });
     stream.open_failed(Failure::TemporaryAuthFailure);
     stream.bound("b1", &Jid::new("alice@example.org/phone").expect("legal"));
+    stream.registration(Ok(None));
     stream.resumed("x", 1);
     stream.enabled(crate::sm::Enabled::default());
     stream.tls_established(tls());

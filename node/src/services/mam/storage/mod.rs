@@ -254,7 +254,7 @@ fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::storage::{AccountKeys, testing};
+    use crate::storage::{AccountKeys, Ends, testing};
     use proto::stanza::{Kind, MessageType, Packet, Stanza};
     use proto::{Element, Jid, ns};
 
@@ -382,7 +382,7 @@ pub(super) mod tests {
                 .create_account(&alice, &AccountKeys::default(), 5)
                 .await
                 .unwrap();
-            assert!(storage.remove_account(&alice).await.unwrap());
+            assert!(storage.remove_account(&alice, 7, Ends::ALL).await.unwrap());
             // It was on its way.
             storage
                 .archive(&[&late], KeepByDefault::Always)

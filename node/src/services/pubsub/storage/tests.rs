@@ -6,7 +6,7 @@ use proto::{BareJid, ns};
 use super::item::{Published, Refused};
 use super::row::Full;
 use super::*;
-use crate::storage::testing;
+use crate::storage::{Ends, testing};
 
 fn bare(text: &str) -> BareJid {
     BareJid::new(text).unwrap()
@@ -212,7 +212,7 @@ async fn pe_20_nodes_go_with_the_account() {
             .affiliate(&quotas, (&alice, "n"), &member)
             .await
             .unwrap();
-        storage.remove_account(&alice).await.unwrap();
+        storage.remove_account(&alice, 7, Ends::ALL).await.unwrap();
         assert!(storage.nodes(&alice).await.unwrap().is_empty());
         assert_eq!(ids(&storage, "n", Wanted::default()).await, [""; 0]);
         assert_eq!(

@@ -9,6 +9,7 @@
 //! 2. A change that bears the name of the item's last change is computed again from the same item and
 //!    written no second time, so that a repeat after a failover comes to the same.
 
+mod departed;
 mod item;
 mod read;
 mod room;
@@ -29,8 +30,14 @@ pub const STORED: Stored = Stored {
     steps: &[
         Step::new(1, include_str!("../schema/1.sql")),
         Step::new(3, include_str!("../schema/3.sql")),
+        Step::new(7, include_str!("../schema/7.sql")),
     ],
     removals: &[
+        // Those who have yet to hear of it.
+        "INSERT INTO departed_contact (leaver, contact, subscription, ask, pending) \
+         SELECT account, contact, subscription, ask, CASE WHEN request IS NULL THEN 0 ELSE 1 END FROM roster \
+         WHERE account = $1 AND removed = 0 AND (subscription <> 'none' OR ask = 1 OR request IS NOT NULL) \
+         ON CONFLICT (leaver, contact) DO NOTHING",
         "DELETE FROM roster WHERE account = $1",
         "DELETE FROM roster_version WHERE account = $1",
     ],

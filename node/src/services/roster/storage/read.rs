@@ -187,7 +187,8 @@ impl Storage {
         Ok(found)
     }
 
-    /// Who may see the presence of each of many accounts; those that nobody may see are left out.
+    /// Who may see the presence of each of many accounts; those that nobody may see are left out. Of an account that is
+    /// gone, who could see it and has not heard of that.
     pub(in crate::services) async fn subscribers_of(
         &self,
         accounts: &[&BareJid],
@@ -196,8 +197,10 @@ impl Storage {
         for chunk in accounts.chunks(MOST_ACCOUNTS) {
             let names: Vec<_> = (1..=chunk.len()).map(|n| format!("${n}")).collect();
             let sql = format!(
-                "SELECT account, contact FROM roster WHERE account IN ({}) AND removed = 0 \
-                 AND subscription IN ('from', 'both') ORDER BY account, contact",
+                "SELECT account, contact FROM roster WHERE account IN ({0}) AND removed = 0 \
+                 AND subscription IN ('from', 'both') UNION \
+                 SELECT leaver, contact FROM departed_contact WHERE leaver IN ({0}) \
+                 AND subscription IN ('from', 'both') ORDER BY 1, 2",
                 names.join(", ")
             );
             let values = chunk.iter().map(|account| account.as_str().into());
