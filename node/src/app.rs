@@ -8,15 +8,16 @@ use std::time::Duration;
 use cluster::id::Owner;
 use cluster::session::query;
 use cluster::status::{NotReady, ShardStatus};
-use cluster::{Cluster, ConnId, Unavailable};
+use cluster::{Cluster, ConnId, ShardId, Unavailable};
 use futures_util::future::BoxFuture;
-use proto::stream::{Condition, StreamError};
+use proto::stanza::error::{Condition, ErrorType, StanzaError};
+use proto::stream::{self, StreamError};
 use proto::{BareJid, Jid};
 use tokio::sync::Semaphore;
 
 use crate::auth::{Failures, StreamSettings, Throttle, Tokens};
 use crate::config::Config;
-use crate::hooks::{ArchiveTail, Edge, Presences, Registry};
+use crate::hooks::{ArchiveTail, Edge, Online, Presences, Registry, Told};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
@@ -104,10 +105,9 @@ impl App {
     /// The stream error for a client that this node cannot serve. It says why if an operator can do something about it.
     pub fn trouble(&self) -> StreamError {
         match self.cluster.shortage() {
-            Some(shortage) => {
-                StreamError::new(Condition::ResourceConstraint).with_text(shortage.to_string())
-            }
-            None => StreamError::new(Condition::InternalServerError),
+            Some(shortage) => StreamError::new(stream::Condition::ResourceConstraint)
+                .with_text(shortage.to_string()),
+            None => StreamError::new(stream::Condition::InternalServerError),
         }
     }
 
@@ -161,7 +161,51 @@ impl LocalPresences {
     }
 }
 
+impl LocalPresences {
+    /// See [`Presences::online`].
+    async fn all_online(&self, domain: &str, most: usize) -> Result<Online, Unavailable> {
+        let cluster = self.cluster.get().ok_or(Unavailable)?;
+        let mut online = Online::default();
+        for shard in (0..cluster.shards()).map(ShardId) {
+            let mut after = None;
+            loop {
+                let some = query::Online {
+                    domain: domain.to_owned(),
+                    after,
+                };
+                let (found, rest) = cluster.query_shard(shard, some).await?;
+                online.count += found.len();
+                online.first.extend(found);
+                online.first.sort_unstable();
+                online.first.truncate(most);
+                match rest {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        Ok(online)
+    }
+}
+
 impl Presences for LocalPresences {
+    fn sessions<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
+        Box::pin(async move {
+            let Some(cluster) = self.cluster.get() else {
+                return Vec::new();
+            };
+            let of = account.clone();
+            let sessions = cluster.query_latest(account, query::Sessions { account: of });
+            let sessions = sessions.await.unwrap_or_default();
+            sessions.into_iter().map(|view| view.jid).collect()
+        })
+    }
+
+    fn online<'a>(&'a self, domain: &'a str, most: usize) -> Told<'a, Online> {
+        let lacks = |_| StanzaError::new(Condition::InternalServerError).with_type(ErrorType::Wait);
+        Box::pin(async move { self.all_online(domain, most).await.map_err(lacks) })
+    }
+
     fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
         Box::pin(async move {
             let Some(cluster) = self.cluster.get() else {

@@ -233,7 +233,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
     let links = bind_links(&config).await?;
     let cluster = Cluster::start_on(settings, links, Arc::new(host)).await?;
     presences.attach(cluster.clone());
-    let stream_settings = StreamSettings::new(stream_settings(&config));
+    let stream_settings = StreamSettings::new(stream_settings(&config, &services));
     stream_settings.look(&edge.storage).await;
     let gate = Gate::new(config.limits.connections_per_address);
     Ok(Arc::new(App {
@@ -283,15 +283,17 @@ fn edge(
         now: clock::now,
         random: clock::random,
         started: clock::now(),
+        administrators: config.admin.jids.clone(),
     }
 }
 
-fn stream_settings(config: &Config) -> proto::stream::Settings {
+fn stream_settings(config: &Config, services: &Registry) -> proto::stream::Settings {
     proto::stream::Settings {
         domains: config.domains().to_vec(),
         mechanisms: config.auth.mechanisms.clone(),
         max_stanza_bytes: config.c2s.max_stanza_bytes,
         tokens: !config.auth.token_lifetime.is_zero(),
+        features: services.features().caps().into_iter().collect(),
         registration: config.auth.registration != Registration::Off,
         ..proto::stream::Settings::default()
     }

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use serde::de::DeserializeOwned;
 
+use crate::admin::announce::Unsaid;
 use crate::admin::http::{Node, SessionReport, SessionState, Unavailable};
 use crate::admin::limits::{Change, LimitsReport};
 use crate::admin::ready::Check;
@@ -23,6 +24,7 @@ use crate::hooks::Edge;
 use crate::inquiry::{self, ClientOf, Inquiry};
 use crate::maintenance::DrainError;
 use crate::readiness;
+use crate::services::{MOST_ANNOUNCED, announcement};
 use crate::session::Directory;
 use crate::trace::Mark;
 
@@ -116,6 +118,15 @@ impl Node for App {
         .boxed()
     }
 
+    fn announce(
+        &self,
+        domain: Option<String>,
+        text: String,
+    ) -> BoxFuture<'static, Result<Vec<String>, Unsaid>> {
+        let (cluster, edge) = (self.cluster.clone(), self.edge.clone());
+        async move { announce(&cluster, &edge, domain, &text).await }.boxed()
+    }
+
     fn trace(&self, id: String) -> BoxFuture<'static, Vec<Mark>> {
         let (cluster, edge) = (self.cluster.clone(), self.edge.clone());
         async move { trail(&cluster, &edge, id).await }.boxed()
@@ -189,6 +200,51 @@ async fn trail(cluster: &Cluster, edge: &Edge, id: String) -> Vec<Mark> {
     marks.extend(edge.trail.of(&mids));
     marks.sort();
     marks
+}
+
+/// Tells a text to everybody of one domain or of all.
+async fn announce(
+    cluster: &Cluster,
+    edge: &Edge,
+    domain: Option<String>,
+    text: &str,
+) -> Result<Vec<String>, Unsaid> {
+    if text.trim().is_empty() {
+        return Err(Unsaid::Empty);
+    }
+    if text.len() > MOST_ANNOUNCED {
+        return Err(Unsaid::TooLong(MOST_ANNOUNCED));
+    }
+    // What is no character of XML would end every client's stream.
+    let is_bad = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{FFFE}' | '\u{FFFF}' => true,
+        c => c.is_control(),
+    };
+    if text.contains(is_bad) {
+        return Err(Unsaid::Unwritable);
+    }
+    let domains = match domain {
+        None => edge.domains.clone(),
+        Some(domain) => {
+            let prepared = Jid::new(&domain).ok().map(|jid| jid.domain().to_owned());
+            let served = prepared.filter(|domain| edge.serves(domain));
+            vec![served.ok_or(Unsaid::NotServed(domain))?]
+        }
+    };
+    for domain in &domains {
+        let Ok(from) = BareJid::from_parts(None, domain) else {
+            return Err(Unsaid::NotServed(domain.clone()));
+        };
+        // The shard knows it again if it is proposed twice.
+        let id = edge.archive_id();
+        let packet = announcement(&from, id, text);
+        let command = Command::Broadcast { id, packet };
+        let done = cluster.propose(&from, command).await;
+        done.map_err(|_| Unavailable)?;
+        tracing::info!(%domain, "an announcement");
+    }
+    Ok(domains)
 }
 
 /// Asks all other nodes, and joins their answers.

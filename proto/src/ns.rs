@@ -64,6 +64,14 @@ namespaces! {
     DISCO_INFO = "http://jabber.org/protocol/disco#info";
     /// What an entity contains (XEP-0030).
     DISCO_ITEMS = "http://jabber.org/protocol/disco#items";
+    /// Commands (XEP-0050).
+    COMMANDS = "http://jabber.org/protocol/commands";
+    /// Forms of service administration (XEP-0133).
+    ADMIN = "http://jabber.org/protocol/admin";
+    /// Services outside of XMPP (XEP-0215).
+    EXTERNAL_SERVICES = "urn:xmpp:extdisco:2";
+    /// Where to learn of outages (XEP-0455).
+    OUTAGE = "urn:xmpp:sos:0";
     /// Entity capabilities (XEP-0115).
     CAPS = "http://jabber.org/protocol/caps";
     /// Ping (XEP-0199).

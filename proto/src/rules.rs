@@ -21,3 +21,7 @@ pub mod registration {
 pub mod im {
     #![doc = include_str!("../docs/im.md")]
 }
+
+pub mod administration {
+    #![doc = include_str!("../docs/administration.md")]
+}

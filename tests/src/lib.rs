@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod client;
 pub mod cluster;
+pub mod command;
 pub mod contact;
 pub mod pair;
 pub mod pep;

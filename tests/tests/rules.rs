@@ -25,6 +25,7 @@ const FAMILIES: [(&str, &str); 18] = [
     ("PE", "proto/docs/nodes.md"),
     ("BM", "proto/docs/nodes.md"),
     ("VC", "proto/docs/nodes.md"),
+    ("AD", "proto/docs/administration.md"),
     ("I", "cluster/docs/invariants.md"),
     ("M", "cluster/docs/members.md"),
     ("F", "cluster/docs/faults.md"),

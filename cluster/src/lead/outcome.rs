@@ -176,6 +176,8 @@ fn shortened(mut relay: Relay) -> Option<Relay> {
         | Relay::Blocklist { .. }
         | Relay::Event { .. }
         | Relay::Revealed { .. }
+        | Relay::Broadcast { .. }
+        | Relay::End { .. }
         | Relay::EndAll { .. } => None,
     }
 }

@@ -184,13 +184,17 @@ impl ShardState {
             | Relay::Blocklist { account, .. }
             | Relay::Revealed { account, .. }
             | Relay::EndAll { account, .. } => Some(account.clone()),
-            Relay::LastEvents { session, .. } => Some(session.bare()),
-            Relay::Presence { .. } | Relay::Probe { .. } | Relay::Event { .. } => None,
+            Relay::LastEvents { session, .. } | Relay::End { session, .. } => Some(session.bare()),
+            Relay::Presence { .. }
+            | Relay::Probe { .. }
+            | Relay::Event { .. }
+            | Relay::Broadcast { .. } => None,
         };
         match (relay, account) {
             (Relay::Presence { packet, to }, _) => self.spread_presence(&packet, to, step),
             (Relay::Probe { from, to }, _) => self.spread_probe(&from, to, step),
             (Relay::Event { event, to }, _) => self.spread_event(&event, to, step),
+            (Relay::Broadcast { id, packet, .. }, _) => self.spread_broadcast(id, &packet, step),
             (relay, Some(account)) => self.dispatch(&account, relay, step),
             (_, None) => {}
         }

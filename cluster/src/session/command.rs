@@ -1,5 +1,6 @@
 //! What may be proposed to a shard, and what comes back.
 
+use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::reason::EndReason;
 use super::relay::Relay;
 use super::settings::Settings;
 use crate::format::Version;
-use crate::id::{BootId, Epoch, NodeId, Owner, ShardId, SmId};
+use crate::id::{ArchiveId, BootId, Epoch, NodeId, Owner, ShardId, SmId};
 
 /// One log entry: commands that were waiting together, with the leader's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +134,13 @@ pub enum Command {
     Forget {
         /// The account.
         account: BareJid,
+    },
+    /// A message of the server for everybody who is there.
+    Broadcast {
+        /// Which one: each shard shows it once.
+        id: ArchiveId,
+        /// The stanza, without `to`.
+        packet: Packet,
     },
 }
 

@@ -28,6 +28,14 @@ impl ShardState {
             Relay::Presence { .. } | Relay::Probe { .. } | Relay::Event { .. } => {
                 self.fan_out(relay, step);
             }
+            Relay::Broadcast { id, .. } => {
+                if self.broadcasts_mut().note(id) {
+                    self.fan_out(relay, step);
+                }
+            }
+            Relay::End { session, reason } => {
+                self.end_by(&session, None, reason, step);
+            }
             Relay::LastEvents {
                 session,
                 events,
@@ -38,14 +46,7 @@ impl ShardState {
                 self.add_effect(Effect::Subscription(packet));
             }
             Relay::RosterPush { account, packet } => {
-                for jid in self
-                    .account(&account)
-                    .sessions_where(&account, Session::is_interested)
-                {
-                    let mut copy = packet.clone();
-                    copy.header.to = Some(jid.clone());
-                    self.enqueue_plain(&jid, copy, step);
-                }
+                self.push_roster(&account, &packet, step);
             }
             Relay::Announcement {
                 account,
@@ -77,6 +78,15 @@ impl ShardState {
                     self.end(&jid, reason, step);
                 }
             }
+        }
+    }
+
+    fn push_roster(&mut self, account: &BareJid, packet: &Packet, step: &mut Step) {
+        let known = self.account(account);
+        for jid in known.sessions_where(account, Session::is_interested) {
+            let mut copy = packet.clone();
+            copy.header.to = Some(jid.clone());
+            self.enqueue_plain(&jid, copy, step);
         }
     }
 

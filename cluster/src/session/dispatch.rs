@@ -4,7 +4,7 @@ use proto::BareJid;
 
 use super::command::Outcome;
 use super::cow::CopyOnWrite;
-use super::outbox::{FLOODED, FULL};
+use super::outbox::FLOODED;
 use super::relay::Relay;
 use super::state::ShardState;
 use super::step::Step;
@@ -26,7 +26,7 @@ impl ShardState {
 
     /// More waits for the account's shard than may: what is sent there is refused.
     pub(super) fn is_cut_off(&self, account: &BareJid) -> bool {
-        self.outboxes().load(self.home_of(account)).bytes >= FULL
+        self.outboxes().is_full(self.home_of(account))
     }
 
     /// So much more that even what takes something back is refused.

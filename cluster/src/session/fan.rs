@@ -20,7 +20,7 @@ const MOST: usize = 4 << 20;
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fan {
-    /// [`Relay::Presence`], [`Relay::Probe`] and [`Relay::Event`].
+    /// [`Relay::Presence`], [`Relay::Probe`], [`Relay::Event`] and [`Relay::Broadcast`].
     left: VecDeque<CopyOnWrite<Relay>>,
     /// Of them.
     bytes: usize,
@@ -80,6 +80,16 @@ impl Fan {
         self.left.push_front(CopyOnWrite::new(relay));
     }
 
+    /// Accounts and sessions that the entry may reach yet.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// It has reached so many.
+    pub(super) fn spend(&mut self, reached: usize) {
+        self.room = self.room.saturating_sub(reached);
+    }
+
     /// Takes out those that there is no room for. All of one account stay together, because each of its sessions is
     /// told once.
     pub(super) fn slice<T: Clone>(
@@ -92,7 +102,7 @@ impl Fan {
             let accounts: BTreeSet<BareJid> = all.iter().map(&account).collect();
             all.extend(rest.extract_if(.., |one| accounts.contains(&account(one))));
         }
-        self.room = self.room.saturating_sub(all.len());
+        self.spend(all.len());
         rest
     }
 

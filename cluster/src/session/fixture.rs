@@ -6,7 +6,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet, PresenceType};
 
 use super::cow::CopyOnWrite;
 use super::outbox::Untold;
-use super::stage::{Stage, blocked, event, jid, message, owner, packet};
+use super::stage::{Stage, blocked, broadcast, event, event_for, jid, message, owner, packet};
 use super::*;
 use crate::id::{ArchiveId, BootId, EffectId, Epoch, NodeId, Order, ShardId, SmId};
 
@@ -183,6 +183,11 @@ fn part() -> Completed {
                 account: bare("alice@example.org"),
                 peer: bare("bob@example.org"),
             },
+            broadcast(mids()[0], "bob@example.org"),
+            Relay::End {
+                session: jid(BOB),
+                reason: EndReason::Admin,
+            },
         ],
         messages: Vec::new(),
     }
@@ -243,6 +248,8 @@ pub(crate) fn later_commands() -> Vec<Command> {
     commands.push(Command::Forget {
         account: bare("alice@example.org"),
     });
+    let (id, packet) = (mids()[1], presence());
+    commands.push(Command::Broadcast { id, packet });
     commands
 }
 
@@ -394,17 +401,6 @@ fn last_events() -> LastEvents {
     }
 }
 
-fn event_for(to: &[&str]) -> Relay {
-    let to = to.iter().map(|to| Recipient {
-        jid: jid(to),
-        subscribed: true,
-    });
-    Relay::Event {
-        event: event("alice@example.org", "node", 7),
-        to: to.collect(),
-    }
-}
-
 /// A state in which nothing is empty.
 pub(crate) fn state() -> ShardState {
     let mut stage = Stage::new();
@@ -476,6 +472,9 @@ fn leave_to_later(state: &mut ShardState) {
         to: vec![jid("bob@example.org")],
     };
     state.fan_mut().push(CopyOnWrite::new(shown));
+    let everybody = CopyOnWrite::new(broadcast(mids()[0], "bob@example.org"));
+    state.fan_mut().push(everybody);
+    state.broadcasts_mut().note(mids()[0]);
     let untold = Untold {
         after: Some(bare("bob@example.org")),
         directed: vec![jid(BOB)],

@@ -19,11 +19,13 @@
 mod account;
 mod act;
 mod action;
+mod announced;
 mod attachment;
 mod audit;
 mod barrier;
 mod blocking;
 mod blocklist;
+mod broadcast;
 mod carbon;
 mod clients;
 mod clock;

@@ -215,6 +215,11 @@ impl Outboxes {
         })
     }
 
+    /// So much waits for the other shard that it gets nothing more.
+    pub(super) fn is_full(&self, to: ShardId) -> bool {
+        self.load(to).bytes >= FULL
+    }
+
     /// The numbers of the first unconfirmed item for `to` and of the next one to come.
     pub(super) fn range(&self, to: ShardId) -> (u64, u64) {
         let outbox = self.outboxes.get(&to);

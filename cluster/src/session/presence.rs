@@ -128,7 +128,7 @@ impl ShardState {
         }
     }
 
-    /// Shows presence or events, or asks for presence, as far as there is room for it now.
+    /// Shows presence, events or what is for everybody, or asks for presence, as far as there is room for it now.
     pub(super) fn fan_out(&mut self, relay: Relay, step: &mut Step) {
         self.fan_mut().push(CopyOnWrite::new(relay));
         if !self.fan_mut().is_busy() {
@@ -158,6 +158,16 @@ impl ShardState {
                     self.deliver_event(&event, to, step);
                     let rest = Some(rest).filter(|rest| !rest.is_empty());
                     rest.map(|to| Relay::Event { event, to })
+                }
+                Relay::Broadcast { id, packet, after } => {
+                    let room = self.fan().room();
+                    let (shown, after) = self.show_broadcast(&packet, after.as_ref(), room, step);
+                    self.fan_mut().spend(shown);
+                    after.map(|after| Relay::Broadcast {
+                        id,
+                        packet,
+                        after: Some(after),
+                    })
                 }
                 _ => None,
             };

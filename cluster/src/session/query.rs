@@ -158,4 +158,9 @@ queries! {
     /// Whether the shard knows that the account has said what its archive is to keep.
     ArchiveIsStated { account: BareJid } => bool,
         |query, state| state.archive_is_stated(&query.account);
+
+    /// Accounts of a domain that have sessions. They come from some accounts behind `after`; the second value is where
+    /// the next question has to begin.
+    Online { domain: String, after: Option<BareJid> } => (Vec<BareJid>, Option<BareJid>),
+        |query, state| state.online(&query.domain, query.after.as_ref());
 }

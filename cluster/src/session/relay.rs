@@ -115,6 +115,22 @@ pub enum Relay {
         /// Whom.
         peer: BareJid,
     },
+    /// A message of the server for every available session of a shard; `packet.header.to` is replaced by each.
+    Broadcast {
+        /// Which one: a shard shows it once.
+        id: ArchiveId,
+        /// The stanza, without `to`.
+        packet: Packet,
+        /// Accounts up to here, in the order of their addresses, have it.
+        after: Option<BareJid>,
+    },
+    /// A session ends.
+    End {
+        /// Its full JID.
+        session: Jid,
+        /// Why.
+        reason: EndReason,
+    },
 }
 
 /// A message with what the edge found out about it in its one pass over the payload.
@@ -168,7 +184,9 @@ impl Relay {
             | Self::Revealed { account, .. }
             | Self::Unkept { account, .. } => show(account),
             Self::Event { to, .. } => to.iter().for_each(|to| show(&to.jid.bare())),
-            Self::LastEvents { session, .. } => show(&session.bare()),
+            Self::LastEvents { session, .. } | Self::End { session, .. } => show(&session.bare()),
+            // Everybody: one item for each shard.
+            Self::Broadcast { .. } => {}
         }
     }
 
@@ -198,7 +216,11 @@ impl Relay {
                 let rest = rest.as_ref().map_or(0, LastEvents::size);
                 128 + rest + events.iter().map(NodeEvent::size).sum::<usize>()
             }
-            Self::EndAll { .. } | Self::NoPush { .. } | Self::Revealed { .. } => 48,
+            Self::Broadcast { packet, .. } => 128 + packet.size(),
+            Self::EndAll { .. }
+            | Self::End { .. }
+            | Self::NoPush { .. }
+            | Self::Revealed { .. } => 48,
         }
     }
 }

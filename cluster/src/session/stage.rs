@@ -75,6 +75,27 @@ pub(super) fn event(owner: &str, node: &str, key: u64) -> NodeEvent {
     }
 }
 
+/// It, for those who are subscribed.
+pub(super) fn event_for(to: &[&str]) -> Relay {
+    let to = to.iter().map(|to| Recipient {
+        jid: jid(to),
+        subscribed: true,
+    });
+    Relay::Event {
+        event: event("alice@example.org", "node", 7),
+        to: to.collect(),
+    }
+}
+
+/// A message of the server for all accounts behind this one.
+pub(super) fn broadcast(id: ArchiveId, after: &str) -> Relay {
+    Relay::Broadcast {
+        id,
+        packet: packet(Kind::Message(MessageType::Headline), "example.org", None),
+        after: Some(jid(after).bare()),
+    }
+}
+
 /// A change of a blocklist that everybody sees who is in it.
 pub(super) fn blocked(found: u64, left: u64, block: &[&str], unblock: &[&str]) -> BlocklistUpdate {
     let all = |names: &[&str]| Vec::from_iter(names.iter().map(|name| jid(name)));

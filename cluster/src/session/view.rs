@@ -98,6 +98,26 @@ impl ShardState {
         (found, None)
     }
 
+    /// Accounts of a domain that have sessions. Looks at some behind `after`, and says where the next look begins.
+    pub(crate) fn online(
+        &self,
+        domain: &str,
+        after: Option<&BareJid>,
+    ) -> (Vec<BareJid>, Option<BareJid>) {
+        let mut found = Vec::new();
+        let mut last: Option<&BareJid> = None;
+        for (n, (account, user)) in self.users().after(after).enumerate() {
+            if n >= LOOK {
+                return (found, last.cloned());
+            }
+            if !user.sessions.is_empty() && account.domain() == domain {
+                found.push(account.clone());
+            }
+            last = Some(account);
+        }
+        (found, None)
+    }
+
     /// Effects after `after`, in order.
     pub fn pending(&self, after: EffectId, max: usize) -> Vec<Pending> {
         self.effects().after(&after).take(max).collect()

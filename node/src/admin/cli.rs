@@ -65,6 +65,17 @@ enum Command {
     /// How many sessions of an account may hibernate, and how many do
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Tell something to everybody who is online, once, also to those whose clients are away for a moment
+    Announce {
+        /// What
+        text: String,
+        /// Only to accounts of this domain; by default to those of all
+        #[arg(long)]
+        domain: Option<String>,
+        /// The node that is asked
+        #[command(flatten)]
+        target: Target,
+    },
     /// What became of a message: accepted, committed, archived, written, acknowledged; when and where
     Trace {
         /// Its archive id (the stanza-id), or the id that its sender gave it
@@ -260,6 +271,11 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             let (target, question) = command.question(address)?;
             ask(&load(source)?, &target, &question)
         }
+        Command::Announce {
+            text,
+            domain,
+            target,
+        } => ask(&load(source)?, &target, &ApiRequest::Announce(text, domain)),
         Command::Trace { id, target } => ask(&load(source)?, &target, &ApiRequest::Trace(id)),
         Command::Completions { shell } => {
             // The script is generated into memory, because the generator panics when it writes to a closed pipe.
@@ -390,6 +406,7 @@ mod tests {
             "holdfast session show a@x/r",
             "holdfast session end a@x/r",
             "holdfast limits show a@x --json",
+            "holdfast announce now --domain x --json",
             "holdfast trace 0190 --json",
             "holdfast limits set a@x --hibernated 3 --old default",
             "holdfast completions bash",

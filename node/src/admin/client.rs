@@ -7,6 +7,7 @@ use std::path::Path;
 use proto::Jid;
 use serde_json::Value;
 
+use super::announce;
 use super::limits::{self, Change};
 use super::members;
 use super::request::{Answer, Method, encode, request};
@@ -144,6 +145,8 @@ pub enum ApiRequest {
     SessionShow(Jid),
     /// `holdfast session end`: one session, or all of an account.
     SessionEnd(Jid),
+    /// `holdfast announce`: a text, to one domain or to all.
+    Announce(String, Option<String>),
     /// `holdfast trace`: a message's steps, by either id.
     Trace(String),
     /// `holdfast limits show`: an account's.
@@ -194,6 +197,10 @@ pub async fn answer(
             let ended = end(client, jid).await?;
             serde_json::json!({ "ended": ended })
         }
+        ApiRequest::Announce(text, domain) => {
+            let path = announce::path(text, domain.as_deref());
+            client.ask(Method::Put, &path).await?
+        }
         ApiRequest::Trace(id) => client.ask(Method::Get, &trace::path(id)).await?,
         ApiRequest::LimitsShow(jid) => client.ask(Method::Get, &limits::path(jid)).await?,
         ApiRequest::LimitsSet(jid, change) => {
@@ -212,7 +219,7 @@ pub async fn answer(
         (false, ApiRequest::ClusterUndrain(node)) => format!("node {node} is in service\n"),
         (false, ApiRequest::SessionList(_) | ApiRequest::Trace(_)) => table::rows(&value),
         (false, ApiRequest::SessionShow(_)) => table::records(&value),
-        (false, ApiRequest::SessionEnd(_)) => table::sections(&value),
+        (false, ApiRequest::SessionEnd(_) | ApiRequest::Announce(..)) => table::sections(&value),
         (false, ApiRequest::LimitsShow(_) | ApiRequest::LimitsSet(..)) => {
             table::records(&Value::Array(vec![value]))
         }
@@ -311,6 +318,26 @@ mod tests {
                 .await
                 .unwrap_err();
             assert!(error.to_string().starts_with(why), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announcement_says_who_was_told() {
+        let say = |text: &str, domain: Option<&str>| {
+            ask(
+                ApiRequest::Announce(text.to_owned(), domain.map(str::to_owned)),
+                true,
+            )
+        };
+        let told = say("it's über-late & \n", None).await.unwrap();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told, serde_json::json!({ "domains": ["x"] }));
+        for (text, domain, why) in [
+            ("", Some("x"), "there is no text"),
+            ("now", Some("y"), "y is not served here"),
+        ] {
+            let error = say(text, domain).await.unwrap_err();
+            assert_eq!(error.to_string(), why);
         }
     }
 

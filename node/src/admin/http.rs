@@ -12,6 +12,7 @@
 //! | `DELETE /api/v1/sessions?jid=FULL` | ends one |
 //! | `GET`, `PUT /api/v1/limits?jid=…` | see [`limits`] |
 //! | `GET /api/v1/trace?id=…` | see `trace` |
+//! | `PUT /api/v1/announcements?text=…` | see `announce` |
 //!
 //! Liveness asks for nothing but an answer: a node without a majority or a database must not be
 //! restarted for it. Errors are `{"error": "…"}`.
@@ -34,6 +35,7 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
+use super::announce::{self, Unsaid};
 use super::limits::{self, Change, LimitsReport};
 use super::members;
 use super::ready::{self, Check};
@@ -80,6 +82,12 @@ pub trait Node: Send + Sync + 'static {
         &self,
         account: BareJid,
     ) -> BoxFuture<'static, Result<Option<LimitsReport>, Unavailable>>;
+    /// Tells a text to everybody who is online, in one domain or in all; returns which.
+    fn announce(
+        &self,
+        domain: Option<String>,
+        text: String,
+    ) -> BoxFuture<'static, Result<Vec<String>, Unsaid>>;
     /// The steps of a message that the nodes saw, oldest first.
     fn trace(&self, id: String) -> BoxFuture<'static, Vec<Mark>>;
     /// Changes an account's limits. None if there is no such account.
@@ -166,6 +174,7 @@ pub fn router<N: Node>(node: Arc<N>, token: Token) -> Router {
         )
         .route("/sessions", get(sessions::<N>).delete(end_session::<N>))
         .route("/trace", get(trace::show::<N>))
+        .route("/announcements", put(announce::say::<N>))
         .route("/limits", get(limits::show::<N>).put(limits::set::<N>))
         .fallback(nothing_here)
         .layer(from_fn_with_state(Arc::new(token), guard));
@@ -200,6 +209,8 @@ pub(super) enum Refusal {
     Remove(#[from] RemoveError),
     #[error(transparent)]
     Drain(#[from] DrainError),
+    #[error(transparent)]
+    Unsaid(#[from] Unsaid),
     #[error("{0}")]
     Unavailable(#[from] Unavailable),
     #[error("the answer takes too long")]
@@ -219,7 +230,13 @@ impl Refusal {
             Self::Drain(DrainError::NotThere(_)) => StatusCode::NOT_FOUND,
             Self::Drain(DrainError::Alone(_)) => StatusCode::CONFLICT,
             Self::Remove(RemoveError::NotTold) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unsaid(Unsaid::NotServed(_)) => StatusCode::NOT_FOUND,
+            Self::Unsaid(Unsaid::Empty | Unsaid::TooLong(_) | Unsaid::Unwritable) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unavailable(_) | Self::Unsaid(Unsaid::Unavailable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

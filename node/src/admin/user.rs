@@ -9,11 +9,12 @@ use proto::jid::JidError;
 
 use super::import::{self, ImportError};
 use super::invitation::{self, InvitationCommand};
+use crate::auth::Rejected;
+use crate::auth::change::{self, AccountError};
 use crate::auth::invite::InviteError;
-use crate::auth::{Rejected, derive_keys};
 use crate::config::Config;
 use crate::services;
-use crate::storage::{Ends, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// How many accounts are read at a time for a list.
 const PAGE: u32 = 500;
@@ -126,6 +127,9 @@ pub enum UserError {
     /// There is no terminal, or standard input ended.
     #[error("cannot read the password: {0}; without a terminal use --password-stdin")]
     Prompt(#[source] io::Error),
+    /// The process ends.
+    #[error("interrupted")]
+    Interrupted,
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[source] io::Error),
@@ -135,6 +139,18 @@ pub enum UserError {
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<AccountError> for UserError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Exists(jid) => Self::Exists(jid),
+            AccountError::Missing(jid) => Self::Missing(jid),
+            AccountError::Password(rejected) => Self::Password(rejected),
+            AccountError::Interrupted => Self::Interrupted,
+            AccountError::Storage(error) => Self::Storage(error),
+        }
+    }
 }
 
 /// Carries a command out and tells about it on `out`.
@@ -171,10 +187,7 @@ async fn carry_out(
             {
                 return Err(UserError::Exists(jid));
             }
-            let keys = derive_keys(&password(&jid, password_stdin)?)?;
-            if !storage.create_account(&jid, &keys, now).await? {
-                return Err(UserError::Exists(jid));
-            }
+            change::add(storage, &jid, password(&jid, password_stdin)?, now).await?;
             writeln!(out, "{jid} is made.").map_err(UserError::Output)
         }
         UserCommand::Passwd {
@@ -189,10 +202,7 @@ async fn carry_out(
             {
                 return Err(UserError::Missing(jid));
             }
-            let keys = derive_keys(&password(&jid, password_stdin)?)?;
-            if !storage.set_account_keys(&jid, &keys).await? {
-                return Err(UserError::Missing(jid));
-            }
+            change::set_password(storage, &jid, password(&jid, password_stdin)?).await?;
             writeln!(out, "{jid} has a new password.").map_err(UserError::Output)
         }
         UserCommand::Remove { jid, yes } => {
@@ -200,9 +210,7 @@ async fn carry_out(
             if !yes {
                 confirm_removal(storage, &jid).await?;
             }
-            if !storage.remove_account(&jid, now, Ends::ALL).await? {
-                return Err(UserError::Missing(jid));
-            }
+            change::remove(storage, &jid, now).await?;
             writeln!(out, "{jid} is removed.").map_err(UserError::Output)
         }
         UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,
@@ -222,9 +230,7 @@ async fn set_disabled(
     out: &mut (dyn Write + Send),
 ) -> Result<(), UserError> {
     let jid = account(jid)?;
-    if !storage.set_account_disabled(&jid, disabled).await? {
-        return Err(UserError::Missing(jid));
-    }
+    change::set_disabled(storage, &jid, disabled).await?;
     let state = if disabled { "disabled" } else { "enabled" };
     writeln!(out, "{jid} is {state}.").map_err(UserError::Output)
 }
@@ -329,6 +335,7 @@ async fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::derive_keys;
     use crate::storage::testing;
 
     async fn run_on(storage: &Storage, command: UserCommand) -> Result<String, UserError> {

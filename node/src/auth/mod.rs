@@ -1,5 +1,6 @@
 //! Authentication: the accounts, and the limits on failed attempts.
 
+pub mod change;
 mod failures;
 pub mod invite;
 pub mod offer;

@@ -151,6 +151,18 @@ pub enum Rule {
     /// Clients would be told where to connect, but nobody tells them.
     #[error("does nothing without `listen`: give an address, or leave this out")]
     UrlUntold,
+    /// Nobody who logs in here has this address.
+    #[error("{0} is not an account of a domain that is served here, such as alice@example.org")]
+    NotOurAccount(String),
+    /// Not an address of the kind that is asked for.
+    #[error("{0:?} is not a URI such as {1}")]
+    NotAUri(String, &'static str),
+    /// Not the name of a host, a type or a transport.
+    #[error("{0:?} is not one word")]
+    NotAWord(String),
+    /// Clients could not use a relay without credentials.
+    #[error("needs `secret_file`: a relay such as {0} is for those only who have credentials")]
+    NoRelaySecret(String),
     /// A time is too short.
     #[error("must be at least 1s")]
     TooShort,
@@ -234,6 +246,14 @@ pub enum Problem {
         /// Its mode.
         mode: u32,
     },
+    /// A service lacks a secret.
+    #[error("the secret {} cannot be used: {reason}", path.display())]
+    NoSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The cluster has two nodes, and needs both of them for a majority.
     #[error(
         "`cluster.peers` names two nodes: neither goes on without the other, so that three are safer and one is as safe"
@@ -263,7 +283,7 @@ impl Problem {
     /// Whether the server would not work as intended; otherwise it is only worth knowing.
     pub fn is_serious(&self) -> bool {
         match self {
-            Self::NoCertificate => true,
+            Self::NoCertificate | Self::NoSecret { .. } => true,
             Self::NoRedis
             | Self::NoWebUrl
             | Self::TwoSeats

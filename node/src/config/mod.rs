@@ -33,8 +33,8 @@ pub use quotas::{Bound, Quotas, within};
 pub use section::{Admin, Auth, C2s, Drain, Limits, Log, LogFormat, Redis, Registration, Sm, Tls};
 pub use storage::{Storage, StorageUrl};
 pub use table::{SharedKey, Table, Tables};
-pub(crate) use value::duration;
 pub use value::{Network, NotADuration, Secret, parse_duration};
+pub(crate) use value::{duration, one_or_many};
 pub use web::Web;
 
 use self::source::Layers;
@@ -169,6 +169,7 @@ impl Config {
             problems.push(Problem::NoCertificate);
         }
         problems.extend(self.exposed());
+        problems.extend(self.configured.secrets().filter_map(unreadable));
         if !self.web.listen.is_empty() && self.web.url.is_none() {
             problems.push(Problem::NoWebUrl);
         }
@@ -193,10 +194,12 @@ impl Config {
         let cluster = self.cluster.iter();
         let cluster = cluster.flat_map(|c| [&c.secret_file, &c.key]).flatten();
         let password = self.file.iter().filter(|file| self.holds_password(file));
+        let services = self.configured.secrets();
         let all = self.tls.key.iter().chain(cluster).chain(password);
+        let all = all.map(PathBuf::as_path).chain(services);
         all.filter_map(|path| {
             let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-            let path = path.clone();
+            let path = path.to_owned();
             (mode & 0o007 != 0).then_some(Problem::Exposed { path, mode })
         })
     }
@@ -229,6 +232,7 @@ impl Config {
             *file = base.join(&*file);
         }
         self.storage.anchor(base, data_dir);
+        self.configured.anchor(base);
         Ok(())
     }
 
@@ -289,6 +293,7 @@ impl Config {
         self.configured.check()?;
         self.drain.settle()?;
         self.log.settle()?;
+        self.admin.settle(&self.domains)?;
         if let Some(cluster) = &mut self.cluster {
             cluster.settle()?;
             if !self.storage.is_postgres() && !cluster.is_loopback() {
@@ -307,6 +312,17 @@ impl Config {
         self.ports()?;
         Ok(())
     }
+}
+
+/// A secret of a service that cannot be read.
+fn unreadable(path: &Path) -> Option<Problem> {
+    let reason = match std::fs::read(path) {
+        Ok(bytes) if bytes.trim_ascii().is_empty() => "it is empty".to_owned(),
+        Ok(_) => return None,
+        Err(error) => error.to_string(),
+    };
+    let path = path.to_owned();
+    Some(Problem::NoSecret { path, reason })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::session::OnTimeout;
+use proto::BareJid;
 use proto::limit::WRITTEN_BYTES;
 use proto::sasl::Mechanism;
 use serde::Deserialize;
@@ -319,12 +320,29 @@ fn redis_url<'de, D: Deserializer<'de>>(
 pub struct Admin {
     /// Health, metrics and the API.
     pub listen: SocketAddr,
+    /// The accounts that administer the server by commands of their clients (XEP-0133).
+    #[serde(deserialize_with = "value::one_or_many")]
+    pub jids: Vec<BareJid>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            jids: Vec::new(),
+        }
+    }
+}
+
+impl Admin {
+    /// An address that nobody here can have would look like an administrator and be none.
+    pub(super) fn settle(&self, domains: &[String]) -> Result<(), ConfigError> {
+        let is_ours = |jid: &BareJid| {
+            jid.local().is_some() && domains.iter().any(|domain| domain == jid.domain())
+        };
+        match self.jids.iter().find(|jid| !is_ours(jid)) {
+            Some(jid) => Err(Rule::NotOurAccount(jid.to_string()).broken("admin.jids")),
+            None => Ok(()),
         }
     }
 }

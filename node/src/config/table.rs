@@ -6,6 +6,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::value::Error as NoValue;
@@ -26,6 +27,16 @@ pub trait Table:
     /// Refuses values that cannot work.
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
+    }
+
+    /// Files with secrets. Relative paths are taken from the configuration's directory.
+    fn secrets(&self) -> Vec<&Path> {
+        Vec::new()
+    }
+
+    /// The same, to be changed.
+    fn secrets_mut(&mut self) -> Vec<&mut PathBuf> {
+        Vec::new()
     }
 }
 
@@ -117,6 +128,22 @@ impl Configured {
         self.0.iter().try_for_each(|entry| entry.values.check())
     }
 
+    /// Takes relative paths from this directory.
+    pub(super) fn anchor(&mut self, base: &Path) {
+        let tables = self.0.iter_mut();
+        // Nobody else has them yet.
+        for values in tables.filter_map(|entry| Arc::get_mut(&mut entry.values)) {
+            for file in values.secrets_mut() {
+                *file = base.join(&*file);
+            }
+        }
+    }
+
+    /// Files with secrets of services.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().flat_map(|entry| entry.values.secrets())
+    }
+
     /// A table's values.
     pub(super) fn get<T: Table>(&self) -> T {
         let found = self.values(TypeId::of::<T>());
@@ -147,6 +174,8 @@ trait Values: Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn check(&self) -> Result<(), ConfigError>;
     fn is_equal(&self, other: &dyn Values) -> bool;
+    fn secrets(&self) -> Vec<&Path>;
+    fn secrets_mut(&mut self) -> Vec<&mut PathBuf>;
 }
 
 impl<T: Table> Values for T {
@@ -160,6 +189,14 @@ impl<T: Table> Values for T {
 
     fn is_equal(&self, other: &dyn Values) -> bool {
         other.as_any().downcast_ref() == Some(self)
+    }
+
+    fn secrets(&self) -> Vec<&Path> {
+        Table::secrets(self)
+    }
+
+    fn secrets_mut(&mut self) -> Vec<&mut PathBuf> {
+        Table::secrets_mut(self)
     }
 }
 

@@ -168,7 +168,7 @@ impl Visitor<'_> for Scaled {
 }
 
 /// A list, or one text with its items separated by commas: an environment variable holds no list.
-pub(super) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

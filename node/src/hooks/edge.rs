@@ -44,6 +44,8 @@ pub struct Edge {
     pub random: fn() -> u128,
     /// When the node started, by the same clock.
     pub started: u64,
+    /// Who administers the server.
+    pub administrators: Vec<BareJid>,
 }
 
 /// Knows the nodes of accounts. Where no service does, there are none.
@@ -224,10 +226,24 @@ impl Contacts for NoContacts {
 
 /// Looks into the replicated state, which may lag a little.
 pub trait Presences: Send + Sync {
+    /// All sessions of the account, whether they are available or not, and connected or not.
+    fn sessions<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>>;
+    /// The accounts of a domain that have sessions: how many, and the first `most` of them by address. It takes time in
+    /// proportion to how many there are.
+    fn online<'a>(&'a self, domain: &'a str, most: usize) -> Told<'a, Online>;
     /// The account's available sessions.
     fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>>;
     /// What belongs to the account's archive and may not be there yet.
     fn archive_tail<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, ArchiveTail>;
+}
+
+/// See [`Presences::online`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Online {
+    /// How many accounts have sessions.
+    pub count: usize,
+    /// Some of them.
+    pub first: Vec<BareJid>,
 }
 
 /// See [`Presences::archive_tail`] and [`cluster::session::ShardState::archive_tail`].

@@ -12,6 +12,7 @@ use proto::stanza::Stanza;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element};
 
+use super::command::Commands;
 use super::edge::Edge;
 use super::scope::{Features, Scope};
 use super::sender::Sender;
@@ -64,6 +65,8 @@ pub struct Request<P> {
     pub edge: Arc<Edge>,
     /// What all services announce.
     pub features: Arc<Features>,
+    /// What clients may run.
+    pub commands: Arc<Commands>,
     /// The session that asks.
     pub session: proto::Jid,
     /// The account that asks.
@@ -225,6 +228,7 @@ impl<P: Payload, H> Typed<P, H> {
             payload,
             edge: request.edge,
             features: request.features,
+            commands: request.commands,
             session: request.session,
             account: request.account,
             target: request.target,

@@ -5,6 +5,7 @@
 //! features it adds to disco. The router does the rest once, for all: finding the handler, decoding, the refusal of what
 //! nobody handles, the reply. A [`Hook`] has a turn with messages or presence before they go to the
 //! shard, an [`EffectHook`] carries out what follows from there, and a [`SessionHook`] hears what happens to sessions.
+//! A [`Command`] is what a client may run by a form.
 //! A service has its own table of the configuration ([`Setup::config`]) and its own tables of the database
 //! ([`Setup::stored`]); what all of them want is known before either is read ([`Registry::needs`]).
 //!
@@ -21,6 +22,7 @@
 
 mod about;
 mod barrier;
+pub mod command;
 mod contacts;
 mod content;
 mod edge;
@@ -42,9 +44,10 @@ mod visibility;
 
 pub use about::AboutHook;
 pub use barrier::{Barrier, Blocking};
+pub use command::{Call, Command};
 pub use contacts::Farewell;
 pub use content::Content;
-pub use edge::{ArchiveTail, Contacts, Edge, Nodes, Presences};
+pub use edge::{ArchiveTail, Contacts, Edge, Nodes, Online, Presences};
 pub use effect::{EffectHook, Work, completed, followed_by};
 pub use iq::{AnswerHook, Empty, Payload, Reply, Request, Verb};
 pub use memory::Memory;

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cluster::session::Traits;
+use proto::payload::form::Form;
 use proto::stanza::error::StanzaError;
 use proto::{BareJid, Element};
 
 use super::about::AboutHook;
 use super::barrier::{Blocking, Open};
+use super::command::{Command, Commands};
 use super::content::Content;
 use super::edge::{Contacts, Edge, NoContacts, NoNodes, Nodes};
 use super::effect::EffectHook;
@@ -65,6 +67,7 @@ pub struct Needs {
 pub struct Registry {
     handlers: HashMap<iq::Key, iq::Entry>,
     features: Arc<Features>,
+    commands: Arc<Commands>,
     answers: Vec<Box<dyn AnswerHook>>,
     forged: Vec<fn(&Element) -> bool>,
     classifies: Vec<Classify>,
@@ -108,6 +111,12 @@ pub enum Claim {
         /// Its name there.
         key: &'static str,
     },
+    /// The node of a command.
+    #[error("the command {node}")]
+    Command {
+        /// The node.
+        node: &'static str,
+    },
 }
 
 impl Registry {
@@ -115,6 +124,7 @@ impl Registry {
         Self {
             handlers: HashMap::new(),
             features: Arc::default(),
+            commands: Arc::default(),
             answers: Vec::new(),
             forged: Vec::new(),
             classifies: Vec::new(),
@@ -145,12 +155,13 @@ impl Registry {
 
     fn attach(services: &[Service], config: &Config) -> (Self, Needs, Option<Clash>) {
         let mut registry = Self::empty();
-        let mut features = Features::default();
+        let (mut features, mut commands) = (Features::default(), Commands::default());
         let (mut needs, mut clash) = (Needs::default(), None);
         for service in services {
             (service.register)(&mut Setup {
                 registry: &mut registry,
                 features: &mut features,
+                commands: &mut commands,
                 needs: &mut needs,
                 clash: &mut clash,
                 config,
@@ -158,6 +169,7 @@ impl Registry {
             });
         }
         registry.features = Arc::new(features);
+        registry.commands = Arc::new(commands);
         // Those of one phase keep the order of their services.
         registry.messages.sort_by_key(|(phase, _)| *phase);
         registry.presences.sort_by_key(|(phase, _)| *phase);
@@ -188,6 +200,11 @@ impl Registry {
     /// The features that disco names.
     pub fn features(&self) -> &Arc<Features> {
         &self.features
+    }
+
+    /// What clients may run.
+    pub fn commands(&self) -> &Arc<Commands> {
+        &self.commands
     }
 
     /// Who answers a payload.
@@ -260,6 +277,7 @@ impl Registry {
 pub struct Setup<'a> {
     registry: &'a mut Registry,
     features: &'a mut Features,
+    commands: &'a mut Commands,
     needs: &'a mut Needs,
     clash: &'a mut Option<Clash>,
     config: &'a Config,
@@ -304,6 +322,19 @@ impl Setup<'_> {
     /// Says what else somebody is (XEP-0030 §3.1).
     pub fn identity(&mut self, scope: Scope, category: &'static str, kind: &'static str) {
         self.features.identify(scope, category, kind);
+    }
+
+    /// Tells more about somebody, in a form (XEP-0128).
+    pub fn form(&mut self, scope: Scope, form: Form) {
+        self.features.describe(scope, form);
+    }
+
+    /// Offers a command at the server.
+    pub fn command(&mut self, command: Command) {
+        let node = command.node;
+        if !self.commands.add(command) {
+            self.claimed(Claim::Command { node });
+        }
     }
 
     fn claimed(&mut self, claim: Claim) {

@@ -1,7 +1,7 @@
 //! What a service says about who may see whom.
 
 use futures_util::future::BoxFuture;
-use proto::BareJid;
+use proto::{BareJid, Element, ns};
 
 use crate::storage::{Storage, StorageError};
 
@@ -37,6 +37,13 @@ pub trait Visibility: Send + Sync + 'static {
         groups: &'a [String],
         contact: Option<&'a BareJid>,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>>;
+
+    /// The roster of `account` as it is shown to itself.
+    fn roster<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Element, StorageError>>;
 }
 
 /// Nobody may see anybody.
@@ -76,5 +83,13 @@ impl Visibility for Nobody {
         _: Option<&'a BareJid>,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn roster<'a>(
+        &'a self,
+        _: &'a Storage,
+        _: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Element, StorageError>> {
+        Box::pin(std::future::ready(Ok(Element::new("query", ns::ROSTER))))
     }
 }

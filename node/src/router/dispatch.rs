@@ -48,6 +48,7 @@ async fn answer(
     (entry.0)(Request {
         edge: ctx.edge.clone(),
         features: ctx.services.features().clone(),
+        commands: ctx.services.commands().clone(),
         session: ctx.session.clone(),
         account: ctx.account.clone(),
         target,

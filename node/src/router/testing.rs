@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use super::{SessionContext, effects, resolve};
 use crate::auth::Accounts;
 use crate::config::Config;
-use crate::hooks::{ArchiveTail, Edge, Memory, Presences, Registry, Service};
+use crate::hooks::{ArchiveTail, Edge, Memory, Online, Presences, Registry, Service, Told};
 use crate::services;
 use crate::storage::{AccountKeys, Storage};
 
@@ -29,6 +29,18 @@ pub(crate) const ACCOUNTS: [&str; 3] =
 struct AllOn;
 
 impl Presences for AllOn {
+    fn sessions<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
+        self.available(account)
+    }
+
+    fn online<'a>(&'a self, _: &'a str, most: usize) -> Told<'a, Online> {
+        let online = Online {
+            count: ACCOUNTS.len(),
+            first: ACCOUNTS.into_iter().take(most).map(bare).collect(),
+        };
+        Box::pin(std::future::ready(Ok(online)))
+    }
+
     fn available<'a>(&'a self, account: &'a BareJid) -> BoxFuture<'a, Vec<Jid>> {
         Box::pin(std::future::ready(vec![
             account.with_resource("on").unwrap(),
@@ -104,6 +116,7 @@ async fn node(all: &[Service], sets: &[&str]) -> Node {
         now: || NOW,
         random: || 7,
         started: NOW - 60_000,
+        administrators: config.admin.jids.clone(),
     });
     Node { edge, services }
 }
@@ -265,6 +278,8 @@ fn relay(relay: &Relay) -> String {
         }
         Relay::Revealed { account, peer } => format!("{account} may see {peer}"),
         Relay::EndAll { account, reason } => format!("end {account}: {reason:?}"),
+        Relay::End { session, reason } => format!("end {session}: {reason:?}"),
+        Relay::Broadcast { packet, .. } => format!("to everybody: {}", xml(packet)),
     }
 }
 

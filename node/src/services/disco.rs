@@ -3,7 +3,7 @@
 //! An account shows itself to its owner and to those who see its presence. To all others it looks like an
 //! account that does not exist: an error for info, no items (DI-1).
 
-use proto::payload::disco::{self, Identity};
+use proto::payload::disco;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, ns};
 
@@ -26,17 +26,7 @@ async fn info(request: Request<Info>) -> Result<Element, StanzaError> {
     if !may_ask(&request).await? {
         return fail(Condition::ServiceUnavailable);
     }
-    let (identity, scope) = match request.scope {
-        Scope::Host => (Identity::new("server", "im", "Holdfast"), Scope::Host),
-        Scope::Account | Scope::Contact => {
-            (Identity::new("account", "registered", ""), Scope::Account)
-        }
-    };
-    let mut identities = vec![identity];
-    let others = request.features.identities(scope);
-    identities.extend(others.map(|(category, kind)| Identity::new(category, kind, "")));
-    let features = request.features.of(scope);
-    Ok(disco::info(None, &identities, features, &[]))
+    Ok(request.features.info(request.scope, None))
 }
 
 /// Of a node of an account hears who may read it (PE-17); of any other, who may ask at all hears that it is not there.
@@ -49,11 +39,24 @@ async fn node_info(request: &Request<Info>, node: &str) -> Result<Element, Stanz
             let (identity, form) = ([found.identity], [found.form]);
             return Ok(disco::info(Some(node), &identity, features, &form));
         }
+    } else if let Some(info) = host_node(request, node) {
+        return Ok(info);
     }
     match may_ask(request).await? {
         true => fail(Condition::ItemNotFound),
         false => fail(Condition::ServiceUnavailable),
     }
+}
+
+/// Of the server there are the commands, and what it has announced (DI-2, AD-1).
+fn host_node(request: &Request<Info>, node: &str) -> Option<Element> {
+    if request.features.is_caps(node) {
+        return Some(request.features.info(Scope::Host, Some(node)));
+    }
+    let (edge, account) = (&*request.edge, &request.account);
+    let identity = request.commands.identity(edge, account, node)?;
+    let features = [ns::COMMANDS, ns::DATA_FORM, ns::DISCO_INFO];
+    Some(disco::info(Some(node), &[identity], features, &[]))
 }
 
 async fn items(request: Request<Items>) -> Result<Element, StanzaError> {
@@ -65,6 +68,9 @@ async fn items(request: Request<Items>) -> Result<Element, StanzaError> {
             if let Some(found) = found {
                 return Ok(disco::items(Some(node), &found));
             }
+        } else if node == ns::COMMANDS {
+            let found = request.commands.items(edge, viewer, account);
+            return Ok(disco::items(Some(node), &found));
         }
         return match may_ask(&request).await? {
             true => fail(Condition::ItemNotFound),

@@ -5,11 +5,16 @@
     reason = "a refusal is rare, and becomes one reply at once"
 )]
 
+mod administration;
+mod announcements;
 mod blocking;
 mod caps;
 mod carbons;
+mod commands;
+mod contact;
 mod disco;
 mod events;
+mod external;
 mod last;
 mod mam;
 mod offline;
@@ -23,6 +28,7 @@ mod time;
 mod vcard;
 mod version;
 
+pub use announcements::{MOST_TEXT as MOST_ANNOUNCED, announcement};
 pub use blocking::compare as compare_blocklists;
 pub use mam::{archives_by_default, retention, tell_statements};
 
@@ -30,11 +36,16 @@ use crate::hooks::{Needs, Registry, Service, Xep};
 
 /// Every service of this server.
 pub const ALL: &[Service] = &[
+    administration::SERVICE,
+    announcements::SERVICE,
     blocking::SERVICE,
     caps::SERVICE,
     carbons::SERVICE,
+    commands::SERVICE,
+    contact::SERVICE,
     disco::SERVICE,
     events::SERVICE,
+    external::SERVICE,
     last::SERVICE,
     mam::SERVICE,
     offline::SERVICE,

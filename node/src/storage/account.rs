@@ -213,7 +213,7 @@ pub(super) fn name(jid: &BareJid) -> Vec<Value> {
     vec![jid.local().unwrap_or_default().into(), jid.domain().into()]
 }
 
-fn account(row: &Row) -> Result<Account, StorageError> {
+pub(super) fn account(row: &Row) -> Result<Account, StorageError> {
     let jid = format!("{}@{}", row.text(0)?, row.text(1)?);
     let jid = BareJid::new(&jid).map_err(|_| StorageError::Damaged("an address"))?;
     Ok(Account {

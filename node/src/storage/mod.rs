@@ -11,6 +11,7 @@
 //! 3. No password is ever stored (T-33).
 
 mod account;
+mod census;
 mod database;
 mod error;
 mod health;

@@ -36,7 +36,8 @@ impl Command {
             | Self::ArchiveStated { .. }
             | Self::Open(_)
             | Self::Send { .. }
-            | Self::Forget { .. } => Version::V2,
+            | Self::Forget { .. }
+            | Self::Broadcast { .. } => Version::V2,
         }
     }
 }

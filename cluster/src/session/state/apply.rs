@@ -81,6 +81,10 @@ impl ShardState {
             Command::Open(open) => self.open(open, step),
             Command::Send { relays } => self.send_all(relays, step),
             Command::Forget { account } => self.forget_account(&account, step),
+            Command::Broadcast { id, packet } => {
+                self.spread_broadcast(id, &packet, step);
+                Outcome::Done
+            }
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,

@@ -14,6 +14,7 @@ use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
 use super::account::{Account, Users};
+use super::announced::Broadcasts;
 use super::attachment::Hibernation;
 use super::audit::Audit;
 use super::clock::{Clock, ShardTime};
@@ -54,6 +55,8 @@ pub struct ShardState {
     audit: Audit,
     /// Presence that is still to be shown to accounts of this shard.
     fan: Fan,
+    /// What everybody here was told.
+    broadcasts: Broadcasts,
 }
 
 impl ShardState {
@@ -74,6 +77,7 @@ impl ShardState {
             format: Version::V1,
             audit: Audit::default(),
             fan: Fan::default(),
+            broadcasts: Broadcasts::default(),
         }
     }
 
@@ -281,6 +285,10 @@ impl ShardState {
 
     pub(super) fn fan_mut(&mut self) -> &mut Fan {
         &mut self.fan
+    }
+
+    pub(super) fn broadcasts_mut(&mut self) -> &mut Broadcasts {
+        &mut self.broadcasts
     }
 
     /// An account as it was written down, with all that is to happen to it.

@@ -13,6 +13,7 @@ use super::ShardState;
 use crate::format::Version;
 use crate::id::{EffectId, ShardId};
 use crate::session::account::Account;
+use crate::session::announced::Broadcasts;
 use crate::session::audit::Audit;
 use crate::session::clock::Clock;
 use crate::session::cow::CopyOnWrite;
@@ -57,6 +58,7 @@ pub(in crate::session) struct Head {
     pub(in crate::session) format: Version,
     pub(in crate::session) audit: Audit,
     pub(in crate::session) revision: Option<Revision>,
+    pub(in crate::session) broadcasts: Broadcasts,
 }
 
 /// A series of records that is not a state.
@@ -83,6 +85,7 @@ impl ShardState {
             format,
             audit,
             fan,
+            broadcasts,
         } = self;
         let head = Part::Head(Box::new(Head {
             id: *id,
@@ -95,6 +98,7 @@ impl ShardState {
             format: *format,
             audit: audit.clone(),
             revision: limits.revision().cloned(),
+            broadcasts: broadcasts.clone(),
         }));
         let users = users
             .iter()
@@ -174,6 +178,7 @@ impl Head {
             limits: Overrides::of(self.last_limits, self.revision),
             format: self.format,
             audit: self.audit,
+            broadcasts: self.broadcasts,
             ..ShardState::new(self.id, self.shards)
         }
     }

@@ -95,6 +95,19 @@ impl Node for Fake {
         })
     }
 
+    fn announce(
+        &self,
+        domain: Option<String>,
+        text: String,
+    ) -> BoxFuture<'static, Result<Vec<String>, Unsaid>> {
+        let told = match (domain.as_deref(), text.as_str()) {
+            (_, "") => Err(Unsaid::Empty),
+            (None | Some("x"), _) => Ok(vec!["x".to_owned()]),
+            (Some(other), _) => Err(Unsaid::NotServed(other.to_owned())),
+        };
+        Box::pin(std::future::ready(told))
+    }
+
     fn trace(&self, _: String) -> BoxFuture<'static, Vec<Mark>> {
         Box::pin(async { Vec::new() })
     }

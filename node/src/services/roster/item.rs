@@ -4,7 +4,7 @@ use proto::stanza::{IqType, Kind, Packet, Stanza};
 use proto::{BareJid, Element, ns};
 
 use super::entry::Entry;
-use super::storage::{RosterVersion, Subscription};
+use super::storage::{Roster, RosterVersion, Subscription};
 use crate::hooks::Edge;
 
 /// One contact, as the roster shows it (IM-24).
@@ -29,6 +29,15 @@ pub fn element(jid: &BareJid, entry: &Entry) -> Element {
         item.push(Element::new("group", ns::ROSTER).with_text(group));
     }
     item
+}
+
+/// All that is shown of a roster.
+pub fn roster(roster: &Roster) -> Element {
+    let mut query = Element::new("query", ns::ROSTER).with_attr("ver", roster.version.to_string());
+    for item in roster.items.iter().filter(|item| item.listed) {
+        query.push(element(&item.jid, &Entry::from(item)));
+    }
+    query
 }
 
 /// One contact that is no longer there.

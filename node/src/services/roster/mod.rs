@@ -83,11 +83,7 @@ async fn read(request: Request<Get>) -> Result<Reply, StanzaError> {
         .roster(account)
         .await
         .map_err(|error| failure(&error))?;
-    let mut query = Element::new("query", ns::ROSTER).with_attr("ver", roster.version.to_string());
-    for item in roster.items.iter().filter(|item| item.listed) {
-        query.push(element(&item.jid, &Entry::from(item)));
-    }
-    Ok(Reply::new(query).after(Action::Interested))
+    Ok(Reply::new(item::roster(&roster)).after(Action::Interested))
 }
 
 async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaError> {

@@ -2,8 +2,9 @@
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use proto::BareJid;
+use proto::{BareJid, Element};
 
+use super::item;
 use crate::hooks::Visibility;
 use crate::storage::{Storage, StorageError};
 
@@ -54,5 +55,17 @@ impl Visibility for Subscriptions {
         contact: Option<&'a BareJid>,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
         storage.grouped(account, groups, contact).boxed()
+    }
+
+    fn roster<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+    ) -> BoxFuture<'a, Result<Element, StorageError>> {
+        async move {
+            let roster = storage.roster(account).await?;
+            Ok(item::roster(&roster))
+        }
+        .boxed()
     }
 }

@@ -57,6 +57,7 @@ impl Upgrade<session::ShardState> for ShardState {
             format: Version::V1,
             audit: Audit::default(),
             revision: None,
+            broadcasts: Default::default(),
         };
         let mut state = head.state();
         for (account, user) in self.users {

@@ -15,7 +15,8 @@ mod read;
 mod room;
 mod row;
 
-pub use item::{Change, RosterItem, RosterVersion, Subscription, Updated};
+pub use self::item::{Change, RosterItem, RosterVersion, Subscription, Updated};
+pub use self::read::Roster;
 
 use proto::BareJid;
 
