@@ -249,7 +249,7 @@ async fn ad_2_an_announcement_reaches_everybody_who_is_online_once() {
     let mut asleep = cluster.client(1, "carol").await;
     asleep.wire.cut();
     let config = cluster.config(2).to_string_lossy().into_owned();
-    let said = process::run(&["announce", "by hand", "--config", &config], "");
+    let said = process::run(["announce", "by hand", "--config", &config], "");
     assert!(said.status.success(), "{said:?}");
     run(&mut alice, "announce", &[("announcement", "by a client")]).await;
     asleep.resume(cluster.address(0)).await;
@@ -348,7 +348,7 @@ async fn di_6_a_relay_s_secret_is_read_from_a_file_beside_the_configuration() {
                  secret_file = \"turn.secret\"\n";
     let cluster = Cluster::prepare(1, extra).unwrap();
     let config = cluster.config(0).to_string_lossy().into_owned();
-    let check = process::run(&["check", "--config", &config], "");
+    let check = process::run(["check", "--config", &config], "");
     let said = String::from_utf8_lossy(&check.stdout);
     assert!(
         said.contains("BAD ") && said.contains("turn.secret cannot be used"),
@@ -408,7 +408,7 @@ fn keys_that_cannot_work_are_refused_with_what_would() {
         ),
     ] {
         std::fs::write(&config, format!("{base}\n{text}\n")).unwrap();
-        let output = process::run(&["check", "--config", &config], "");
+        let output = process::run(["check", "--config", &config], "");
         let said = String::from_utf8_lossy(&output.stderr);
         let all = parts.iter().all(|part| said.contains(part));
         assert!(!output.status.success() && all, "{text}: {said}");
@@ -416,7 +416,7 @@ fn keys_that_cannot_work_are_refused_with_what_would() {
     for jid in ["bob@elsewhere.example", "localhost", "a b@localhost"] {
         let text = base.replace("[admin]", &format!("[admin]\njids = [\"{jid}\"]"));
         std::fs::write(&config, text).unwrap();
-        let output = process::run(&["check", "--config", &config], "");
+        let output = process::run(["check", "--config", &config], "");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && said.contains("admin.jids"),

@@ -11,7 +11,7 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 18] = [
+const FAMILIES: [(&str, &str); 19] = [
     ("ST", "proto/docs/streams.md"),
     ("SA", "proto/docs/authentication.md"),
     ("BI", "proto/docs/authentication.md"),
