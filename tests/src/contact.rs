@@ -22,10 +22,12 @@ pub async fn befriend(one: &mut Client, other: &mut Client) {
         let (from, to) = (one.jid.bare().to_string(), other.jid.bare().to_string());
         one.send(&format!("<presence type='subscribe' to='{to}'/>"))
             .await;
+        one.settle().await.expect("a session");
         await_presence(other, Some("subscribe"), &from).await;
         other
             .send(&format!("<presence type='subscribed' to='{from}'/>"))
             .await;
+        other.settle().await.expect("a session");
         await_presence(one, Some("subscribed"), &to).await;
         let full = other.jid.to_string();
         await_presence(one, None, &full).await;

@@ -100,18 +100,19 @@ pub async fn received(
     })
 }
 
-/// Names and sorts a contact, who is put into the roster if need be (IM-21). The push, if there is a change.
+/// Names and sorts a contact, who is put into the roster if need be (IM-21). The push, if there is a change. `repeat`
+/// names the request, and what it says.
 pub async fn put(
     edge: &Edge,
     quotas: Quotas,
     account: &BareJid,
     peer: &BareJid,
-    name: Option<String>,
-    groups: Vec<String>,
+    (name, groups): (Option<String>, Vec<String>),
+    repeat: &str,
 ) -> Result<Option<Relay>, StanzaError> {
     let update = edge
         .storage
-        .update_contact(quotas, account, peer, None, |item| {
+        .update_contact(quotas, account, peer, Some(repeat), |item| {
             stored(
                 peer,
                 item,

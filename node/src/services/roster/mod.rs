@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use cluster::session::{Action, Relay};
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, Jid, ns};
+use sha1::{Digest as _, Sha1};
 
 use self::contact::Removed;
 use self::entry::Entry;
@@ -97,7 +98,9 @@ async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaErro
             if groups.len() as u64 > quotas.roster_groups {
                 return fail(Condition::NotAcceptable);
             }
-            let push = contact::put(edge, quotas, account, &jid, name, groups).await?;
+            let repeat = put_key(&request.session, &request.id, name.as_deref(), &groups);
+            let put = contact::put(edge, quotas, account, &jid, (name, groups), &repeat);
+            let push = put.await?;
             Ok(Reply::empty().after_all(push.map(Action::Send)))
         }
         Change::Remove => {
@@ -110,6 +113,17 @@ async fn edit(request: Request<Set>, quotas: Quotas) -> Result<Reply, StanzaErro
             Ok(Reply::empty().after_all(relays.map(Action::Send)))
         }
     }
+}
+
+/// Names a request to put a contact into the roster, so that the same one is known when it is resolved again: its node
+/// may have died between the database and the shard. What it says is a part of the name, because one with an id that was
+/// used before may say something else.
+fn put_key(session: &Jid, id: &str, name: Option<&str>, groups: &[String]) -> String {
+    let said = [name.unwrap_or_default()].into_iter();
+    let said: Vec<&str> = said.chain(groups.iter().map(String::as_str)).collect();
+    let said = Sha1::digest(said.join("\n"));
+    let said = said.iter().map(|byte| format!("{byte:02x}"));
+    format!("{session} put {id} {}", said.collect::<String>())
 }
 
 async fn forbidden(_: Request<Set>) -> Result<Reply, StanzaError> {
@@ -344,6 +358,21 @@ mod tests {
         let lines = ask(&ctx, "get", "", "").await;
         assert_eq!(lines[0], "interested");
         assert!(lines[1].contains("<item jid='bob@example.org' subscription='none' name='Bob'/>"));
+    }
+
+    #[tokio::test]
+    async fn im_23_a_change_whose_node_died_before_the_push_is_pushed_when_it_is_resolved_again() {
+        let ctx = session(&edge().await, "alice@example.org/desk");
+        let put = |name: &str| format!("<item jid='bob@example.org' name='{name}'/>");
+        let first = ask(&ctx, "set", &put("Bob"), "").await;
+        assert!(first[0].starts_with("push "), "{first:?}");
+        assert_eq!(ask(&ctx, "set", &put("Bob"), "").await, first);
+        // The same id and another name are another change.
+        let second = ask(&ctx, "set", &put("Robert"), "").await;
+        assert!(second[0].contains("name='Robert'"), "{second:?}");
+        assert!(version(&first[0]) < version(&second[0]));
+        let all = ask(&ctx, "get", "", "").await;
+        assert!(all[1].contains("name='Robert'"), "{all:?}");
     }
 
     #[tokio::test]
