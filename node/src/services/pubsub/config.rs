@@ -196,53 +196,82 @@ impl Config {
         Ok(())
     }
 
-    fn fields(&self) -> Vec<(&'static str, &'static str, String)> {
+    /// What it is, field by field, with what there is to choose from.
+    fn fields(&self) -> Vec<Field> {
+        let field = |name: &str, kind: &str, label: &str, value: &str| {
+            Field::new(&format!("{PREFIX}{name}"), kind, label).with_values([value])
+        };
+        let flag = |name: &str, label: &str, value: bool| {
+            field(name, "boolean", label, if value { "1" } else { "0" })
+        };
         let max = self.max_items.map_or("max".to_owned(), |n| n.to_string());
-        let truth = |value: bool| String::from(if value { "1" } else { "0" });
+        let (access, send_last) = (
+            name_of(&ACCESS, self.access),
+            name_of(&SEND_LAST, self.send_last),
+        );
         vec![
-            ("title", "text-single", self.title.clone()),
-            ("type", "text-single", self.kind.clone()),
-            (
-                "access_model",
-                "list-single",
-                name_of(&ACCESS, self.access).into(),
+            field("title", "text-single", "Its title", &self.title),
+            field(
+                "type",
+                "text-single",
+                "The namespace of its items",
+                &self.kind,
             ),
-            ("max_items", "text-single", max),
-            ("persist_items", "boolean", truth(self.persist)),
-            (
+            field("access_model", "list-single", "Who may read it", access)
+                .with_options(ACCESS.map(|(name, _)| name)),
+            field("max_items", "text-single", "How many items it keeps", &max),
+            flag("persist_items", "Whether it keeps items", self.persist),
+            field(
                 "send_last_published_item",
                 "list-single",
-                name_of(&SEND_LAST, self.send_last).into(),
+                "When the last item is sent again",
+                send_last,
+            )
+            .with_options(SEND_LAST.map(|(name, _)| name)),
+            flag(
+                "deliver_payloads",
+                "Whether notifications hold the item",
+                self.payloads,
             ),
-            ("deliver_payloads", "boolean", truth(self.payloads)),
-            ("notify_retract", "boolean", truth(self.notify_retract)),
-            ("notify_delete", "boolean", truth(self.notify_delete)),
-            ("notify_config", "boolean", truth(self.notify_config)),
+            flag(
+                "notify_retract",
+                "Whether a retracted item is told",
+                self.notify_retract,
+            ),
+            flag(
+                "notify_delete",
+                "Whether the node's end is told",
+                self.notify_delete,
+            ),
+            flag(
+                "notify_config",
+                "Whether a new configuration is told",
+                self.notify_config,
+            ),
         ]
     }
 
     /// The form that says what it is.
     pub fn form(&self, kind: FormType) -> Form {
-        let mut form = Form::new(kind, CONFIG);
-        for (name, kind, value) in self.fields() {
-            form = form.with_typed(&format!("{PREFIX}{name}"), kind, [value]);
-        }
-        form.with_typed(
-            &format!("{PREFIX}roster_groups_allowed"),
-            "list-multi",
-            self.groups.clone(),
-        )
+        let var = format!("{PREFIX}roster_groups_allowed");
+        let groups = Field::new(&var, "list-multi", "Groups of contacts that may read it")
+            .with_values(self.groups.clone())
+            .with_options(self.groups.clone());
+        let mut fields = self.fields();
+        fields.push(groups);
+        let form = Form::new(kind, CONFIG);
+        fields.into_iter().fold(form, Form::asking)
     }
 
     /// What those are told who discover the node.
     pub fn meta(&self, items: u64) -> Form {
-        let mut form = Form::new(FormType::Result, META);
-        for (name, kind, value) in self.fields() {
-            if matches!(name, "title" | "type" | "access_model" | "max_items") {
-                form = form.with_typed(&format!("{PREFIX}{name}"), kind, [value]);
-            }
-        }
-        form.with("pubsub#num_items", [items.to_string()])
+        let told = ["title", "type", "access_model", "max_items"].map(|n| format!("{PREFIX}{n}"));
+        let fields = self.fields().into_iter();
+        let form = Form::new(FormType::Result, META);
+        fields
+            .filter(|field| told.contains(&field.var))
+            .fold(form, Form::asking)
+            .with("pubsub#num_items", [items.to_string()])
     }
 
     /// How many items it holds at most.
@@ -298,6 +327,26 @@ mod tests {
             let written = config.form(FormType::Submit).to_element();
             let form = Form::parse(&written).unwrap();
             assert_eq!(Config::default().with(&form, MOST), Ok(config));
+        }
+    }
+
+    #[test]
+    fn pe_4_a_list_has_what_there_is_to_choose_from() {
+        let form = Config::default().form(FormType::Form);
+        let lists = form.fields.iter().filter(|field| {
+            let kind = field.kind.as_deref();
+            kind == Some("list-single")
+        });
+        let lists: Vec<_> = lists.collect();
+        assert_eq!(lists.len(), 2);
+        for list in lists {
+            assert!(list.options.contains(&list.values[0]), "{list:?}");
+            for option in &list.options {
+                let name = list.var.trim_start_matches(PREFIX);
+                let chosen = Form::new(FormType::Submit, CONFIG).with(&list.var, [option.as_str()]);
+                let fits = Config::default().with(&chosen, MOST);
+                assert!(fits.is_ok(), "{name}: {option}");
+            }
         }
     }
 
