@@ -70,13 +70,13 @@ mod tests {
                 created: 5,
                 expires: 9,
             };
+            let (bob, alice) = ("bob@example.org", "alice@example.org");
+            storage.create_account(&jid(bob), &keys, 0).await.unwrap();
             storage.add_invitation(&shown, b"1").await.unwrap();
             let register = async |name: &str, now| {
                 let (jid, shown) = (jid(name), Some(&shown));
                 storage.register(&jid, &keys, now, shown).await.unwrap()
             };
-            let (bob, alice) = ("bob@example.org", "alice@example.org");
-            storage.create_account(&jid(bob), &keys, 0).await.unwrap();
             assert_eq!(register(bob, 6).await, Registered::Taken);
             assert_eq!(storage.used_invitations(10).await.unwrap(), []);
             // It was shown in time.
