@@ -398,7 +398,7 @@ impl Addresses {
             // Standard output may be closed, which does not matter.
             drop(writeln!(
                 io::stdout(),
-                "ready c2s={c2s} c2s_tls={tls} admin={}",
+                "ready c2s={c2s} c2s_tls={tls} web={web} admin={}",
                 self.admin
             ));
         }

@@ -43,9 +43,8 @@ impl ShardState {
         let accounts = self.users().after(after).take(most);
         let accounts: Vec<BareJid> = accounts.map(|(account, _)| account.clone()).collect();
         for account in &accounts {
-            let concerns = |from: &Jid| {
-                from.domain() == account.domain() && !self.has_blocked(account.as_jid(), from)
-            };
+            // A blocked domain is that of its users: its server cannot be blocked by them (IM-71).
+            let concerns = |from: &Jid| from.domain() == account.domain();
             if !packet.header.from.as_ref().is_some_and(concerns) {
                 continue;
             }
@@ -103,6 +102,7 @@ mod tests {
             "alice@example.org/a",
             "bob@example.org/one",
             "bob@example.org/two",
+            "dora@example.org/x",
         ];
         assert_eq!(heard(&outputs), to);
         let (_, resumed) = stage.resume("carol@example.org/away", 0);
@@ -121,7 +121,7 @@ mod tests {
         };
         assert!(heard(&stage.apply(command()).1).is_empty());
         assert!(heard(&stage.act(ALICE, Action::Send(says(1)))).is_empty());
-        assert_eq!(heard(&stage.act(ALICE, Action::Send(says(2)))).len(), 4);
+        assert_eq!(heard(&stage.act(ALICE, Action::Send(says(2)))).len(), 5);
     }
 
     #[test]

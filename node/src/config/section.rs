@@ -321,7 +321,7 @@ pub struct Admin {
     /// Health, metrics and the API.
     pub listen: SocketAddr,
     /// The accounts that administer the server by commands of their clients (XEP-0133).
-    #[serde(deserialize_with = "value::one_or_many")]
+    #[serde(deserialize_with = "value::accounts")]
     pub jids: Vec<BareJid>,
 }
 

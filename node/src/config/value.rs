@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use proto::BareJid;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de::value::SeqAccessDeserializer};
 
@@ -96,6 +97,18 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         what: "a duration such as \"300s\" or \"5m\"",
     })?;
     Ok(Duration::from_millis(millis))
+}
+
+/// Addresses of accounts, prepared: as texts they are read without a look, which is for what was prepared before.
+pub(super) fn accounts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<BareJid>, D::Error> {
+    let texts: Vec<String> = one_or_many(deserializer)?;
+    let accounts = texts.iter().map(|text| {
+        let unfit = |_| de::Error::custom(format!("{text:?} is no address of an account"));
+        BareJid::new(text).map_err(unfit)
+    });
+    accounts.collect()
 }
 
 /// Reads a duration as it is written in the configuration, for flags of the command line.

@@ -106,13 +106,34 @@ fn page(status: &str, headers: &str, text: &str) -> Answer {
     ))
 }
 
-fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
-    if request.method != Some("GET") {
-        let headers = format!("{PLAIN}\r\nallow: GET");
-        return page("405 Method Not Allowed", &headers, "Only GET is served.");
+impl Answer {
+    /// The same without the text of the page.
+    fn into_head(self) -> Self {
+        match self {
+            Self::Upgrade(head) => Self::Upgrade(head),
+            Self::Page(page) => {
+                let head = page.split_inclusive("\r\n\r\n").next();
+                Self::Page(head.unwrap_or_default().to_owned())
+            }
+        }
     }
+}
+
+fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
     let path = request.path.unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
+    match request.method {
+        Some("GET") => get(request, path, pages),
+        // A server that has GET has HEAD as well (RFC 9110 §9.1).
+        Some("HEAD") if path != PATH => get(request, path, pages).into_head(),
+        _ => {
+            let headers = format!("{PLAIN}\r\nallow: GET, HEAD");
+            page("405 Method Not Allowed", &headers, "This is only read.")
+        }
+    }
+}
+
+fn get(request: &Request<'_, '_>, path: &str, pages: Pages<'_>) -> Answer {
     match (path, pages.url) {
         (PATH, _) => upgrade(request.headers),
         ("/.well-known/host-meta", Some(url)) => told("application/xrd+xml", &host_meta(url)),
@@ -209,6 +230,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_head_of_a_page_is_that_of_the_page() {
+        let url = Some("wss://example.org/ws");
+        for (path, status) in [("/.well-known/host-meta", 200), ("/x", 404)] {
+            let ask = |method| format!("{method} {path} HTTP/1.1\r\nHost: example.org\r\n");
+            let page = asked(&ask("GET"), url).await;
+            let head = asked(&ask("HEAD"), url).await;
+            begins(&head, &format!("HTTP/1.1 {status} "));
+            assert!(head.ends_with("\r\n\r\n"), "{head}");
+            begins(&page, &head);
+            assert!(page.len() > head.len());
+        }
+    }
+
+    #[tokio::test]
     async fn ws_1_and_ws_5_the_subprotocol_is_demanded_and_echoed_whatever_the_origin_is() {
         let text = asked(UPGRADE, None).await;
         begins(&text, "HTTP/1.1 101 ");
@@ -230,6 +265,7 @@ mod tests {
             ("Upgrade: websocket", "Upgrade: h2c", 426),
             ("keep-alive, Upgrade", "keep-alive", 426),
             ("GET", "POST", 405),
+            ("GET", "HEAD", 405),
             ("/ws", "/", 404),
             ("HTTP/1.1", "nonsense", 400),
         ] {
