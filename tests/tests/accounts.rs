@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::Element;
 use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
+use tests::login::{can_log_in, everywhere};
 use tests::process;
 use tests::wire::Wire;
 
@@ -26,33 +27,12 @@ fn user(cluster: &Cluster, arguments: &[&str], input: &str) {
     );
 }
 
-/// A session of the account on each node, and one that is asleep.
-async fn everywhere(cluster: &Cluster, name: &str) -> (Vec<Client>, Client) {
-    let mut live = Vec::new();
-    for node in 0..3 {
-        let resource = format!("at{node}");
-        live.push(cluster.client_with(node, name, &resource).await);
-    }
-    let mut asleep = cluster.client_with(1, name, "asleep").await;
-    asleep.wire.cut();
-    (live, asleep)
-}
-
 async fn check_ended(live: Vec<Client>, changed: Instant) {
     for mut client in live {
         let end = client.wire.end().await;
         assert_eq!(end.condition(), "not-authorized", "{}: {end}", client.jid);
         assert!(changed.elapsed() < SOON, "{:?}", changed.elapsed());
     }
-}
-
-async fn can_log_in(cluster: &Cluster, name: &str, password: &str) -> bool {
-    let mut wire = Wire::direct(cluster.address(2), cluster.tls())
-        .await
-        .unwrap();
-    wire.open().await.unwrap();
-    let answer = wire.authenticate(name, password).await.unwrap();
-    answer.local() == "success"
 }
 
 #[tokio::test]
@@ -74,9 +54,9 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
     let changed = Instant::now();
     user(&cluster, &["disable", "bob@localhost"], "");
     check_ended(live, changed).await;
-    assert!(!can_log_in(&cluster, "bob", "correct horse").await);
+    assert!(!can_log_in(&cluster, 2, "bob", "correct horse").await);
     user(&cluster, &["enable", "bob@localhost"], "");
-    assert!(can_log_in(&cluster, "bob", "correct horse").await);
+    assert!(can_log_in(&cluster, 2, "bob", "correct horse").await);
 
     let (live, _) = everywhere(&cluster, "carol").await;
     // The node remembers that there is such an account.
@@ -84,7 +64,7 @@ async fn sm_42_what_an_account_was_allowed_ends_everywhere_within_5_s() {
     let changed = Instant::now();
     user(&cluster, &["remove", "carol@localhost", "--yes"], "");
     check_ended(live, changed).await;
-    assert!(!can_log_in(&cluster, "carol", "correct horse").await);
+    assert!(!can_log_in(&cluster, 2, "carol", "correct horse").await);
     // Nobody acknowledged what was said before.
     let returned = dave.message_element().await.unwrap();
     assert_eq!(returned.attr("type"), Some("error"), "{returned:?}");

@@ -10,6 +10,7 @@ use proto::{Element, ns};
 use tests::client::{Client, PASSWORD, body};
 use tests::cluster::Cluster;
 use tests::command::{begin, completed, refused, run, stage, values};
+use tests::login::can_log_in;
 use tests::process;
 use tests::wire::{DOMAIN, Wire};
 
@@ -27,14 +28,6 @@ async fn disco(client: &mut Client, what: &str, node: &str) -> Element {
     let id = format!("{:016x}", rand::random::<u64>());
     let iq = format!("<iq type='get' id='{id}' to='{DOMAIN}'><query xmlns='{what}'{node}/></iq>");
     client.request(&iq, &id).await.unwrap()
-}
-
-async fn can_log_in(cluster: &Cluster, node: usize, name: &str, password: &str) -> bool {
-    let wire = Wire::direct(cluster.address(node), cluster.tls()).await;
-    let mut wire = wire.unwrap();
-    wire.open().await.unwrap();
-    let answer = wire.authenticate(name, password).await.unwrap();
-    answer.local() == "success"
 }
 
 /// No node has written a password down.

@@ -8,6 +8,7 @@ use proto::ns;
 use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
 use tests::contact::{await_presence, befriend};
+use tests::login::{can_log_in, everywhere};
 use tests::register::{FIELDS, OPEN, account, ask, outcome, register, set, stranger};
 use tests::web::{self, Web};
 use tests::wire::Wire;
@@ -20,11 +21,6 @@ fn user(cluster: &Cluster, arguments: &[&str], input: &str) -> String {
     let output = process::run(&arguments, input);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-async fn can_log_in(cluster: &Cluster, node: usize, name: &str, password: &str) -> bool {
-    let mut wire = stranger(cluster, node).await;
-    wire.authenticate(name, password).await.unwrap().local() == "success"
 }
 
 #[tokio::test]
@@ -202,18 +198,6 @@ async fn t_31_names_are_tried_so_often_an_hour_on_all_nodes_together() {
     }
     wire.send(FIELDS).await.unwrap();
     assert_eq!(wire.end().await.condition(), "policy-violation");
-}
-
-/// A session on each node, and one that is asleep.
-async fn everywhere(cluster: &Cluster, name: &str) -> (Vec<Client>, Client) {
-    let mut live = Vec::new();
-    for node in 0..3 {
-        let resource = format!("at{node}");
-        live.push(cluster.client_with(node, name, &resource).await);
-    }
-    let mut asleep = cluster.client_with(1, name, "asleep").await;
-    asleep.wire.cut();
-    (live, asleep)
 }
 
 #[tokio::test]

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::Command;
-
 use tests::client::PASSWORD;
 use tests::cluster::Cluster;
+use tests::slixmpp;
 
 /// More than two of its pages.
 const MESSAGES: usize = 25;
@@ -23,19 +21,12 @@ async fn slixmpp_reads_its_archive_both_ways_and_sets_its_preferences() {
     alice.settle().await.unwrap();
     carol.settle().await.unwrap();
 
-    let python = std::env::var("HOLDFAST_TEST_PYTHON");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("slixmpp/archive.py");
-    let address = cluster.address(0);
-    let mut command = Command::new(python.unwrap_or_else(|_| "python3".to_owned()));
-    command
-        .arg(script)
-        .arg(address.ip().to_string())
-        .arg(address.port().to_string())
-        .arg(cluster.certificate())
-        .args(["bob@localhost", PASSWORD, "alice@localhost"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let output = output.await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = slixmpp::run(
+        &cluster,
+        "archive.py",
+        &["bob@localhost", PASSWORD, "alice@localhost"],
+    )
+    .await;
     let said = |name: &str| -> Vec<Vec<&str>> {
         let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         lines
@@ -43,8 +34,6 @@ async fn slixmpp_reads_its_archive_both_ways_and_sets_its_preferences() {
             .map(|words| words[1..].to_vec())
             .collect()
     };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(text.ends_with("done\n"), "{text}\n{errors}");
     let mut bodies: Vec<Vec<String>> = (0..MESSAGES).map(|n| vec![n.to_string()]).collect();
     assert_eq!(said("forwards"), bodies);
     bodies.reverse();

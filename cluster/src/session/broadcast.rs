@@ -11,7 +11,6 @@ use proto::stanza::Packet;
 use proto::{BareJid, Jid};
 
 use super::relay::Relay;
-use super::session::Session;
 use super::state::ShardState;
 use super::step::Step;
 use crate::id::{ArchiveId, ShardId};
@@ -32,7 +31,8 @@ impl ShardState {
         }
     }
 
-    /// Shows it to so many accounts behind `after`; returns the last of them if there may be more.
+    /// Shows it to accounts behind `after` until it has reached so many accounts or sessions; returns how many it has
+    /// reached, and the last account if there may be more.
     pub(super) fn show_broadcast(
         &mut self,
         packet: &Packet,
@@ -42,22 +42,25 @@ impl ShardState {
     ) -> (usize, Option<BareJid>) {
         let accounts = self.users().after(after).take(most);
         let accounts: Vec<BareJid> = accounts.map(|(account, _)| account.clone()).collect();
+        // A blocked domain is that of its users: its server cannot be blocked by them (IM-71).
+        let from = packet.header.from.as_ref().map(Jid::domain);
+        let mut reached = 0;
         for account in &accounts {
-            // A blocked domain is that of its users: its server cannot be blocked by them (IM-71).
-            let concerns = |from: &Jid| from.domain() == account.domain();
-            if !packet.header.from.as_ref().is_some_and(concerns) {
-                continue;
-            }
+            let concerned = from == Some(account.domain());
             let there = self.account(account);
-            for session in there.sessions_where(account, Session::is_available) {
+            let sessions = there.sessions_where(account, |one| concerned && one.is_available());
+            // Each has to be looked at, whether anybody is there or not.
+            reached += sessions.len().max(1);
+            for session in sessions {
                 let mut copy = packet.clone();
                 copy.header.to = Some(session.clone());
                 self.enqueue_plain(&session, copy, step);
             }
+            if reached >= most {
+                return (reached, Some(account.clone()));
+            }
         }
-        let looked = accounts.len();
-        let last = accounts.into_iter().next_back();
-        (looked, last.filter(|_| looked == most))
+        (reached, None)
     }
 }
 
@@ -150,5 +153,26 @@ mod tests {
         }
         let expect: Vec<String> = (0..10).map(|n| format!("user{n}@example.org/x")).collect();
         assert_eq!(told, expect);
+    }
+
+    #[test]
+    fn a_slice_ends_with_the_account_whose_sessions_fill_it() {
+        let mut stage = Stage::new();
+        for name in ["alice", "bob", "carol"] {
+            for resource in ["a", "b"] {
+                stage.bind(&format!("{name}@example.org/{resource}"), Some(0));
+            }
+        }
+        let Relay::Broadcast { packet, .. } = says(1) else {
+            panic!("another relay");
+        };
+        let mut step = Step::default();
+        let bob = BareJid::new("bob@example.org").unwrap();
+        let shown = stage.state.show_broadcast(&packet, None, 3, &mut step);
+        assert_eq!(shown, (4, Some(bob.clone())));
+        let rest = stage
+            .state
+            .show_broadcast(&packet, Some(&bob), 3, &mut step);
+        assert_eq!(rest, (2, None));
     }
 }

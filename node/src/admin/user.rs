@@ -14,7 +14,7 @@ use crate::auth::change::{self, AccountError};
 use crate::auth::invite::InviteError;
 use crate::config::Config;
 use crate::services;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Ends, Storage, StorageError};
 
 /// How many accounts are read at a time for a list.
 const PAGE: u32 = 500;
@@ -202,7 +202,7 @@ async fn carry_out(
             {
                 return Err(UserError::Missing(jid));
             }
-            change::set_password(storage, &jid, password(&jid, password_stdin)?).await?;
+            change::set_password(storage, &jid, password(&jid, password_stdin)?, Ends::ALL).await?;
             writeln!(out, "{jid} has a new password.").map_err(UserError::Output)
         }
         UserCommand::Remove { jid, yes } => {
@@ -210,7 +210,7 @@ async fn carry_out(
             if !yes {
                 confirm_removal(storage, &jid).await?;
             }
-            change::remove(storage, &jid, now).await?;
+            change::remove(storage, &jid, now, Ends::ALL).await?;
             writeln!(out, "{jid} is removed.").map_err(UserError::Output)
         }
         UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,

@@ -46,19 +46,25 @@ pub async fn add(
     }
 }
 
-/// Gives an account a new password.
+/// Gives an account a new password. Its sessions end as `ends` says.
 pub async fn set_password(
     storage: &Storage,
     jid: &BareJid,
     password: String,
+    ends: Ends<'_>,
 ) -> Result<(), AccountError> {
     let keys = hashed(password).await?;
-    there(jid, storage.set_account_keys(jid, &keys).await?)
+    there(jid, storage.set_account_keys(jid, &keys, ends).await?)
 }
 
-/// Removes an account with all that is its own.
-pub async fn remove(storage: &Storage, jid: &BareJid, now: u64) -> Result<(), AccountError> {
-    there(jid, storage.remove_account(jid, now, Ends::ALL).await?)
+/// Removes an account with all that is its own. Its sessions end as `ends` says.
+pub async fn remove(
+    storage: &Storage,
+    jid: &BareJid,
+    now: u64,
+    ends: Ends<'_>,
+) -> Result<(), AccountError> {
+    there(jid, storage.remove_account(jid, now, ends).await?)
 }
 
 /// Locks or unlocks an account.

@@ -73,7 +73,7 @@ pub async fn run(app: Arc<App>) {
 mod tests {
     use super::*;
     use crate::auth::derive_keys;
-    use crate::storage::{AccountKeys, testing};
+    use crate::storage::{AccountKeys, Ends, testing};
     use proto::BareJid;
 
     #[tokio::test]
@@ -96,7 +96,10 @@ mod tests {
         settings.look(&storage).await;
         assert!(!offers());
         let new = derive_keys("other").unwrap();
-        storage.set_account_keys(&alice, &new).await.unwrap();
+        storage
+            .set_account_keys(&alice, &new, Ends::ALL)
+            .await
+            .unwrap();
         settings.look(&storage).await;
         assert!(offers());
         storage.close().await;

@@ -392,7 +392,7 @@ mod tests {
         let (accounts, storage) = accounts().await;
         let old = accounts.credentials("alice", "example.org").await.unwrap();
         storage
-            .set_account_keys(&alice(), &derive_keys("other").unwrap())
+            .set_account_keys(&alice(), &derive_keys("other").unwrap(), Ends::ALL)
             .await
             .unwrap();
         let new = accounts.credentials("alice", "example.org").await.unwrap();

@@ -1,16 +1,14 @@
 //! XEP-0077 for those who have an account: what it is called, a new password for it, and its end. Accounts are made
 //! before a login, elsewhere.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::payload::register::{self, Change, Password};
 use proto::stanza::error::{Condition, ErrorType, StanzaError};
 use proto::{Element, ns};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
-use crate::auth::derive_keys;
+use crate::auth::change::{self, AccountError};
 use crate::config::Table;
 use crate::hooks::{Empty, Payload, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::Ends;
@@ -47,13 +45,9 @@ impl Table for Permitted {
 
 fn register(setup: &mut Setup<'_>) {
     let permitted: Permitted = setup.config();
-    // One at a time: each costs a core for milliseconds (T-26).
-    let hashing = Arc::new(Semaphore::new(1));
     let scopes = [Scope::Host, Scope::Account];
     setup.iq_get(&scopes, tell);
-    setup.iq_set(&scopes, move |request| {
-        change(request, permitted, hashing.clone())
-    });
+    setup.iq_set(&scopes, move |request| alter(request, permitted));
     setup.feature(&[Scope::Host], ns::REGISTER);
 }
 
@@ -88,19 +82,13 @@ async fn tell(request: Request<Get>) -> Result<Element, StanzaError> {
     Ok(register::registered(name))
 }
 
-async fn change(
-    request: Request<Set>,
-    permitted: Permitted,
-    hashing: Arc<Semaphore>,
-) -> Result<Empty, StanzaError> {
+async fn alter(request: Request<Set>, permitted: Permitted) -> Result<Empty, StanzaError> {
     match &request.payload.0 {
         Change::Remove if permitted.remove_account => remove(&request).await,
         Change::Account {
             username: Some(username),
             password: Some(password),
-        } if permitted.change_password => {
-            set_password(&request, username, password, &hashing).await
-        }
+        } if permitted.change_password => set_password(&request, username, password).await,
         Change::Account { .. } if permitted.change_password => fail(Condition::BadRequest),
         Change::Remove | Change::Account { .. } => fail(Condition::NotAllowed),
     }
@@ -114,10 +102,11 @@ async fn remove(request: &Request<Set>) -> Result<Empty, StanzaError> {
         grace: FAREWELL,
         ..Ends::ALL
     };
-    let removed = edge.storage.remove_account(account, now, ends).await;
-    // A request that is handled again finds nothing to remove.
-    if removed.map_err(|error| failure(&error))? {
-        tracing::info!(%account, session = %request.session, "removed by its user");
+    match change::remove(&edge.storage, account, now, ends).await {
+        Ok(()) => tracing::info!(%account, session = %request.session, "removed by its user"),
+        // A request that is handled again finds nothing to remove.
+        Err(AccountError::Missing(_)) => {}
+        Err(error) => return Err(refusal(&error)),
     }
     edge.accounts.forget(account);
     Ok(Empty)
@@ -128,32 +117,33 @@ async fn set_password(
     request: &Request<Set>,
     username: &str,
     password: &Password,
-    hashing: &Semaphore,
 ) -> Result<Empty, StanzaError> {
     let account = &request.account;
     let named = proto::jid::prepare_local(username).ok();
     if named.as_deref() != account.local() {
         return fail(Condition::Forbidden);
     }
-    let permit = hashing.acquire().await;
-    let password = password.clone();
-    let derived = tokio::task::spawn_blocking(move || derive_keys(password.reveal()).ok());
-    let keys = derived.await.ok().flatten();
-    drop(permit);
-    let Some(keys) = keys else {
-        return fail(Condition::NotAcceptable);
-    };
     let ends = Ends {
         spared: Some(&request.session),
         ..Ends::ALL
     };
-    let changed = request.edge.storage.set_keys(account, &keys, ends).await;
-    match changed.map_err(|error| failure(&error))? {
-        true => {
-            tracing::info!(%account, session = %request.session, "has given itself a new password");
-            Ok(Empty)
-        }
+    let (storage, password) = (&request.edge.storage, password.reveal().to_owned());
+    let changed = change::set_password(storage, account, password, ends).await;
+    changed.map_err(|error| refusal(&error))?;
+    tracing::info!(%account, session = %request.session, "has given itself a new password");
+    Ok(Empty)
+}
+
+fn refusal(error: &AccountError) -> StanzaError {
+    match error {
+        AccountError::Password(_) => StanzaError::new(Condition::NotAcceptable),
         // It is being removed.
-        false => Err(StanzaError::new(Condition::ItemNotFound).with_type(ErrorType::Cancel)),
+        AccountError::Missing(_) => {
+            StanzaError::new(Condition::ItemNotFound).with_type(ErrorType::Cancel)
+        }
+        AccountError::Storage(error) => failure(error),
+        AccountError::Exists(_) | AccountError::Interrupted => {
+            StanzaError::new(Condition::InternalServerError)
+        }
     }
 }

@@ -83,17 +83,8 @@ impl Storage {
         Ok(made)
     }
 
-    /// Replaces an account's keys. `false` if there is no such account.
+    /// Replaces an account's keys, and its sessions end as `ends` says. `false` if there is no such account.
     pub async fn set_account_keys(
-        &self,
-        jid: &BareJid,
-        keys: &AccountKeys,
-    ) -> Result<bool, StorageError> {
-        self.set_keys(jid, keys, Ends::ALL).await
-    }
-
-    /// The same, and sessions end as it says there.
-    pub async fn set_keys(
         &self,
         jid: &BareJid,
         keys: &AccountKeys,
@@ -373,7 +364,7 @@ mod tests {
             );
             assert!(
                 storage
-                    .set_account_keys(&alice, &some_keys(3))
+                    .set_account_keys(&alice, &some_keys(3), Ends::ALL)
                     .await
                     .unwrap()
             );
@@ -385,7 +376,7 @@ mod tests {
             assert_eq!(stored.keys, some_keys(3));
             assert!(
                 !storage
-                    .set_account_keys(&jid("bob@example.org"), &some_keys(3))
+                    .set_account_keys(&jid("bob@example.org"), &some_keys(3), Ends::ALL)
                     .await
                     .unwrap()
             );

@@ -102,8 +102,18 @@ mod tests {
             let keys = AccountKeys::default();
             storage.create_account(&alice, &keys, 0).await.unwrap();
             assert_eq!(storage.revocations(10).await.unwrap(), []);
-            assert!(storage.set_account_keys(&alice, &keys).await.unwrap());
-            assert!(!storage.set_account_keys(&bob, &keys).await.unwrap());
+            assert!(
+                storage
+                    .set_account_keys(&alice, &keys, Ends::ALL)
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                !storage
+                    .set_account_keys(&bob, &keys, Ends::ALL)
+                    .await
+                    .unwrap()
+            );
             assert!(storage.set_account_disabled(&alice, true).await.unwrap());
             assert!(storage.set_account_disabled(&alice, false).await.unwrap());
             assert!(storage.remove_account(&alice, 7, Ends::ALL).await.unwrap());
@@ -131,7 +141,7 @@ mod tests {
                 spared: Some(&session),
                 grace: Duration::from_millis(9),
             };
-            assert!(storage.set_keys(&alice, &keys, ends).await.unwrap());
+            assert!(storage.set_account_keys(&alice, &keys, ends).await.unwrap());
             let notes = storage.revocations(10).await.unwrap();
             assert_eq!((notes[0].grace.as_millis(), notes.len()), (9, 1));
             assert_eq!(notes[0].spared.as_ref(), Some(&session));

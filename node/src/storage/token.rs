@@ -316,7 +316,10 @@ mod tests {
                 give(storage, "a", 1, 1).await;
                 assert_eq!(seeds(storage, "a").await, [1]);
                 match round {
-                    0 => storage.set_account_keys(&alice(), &keys(2)).await.unwrap(),
+                    0 => storage
+                        .set_account_keys(&alice(), &keys(2), Ends::ALL)
+                        .await
+                        .unwrap(),
                     1 => {
                         let changed = storage.set_account_disabled(&alice(), true).await;
                         storage.set_account_disabled(&alice(), false).await.unwrap();
@@ -337,7 +340,10 @@ mod tests {
     async fn fa_7_no_token_is_given_for_a_password_that_has_changed_meanwhile() {
         with_account(async |storage| {
             let before = checked(storage).await;
-            storage.set_account_keys(&alice(), &keys(2)).await.unwrap();
+            storage
+                .set_account_keys(&alice(), &keys(2), Ends::ALL)
+                .await
+                .unwrap();
             let change = TokenChange {
                 given: Some(StoredToken::new(HT, vec![1; 16], 1, 2)),
                 ..TokenChange::default()

@@ -8,6 +8,7 @@ use super::fields;
 use crate::auth::change::{self, AccountError};
 use crate::hooks::command::{Done, Outcome, bad_payload};
 use crate::hooks::{Call, failure};
+use crate::storage::Ends;
 
 /// Makes an account.
 pub async fn add(call: Call) -> Result<Outcome, StanzaError> {
@@ -50,7 +51,7 @@ pub async fn change_password(call: Call) -> Result<Outcome, StanzaError> {
     let form = call.submitted(ns::ADMIN)?;
     let jid = fields::read_account(&call, form)?;
     let password = fields::read_password(form)?;
-    let changed = change::set_password(&call.edge.storage, &jid, password).await;
+    let changed = change::set_password(&call.edge.storage, &jid, password, Ends::ALL).await;
     changed.map_err(|error| refusal(&error))?;
     tracing::info!(account = %call.account, about = %jid, "an account has a new password");
     Ok(Outcome::done())
@@ -66,7 +67,7 @@ pub async fn delete(call: Call) -> Result<Outcome, StanzaError> {
     let jids = others(&call)?;
     let mut missing = Vec::new();
     for jid in &jids {
-        match change::remove(&call.edge.storage, jid, (call.edge.now)()).await {
+        match change::remove(&call.edge.storage, jid, (call.edge.now)(), Ends::ALL).await {
             Ok(()) => {
                 tracing::info!(account = %call.account, about = %jid, "an account was removed")
             }
