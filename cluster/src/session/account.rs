@@ -10,6 +10,7 @@ use super::blocklist::Blocklist;
 use super::clients::Clients;
 use super::cow::{CopyOnWrite, Map};
 use super::old::OldSessions;
+use super::queue::{Body, Later, Ticket};
 use super::resources::Resources;
 use super::session::Session;
 use super::settings::Settings;
@@ -24,7 +25,8 @@ pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
 pub(super) struct Account {
     pub(super) sessions: Resources,
     pub(super) old: OldSessions,
-    /// Messages not yet delivered to anyone, by their order. The first is the marker.
+    /// Messages that wait for the next session, by their order. The first is the marker. Nobody holds one, or only
+    /// sessions that sleep.
     undelivered: BTreeMap<Order, Waiting>,
     /// Messages that several sessions hold.
     pub(super) shared: SharedMessages,
@@ -38,7 +40,7 @@ pub(super) struct Account {
     pub(super) archive_stated: bool,
 }
 
-/// A message in the archive (or hidden beside it) that nobody has got.
+/// A message in the archive (or hidden beside it) that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) mid: ArchiveId,
@@ -211,18 +213,79 @@ impl Account {
         self.undelivered.values().any(|waiting| waiting.hidden)
     }
 
-    /// Takes those messages that wait, with their order, but for those that are `kept`.
-    pub(super) fn take_waiting(&mut self, kept: &BTreeSet<ArchiveId>) -> Vec<(Order, Waiting)> {
+    /// Takes those messages that wait, with their order, but for those that are `kept`. What was shared still is: who
+    /// takes it is its holder now.
+    fn take_waiting(&mut self, kept: &BTreeSet<ArchiveId>) -> Vec<(Order, Waiting)> {
         let all = std::mem::take(&mut self.undelivered).into_iter();
         let (keep, taken) = all.partition::<Vec<_>, _>(|(_, w)| kept.contains(&w.mid));
         self.undelivered = BTreeMap::from_iter(keep);
         taken
     }
 
+    /// Messages that wait stand behind the queue of this session from now on, but for those that are `kept`, and for
+    /// those that it holds itself. Returns how many no longer wait.
+    pub(super) fn give_waiting(&mut self, resource: &str, kept: &BTreeSet<ArchiveId>) -> usize {
+        let taken = self.take_waiting(kept);
+        let moved = taken.len();
+        let Some(session) = self.sessions.get_mut(resource) else {
+            return moved;
+        };
+        let is_shared = |(_, waiting): &(Order, Waiting)| self.shared.contains(waiting.mid);
+        let own: BTreeSet<ArchiveId> = match taken.iter().any(is_shared) {
+            true => session.queue.mids().collect(),
+            false => BTreeSet::new(),
+        };
+        for (order, waiting) in taken {
+            let body = match self.shared.contains(waiting.mid) {
+                true if own.contains(&waiting.mid) => {
+                    self.shared.release(waiting.mid, false);
+                    continue;
+                }
+                true => Body::Shared,
+                false => Body::Waited,
+            };
+            let ticket = Ticket::new(waiting.mid, order, waiting.size.into(), body);
+            session.queue.defer(Later::Ticket(ticket));
+        }
+        moved
+    }
+
+    /// No message waits any more; returns how many did.
+    pub(super) fn forget_waiting(&mut self) -> usize {
+        let waited = std::mem::take(&mut self.undelivered);
+        for waiting in waited.values() {
+            self.shared.release(waiting.mid, true);
+        }
+        waited.len()
+    }
+
     /// A message of this order has found its way: whether it waited.
     pub(super) fn no_longer_waits(&mut self, order: Order, mid: ArchiveId) -> bool {
         let waits = self.undelivered.get(&order).is_some_and(|w| w.mid == mid);
-        waits && self.undelivered.remove(&order).is_some()
+        if waits {
+            self.undelivered.remove(&order);
+            self.shared.release(mid, true);
+        }
+        waits
+    }
+
+    /// Messages of this session that nobody has acknowledged and that only sessions hold which sleep.
+    pub(super) fn left_to_sleepers(&self, ending: &Session) -> BTreeSet<ArchiveId> {
+        let mut left = BTreeSet::new();
+        if self.shared.is_empty() {
+            return left;
+        }
+        let shared = |mid: &ArchiveId| self.shared.is_left_to_others(*mid);
+        left.extend(ending.queue.mids().filter(shared));
+        let awake = self.sessions.values().filter(|s| s.owner().is_some());
+        for mid in awake.flat_map(|session| session.queue.mids()) {
+            left.remove(&mid);
+        }
+        // What waits already has no need to wait twice.
+        for waiting in self.undelivered.values() {
+            left.remove(&waiting.mid);
+        }
+        left
     }
 
     /// The archive will never have the message: whether it waited there.
@@ -273,6 +336,13 @@ impl Account {
             session.queue.mids().for_each(&mut tell);
         }
         self.undelivered.values().for_each(|w| tell(w.mid));
+    }
+
+    /// Messages that wait although sleeping sessions hold them, or have.
+    #[cfg(test)]
+    pub(super) fn waiting_and_shared(&self) -> impl Iterator<Item = ArchiveId> {
+        let waiting = self.undelivered.values().map(|waiting| waiting.mid);
+        waiting.filter(|mid| self.shared.contains(*mid))
     }
 
     /// For broken builds: as many messages wait as did before.

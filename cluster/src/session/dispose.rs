@@ -1,5 +1,7 @@
 //! The end of a session: contacts are told once, what it did not get finds another way (SM-62…65).
 
+use std::collections::BTreeSet;
+
 use proto::stanza::error::{Condition, StanzaError, reply};
 use proto::stanza::{Kind, MessageType, Packet};
 use proto::{BareJid, Jid};
@@ -40,13 +42,16 @@ impl ShardState {
         self.remember(&account, &session, reason);
         self.note_over(jid, &session);
         self.say_unavailable(jid, &session, step);
-        let fate = match reason {
+        let mut fate = match reason {
             EndReason::Conflict => Fate::AWAITED,
             EndReason::Removed => Fate::RETURNED,
             _ => self.settings().on_timeout.into(),
         };
+        if fate.rule == OnTimeout::Archive {
+            fate.left = self.account(&account).left_to_sleepers(&session);
+        }
         let waited = self.undelivered(&account);
-        self.dispose(jid, session, fate, step);
+        self.dispose(jid, session, &fate, step);
         let wait = self.undelivered(&account).saturating_sub(waited);
         step.notice_marker(jid, true, wait);
         self.forget_delivered(&account, None);
@@ -69,7 +74,7 @@ impl ShardState {
     }
 
     /// What a session did not acknowledge finds another way, kind by kind (SM-63).
-    fn dispose(&mut self, jid: &Jid, session: Session, fate: Fate, step: &mut Step) {
+    fn dispose(&mut self, jid: &Jid, session: Session, fate: &Fate, step: &mut Step) {
         let account = jid.bare();
         // Whoever still waits for an answer of the session gets one from the server.
         for question in session.rare.open() {
@@ -110,7 +115,7 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         item: &Item,
-        fate: Fate,
+        fate: &Fate,
         step: &mut Step,
     ) {
         // A copy that stands for itself alone, and what was read in an archive, had its time.
@@ -135,14 +140,19 @@ impl ShardState {
         account: &BareJid,
         item: &Item,
         mid: ArchiveId,
-        fate: Fate,
+        fate: &Fate,
         step: &mut Step,
     ) {
-        if item.shared && !self.release_shared(account, mid, false) {
+        // What sleepers hold finds its way as if they did not, but its sender hears of it only when they end too.
+        let left = fate.left.contains(&mid);
+        if item.shared && !left && !self.release_shared(account, mid, false) {
             return;
         }
         if fate.rule == OnTimeout::Archive {
             if fate.passed_on && self.pass_on(account, item, mid, step) {
+                if left {
+                    self.release_shared(account, mid, false);
+                }
                 return;
             }
             if item.keep {
@@ -152,6 +162,10 @@ impl ShardState {
                 self.put_aside(account, mid, item.order, item.size());
                 return;
             }
+        }
+        if left {
+            self.release_shared(account, mid, false);
+            return;
         }
         let told = match fate.rule {
             OnTimeout::Bounce => true,
@@ -168,18 +182,21 @@ impl ShardState {
         &mut self,
         account: &BareJid,
         ticket: Ticket,
-        fate: Fate,
+        fate: &Fate,
         step: &mut Step,
     ) -> Option<ArchiveId> {
         let (mid, body) = (ticket.archive_id(), ticket.body());
+        let left = fate.left.contains(&mid);
         if matches!(body, Body::Carbon(_))
-            || (body.is_shared() && !self.release_shared(account, mid, false))
+            || (body.is_shared() && !left && !self.release_shared(account, mid, false))
         {
             return None;
         }
         if body == Body::Waited || (body.keep() && fate.rule == OnTimeout::Archive) {
             if !fate.passed_on || !self.pass_on_ticket(account, ticket, step) {
                 self.put_aside(account, mid, ticket.order(), ticket.size());
+            } else if left {
+                self.release_shared(account, mid, false);
             }
             return None;
         }
@@ -242,11 +259,13 @@ pub(super) fn has_body(packet: &Packet) -> bool {
 }
 
 /// What becomes of what a session did not acknowledge.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Fate {
     rule: OnTimeout,
     /// The account's other sessions come before a later one.
     passed_on: bool,
+    /// Messages that only sessions hold which sleep, perhaps for ever: they go where they would go without those.
+    left: BTreeSet<ArchiveId>,
 }
 
 impl Fate {
@@ -254,11 +273,13 @@ impl Fate {
     const AWAITED: Self = Self {
         rule: OnTimeout::Archive,
         passed_on: false,
+        left: BTreeSet::new(),
     };
     /// The account is gone: there is no later session, and none of the others stays.
     const RETURNED: Self = Self {
         rule: OnTimeout::Bounce,
         passed_on: false,
+        left: BTreeSet::new(),
     };
 }
 
@@ -267,13 +288,14 @@ impl From<OnTimeout> for Fate {
         Self {
             rule,
             passed_on: true,
+            left: BTreeSet::new(),
         }
     }
 }
 
 impl Item {
     /// It goes back to its sender, and the archive has it and will keep it.
-    fn is_returnable(&self, fate: Fate) -> bool {
+    fn is_returnable(&self, fate: &Fate) -> bool {
         let kind = self.packet.header.kind;
         let own = self.copy.is_none() || self.shared;
         let said = matches!(kind, Kind::Message(MessageType::Normal | MessageType::Chat));

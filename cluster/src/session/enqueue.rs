@@ -24,7 +24,7 @@ use proto::stanza::{Header, IqType, Kind, MessageType, Packet};
 use super::effect::{Effect, Fetched};
 use super::notice::SessionEvent;
 use super::output::{Copied, Event, Item};
-use super::queue::{Body, Later, Progress, Pushed, Ticket, is_availability};
+use super::queue::{Later, Progress, Pushed, is_availability};
 use super::reason::EndReason;
 use super::session::Session;
 use super::settings::Settings;
@@ -109,7 +109,7 @@ impl ShardState {
         let settings = self.share_of(jid);
         let Some(session) = self.session_mut(jid) else {
             // It ended since it was chosen: what goes for its queue goes for this.
-            return self.dispose_item(&jid.bare(), &item, settings.on_timeout.into(), step);
+            return self.dispose_item(&jid.bare(), &item, &settings.on_timeout.into(), step);
         };
         let is_owned = session.owner().is_some();
         match session.queue.push(item, &settings, is_owned) {
@@ -222,7 +222,7 @@ impl ShardState {
     /// Forgets stanzas below `upto`, which the client has.
     pub(super) fn trim_queue(&mut self, jid: &Jid, upto: u64, step: &mut Step) {
         let account = jid.bare();
-        let (mut received, mut read) = (Vec::new(), Vec::new());
+        let (mut received, mut read, mut waited) = (Vec::new(), Vec::new(), 0);
         let freed = self.session_mut(jid).map(|s| s.queue.acknowledge(upto));
         for item in freed.into_iter().flatten() {
             if let Some(Copied::Result(mid)) = item.copy {
@@ -231,8 +231,12 @@ impl ShardState {
             received.extend(item.mid);
             if let Some(mid) = item.mid.filter(|_| item.shared) {
                 self.release_shared(&account, mid, true);
+                // It may wait for others at the same time.
+                let user = self.account_mut(&account);
+                waited += usize::from(user.is_some_and(|u| u.no_longer_waits(item.order, mid)));
             }
         }
+        step.notice_marker(jid, false, waited);
         self.note_read(jid, read, step);
         self.forget_delivered(&account, Some(received));
     }
@@ -318,14 +322,7 @@ impl ShardState {
         let Some(user) = self.account_mut(&jid.bare()) else {
             return;
         };
-        let taken = user.take_waiting(&given);
-        let moved = taken.len();
-        if let Some(session) = jid.resource().and_then(|r| user.sessions.get_mut(r)) {
-            for (order, waiting) in taken {
-                let ticket = Ticket::new(waiting.mid, order, waiting.size.into(), Body::Waited);
-                session.queue.defer(Later::Ticket(ticket));
-            }
-        }
+        let moved = user.give_waiting(jid.resource().unwrap_or_default(), &given);
         step.notice_marker(jid, false, moved);
         self.refill(jid, step);
     }

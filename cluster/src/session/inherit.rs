@@ -3,7 +3,8 @@
 //!
 //! It comes late, with its first time and under the same archive id, and no second row is written. Somebody
 //! must be connected: else it waits for who comes next, which is also one that hibernates now. A session that
-//! holds much already gets nothing, so that no end of one is the end of the next.
+//! holds much already gets nothing, so that no end of one is the end of the next. That a hibernated session holds the
+//! message too changes nothing: it may never return.
 
 use std::sync::Arc;
 
@@ -25,14 +26,14 @@ impl ShardState {
         mid: ArchiveId,
         step: &mut Step,
     ) -> bool {
-        let heirs = self.heirs(account, item.packet.header.kind);
+        let (heirs, held) = self.heirs(account, item.packet.header.kind, mid);
         if heirs.is_empty() {
             return false;
         }
         if item.keep && !item.archived && !item.offline {
             self.write_hidden(account, item);
         }
-        let shared = heirs.len() > 1 && (item.keep || item.is_missed());
+        let shared = held || (heirs.len() > 1 && (item.keep || item.is_missed()));
         if shared {
             self.share(account, mid, heirs.len());
         }
@@ -56,7 +57,8 @@ impl ShardState {
         ticket: Ticket,
         step: &mut Step,
     ) -> bool {
-        let mut heirs = self.heirs(account, Kind::Message(MessageType::Chat));
+        let mid = ticket.archive_id();
+        let (mut heirs, held) = self.heirs(account, Kind::Message(MessageType::Chat), mid);
         if ticket.body() == Body::Waited {
             // One is enough, and goes on being the one for which it waited.
             heirs.truncate(1);
@@ -64,13 +66,13 @@ impl ShardState {
         let body = match (ticket.body(), heirs.len()) {
             (_, 0) => return false,
             (Body::Waited, _) => Body::Waited,
-            (_, 1) => Body::Kept,
+            (_, 1) if !held => Body::Kept,
             (_, holders) => {
-                self.share(account, ticket.archive_id(), holders);
+                self.share(account, mid, holders);
                 Body::Shared
             }
         };
-        let ticket = Ticket::new(ticket.archive_id(), ticket.order(), ticket.size(), body);
+        let ticket = Ticket::new(mid, ticket.order(), ticket.size(), body);
         for heir in heirs {
             if let Some(session) = self.session_mut(&heir) {
                 session.queue.defer(Later::Ticket(ticket));
@@ -80,9 +82,17 @@ impl ShardState {
         true
     }
 
-    fn heirs(&self, account: &BareJid, kind: Kind) -> Vec<Jid> {
+    /// Who gets the message, and whether others hold it already, all of whom sleep.
+    fn heirs(&self, account: &BareJid, kind: Kind, mid: ArchiveId) -> (Vec<Jid>, bool) {
         let most = self.settings().max_queue_ids;
-        self.account(account).heirs(account, kind, most)
+        let user = self.account(account);
+        let mut heirs = user.heirs(account, kind, most);
+        let held = user.shared.contains(mid);
+        if held {
+            let is_awake = |jid: &Jid| self.session(jid).is_some_and(|s| s.owner().is_some());
+            heirs.retain(is_awake);
+        }
+        (heirs, held)
     }
 }
 
@@ -261,6 +271,128 @@ mod tests {
         assert_eq!(got(&end(&mut stage, DESK)), []);
         assert_eq!(stage.undelivered("bob@example.org"), 0);
         assert_eq!(stage.hidden(), 0);
+    }
+
+    const TABLET: &str = "bob@example.org/tablet";
+
+    /// Bob's desk and his tablet, which sleeps, hold messages 1 to 4 that alice has sent to both; in full, or behind
+    /// queues that hold so many.
+    fn with_sleeper(stanzas: u32) -> Stage {
+        let mut stage = Stage::new();
+        stage.settings.max_queue_stanzas = stanzas;
+        stage.settings.max_hibernated_sessions = 2;
+        stage.bind(ALICE, None);
+        for session in [DESK, TABLET] {
+            stage.resumable(session, Some(0));
+            stage.act(session, Action::Carbons(true));
+            stage.acknowledge_all(session);
+        }
+        stage.lose(TABLET);
+        stage.send((1..=4).map(|n| chat(n, "bob@example.org")));
+        stage.work();
+        stage
+    }
+
+    /// All that the session is sent until nothing is left for it.
+    fn drain(stage: &mut Stage, session: &str, mut outputs: Vec<Output>) -> Vec<Option<ArchiveId>> {
+        let queued = |stage: &Stage| {
+            let session = stage.state.session(&jid(session));
+            session.is_some_and(|s| s.queue.load().0 > 0)
+        };
+        outputs.extend(stage.work());
+        while queued(stage) {
+            outputs.extend(stage.acknowledge(session, u64::MAX));
+            outputs.extend(stage.work());
+        }
+        let got = outputs.iter().filter_map(|o| match &o.event {
+            Event::Stanza { item, .. } if o.session == jid(session) => {
+                matches!(item.packet.header.kind, Kind::Message(_)).then_some(item.mid)
+            }
+            _ => None,
+        });
+        got.collect()
+    }
+
+    #[test]
+    fn sm_62_who_is_bound_again_gets_what_only_a_sleeper_holds_beside_it() {
+        for stanzas in [2000, 2] {
+            for sleeper_ends in [true, false] {
+                let mut stage = with_sleeper(stanzas);
+                stage.bind(DESK, None);
+                assert_eq!(stage.undelivered("bob@example.org"), 4);
+                if sleeper_ends {
+                    end(&mut stage, TABLET);
+                    assert_eq!(stage.undelivered("bob@example.org"), 4);
+                }
+                let outputs = stage.available(DESK, 0);
+                let all = [1, 2, 3, 4].map(mid);
+                assert_eq!(drain(&mut stage, DESK, outputs), all);
+                if !sleeper_ends {
+                    // It was never sent them, and has them in its queue.
+                    let outputs = stage.resume(TABLET, 0).1;
+                    assert_eq!(drain(&mut stage, TABLET, outputs), all);
+                }
+                end(&mut stage, DESK);
+                assert_eq!(stage.undelivered("bob@example.org"), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn sm_63_what_only_a_sleeper_holds_beside_it_goes_to_who_is_connected() {
+        for stanzas in [2000, 2] {
+            let mut stage = with_sleeper(stanzas);
+            stage.resumable(PHONE, Some(0));
+            stage.acknowledge_all(PHONE);
+            let outputs = end(&mut stage, DESK);
+            assert_eq!(drain(&mut stage, PHONE, outputs), [1, 2, 3, 4].map(mid));
+            end(&mut stage, TABLET);
+            assert_eq!(stage.undelivered("bob@example.org"), 0);
+        }
+    }
+
+    #[test]
+    fn sm_63_a_sleeper_that_returns_takes_what_waits_once() {
+        for stanzas in [2000, 2] {
+            let mut stage = with_sleeper(stanzas);
+            end(&mut stage, DESK);
+            assert_eq!(stage.undelivered("bob@example.org"), 4);
+            let outputs = stage.resume(TABLET, 0).1;
+            assert_eq!(drain(&mut stage, TABLET, outputs), [1, 2, 3, 4].map(mid));
+            assert_eq!(stage.undelivered("bob@example.org"), 0);
+            end(&mut stage, TABLET);
+            assert_eq!(stage.undelivered("bob@example.org"), 0);
+        }
+    }
+
+    #[test]
+    fn sm_63_what_a_sleeper_had_acknowledged_when_it_returns_waits_for_nobody() {
+        let mut stage = with_sleeper(2000);
+        stage.bind(DESK, None);
+        let next = stage.resume(TABLET, 0).1.len();
+        assert!(next > 0);
+        // It is away again before it is available, so that it takes nothing of what waits.
+        stage.acknowledge_all(TABLET);
+        assert_eq!(stage.undelivered("bob@example.org"), 0);
+        let outputs = stage.available(DESK, 0);
+        assert_eq!(drain(&mut stage, DESK, outputs), []);
+    }
+
+    #[test]
+    fn sm_63_a_sleeper_is_reason_enough_to_tell_a_sender_nothing() {
+        let mut stage = with_sleeper(2000);
+        let mut sent = chat(9, "bob@example.org");
+        (sent.traits.archive_received, sent.traits.offline) = (false, false);
+        stage.send([sent]);
+        let error = Kind::Message(MessageType::Error);
+        let told = |outputs: &[Output]| {
+            stanzas(outputs)
+                .into_iter()
+                .filter(|s| s.1 == error)
+                .count()
+        };
+        assert_eq!(told(&end(&mut stage, DESK)), 0);
+        assert_eq!(told(&end(&mut stage, TABLET)), 1);
     }
 
     #[test]

@@ -3,8 +3,6 @@
 //! The last part of the resource tells which client of the user it is. So the shard finds that client's older session
 //! by its name, and nothing else has to be remembered (BI-4).
 
-use std::collections::BTreeSet;
-
 use proto::{BareJid, Jid};
 
 use super::command::{Bind, Open, Outcome};
@@ -79,7 +77,7 @@ impl ShardState {
         if user.waits_out_of_sight() {
             return;
         }
-        let taken = user.take_waiting(&BTreeSet::new()).len();
+        let taken = user.forget_waiting();
         step.notice_marker(session, false, taken);
     }
 }

@@ -1,7 +1,5 @@
 //! What an account that is removed leaves behind in its shard: nothing, once others have heard of it.
 
-use std::collections::BTreeSet;
-
 use proto::BareJid;
 
 use super::clients::Clients;
@@ -30,7 +28,7 @@ impl ShardState {
         let Some(user) = self.account_mut(account) else {
             return Outcome::Done;
         };
-        user.take_waiting(&BTreeSet::new());
+        user.forget_waiting();
         user.push = Clients::default();
         user.archive_stated = false;
         self.forget_delivered(account, None);

@@ -1,4 +1,7 @@
 //! Messages that several sessions of an account hold: whoever acknowledges one has it for all of them.
+//!
+//! A message of which only sleeping sessions are left may wait for the account's next session at the same time; there it
+//! counts as one more holder.
 
 use std::collections::BTreeMap;
 
@@ -28,17 +31,25 @@ impl SharedMessages {
         self.0.is_empty()
     }
 
-    /// So many sessions hold a message from now on, and none has acknowledged it.
+    /// So many more sessions hold a message from now on. Of one that was not shared, none has acknowledged it.
     pub(super) fn hold(&mut self, mid: ArchiveId, holders: usize) {
         let holders = u32::try_from(holders).unwrap_or(u32::MAX);
-        let acknowledged = false;
-        self.0.insert(
-            mid,
-            Shared {
-                holders,
-                acknowledged,
-            },
-        );
+        let shared = self.0.entry(mid).or_insert(Shared {
+            holders: 0,
+            acknowledged: false,
+        });
+        shared.holders = shared.holders.saturating_add(holders);
+    }
+
+    /// Somebody holds the message as one of several, or as the last of them.
+    pub(super) fn contains(&self, mid: ArchiveId) -> bool {
+        self.0.contains_key(&mid)
+    }
+
+    /// Others hold the message too, and nobody has acknowledged it.
+    pub(super) fn is_left_to_others(&self, mid: ArchiveId) -> bool {
+        let shared = self.0.get(&mid);
+        shared.is_some_and(|shared| shared.holders > 1 && !shared.acknowledged)
     }
 
     /// One session holds the message alone, and has it acknowledged by another way.

@@ -33,7 +33,7 @@ impl ShardState {
         for session in user.sessions.values_mut() {
             session.keep_whole(mid, &packet, now);
         }
-        if user.lose(mid) {
+        if user.lose(mid) && self.release_shared(account, mid, false) {
             self.bounce(&packet, Condition::InternalServerError, step);
         }
         self.tidy(account);

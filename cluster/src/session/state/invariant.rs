@@ -45,6 +45,9 @@ pub(crate) fn broken(state: &ShardState) -> Option<String> {
         if revised && hibernated.count() > max_hibernated as usize {
             return Some(format!("{account} has too many hibernated sessions (I-12)"));
         }
+        for mid in user.waiting_and_shared() {
+            *holders.entry(mid).or_default() += 1;
+        }
         if user.shared.holders() != holders {
             return Some(format!("{account} miscounts who holds shared messages"));
         }
