@@ -23,7 +23,8 @@ pub const WAITING: usize = 32 << 20;
 // What fits into one of these fits into the next.
 const _: () = assert!(SMALL < BATCH);
 const _: () = assert!(BATCH < COMMAND && WRITTEN_BYTES + (32 << 10) <= COMMAND);
-const _: () = assert!(COMMAND + (1 << 10) <= ENTRY && BATCH + (1 << 10) <= ENTRY);
+// An entry holds a command, or a batch of them, and beside it as many bytes of lazy ones.
+const _: () = assert!(COMMAND + BATCH + (1 << 10) <= ENTRY && BATCH < COMMAND);
 const _: () = assert!(FRAME < MESSAGE && 2 * ENTRY < MESSAGE && COMMAND < WAITING);
 
 /// Something has more bytes than its bound allows. To repeat it would change nothing.

@@ -1,8 +1,9 @@
 //! What waits for the next batch of one shard. Pure: time is an argument.
 //!
 //! Urgent commands go first, in the order of arrival. Small and large ones take turns, so that a small one waits for
-//! one large entry and not for all of them. Lazy commands fill up what room is left, or go by themselves after
-//! [`LAZY`]; of several that say the same, only the last is kept.
+//! one large entry and not for all of them. Lazy commands ride along, or go by themselves after [`LAZY`]; of several
+//! that say the same, only the last is kept. They have room of their own in each batch: where urgent commands fill one
+//! batch after the other, queues would else never hear that they may forget what was acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -88,7 +89,8 @@ pub struct Backlog {
 impl Backlog {
     /// Adds a command.
     pub fn push(&mut self, submission: Submission, now: Instant) {
-        if submission.mode != Mode::Lazy {
+        // A large one would find no room beside others, and hardly needs company.
+        if submission.mode != Mode::Lazy || submission.is_large() {
             let queue = match submission.is_large() {
                 true => &mut self.large,
                 false => &mut self.urgent,
@@ -154,9 +156,8 @@ impl Backlog {
         if with_large {
             room.fill(&mut taken, &mut self.large);
         }
-        if !room.fill(&mut taken, &mut self.urgent) {
-            return taken;
-        }
+        room.fill(&mut taken, &mut self.urgent);
+        let mut room = BatchRoom::beside(&taken);
         while let Some(next) = self.lazy.first_entry() {
             if !room.take(next.get()) {
                 return taken;
@@ -195,29 +196,35 @@ impl Backlog {
     }
 }
 
-/// What a batch holds so far. The first command always fits.
+/// What a batch holds so far. The first command of all always fits.
 #[derive(Default)]
 struct BatchRoom {
     commands: usize,
     bytes: usize,
+    /// The batch holds others, which do not count here.
+    is_beside: bool,
 }
 
 impl BatchRoom {
-    /// Moves submissions from the front of the queue to the batch as long as they fit. Returns whether all did.
-    fn fill(&mut self, taken: &mut Vec<Submission>, queue: &mut VecDeque<Submission>) -> bool {
-        while let Some(next) = queue.front() {
-            if !self.take(next) {
-                return false;
-            }
+    /// The room of lazy commands beside those that are `taken`.
+    fn beside(taken: &[Submission]) -> Self {
+        Self {
+            is_beside: !taken.is_empty(),
+            ..Self::default()
+        }
+    }
+
+    /// Moves submissions from the front of the queue to the batch as long as they fit.
+    fn fill(&mut self, taken: &mut Vec<Submission>, queue: &mut VecDeque<Submission>) {
+        while queue.front().is_some_and(|next| self.take(next)) {
             taken.extend(queue.pop_front());
         }
-        true
     }
 
     fn take(&mut self, submission: &Submission) -> bool {
         let (weight, bytes) = (weight(&submission.command), submission.bytes);
         let fits = self.commands + weight <= MAX_COMMANDS && self.bytes + bytes <= bound::BATCH;
-        if !fits && self.commands > 0 {
+        if !fits && (self.commands > 0 || self.is_beside) {
             return false;
         }
         self.commands += weight;
@@ -341,6 +348,28 @@ mod tests {
         }
         let taken: Vec<Command> = backlog.take(true).into_iter().map(|s| s.command).collect();
         assert_eq!(taken, [acknowledge("a@b/c", 8), acknowledge("a@b/d", 8)]);
+    }
+
+    #[test]
+    fn lazy_commands_go_along_with_full_batches() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for _ in 0..3 {
+            backlog.push(submission(inbound(MAX_COMMANDS), false), now);
+        }
+        for session in 0..MAX_COMMANDS + 1 {
+            backlog.push(
+                submission(acknowledge(&format!("a@b/{session}"), 2), true),
+                now,
+            );
+        }
+        let large = Submission {
+            bytes: bound::COMMAND,
+            ..submission(Command::Tick, true)
+        };
+        backlog.push(large, now);
+        // The large one has a turn of its own.
+        let sizes = std::iter::from_fn(|| Some(backlog.take(true).len()).filter(|n| *n > 0));
+        assert_eq!(sizes.collect::<Vec<_>>(), [1 + MAX_COMMANDS, 2, 1, 1]);
     }
 
     #[test]
