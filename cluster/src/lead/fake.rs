@@ -272,7 +272,7 @@ impl ShardGroup for FakeGroup {
     async fn write(&self, entry: EncodedEntry) -> Result<Vec<Outcome>, NotLeader> {
         tokio::task::yield_now().await;
         let shard = &self.world.shards[usize::from(self.shard.0)];
-        let (version, batch) = Batch::read(&entry.into_bytes()).expect("our own");
+        let (version, batch) = Batch::read(&entry.bytes()).expect("our own");
         let nodes = self.world.nodes.lock().expect("whole").clone();
         let mut state = shard.state.lock().expect("whole");
         if shard.leader.borrow().0 != Some(self.me) {

@@ -221,12 +221,12 @@ impl<G: ShardGroup, C: Transport> Batcher<G, C> {
         };
         let needed = batch.commands.iter().map(Command::since).max();
         let version = needed.max(Some(*self.formats.borrow()));
-        let entry = EncodedEntry::new(&batch, version.unwrap_or(Version::CURRENT));
-        restore(&mut taken, batch.commands);
-        let entry = match entry {
+        let size = taken.iter().map(|submission| submission.bytes).sum();
+        let entry = match EncodedEntry::new(batch, version.unwrap_or(Version::CURRENT), size) {
             Ok(entry) => entry,
             Err(over) => return self.refuse(taken, over),
         };
+        let bytes = entry.bytes();
         let mut leadership = self.leadership.clone();
         let outcomes = tokio::select! {
             outcomes = self.group.write(entry) => outcomes.unwrap_or_default(),
@@ -234,11 +234,26 @@ impl<G: ShardGroup, C: Transport> Batcher<G, C> {
             () = sleep_until(first_deadline(&taken)) => Vec::new(),
         };
         if outcomes.len() != taken.len() {
-            self.put_back(taken);
-            return;
+            return self.try_again(taken, &bytes);
         }
         for (submission, outcome) in taken.into_iter().zip(outcomes) {
             submission.answer(Ok(outcome));
+        }
+    }
+
+    /// Has submissions tried again whose commands are in this entry, which may yet be committed.
+    fn try_again(&mut self, mut taken: Vec<Submission>, entry: &[u8]) {
+        match Batch::read(entry) {
+            Ok((_, batch)) => {
+                restore(&mut taken, batch.commands);
+                self.put_back(taken);
+            }
+            Err(error) => {
+                tracing::error!(shard = %self.group.shard(), %error, "an own entry cannot be read");
+                for submission in taken {
+                    submission.answer(Err(Refused::Late(Unavailable)));
+                }
+            }
         }
     }
 

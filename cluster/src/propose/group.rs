@@ -14,6 +14,7 @@ use super::{
     DEADLINE, EncodedEntry, Leadership, LoadsOf, NotLeader, Notices, Proposer, ShardGroup,
     ShardRequest, Transport, Unreached, batch,
 };
+use crate::format::Version;
 use crate::link::{Handler, Kind, Links, Request};
 use crate::metrics::Hop;
 use crate::raft::groups::{META_GROUP, group_of};
@@ -132,7 +133,12 @@ impl ShardGroup for RaftGroup {
             .wait_for(|now| *now != Pressure::Full)
             .await
             .map_err(|_| NotLeader)?;
-        let proposal = Proposal(entry.into_bytes());
+        let (bytes, version, batch) = entry.into_parts();
+        if version == Version::CURRENT {
+            let proposed = self.replica.machine.proposed();
+            proposed.put(bytes.clone(), version, batch);
+        }
+        let proposal = Proposal(bytes);
         let begun = clock::instant();
         match self.replica.raft.client_write(proposal).await {
             Ok(written) => {

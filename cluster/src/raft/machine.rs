@@ -18,6 +18,7 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::proposed::Proposed;
 use super::snapshot::{Loaded, SnapshotData, SnapshotError, SnapshotFile};
 use super::types::{
     Entry, EntryResponder, GroupStopped, LogId, Proposal, Raft, Snapshot, SnapshotMeta,
@@ -94,6 +95,7 @@ pub struct Machine {
     // state, and openraft never calls them at the same time.
     replica: Arc<Mutex<Replica>>,
     file: SnapshotFile,
+    proposed: Proposed,
     observer: Arc<dyn Observer>,
     fatal: Fatal,
 }
@@ -117,9 +119,15 @@ impl Machine {
             shard,
             replica: Arc::new(Mutex::new(Replica::new(loaded))),
             file,
+            proposed: Proposed::default(),
             observer,
             fatal,
         })
+    }
+
+    /// Where to put what this node proposes, so that it need not be read from the entry.
+    pub fn proposed(&self) -> &Proposed {
+        &self.proposed
     }
 
     /// The state, for readers. They must release the lock quickly, as `apply` waits for it.
@@ -189,7 +197,11 @@ impl Machine {
         };
         let (batch, size) = match &entry.payload {
             EntryPayload::Normal(proposal) => {
-                (Some(self.decode(proposal, log_id)?), proposal.0.len())
+                let batch = match self.proposed.take(&proposal.0) {
+                    Some(own) => own,
+                    None => self.decode(proposal, log_id)?,
+                };
+                (Some(batch), proposal.0.len())
             }
             EntryPayload::Blank | EntryPayload::Membership(_) => (None, 0),
         };

@@ -28,6 +28,7 @@ pub mod machine;
 pub(crate) mod membership;
 pub(crate) mod network;
 pub(crate) mod placement;
+mod proposed;
 pub(crate) mod replica;
 pub(crate) mod roll;
 pub(crate) mod salvage;

@@ -176,7 +176,7 @@ impl ShardState {
 
     /// The settings with the bytes that this session may hold beside the others of its account.
     fn share_of(&self, jid: &Jid) -> Settings {
-        let account = self.account(&jid.bare());
+        let account = self.account(jid.bare_str());
         account.share_of(jid.resource(), *self.settings())
     }
 
@@ -313,13 +313,13 @@ impl ShardState {
     /// archive is just giving it: that waits until it has got it.
     pub(super) fn take_undelivered(&mut self, jid: &Jid, step: &mut Step) {
         self.settle_read(jid, step);
-        if self.account(&jid.bare()).waits() == 0 {
+        if self.account(jid.bare_str()).waits() == 0 {
             return;
         }
         let Some(given) = self.session(jid).map(Session::results) else {
             return;
         };
-        let Some(user) = self.account_mut(&jid.bare()) else {
+        let Some(user) = self.account_mut(jid.bare_str()) else {
             return;
         };
         let moved = user.give_waiting(jid.resource().unwrap_or_default(), &given);

@@ -51,7 +51,7 @@ impl ShardState {
 
     /// The client is here: it needs no waking.
     pub(super) fn note_here(&mut self, jid: &Jid) {
-        let user = self.account_mut(&jid.bare());
+        let user = self.account_mut(jid.bare_str());
         let pushing = user
             .zip(jid.resource())
             .and_then(|(u, r)| u.push.get_mut(r));
@@ -64,7 +64,7 @@ impl ShardState {
     /// is when it is to be woken, and it goes on sleeping after that.
     pub(super) fn hibernation_end(&self, jid: &Jid, ordinary: u64) -> (ShardTime, bool) {
         let most = self.settings().push_hibernation_time;
-        let clients = &self.account(&jid.bare()).push;
+        let clients = &self.account(jid.bare_str()).push;
         let has_push = jid.resource().is_some_and(|r| clients.can_wake(r));
         match has_push && most > ordinary {
             true => (self.time().after(most - ordinary), true),
@@ -74,7 +74,7 @@ impl ShardState {
 
     /// A client's session is over.
     pub(super) fn note_over(&mut self, jid: &Jid, session: &Session) {
-        let user = self.account_mut(&jid.bare());
+        let user = self.account_mut(jid.bare_str());
         let pushing = user.zip(jid.resource());
         if let Some(pushing) = pushing.and_then(|(u, r)| u.push.get_mut(r)) {
             pushing.copies = session.has_carbons();

@@ -67,7 +67,7 @@ impl ShardState {
     }
 
     fn have_read(&mut self, jid: &Jid, read: &[(Order, ArchiveId)], step: &mut Step) {
-        if let Some(user) = self.account_mut(&jid.bare()) {
+        if let Some(user) = self.account_mut(jid.bare_str()) {
             let waited = user.have_read(read);
             step.notice_marker(jid, false, waited);
         }

@@ -10,6 +10,9 @@ use crate::limit::WRITTEN_BYTES;
 use crate::ns;
 use crate::xml::{Element, ReadError, attribute};
 
+/// Most payloads have no more bytes.
+const USUAL: usize = 512;
+
 /// A header, and bytes of our own writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
@@ -22,13 +25,14 @@ pub struct Packet {
 impl Stanza {
     /// Writes the payload, once for every copy.
     pub fn pack(&self) -> Packet {
-        let mut payload = Vec::new();
+        let mut payload = Vec::with_capacity(USUAL);
         for child in &self.payload {
             child.write_to(ns::CLIENT, &mut payload);
         }
         Packet {
             header: self.header.clone(),
-            payload: Bytes::from(payload),
+            // Exactly as large as it is, since it may be kept for long.
+            payload: Bytes::copy_from_slice(&payload),
         }
     }
 

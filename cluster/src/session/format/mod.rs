@@ -45,8 +45,14 @@ impl Command {
 impl Batch {
     /// Its bytes as an entry of this version, or of the oldest that this build writes.
     pub(crate) fn write(&self, version: Version) -> Vec<u8> {
+        self.write_sized(version, 0)
+    }
+
+    /// The same, with room for so many bytes from the beginning.
+    pub(crate) fn write_sized(&self, version: Version, size: usize) -> Vec<u8> {
         let version = version.max(Versions::SPOKEN.oldest);
-        let mut out = Vec::from(format::head(version));
+        let mut out = Vec::with_capacity(size);
+        out.extend(format::head(version));
         codec::encode_into(self, &mut out);
         out
     }

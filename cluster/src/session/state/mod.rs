@@ -8,6 +8,7 @@ pub(super) mod apply;
 pub(crate) mod invariant;
 pub(crate) mod record;
 
+use std::borrow::Borrow;
 use std::sync::{Arc, LazyLock};
 
 use proto::{BareJid, Jid};
@@ -126,12 +127,18 @@ impl ShardState {
     }
 
     /// What is known of an account, if it is nothing too.
-    pub(super) fn account(&self, name: &BareJid) -> &Account {
+    pub(super) fn account<N: Ord + ?Sized>(&self, name: &N) -> &Account
+    where
+        BareJid: Borrow<N>,
+    {
         static NOBODY: LazyLock<Account> = LazyLock::new(Account::default);
         self.users.get(name).map_or(&*NOBODY, |user| user)
     }
 
-    pub(super) fn account_mut(&mut self, name: &BareJid) -> Option<&mut Account> {
+    pub(super) fn account_mut<N: Ord + ?Sized>(&mut self, name: &N) -> Option<&mut Account>
+    where
+        BareJid: Borrow<N>,
+    {
         self.users.get_mut(name).map(|user| &mut **user)
     }
 
@@ -153,12 +160,12 @@ impl ShardState {
     }
 
     pub(super) fn session(&self, jid: &Jid) -> Option<&Session> {
-        let user = self.users.get(&jid.bare())?;
+        let user = self.users.get(jid.bare_str())?;
         user.sessions.get(jid.resource()?)
     }
 
     pub(super) fn session_mut(&mut self, jid: &Jid) -> Option<&mut Session> {
-        let user = self.users.get_mut(&jid.bare())?;
+        let user = self.users.get_mut(jid.bare_str())?;
         user.sessions.get_mut(jid.resource()?)
     }
 
@@ -170,7 +177,7 @@ impl ShardState {
 
     /// Takes a session out, and out of those that end by themselves.
     pub(super) fn remove_session(&mut self, jid: &Jid) -> Option<Session> {
-        let user = self.users.get_mut(&jid.bare())?;
+        let user = self.users.get_mut(jid.bare_str())?;
         let session = user.sessions.remove(jid.resource()?)?;
         if let Some(sleep) = session.hibernation() {
             self.deadlines.cancel(sleep.until, jid.clone());

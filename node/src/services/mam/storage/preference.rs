@@ -81,7 +81,7 @@ impl Judge {
         fallback: KeepByDefault,
     ) -> Result<Self, StorageError> {
         let shown = rows.iter().filter(|row| !row.hidden);
-        let owners: BTreeSet<&BareJid> = shown.map(|row| &row.owner).collect();
+        let owners: HashSet<&BareJid> = shown.map(|row| &row.owner).collect();
         let owners: Vec<&BareJid> = owners.into_iter().collect();
         let mut judge = Self {
             owners: HashMap::new(),
