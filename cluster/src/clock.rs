@@ -7,7 +7,8 @@
 )]
 
 use std::ops::Range;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::distr::{Distribution, StandardUniform};
 
@@ -27,6 +28,16 @@ pub(crate) fn instant() -> Instant {
 /// The same for tasks: the runtime's timers go by it.
 pub(crate) fn timer() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+/// Waits for the next moment at which all loops of this process look that look every `period`. It is at most so far away.
+/// A thread that has several of them wakes once for all.
+pub async fn beat(period: Duration) {
+    static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(timer);
+    let passed = timer().saturating_duration_since(*FIRST).as_micros();
+    let passed = passed % period.as_micros().max(1);
+    // Less than the period, and so than its microseconds.
+    tokio::time::sleep(period.saturating_sub(Duration::from_micros(passed as u64))).await;
 }
 
 /// A random value from a generator that the operating system seeds.

@@ -50,6 +50,7 @@ mod start;
 pub mod status;
 mod subscribe;
 
+pub use clock::beat;
 pub use cluster::{Cluster, Host, Permit, ProposeError, RemoveError, StartError, Unavailable};
 pub use config::Config;
 pub use id::{ArchiveId, BootId, ConnId, EffectId, Epoch, NodeId, Order, ShardId, SmId};

@@ -219,7 +219,7 @@ pub(crate) async fn watch(
         let stuck = standstill.look(*log.pressure().borrow() == Pressure::Full, usage.bytes);
         let stuck = stuck.then_some(Shortage::Snapshot);
         tell(&said, usage.lacks.or(short).or(stuck));
-        tokio::time::sleep(CHECK).await;
+        crate::clock::beat(CHECK).await;
     }
 }
 

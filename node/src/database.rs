@@ -66,7 +66,7 @@ pub async fn watch(app: Arc<App>) {
             Some(News::Back) => tracing::info!("the database is back"),
             None => {}
         }
-        tokio::time::sleep(LOOK).await;
+        cluster::beat(LOOK).await;
     }
 }
 

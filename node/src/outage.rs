@@ -15,7 +15,6 @@ use std::time::Duration;
 use cluster::ShardId;
 use cluster::status::NotReady;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::drain::paced;
@@ -32,10 +31,7 @@ const START: u32 = 60;
 /// Runs for as long as the node does. `open` says whether it listens.
 pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
     let mut outage = Outage::default();
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
         let cut = app.cluster.cut_off();
         let count = i64::try_from(cut.len()).unwrap_or(i64::MAX);
         app.metrics.cut_off.set(count);
@@ -70,6 +66,7 @@ pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {
                 .await;
             });
         }
+        cluster::beat(LOOK).await;
     }
 }
 

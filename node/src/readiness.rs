@@ -23,7 +23,7 @@ const HELD: u32 = 4;
 pub async fn watch(app: Arc<App>) {
     let mut spell = Spell::default();
     loop {
-        tokio::time::sleep(LOOK).await;
+        cluster::beat(LOOK).await;
         let found = app.ready();
         if matches!(found, Err(Unready::Draining)) {
             return;

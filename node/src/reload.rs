@@ -143,7 +143,7 @@ pub async fn run(app: Arc<App>, mut watched: Watched, reload: Reload) {
     loop {
         let parts = tokio::select! {
             _ = hangup.recv() => watched.all(),
-            () = tokio::time::sleep(LOOK) => watched.changed(),
+            () = cluster::beat(LOOK) => watched.changed(),
         };
         for part in parts {
             match part {

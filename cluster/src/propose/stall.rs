@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::group::RaftGroup;
 use super::{Leadership, Proposer, ShardGroup};
@@ -104,7 +104,7 @@ pub async fn run(
     };
     let mut said = false;
     loop {
-        sleep(CHECK).await;
+        clock::beat(CHECK).await;
         let last = group.replica().metrics().last_log_index.unwrap_or(0);
         let applied = group.applied_index();
         let mine = group.replica().leadership().mine;

@@ -239,7 +239,12 @@ async fn follow(inner: Arc<Inner>, mut events: broadcast::Receiver<PeerEvent>) {
 async fn watch(inner: Arc<Inner>) {
     let mut leaderless = HashMap::new();
     loop {
-        time::sleep(WATCH).await;
+        clock::beat(WATCH).await;
+        for group in inner.groups.all() {
+            // Who is alone has nobody to tell that it leads, and nobody else will.
+            let alone = group.leadership().mine && group.is_alone();
+            group.raft.runtime_config().tick(!alone);
+        }
         for (turn, group) in inner.groups.all().iter().enumerate() {
             let leader = group.leadership().leader;
             if leader.is_some_and(|leader| inner.links.is_up(leader)) {

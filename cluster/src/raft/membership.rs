@@ -54,7 +54,7 @@ impl Reconciler {
     pub async fn run(self) {
         let mut seen = Seen::default();
         loop {
-            time::sleep(LOOK).await;
+            clock::beat(LOOK).await;
             // A step takes its time. What was seen before it says nothing about the next one: who was to vote next
             // may be dead by then, and a change that needs its vote could be neither finished nor taken back.
             let mut next = 0;

@@ -100,6 +100,12 @@ impl ShardReplica {
         members.voters().iter().filter_map(seat).collect()
     }
 
+    /// Whether this node is the only member of the group.
+    pub fn is_alone(&self) -> bool {
+        let known = self.known.borrow();
+        known.counted(self.me, || self.newest()).nodes.len() == 1
+    }
+
     /// The sets of voters that count, or may: those of the newest membership, and of the one that it follows.
     pub fn electorates(&self) -> Vec<BTreeSet<RaftId>> {
         let known = self.known.borrow();

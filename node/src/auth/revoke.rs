@@ -35,7 +35,7 @@ const SOME: u32 = 1_000;
 pub async fn run(app: Arc<App>) {
     let mut known: HashMap<Revocation, Stage> = HashMap::new();
     loop {
-        tokio::time::sleep(LOOK).await;
+        cluster::beat(LOOK).await;
         let notes = match app.edge.storage.revocations(SOME).await {
             Ok(notes) => notes,
             Err(error) => {

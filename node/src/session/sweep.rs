@@ -16,13 +16,13 @@ use proto::BareJid;
 use crate::app::App;
 
 /// Between two looks at some accounts of each shard.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs for as long as the node does.
 pub async fn run(app: Arc<App>) {
     let mut after: Vec<Option<BareJid>> = vec![None; usize::from(app.cluster.shards())];
     loop {
-        tokio::time::sleep(PAUSE).await;
+        cluster::beat(PAUSE).await;
         for (shard, after) in (0..).map(ShardId).zip(&mut after) {
             look(&app, shard, after).await;
         }
