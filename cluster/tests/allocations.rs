@@ -87,3 +87,21 @@ fn a_message_is_applied_and_forgotten() {
         measure(|| drop(chat.state.apply(rest))).count_total
     });
 }
+
+#[test]
+fn a_view_of_a_state_copies_nothing_of_what_the_state_holds() {
+    let mut chat = Chat::new();
+    for _ in 0..64 {
+        let batch = chat.messages();
+        chat.state.apply(batch);
+    }
+    // A shard writes what it took at this moment, and goes on meanwhile.
+    let (held, mut view) = (codec::encode(&chat.state).len() as u64, None);
+    let taken = measure(|| view = Some(chat.state.clone())).bytes_total;
+    println!("a view of {held} bytes: {taken}");
+    assert!(taken < held / 10, "{taken} bytes for a view of {held}");
+    let then = codec::encode(&view);
+    let batch = chat.messages();
+    chat.state.apply(batch);
+    assert_eq!(codec::encode(&view), then, "it stays as it was");
+}

@@ -9,6 +9,8 @@ mod support;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use cluster::config::{Config, LinkAuth, Peer};
 use cluster::format::{Version, Versions};
@@ -123,6 +125,36 @@ async fn im_nothing_is_lost_or_doubled_when_a_node_dies_amid_messages() {
     .await;
     ready(&nodes).await;
     assert_eq!(nodes[1].edge.chats(), Vec::from_iter(0..60));
+}
+
+/// Longer than a node may be silent before others lead what it led.
+const BUSY: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_5_a_node_that_is_busy_with_entries_is_heard_by_the_others() {
+    let dir = TempDir::new().expect("makes");
+    let nodes = several(&dir, 3).await;
+    ready(&nodes).await;
+    let alice = account(0);
+    let sender = log_in(&nodes[0], &alice).await;
+    for shard in 1..3 {
+        log_in(&nodes[2], &account(shard)).await;
+    }
+    nodes[2].edge.busy.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    // Leaders may move meanwhile, and the others go on.
+    for shard in 1..3 {
+        send(&nodes[0], &sender, &account(shard), u64::from(shard) - 1).await;
+    }
+    while begun.elapsed() < BUSY {
+        for node in &nodes[..2] {
+            let seats = node.cluster.status().nodes;
+            assert!(seats.iter().all(|seat| seat.up), "{:?}", begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    nodes[2].edge.busy.store(false, Ordering::SeqCst);
+    until("all is delivered", || nodes[2].edge.chats().len() >= 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

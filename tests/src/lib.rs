@@ -18,6 +18,7 @@ pub mod redis;
 pub mod register;
 pub mod repository;
 pub mod sasl2;
+pub mod shim;
 pub mod slixmpp;
 pub mod small;
 pub mod web;

@@ -208,6 +208,21 @@ fn looked(config: &str, code: i32) -> String {
 }
 
 #[tokio::test]
+async fn a_secret_that_the_other_nodes_do_not_have_is_named() {
+    let mut cluster = Cluster::start(3, &[], "").await;
+    cluster.kill(0);
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let told = looked(&config, 0);
+    assert_eq!(told.matches(" knows us").count(), 2, "{told}");
+    let other = cluster.path().join("other.secret");
+    std::fs::write(&other, "another secret, which is long enough to be one").unwrap();
+    std::fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+    cluster.edit(0, "cluster.secret", "other.secret");
+    let told = looked(&config, 1);
+    assert_eq!(told.matches("BAD   node ").count(), 2, "{told}");
+}
+
+#[tokio::test]
 async fn f_24_a_damaged_log_is_refused_with_file_and_offset() {
     let mut cluster = Cluster::start(1, &["alice", "bob"], "").await;
     let mut alice = cluster.client(0, "alice").await;

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proto::ns;
 use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
 use tests::small::Small;
-use tests::until;
+use tests::{shim, until};
 
 /// Says large things to bob one after the other, each acknowledged before the next, until it is told to stop.
 async fn chat(
@@ -163,26 +164,10 @@ async fn f_19_a_node_with_a_full_disk_leaves_the_lead_to_others_and_takes_it_bac
     drop((cluster, small));
 }
 
-/// The shim, if there is a compiler.
-fn shim(dir: &Path) -> Option<PathBuf> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sync_fails.c");
-    let made = dir.join("sync_fails.so");
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&made)
-        .arg(source)
-        .arg("-ldl");
-    let compiled = cc.status().is_ok_and(|status| status.success());
-    if !compiled {
-        println!("skipped: there is no C compiler");
-    }
-    compiled.then_some(made)
-}
-
 #[tokio::test]
 async fn f_20_i_19_a_sync_that_fails_ends_the_node_and_loses_nothing_that_a_quorum_counted() {
     let mut cluster = Cluster::prepare(3, "").unwrap();
-    let Some(shim) = shim(cluster.path()) else {
+    let Some(shim) = shim::compile(cluster.path(), "sync_fails.c") else {
         return;
     };
     let fails = cluster.path().join("sync-fails");
@@ -260,6 +245,8 @@ fn open_up(dir: &Path) {
 async fn t_80_files_are_the_servers_alone_whatever_the_umask_and_their_age() {
     // Inherited by the node; this process makes nothing secret.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+    setrlimit(Resource::RLIMIT_CORE, most, most).unwrap();
     let mut cluster = Cluster::prepare(1, "").unwrap();
     let data = cluster.data_dir(0);
     fs::create_dir(&data).unwrap();

@@ -92,6 +92,42 @@ async fn logins_failures_and_ends_are_one_line_each_with_address_and_reason() {
     assert!(!log(&cluster, 0).contains(PASSWORD));
 }
 
+/// Whether the filter for fail2ban that operators are given finds an address in one of these lines: fail2ban searches
+/// with Python's expressions.
+fn filtered(lines: &str) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../node/docs/operations.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let filter = page
+        .lines()
+        .find_map(|line| line.strip_prefix("failregex = "));
+    let python = std::env::var("HOLDFAST_TEST_PYTHON");
+    let script = "import re, sys\n\
+                  found = re.search(sys.argv[1].replace('<HOST>', r'(?P<host>\\S+)'), sys.argv[2])\n\
+                  print(found.group('host') if found else 'nothing')";
+    let output = std::process::Command::new(python.unwrap_or_else(|_| "python3".to_owned()))
+        .args(["-c", script, filter.unwrap(), lines])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[tokio::test]
+async fn the_filter_for_fail2ban_finds_who_failed_and_nobody_else() {
+    let cluster = Cluster::start(1, &["alice"], "").await;
+    cluster.client(0, "alice").await.close().await.unwrap();
+    told(&cluster, 0, &["disconnected", "closed by the client"]).await;
+    assert_eq!(filtered(&log(&cluster, 0)), "nothing");
+    let mut wire = Wire::direct(cluster.address(0), cluster.tls())
+        .await
+        .unwrap();
+    wire.open().await.unwrap();
+    wire.authenticate("alice", "wrong").await.unwrap();
+    told(&cluster, 0, &["login failed"]).await;
+    assert_eq!(filtered(&log(&cluster, 0)), "127.0.0.1");
+}
+
 #[tokio::test]
 async fn a_login_that_is_not_tried_is_one_line_with_the_reason() {
     let limits = "[limits]\nlogins_per_minute = 1\n";

@@ -61,6 +61,9 @@ fn the_configurations_load() {
         std::fs::write(&file, block).unwrap();
         let config = Config::load(&node::needs().tables, Some(&file), &[], [])
             .unwrap_or_else(|error| panic!("{error}:\n{block}"));
+        // The balancer, which is on another machine, asks whether the nodes are ready.
+        let asked = config.admin.listen.ip();
+        assert!(nodes == 0 || !asked.is_loopback(), "{block}");
         let peers = config
             .cluster
             .map(|cluster| cluster.peers.len())

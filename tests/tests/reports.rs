@@ -286,6 +286,26 @@ async fn t_44_to_bind_the_name_of_one_s_own_hibernated_session_is_no_conflict() 
     }
 }
 
+#[tokio::test]
+async fn im_60_what_must_not_be_stored_comes_back_when_nobody_is_there() {
+    let cluster = Cluster::start(3, &["alice", "bob"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let no_store = format!("<no-store xmlns='{}'/>", ns::HINTS);
+    let chat = format!("<message to='{BOB}' type='chat' id='m'><body>x</body>{no_store}</message>");
+    alice.send(&chat).await;
+    let back = alice.message_element().await.unwrap();
+    assert_eq!(
+        (back.attr("type"), back.attr("id")),
+        (Some("error"), Some("m"))
+    );
+    let error = back.child("error", ns::CLIENT).unwrap();
+    let reason = error.child("service-unavailable", ns::STANZAS);
+    assert!(reason.is_some(), "{back:?}");
+    let mut bob = cluster.client(1, "bob").await;
+    bob.check_nothing_more().await;
+    alice.check_nothing_more().await;
+}
+
 /// Makes an account with a password of its own.
 fn account(cluster: &Cluster, user: &str, password: &str) {
     let (jid, config) = (format!("{user}@{DOMAIN}"), cluster.config(0));

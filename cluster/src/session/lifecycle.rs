@@ -323,6 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn sm_62_what_expires_together_ends_a_slice_an_entry() {
+        let mut stage = Stage::new();
+        for n in 0..3 {
+            let session = format!("user{n}@example.org/a");
+            stage.resumable(&session, None);
+            stage.lose(&session);
+        }
+        let mut left = vec![stage.state.counts().1];
+        while left.last() != Some(&0) {
+            // Longer than there was between the ends of their connections.
+            stage.now += 1_000;
+            stage.apply(Command::Tick);
+            left.push(stage.state.counts().1);
+            assert!(left.len() < 10_000, "they never end");
+        }
+        left.dedup();
+        assert_eq!(left, [3, 2, 1, 0]);
+    }
+
+    #[test]
     fn st_64_a_bind_takes_the_name_from_who_holds_it() {
         let mut stage = pair();
         let bind = Bind {

@@ -7,7 +7,7 @@
 )]
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub struct Edge {
     pub rows: Mutex<Vec<ArchiveId>>,
     /// How often outputs may have been skipped.
     pub skipped: AtomicUsize,
+    /// For as long as this is true, nobody who says something to the host gets on.
+    pub busy: AtomicBool,
 }
 
 impl Host for Edge {
@@ -36,6 +38,9 @@ impl Host for Edge {
     }
 
     fn outputs(&self, outputs: Vec<Output>) {
+        while self.busy.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.outputs.lock().expect("whole").extend(outputs);
     }
 
