@@ -174,7 +174,7 @@ async fn re_4_a_page_explains_an_invitation_and_never_hears_of_its_token() {
     for part in [
         "\r\ncontent-security-policy: default-src 'none'; script-src 'sha256-",
         "\r\nreferrer-policy: no-referrer\r\n",
-        "?register;preauth=",
+        "\";preauth=\" + told[2]",
     ] {
         assert!(answer.contains(part), "{part}: {answer}");
     }
