@@ -206,6 +206,15 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The account's own keys for a hash.
+    pub fn own(&self, digest: Digest) -> Option<&ScramKeys> {
+        match digest {
+            Digest::Sha1 => self.sha1.as_ref(),
+            Digest::Sha256 => self.sha256.as_ref(),
+            Digest::Sha512 => self.sha512.as_ref(),
+        }
+    }
+
     /// The keys for a hash, and whether somebody can log in with them.
     pub fn keys(self, digest: Digest) -> Option<(ScramKeys, bool)> {
         let real = self.real;
