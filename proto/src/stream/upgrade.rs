@@ -13,9 +13,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::Stream;
 use super::login::{Login, Pending};
 use super::state::State;
-use super::Stream;
 use crate::ns;
 use crate::sasl::{Credentials, Digest, Failure, ScramKeys};
 use crate::xml::Element;

@@ -57,8 +57,7 @@ fn at(state: State) -> Script {
         State::Bound => Script::bound(),
         State::Managed | State::Closing | State::Closed => Script::managed(),
         State::Tasked | State::Salted => {
-            let wish = "<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade>";
-            Script::proven(upgrade::with_upgrade(), wish, upgrade::old())
+            Script::proven(upgrade::with_upgrade(), upgrade::UPGRADE, upgrade::old())
         }
         State::Registering => Script::new(
             Security::Tls(tls()),

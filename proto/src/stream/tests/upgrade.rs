@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 const ROUNDS: u32 = 4096;
-const UPGRADE: &str = "<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade>";
+pub(super) const UPGRADE: &str =
+    "<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade>";
 pub(super) const NEXT: &str = "<next xmlns='urn:xmpp:sasl:2' task='UPGR-SCRAM-SHA-512'/>";
 
 pub(super) fn with_upgrade() -> Settings {
@@ -52,7 +53,10 @@ impl Script {
         let last = client.respond(&script.message("challenge")).expect("legal");
         script.clear();
         let last = STANDARD.encode(last);
-        script.send(&format!("<response xmlns='{}'>{last}</response>", ns::SASL2));
+        script.send(&format!(
+            "<response xmlns='{}'>{last}</response>",
+            ns::SASL2
+        ));
         if !script.output.is_empty() {
             let said = script.message("additional-data");
             assert_eq!(client.finish(&said), Ok(()), "{}", script.output);
@@ -82,7 +86,11 @@ impl Script {
 fn sa_12_a_client_gives_the_keys_that_the_account_lacks() {
     let mut script = Script::proven(with_upgrade(), UPGRADE, old());
     let asked = "</additional-data><tasks><task>UPGR-SCRAM-SHA-512</task></tasks></continue>";
-    assert!(script.output.starts_with("<continue xmlns='urn:xmpp:sasl:2'>"));
+    assert!(
+        script
+            .output
+            .starts_with("<continue xmlns='urn:xmpp:sasl:2'>")
+    );
     assert!(script.output.ends_with(asked), "{}", script.output);
     assert!(script.to_open().is_none(), "{:?}", script.inputs);
     script.clear();
@@ -119,10 +127,17 @@ fn sa_12_nobody_is_asked_who_does_not_want_or_need_it() {
         (with_upgrade(), &*other, old(), "not offered"),
         (settings(), UPGRADE, old(), "nothing is offered"),
         (with_upgrade(), UPGRADE, credentials(), "it has keys"),
-        (with_upgrade(), UPGRADE, forms, "another client sends another form"),
+        (
+            with_upgrade(),
+            UPGRADE,
+            forms,
+            "another client sends another form",
+        ),
     ] {
         let script = Script::proven(settings, inline, credentials);
-        let opening = script.to_open().unwrap_or_else(|| panic!("{why}: {}", script.output));
+        let opening = script
+            .to_open()
+            .unwrap_or_else(|| panic!("{why}: {}", script.output));
         assert_eq!(opening.keys, None, "{why}");
     }
     let unknown = Credentials {
@@ -133,7 +148,12 @@ fn sa_12_nobody_is_asked_who_does_not_want_or_need_it() {
     script.send(HEADER);
     let offered = format!("{UPGRADE}</authentication>");
     assert!(script.output.contains(&offered), "{}", script.output);
-    assert!(script.stream.upgrade_for(Digest::Sha256, &unknown).is_none());
+    assert!(
+        script
+            .stream
+            .upgrade_for(Digest::Sha256, &unknown)
+            .is_none()
+    );
 }
 
 #[test]
