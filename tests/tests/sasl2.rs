@@ -7,12 +7,10 @@ use std::time::Duration;
 use proto::sasl::Mechanism;
 use proto::sasl::ht::TokenMechanism;
 use proto::{Element, ns};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tests::client::{Client, PASSWORD, body, numbered};
 use tests::cluster::Cluster;
 use tests::process;
-use tests::sasl2::{Device, failure, identity, request_token, token, upgrade};
+use tests::sasl2::{Device, failure, identity, request_token, token};
 use tests::wire::{End, Wire};
 use tests::{PATIENCE, until};
 
@@ -440,60 +438,4 @@ async fn fa_6_an_expired_token_is_told_from_a_wrong_one_and_none_are_given_where
         .await
         .unwrap();
     assert_eq!(failure(&answer), "invalid-mechanism", "FA-1");
-}
-
-/// The mechanisms of SASL2 and the upgrades that are offered.
-async fn offered(cluster: &Cluster) -> (Wire, Vec<String>, Vec<String>) {
-    let mut wire = connect(cluster, 0).await;
-    wire.send(&PHONE.header()).await.unwrap();
-    let features = wire.next().await.unwrap();
-    let offer = features.child("authentication", ns::SASL2).expect("SA-1");
-    let texts = |name: &str| {
-        let named = offer.elements().filter(|child| child.local() == name);
-        named.map(Element::text).collect()
-    };
-    (wire, texts("mechanism"), texts("upgrade"))
-}
-
-#[tokio::test]
-async fn sa_12_a_client_upgrades_an_account_of_an_older_release_and_logs_in_with_that() {
-    let mut cluster = Cluster::prepare(1, "").unwrap();
-    cluster.accounts(&["alice"]);
-    let file = SqliteConnectOptions::new().filename(cluster.path().join("holdfast.db"));
-    let mut database = file.connect().await.unwrap();
-    let aged = sqlx::query("UPDATE account SET sha512_stored = NULL").execute(&mut database);
-    assert_eq!(aged.await.unwrap().rows_affected(), 1);
-    database.close().await.unwrap();
-    cluster.run(0);
-    cluster.ready(0).await;
-
-    let (newest, task) = ("SCRAM-SHA-512".to_owned(), "UPGR-SCRAM-SHA-512");
-    let wish = format!("<upgrade xmlns='{}'>{task}</upgrade>{BIND}", ns::UPGRADE);
-    let (mut wire, mechanisms, upgrades) = offered(&cluster).await;
-    assert!(!mechanisms.contains(&newest), "{mechanisms:?}");
-    assert_eq!(upgrades, [task]);
-    let older = Mechanism::ScramSha256;
-    let asked = PHONE.authenticate(&mut wire, older, PASSWORD, &wish).await;
-    let asked = asked.unwrap();
-    assert!(asked.is("continue", ns::SASL2), "{asked:?}");
-    let success = upgrade(&mut wire, &asked, PASSWORD).await.unwrap();
-    assert!(success.child("bound", ns::BIND2).is_some(), "{success:?}");
-    // Whoever asks again has the keys by now, and is not told anything.
-    let (mut wire, ..) = offered(&cluster).await;
-    let success = PHONE.authenticate(&mut wire, older, PASSWORD, &wish).await;
-    assert!(success.unwrap().is("success", ns::SASL2));
-
-    cluster.kill(0);
-    cluster.run(0);
-    cluster.ready(0).await;
-    until("the mechanism is offered", async || {
-        let (_, mechanisms, upgrades) = offered(&cluster).await;
-        mechanisms.contains(&newest) && upgrades.is_empty()
-    })
-    .await;
-    for (password, outcome) in [("wrong", "failure"), (PASSWORD, "success")] {
-        let (mut wire, ..) = offered(&cluster).await;
-        let answer = PHONE.authenticate(&mut wire, Mechanism::ScramSha512, password, "");
-        assert_eq!(answer.await.unwrap().local(), outcome);
-    }
 }
