@@ -85,7 +85,7 @@ async def greet(alice, bob):
         check(done["command"]["status"], "completed", name)
 
 
-async def change(alice):
+async def change(alice, bob):
     dora = "dora@localhost"
     for name, fields in (
         ("change_user_password", {"accountjid": dora, "password": "a b c"}),
@@ -94,10 +94,14 @@ async def change(alice):
     ):
         done = await alice.command(name, **fields)
         check(done["command"]["status"], "completed", name)
-    done = await alice.command("end_user_session", accountjids=dora)
-    check(done["error"]["condition"], "item-not-found", "she has no session")
     done = await alice.command("delete_user", accountjids=dora)
     check(done["command"]["status"], "completed", "she is removed")
+    lost = asyncio.Event()
+    bob.ended = True
+    bob.add_event_handler("disconnected", lambda _: lost.set())
+    await alice.command("end_user_session", accountjids="bob@localhost")
+    await lost.wait()
+    check(bob.live.is_set(), False, "bob's session is ended")
 
 
 async def administer(alice, bob):
@@ -120,7 +124,7 @@ async def administer(alice, bob):
     check(await bob.heard.get(), ("headline", domain, "Attention!\nNow."), "everybody is told")
     await report(alice)
     await greet(alice, bob)
-    await change(alice)
+    await change(alice, bob)
     for person in (alice, bob):
         person.ended = True
         await person.disconnect()

@@ -52,8 +52,10 @@ async fn ad_2_only_administrators_are_shown_commands_and_may_run_them() {
         .elements()
         .filter_map(|item| item.attr("node"))
         .collect();
-    let (admin, others): (Vec<&str>, Vec<&str>) =
-        nodes.iter().partition(|node| node.starts_with(ns::ADMIN));
+    let (admin, others): (Vec<&str>, Vec<&str>) = nodes
+        .iter()
+        .copied()
+        .partition(|node| node.starts_with(ns::ADMIN));
     assert_eq!(admin.len(), 17, "{nodes:?}");
     for node in &admin {
         let name = node
