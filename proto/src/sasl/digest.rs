@@ -6,8 +6,6 @@ use sha2::Digest as _;
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
-use super::Mechanism;
-
 /// The hash function of a SCRAM mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Digest {
@@ -29,15 +27,6 @@ impl Digest {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
             Self::Sha512 => 64,
-        }
-    }
-
-    /// The SCRAM mechanism that has it, without channel binding.
-    pub const fn mechanism(self) -> Mechanism {
-        match self {
-            Self::Sha1 => Mechanism::ScramSha1,
-            Self::Sha256 => Mechanism::ScramSha256,
-            Self::Sha512 => Mechanism::ScramSha512,
         }
     }
 

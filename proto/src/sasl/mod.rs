@@ -66,6 +66,15 @@ impl Mechanism {
         Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
+    /// The SCRAM mechanism of a hash, without channel binding.
+    pub const fn scram(digest: Digest) -> Self {
+        match digest {
+            Digest::Sha1 => Self::ScramSha1,
+            Digest::Sha256 => Self::ScramSha256,
+            Digest::Sha512 => Self::ScramSha512,
+        }
+    }
+
     /// Whether the proof is bound to the TLS channel.
     pub const fn is_bound(self) -> bool {
         matches!(

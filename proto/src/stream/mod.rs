@@ -28,6 +28,7 @@ mod sasl2;
 mod session;
 mod settings;
 pub mod state;
+mod task;
 #[cfg(test)]
 mod tests;
 mod upgrade;
