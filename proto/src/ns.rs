@@ -36,6 +36,10 @@ namespaces! {
     SASL = "urn:ietf:params:xml:ns:xmpp-sasl";
     /// SASL2 (XEP-0388).
     SASL2 = "urn:xmpp:sasl:2";
+    /// Keys for further mechanisms, asked for along with a login (XEP-0480).
+    UPGRADE = "urn:xmpp:sasl:upgrade:0";
+    /// The same for those of SCRAM.
+    SCRAM_UPGRADE = "urn:xmpp:scram-upgrade:0";
     /// Bind 2 (XEP-0386).
     BIND2 = "urn:xmpp:bind:0";
     /// Fast authentication (XEP-0484).

@@ -57,6 +57,53 @@ class Person(Talker):
         return await ended
 
 
+async def values(alice, name, **fields):
+    """What a report says."""
+    return (await alice.command(name, **fields))["command"]["form"].get_values()
+
+
+async def report(alice):
+    told = await values(alice, "get_online_users_num")
+    check(told["onlineusersnum"], "2", "those who are online are counted")
+    told = await values(alice, "get_online_users_list", max_items="25")
+    check(told["onlineuserjids"], ["alice@localhost", "bob@localhost"], "and listed")
+    told = await values(alice, "get_registered_users_list", max_items="25")
+    check("dora@localhost" in told["registereduserjids"], True, "all accounts are listed")
+    told = await values(alice, "user_stats", accountjid="bob@localhost")
+    check(told["rostersize"], "0", "there are numbers about a user")
+    told = await values(alice, "get_user_lastlogin", accountjids="bob@localhost")
+    check(told["lastlogin"].endswith("Z"), True, "and when he was here")
+    done = await alice.command("get_user_roster", accountjids="bob@localhost")
+    check(done["command"]["status"], "completed", "and his roster")
+
+
+async def greet(alice, bob):
+    await alice.command("set_motd", motd="Welcome")
+    check((await bob.heard.get())[2], "Welcome", "who is online has the message of the day")
+    for name, fields in (("edit_motd", {"motd": "Hello"}), ("delete_motd", {})):
+        done = await alice.command(name, **fields)
+        check(done["command"]["status"], "completed", name)
+
+
+async def change(alice, bob):
+    dora = "dora@localhost"
+    for name, fields in (
+        ("change_user_password", {"accountjid": dora, "password": "a b c"}),
+        ("disable_user", {"accountjids": dora}),
+        ("reenable_user", {"accountjids": dora}),
+    ):
+        done = await alice.command(name, **fields)
+        check(done["command"]["status"], "completed", name)
+    done = await alice.command("delete_user", accountjids=dora)
+    check(done["command"]["status"], "completed", "she is removed")
+    lost = asyncio.Event()
+    bob.ended = True
+    bob.add_event_handler("disconnected", lambda _: lost.set())
+    await alice.command("end_user_session", accountjids="bob@localhost")
+    await lost.wait()
+    check(bob.live.is_set(), False, "bob's session is ended")
+
+
 async def administer(alice, bob):
     for person in (alice, bob):
         await person.live.wait()
@@ -65,7 +112,8 @@ async def administer(alice, bob):
     nodes = {item[1] for item in items["disco_items"]["items"]}
     check(ADMIN + "add-user" in nodes, True, "an administrator is shown commands")
     items = await bob.plugin["xep_0050"].get_commands(domain)
-    check(items["disco_items"]["items"], set(), "and nobody else")
+    nodes = {item[1] for item in items["disco_items"]["items"]}
+    check({node for node in nodes if node.startswith(ADMIN)}, set(), "and nobody else")
     done = await alice.command("add_user", accountjid="dora@localhost", password="x y z")
     check(done["command"]["status"], "completed", "an account is made")
     done = await alice.command("get_registered_users_num")
@@ -74,6 +122,9 @@ async def administer(alice, bob):
     check(done["error"]["condition"], "forbidden", "nobody else may")
     await alice.command("announce", announcement="Attention!\nNow.")
     check(await bob.heard.get(), ("headline", domain, "Attention!\nNow."), "everybody is told")
+    await report(alice)
+    await greet(alice, bob)
+    await change(alice, bob)
     for person in (alice, bob):
         person.ended = True
         await person.disconnect()

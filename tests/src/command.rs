@@ -12,13 +12,18 @@ pub struct Begun {
     pub id: String,
 }
 
-/// Sends one stage; the server's answer.
+/// Sends one stage of a command for administrators; the server's answer.
 pub async fn stage(client: &mut Client, name: &str, more: &str, content: &str) -> Element {
+    let node = format!("{}#{name}", ns::ADMIN);
+    stage_at(client, &node, more, content).await
+}
+
+/// Sends one stage of the command of this node; the server's answer.
+pub async fn stage_at(client: &mut Client, node: &str, more: &str, content: &str) -> Element {
     let id = format!("{:016x}", rand::random::<u64>());
     let iq = format!(
-        "<iq type='set' id='{id}' to='{DOMAIN}'><command xmlns='{}' node='{}#{name}' {more}>{content}</command></iq>",
-        ns::COMMANDS,
-        ns::ADMIN
+        "<iq type='set' id='{id}' to='{DOMAIN}'><command xmlns='{}' node='{node}' {more}>{content}</command></iq>",
+        ns::COMMANDS
     );
     client.request(&iq, &id).await.expect("an answer")
 }

@@ -2,7 +2,7 @@
 
 use proto::sasl::client::ScramClient;
 use proto::sasl::ht::{self, TokenMechanism};
-use proto::sasl::{self, Mechanism};
+use proto::sasl::{self, Digest, Mechanism};
 use proto::{Element, ns};
 
 use crate::wire::{DOMAIN, End, Wire, header};
@@ -88,6 +88,29 @@ impl Device {
         let proof = decoded(proof.unwrap_or_else(|| panic!("FA-9: {success:?}")));
         assert_eq!(proof, ht::responder(token, &binding), "FA-9");
     }
+}
+
+/// Gives the keys for SCRAM-SHA-512 that `<continue/>` has asked for (XEP-0480); what comes of the login.
+pub async fn upgrade(wire: &mut Wire, asked: &Element, password: &str) -> Result<Element, End> {
+    let tasks = asked.child("tasks", ns::SASL2);
+    let task = tasks.and_then(|tasks| tasks.child("task", ns::SASL2));
+    let task = task.unwrap_or_else(|| panic!("SA-12: {asked:?}")).text();
+    let sasl2 = ns::SASL2;
+    wire.send(&format!("<next xmlns='{sasl2}' task='{task}'/>"))
+        .await?;
+    let data = wire.next().await?;
+    let salt = data.child("salt", ns::SCRAM_UPGRADE);
+    let salt = salt.unwrap_or_else(|| panic!("SA-12: {data:?}"));
+    let iterations = salt.attr("iterations").and_then(|it| it.parse().ok());
+    let salted =
+        Digest::Sha512.salted_password(password, &decoded(salt), iterations.expect("a number"));
+    let hash = sasl::encode(&salted);
+    wire.send(&format!(
+        "<task-data xmlns='{sasl2}'><hash xmlns='{}'>{hash}</hash></task-data>",
+        ns::SCRAM_UPGRADE
+    ))
+    .await?;
+    wire.next().await
 }
 
 /// `<request-token/>`

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use proto::ns;
+use proto::payload::form::{Form, FormType};
 use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
 use tests::contact::{await_presence, befriend};
@@ -13,6 +14,16 @@ use tests::register::{FIELDS, OPEN, account, ask, outcome, register, set, strang
 use tests::web::{self, Web};
 use tests::wire::Wire;
 use tests::{process, until};
+
+/// A request for an account: alice fills in the form, and everybody else the fields.
+fn wanted(name: &str) -> String {
+    if name != "alice" {
+        return account(name, PASSWORD);
+    }
+    let form = Form::new(FormType::Submit, ns::REGISTER);
+    let form = form.with("username", [name]).with("password", [PASSWORD]);
+    set(&form.to_element().to_xml(ns::REGISTER))
+}
 
 /// `holdfast user`; what it says.
 fn user(cluster: &Cluster, arguments: &[&str], input: &str) -> String {
@@ -47,8 +58,10 @@ async fn re_1_a_stranger_makes_an_account_through_each_door_and_logs_in_on_the_s
         let form = ask(&mut wire, FIELDS).await.unwrap();
         let query = form.child("query", ns::REGISTER).unwrap();
         let fields: Vec<_> = query.elements().map(|field| field.local()).collect();
-        assert_eq!(fields, ["instructions", "username", "password"]);
-        let made = ask(&mut wire, &account(name, PASSWORD)).await.unwrap();
+        assert_eq!(fields, ["instructions", "username", "password", "x"]);
+        let form = query.child("x", ns::DATA_FORM).and_then(Form::parse);
+        assert_eq!(form.unwrap().form_type(), Some(ns::REGISTER));
+        let made = ask(&mut wire, &wanted(name)).await.unwrap();
         assert_eq!(
             (outcome(&made), made.elements().count()),
             ("result".to_owned(), 0)

@@ -10,7 +10,7 @@ use super::user::{UserError, served};
 use crate::auth::invite::{self, InviteError, Wish};
 use crate::clock;
 use crate::config::{Config, Registration, parse_duration};
-use crate::storage::{Invitation, Storage};
+use crate::storage::{Invitation, Purpose, Storage};
 
 /// How many are read at a time for a list.
 const PAGE: u32 = 500;
@@ -115,6 +115,8 @@ fn wish(
         domain,
         reserved,
         contact,
+        purpose: Purpose::Account,
+        inviter: None,
         lifetime,
     })
 }
@@ -143,16 +145,22 @@ fn line(invitation: &Invitation, json: bool) -> String {
     let until = clock::text(invitation.expires).unwrap_or_default();
     let name = |jid: &Option<BareJid>| jid.as_ref().map(|jid| jid.as_str().to_owned());
     let (reserved, contact) = (name(&invitation.reserved), name(&invitation.contact));
+    let inviter = name(&invitation.inviter);
     let (id, domain) = (&invitation.id, &invitation.domain);
     if json {
         let made = clock::text(invitation.created);
         return serde_json::json!({
-            "id": id, "domain": domain, "name": reserved, "contact": contact, "created": made, "expires": until
+            "id": id, "domain": domain, "name": reserved, "contact": contact, "inviter": inviter,
+            "created": made, "expires": until
         })
         .to_string();
     }
-    let whom = reserved.unwrap_or_else(|| format!("somebody at {domain}"));
-    let by = contact.map(|contact| format!(" by {contact}"));
+    let somebody = match invitation.purpose {
+        Purpose::Account => format!("somebody at {domain}"),
+        Purpose::Contact | Purpose::Either => "a contact".to_owned(),
+    };
+    let whom = reserved.unwrap_or(somebody);
+    let by = inviter.or(contact).map(|contact| format!(" by {contact}"));
     format!("{id} {whom}{}, until {until}", by.unwrap_or_default())
 }
 

@@ -1,4 +1,4 @@
-//! Invitations: made, shown and listed (XEP-0401, XEP-0445). Their tokens are random and stored as a hash only, so that
+//! Invitations: made and shown (XEP-0401, XEP-0379, XEP-0445). Their tokens are random and stored as a hash only, so that
 //! the database gives nobody an account.
 
 use std::time::Duration;
@@ -9,12 +9,14 @@ use proto::BareJid;
 use proto::sasl::Digest;
 
 use crate::clock;
-use crate::storage::{Added, Invitation, Storage, StorageError};
+use crate::storage::{Added, Invitation, Purpose, Storage, StorageError};
 
 /// Random bytes of a token.
 const TOKEN: usize = 18;
 /// The longest that an invitation may be used.
 pub const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+/// How many there may be of one account at a time, whatever its own bound says.
+pub const MOST_OF_ONE: u64 = 100;
 
 /// Who is to be invited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +27,23 @@ pub struct Wish {
     pub reserved: Option<BareJid>,
     /// Who invites, and becomes a contact of the new account.
     pub contact: Option<BareJid>,
+    /// What it is for. Without a contact, that is an account.
+    pub purpose: Purpose,
+    /// Which account makes it, if no operator does.
+    pub inviter: Option<Inviter>,
     /// For how long.
     pub lifetime: Duration,
+}
+
+/// An account that invites.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inviter {
+    /// Which it is.
+    pub account: BareJid,
+    /// How many of its invitations there may be at a time.
+    pub most: u64,
+    /// Names the wish. When it comes again, what was made for it the first time is worth nothing any more.
+    pub number: u64,
 }
 
 /// An invitation that was made. Only now its token is known.
@@ -101,16 +118,22 @@ pub async fn invite(
     }
     let token = URL_SAFE_NO_PAD.encode(clock::bytes::<TOKEN>());
     let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    let (id, most) = match &wish.inviter {
+        Some(inviter) => (format!("{:016x}", inviter.number), inviter.most),
+        None => (clock::name(64), MOST_OF_ONE),
+    };
     let invitation = Invitation {
-        id: clock::name(64),
+        id,
         domain: wish.domain,
         reserved: wish.reserved,
         contact: wish.contact,
+        inviter: wish.inviter.map(|inviter| inviter.account),
+        purpose: wish.purpose,
         created: now,
         expires: now.saturating_add(lifetime),
     };
     let digest = digest(&token);
-    let added = storage.add_invitation(&invitation, &digest).await?;
+    let added = storage.add_invitation(&invitation, &digest, most).await?;
     match (added, invitation.reserved.clone()) {
         (Added::Yes, _) => Ok(issued(invitation, page, &token)),
         (Added::NameTaken, Some(name)) => Err(InviteError::NameTaken(name)),
@@ -128,6 +151,19 @@ pub async fn shown(
     storage.invitation(&digest(token), domain, now).await
 }
 
+/// Somebody who has an account shows the token of an invitation to `inviter`, to become a contact. Whether it is one, and
+/// good; it is used up then (RE-6).
+pub async fn redeemed(
+    storage: &Storage,
+    token: &str,
+    inviter: &BareJid,
+    by: &BareJid,
+    now: u64,
+) -> Result<bool, StorageError> {
+    let digest = digest(token);
+    storage.redeem_invitation(&digest, inviter, by, now).await
+}
+
 /// What is stored of a token. It is random and long, so one round is enough.
 fn digest(token: &str) -> Vec<u8> {
     Digest::Sha256.hash(token.as_bytes())
@@ -138,16 +174,28 @@ fn issued(invitation: Invitation, page: Option<&str>, token: &str) -> Issued {
         id,
         domain,
         reserved,
+        contact,
+        purpose,
         expires,
         ..
     } = invitation;
-    let address = reserved.map_or(domain, |name| name.to_string());
+    let account = || reserved.map_or(domain, |name| name.to_string());
+    // A client that has an account asks the one, and one that has none makes an account first (XEP-0401 §3.1, §3.4).
+    let (address, action, may_register) = match (purpose, contact) {
+        (Purpose::Account, _) | (_, None) => (account(), "register", ""),
+        (Purpose::Contact, Some(contact)) => (contact.to_string(), "roster", ""),
+        (Purpose::Either, Some(contact)) => (contact.to_string(), "roster", ";ibr=y"),
+    };
     let address = escaped(&address);
+    // Behind the # nothing is sent to a server, so that no log has the token.
+    let link = page.map(|page| match action {
+        "register" => format!("{page}#{address}/{token}"),
+        action => format!("{page}#{address}/{token}?{action}{may_register}"),
+    });
     Issued {
         id,
-        uri: format!("xmpp:{address}?register;preauth={token}"),
-        // Behind the # nothing is sent to a server, so that no log has the token.
-        link: page.map(|page| format!("{page}#{address}/{token}")),
+        uri: format!("xmpp:{address}?{action};preauth={token}{may_register}"),
+        link,
         expires,
     }
 }
@@ -179,6 +227,8 @@ mod tests {
             domain: "example.org".to_owned(),
             reserved: None,
             contact: None,
+            purpose: Purpose::Account,
+            inviter: None,
             lifetime: DAY,
         }
     }

@@ -1,16 +1,18 @@
 //! Which mechanisms clients are offered.
 //!
 //! A client takes the strongest one and, if that fails, believes that the password is wrong. So SCRAM-SHA-512 is offered
-//! only while every account has keys for it: those of older releases get them with their next password, or when they
-//! log in by PLAIN. The offer is the same for all, as it would otherwise tell which accounts there are (SA-4).
+//! only while every account has keys for it: those of older releases get them with their next password, when they log in
+//! by PLAIN, or from a client that upgrades its mechanisms (SA-12), which is offered for as long as an account lacks them.
+//! The offer is the same for all, as it would otherwise tell which accounts there are (SA-4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proto::sasl::{Digest, Mechanism};
-use proto::stream::Settings;
+use proto::stream::{Settings, Upgrade};
 
+use super::store::ITERATIONS;
 use crate::app::App;
 use crate::storage::Storage;
 
@@ -32,6 +34,11 @@ impl StreamSettings {
         without.mechanisms.retain(|mechanism| !is_new(mechanism));
         if without.mechanisms.is_empty() {
             without.mechanisms.clone_from(&all.mechanisms);
+        } else if all.mechanisms.iter().any(is_new) {
+            without.upgrade = Some(Upgrade {
+                digest: Digest::Sha512,
+                iterations: ITERATIONS,
+            });
         }
         Self {
             all: Arc::new(all),
@@ -82,7 +89,9 @@ mod tests {
         let settings = StreamSettings::new(Settings::default());
         let offers = || {
             let current = settings.current();
-            current.mechanisms.contains(&Mechanism::ScramSha512)
+            let offered = current.mechanisms.contains(&Mechanism::ScramSha512);
+            assert_eq!(current.upgrade.is_none(), offered, "SA-12");
+            offered
         };
         assert!(!offers());
         settings.look(&storage).await;
@@ -105,5 +114,20 @@ mod tests {
         storage.close().await;
         settings.look(&storage).await;
         assert!(offers());
+    }
+
+    #[test]
+    fn sa_12_no_keys_are_asked_for_that_no_mechanism_needs() {
+        let upgrade = |mechanisms: &[Mechanism]| {
+            let all = Settings {
+                mechanisms: mechanisms.to_vec(),
+                ..Settings::default()
+            };
+            StreamSettings::new(all).current().upgrade
+        };
+        assert!(upgrade(&Mechanism::ALL).is_some());
+        assert_eq!(upgrade(&[Mechanism::ScramSha256]), None);
+        // Nobody could prove an older password either.
+        assert_eq!(upgrade(&[Mechanism::ScramSha512]), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::storage::{AccountKeys, Storage, StorageError, StoredKeys};
 
 /// How often a password is hashed (ST-41). The number is the same for all accounts, so that it reveals nothing (T-24).
-const ITERATIONS: u32 = 10_000;
+pub(super) const ITERATIONS: u32 = 10_000;
 /// Bytes of salt (ST-41).
 const SALT: usize = 16;
 /// How long it is remembered that an account exists before the database is asked again, in milliseconds.

@@ -155,10 +155,9 @@ impl Config {
         }
     }
 
-    /// Where the page is that explains invitations, if web clients are told where to connect and there may be any.
+    /// Where the page is that explains invitations, if web clients are told where to connect.
     pub fn invite_page(&self) -> Option<String> {
-        let page = self.web.page("/invite");
-        page.filter(|_| self.auth.registration != Registration::Off)
+        self.web.page("/invite")
     }
 
     /// Problems that are likely to surprise the operator. Only files of this machine are read.

@@ -22,7 +22,7 @@ use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
 use super::turn::Hook;
 use super::visibility::{Nobody, Visibility};
-use crate::config::{Config, SharedKey, Table, Tables};
+use crate::config::{Config, Registration, SharedKey, Table, Tables};
 use crate::storage::{Schema, Stored};
 
 /// An extension that a service implements.
@@ -292,6 +292,11 @@ impl Setup<'_> {
             self.claimed(Claim::Key { section, key });
         }
         self.config.table()
+    }
+
+    /// Which strangers may make accounts, and where the page is that explains invitations, if there is one.
+    pub fn registration(&self) -> (Registration, Option<String>) {
+        (self.config.auth.registration, self.config.invite_page())
     }
 
     /// Keeps something in the database.

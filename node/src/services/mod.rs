@@ -15,6 +15,7 @@ mod contact;
 mod disco;
 mod events;
 mod external;
+mod invitations;
 mod last;
 mod mam;
 mod offline;
@@ -46,6 +47,7 @@ pub const ALL: &[Service] = &[
     disco::SERVICE,
     events::SERVICE,
     external::SERVICE,
+    invitations::SERVICE,
     last::SERVICE,
     mam::SERVICE,
     offline::SERVICE,

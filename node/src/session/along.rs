@@ -4,7 +4,7 @@ use cluster::SmId;
 use cluster::connection::negotiation::{self, Along, Verdict};
 use cluster::session::OpenSm;
 use proto::BareJid;
-use proto::sasl::Failure;
+use proto::sasl::{Digest, Failure};
 use proto::sm::Enabled;
 use proto::stream::{Agent, Bind2, GivenToken, Inline, Opened, Resume, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +23,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// Does all that, in the order in which it counts (SM-68). None, if there is no session yet.
     pub(super) async fn open(&mut self, inline: Inline) -> Option<Opening> {
         let account = self.account.clone()?;
+        if let Some((Digest::Sha512, keys)) = inline.keys {
+            self.add_sha512(keys).await;
+        }
         let (mut opening, mut session, mut failed) = (None, Session::None, None);
         if let Some(Resume { previd, h }) = inline.resume {
             match self.take_back(&account, &previd, h).await {

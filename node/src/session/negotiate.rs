@@ -337,7 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     }
 
     /// Keeps what only somebody can make who knows the password.
-    async fn add_sha512(&self, new: ScramKeys) {
+    pub(super) async fn add_sha512(&self, new: ScramKeys) {
         if let Some((account, checked)) = &self.credentials
             && let Some(sha256) = &checked.sha256
         {

@@ -28,7 +28,7 @@ mod value;
 pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
-pub use invitation::{Added, Invitation};
+pub use invitation::{Added, Invitation, Purpose};
 pub use registration::Registered;
 pub use revocation::{Ends, Revocation};
 pub(crate) use row::Row;

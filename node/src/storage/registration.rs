@@ -52,7 +52,7 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing;
+    use crate::storage::{Purpose, testing};
 
     fn jid(text: &str) -> BareJid {
         BareJid::new(text).unwrap()
@@ -67,12 +67,14 @@ mod tests {
                 domain: "example.org".to_owned(),
                 reserved: None,
                 contact: Some(jid("bob@example.org")),
+                inviter: None,
+                purpose: Purpose::Account,
                 created: 5,
                 expires: 9,
             };
             let (bob, alice) = ("bob@example.org", "alice@example.org");
             storage.create_account(&jid(bob), &keys, 0).await.unwrap();
-            storage.add_invitation(&shown, b"1").await.unwrap();
+            storage.add_invitation(&shown, b"1", 3).await.unwrap();
             let register = async |name: &str, now| {
                 let (jid, shown) = (jid(name), Some(&shown));
                 storage.register(&jid, &keys, now, shown).await.unwrap()
@@ -99,10 +101,12 @@ mod tests {
                 domain: "example.org".to_owned(),
                 reserved: Some(alice.clone()),
                 contact: None,
+                inviter: None,
+                purpose: Purpose::Account,
                 created: 5,
                 expires: 9,
             };
-            storage.add_invitation(&shown, b"1").await.unwrap();
+            storage.add_invitation(&shown, b"1", 3).await.unwrap();
             let stranger = storage.register(&alice, &keys, 8, None).await;
             assert_eq!(stranger.unwrap(), Registered::Taken);
             let invited = storage.register(&alice, &keys, 8, Some(&shown)).await;

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::form::{Field, Form, FormType};
 use crate::ns;
 use crate::stanza::error::Condition;
 use crate::stanza::{IqType, Kind, Stanza};
@@ -105,8 +106,13 @@ impl Change {
                 _ => Err(Condition::BadRequest),
             };
         }
+        let form = query.child("x", ns::DATA_FORM).map(submitted).transpose()?;
+        // Who has filled the form in means what it says, whatever stands beside it (XEP-0077 §4).
         let field = |name: &str| {
-            let text = query.child(name, ns::REGISTER).map(Element::text);
+            let text = match &form {
+                Some(form) => form.value(name).map(str::to_owned),
+                None => query.child(name, ns::REGISTER).map(Element::text),
+            };
             text.filter(|text| !text.is_empty())
         };
         let password = field("password").map(|text| Password(Zeroizing::new(text)));
@@ -117,16 +123,33 @@ impl Change {
     }
 }
 
-/// The form for an account that is to be made (RE-1). An invitation may say how it is called.
+/// The form as it was filled in.
+fn submitted(x: &Element) -> Result<Form, Condition> {
+    let form = Form::parse(x).filter(|form| {
+        let ours = form.form_type().is_none_or(|kind| kind == ns::REGISTER);
+        form.kind == FormType::Submit && ours
+    });
+    form.ok_or(Condition::BadRequest)
+}
+
+/// The form for an account that is to be made, with fields and as a data form (RE-1). An invitation may say how it is
+/// called.
 pub fn fields(instructions: &str, username: Option<&str>) -> Element {
     let field = |name: &'static str, text: &str| match text {
         "" => Element::new(name, ns::REGISTER),
         text => Element::new(name, ns::REGISTER).with_text(text),
     };
+    let name = Field::new("username", "text-single", "Name").required();
+    let password = Field::new("password", "text-private", "Password").required();
+    let form = Form::new(FormType::Form, ns::REGISTER)
+        .titled("A new account", instructions)
+        .asking(name.with_values(username))
+        .asking(password);
     Element::new("query", ns::REGISTER)
         .with_child(field("instructions", instructions))
         .with_child(field("username", username.unwrap_or_default()))
         .with_child(field("password", ""))
+        .with_child(form.to_element())
 }
 
 /// What an account is told about itself (RE-2).
@@ -179,6 +202,42 @@ mod tests {
                 "{fields}"
             );
         }
+    }
+
+    #[test]
+    fn re_1_the_form_may_be_filled_in_instead() {
+        let form = |kind: &str, fields: &[(&str, &str)]| {
+            let field = |(var, value): &(&str, &str)| {
+                format!("<field var='{var}'><value>{value}</value></field>")
+            };
+            let fields: String = fields.iter().map(field).collect();
+            format!("<x xmlns='jabber:x:data' type='{kind}'>{fields}</x>")
+        };
+        let both = [("username", "a"), ("password", "b")];
+        let typed = [&[("FORM_TYPE", ns::REGISTER)], &both[..]].concat();
+        let expect = Request::Account {
+            username: "a".to_owned(),
+            password: Password(Zeroizing::new("b".to_owned())),
+        };
+        for fields in [&both[..], &typed] {
+            let asked = query("set", &form("submit", fields));
+            assert_eq!(asked, Ok(expect.clone()));
+        }
+        let beside = "<username>x</username><password>y</password>";
+        let asked = query("set", &format!("{beside}{}", form("submit", &both)));
+        assert_eq!(asked, Ok(expect));
+        let half = format!("{beside}{}", form("submit", &both[..1]));
+        assert_eq!(query("set", &half), Err(Condition::NotAcceptable));
+        let other = [("FORM_TYPE", "urn:x"), both[0], both[1]];
+        for wrong in [form("cancel", &both), form("submit", &other), form("", &[])] {
+            assert_eq!(query("set", &wrong), Err(Condition::BadRequest), "{wrong}");
+        }
+        let asked = fields("Choose.", Some("alice"));
+        let asked = asked.child("x", ns::DATA_FORM).and_then(Form::parse);
+        let asked = asked.expect("a form");
+        assert_eq!(asked.form_type(), Some(ns::REGISTER));
+        assert_eq!(asked.value("username"), Some("alice"));
+        assert_eq!(asked.values("password"), Some(&[][..]));
     }
 
     #[test]

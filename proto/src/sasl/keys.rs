@@ -33,9 +33,13 @@ pub struct KeyPair {
 impl KeyPair {
     fn derive(digest: Digest, password: &str, salt: &[u8], iterations: u32) -> Self {
         let salted = digest.salted_password(password, salt, iterations);
+        Self::of(digest, &salted)
+    }
+
+    fn of(digest: Digest, salted: &[u8]) -> Self {
         Self {
-            stored_key: digest.hash(&digest.hmac(&salted, b"Client Key")),
-            server_key: digest.hmac(&salted, b"Server Key"),
+            stored_key: digest.hash(&digest.hmac(salted, b"Client Key")),
+            server_key: digest.hmac(salted, b"Server Key"),
         }
     }
 }
@@ -43,12 +47,22 @@ impl KeyPair {
 impl ScramKeys {
     /// The keys of a password in its only form. Slow, as its purpose demands.
     pub fn derive(digest: Digest, password: &str, salt: &[u8], iterations: u32) -> Self {
+        let pair = KeyPair::derive(digest, password, salt, iterations);
+        Self::new(pair, salt.to_vec(), iterations)
+    }
+
+    /// The same, where the slow part has been done: `salted` is the SaltedPassword of RFC 5802 §3.
+    pub fn from_salted(digest: Digest, salted: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+        Self::new(KeyPair::of(digest, salted), salt, iterations)
+    }
+
+    fn new(pair: KeyPair, salt: Vec<u8>, iterations: u32) -> Self {
         let KeyPair {
             stored_key,
             server_key,
-        } = KeyPair::derive(digest, password, salt, iterations);
+        } = pair;
         Self {
-            salt: salt.to_vec(),
+            salt,
             iterations,
             stored_key,
             server_key,

@@ -66,6 +66,15 @@ impl Mechanism {
         Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
+    /// The SCRAM mechanism of a hash, without channel binding.
+    pub const fn scram(digest: Digest) -> Self {
+        match digest {
+            Digest::Sha1 => Self::ScramSha1,
+            Digest::Sha256 => Self::ScramSha256,
+            Digest::Sha512 => Self::ScramSha512,
+        }
+    }
+
     /// Whether the proof is bound to the TLS channel.
     pub const fn is_bound(self) -> bool {
         matches!(
@@ -206,6 +215,15 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The account's own keys for a hash.
+    pub fn own(&self, digest: Digest) -> Option<&ScramKeys> {
+        match digest {
+            Digest::Sha1 => self.sha1.as_ref(),
+            Digest::Sha256 => self.sha256.as_ref(),
+            Digest::Sha512 => self.sha512.as_ref(),
+        }
+    }
+
     /// The keys for a hash, and whether somebody can log in with them.
     pub fn keys(self, digest: Digest) -> Option<(ScramKeys, bool)> {
         let real = self.real;

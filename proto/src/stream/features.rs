@@ -34,6 +34,9 @@ fn before_login(settings: &Settings, offer: &Offer) -> Vec<Element> {
         authentication.push(Element::new("mechanism", ns::SASL2).with_text(mechanism.name()));
     }
     authentication.push(inline::offered(offer, (settings.sm, settings.tokens)));
+    if let Some(upgrade) = settings.upgrade {
+        authentication.push(upgrade.offered());
+    }
     let mut features = vec![mechanisms, authentication];
     let mut bindings = Element::new("sasl-channel-binding", ns::SASL_CB);
     for kind in offer.binding_types() {

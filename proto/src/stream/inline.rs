@@ -1,10 +1,11 @@
 //! What a client asks for along with its login (XEP-0388, XEP-0386, XEP-0484), and what it gets.
 
+use super::settings::Settings;
 use super::state::State;
 use crate::jid::{BareJid, Jid, prepare_resource};
 use crate::ns;
-use crate::sasl::Offer;
 use crate::sasl::ht::TokenMechanism;
+use crate::sasl::{Digest, Offer, ScramKeys};
 use crate::sm::elements::{Enabled, Failed, SmElement};
 use crate::stanza::error::Condition;
 use crate::xml::Element;
@@ -25,6 +26,10 @@ pub struct Inline {
     pub token: Option<TokenMechanism>,
     /// The tokens that the client has shall be worth nothing any more.
     pub invalidate: bool,
+    /// Keys that the account lacks and the client has given, with their hash. They are to be kept first.
+    pub keys: Option<(Digest, ScramKeys)>,
+    /// New keys would be given.
+    pub(super) upgrade: bool,
     /// What was asked for cannot be resumed, whatever there is.
     pub(super) failed: Option<Failed>,
 }
@@ -128,7 +133,8 @@ impl std::fmt::Debug for GivenToken {
 
 impl Inline {
     /// Reads the children of `<authenticate/>`. What is not known, or not offered, is left out (BI-6).
-    pub(super) fn parse(authenticate: &Element, offer: &Offer, (sm, tokens): (bool, bool)) -> Self {
+    pub(super) fn parse(authenticate: &Element, offer: &Offer, settings: &Settings) -> Self {
+        let (sm, tokens) = (settings.sm, settings.tokens);
         let mut inline = Self::default();
         for child in authenticate.elements() {
             match (child.ns(), child.local()) {
@@ -148,6 +154,10 @@ impl Inline {
                 (ns::FAST, "request-token") if tokens => {
                     let wanted = child.attr("mechanism").and_then(TokenMechanism::parse);
                     inline.token = wanted.filter(|wanted| wanted.binding(offer).is_some());
+                }
+                (ns::UPGRADE, "upgrade") => {
+                    let offered = settings.upgrade;
+                    inline.upgrade |= offered.is_some_and(|it| it.is_asked(child));
                 }
                 (ns::FAST, "fast") => {
                     inline.invalidate = matches!(child.attr("invalidate"), Some("true" | "1"));
@@ -273,7 +283,7 @@ mod tests {
     fn parse(children: &str) -> Inline {
         let xml = format!("<authenticate xmlns='urn:xmpp:sasl:2'>{children}</authenticate>");
         let element = Element::parse(&xml).expect("well-formed");
-        Inline::parse(&element, &Offer::default(), (true, true))
+        Inline::parse(&element, &Offer::default(), &Settings::default())
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::upgrade::Upgrade;
 use crate::jid::BareJid;
 use crate::sasl::ht::{Initiator, TokenMechanism};
 use crate::sasl::scram::{ClientFirst, Exchange};
@@ -41,6 +42,8 @@ pub(super) enum Login {
         mechanism: Mechanism,
         exchange: Box<Exchange>,
         account: BareJid,
+        /// What the client is asked for then.
+        upgrade: Option<Upgrade>,
     },
     /// PLAIN waits for the account's keys.
     Plain {
@@ -55,8 +58,20 @@ pub(super) enum Login {
         initiator: Initiator,
         account: BareJid,
     },
+    /// The password is proven, and keys for another mechanism are due.
+    Upgrade(Box<Pending>),
     /// The client is authenticated, and waits for what it asked for along with that.
     Opening(Box<Authenticated>),
+}
+
+/// A login that goes on once the client has given new keys.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub mechanism: Mechanism,
+    pub account: BareJid,
+    pub upgrade: Upgrade,
+    /// For the new keys, once it is told.
+    pub salt: Vec<u8>,
 }
 
 /// What `<success/>` will say.

@@ -28,8 +28,10 @@ mod sasl2;
 mod session;
 mod settings;
 pub mod state;
+mod task;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ pub use error::{Condition, StreamError};
 pub use framing::Framing;
 pub use inline::{Agent, Bind2, GivenToken, Inline, Opened, Resume, Session};
 pub use settings::{Security, Settings, TlsInfo};
+pub use upgrade::Upgrade;
 
 /// How often a peer may act out of order before its stream ends (SM-9, SM-29).
 const MISUSES: u8 = 3;
@@ -346,7 +349,7 @@ impl Stream {
             Token::Element(element) => self.act(Event::of(&element), element),
             Token::Close => self.end(),
             // Not even a space is legal in the middle of such a login (SA-5).
-            Token::Whitespace if self.state == State::Proving => {
+            Token::Whitespace if self.state.is_in_login() => {
                 self.fail(StreamError::new(Condition::PolicyViolation));
             }
             Token::Whitespace => {}
@@ -362,6 +365,8 @@ impl Stream {
             Action::Login => self.begin_login(&element),
             Action::Authenticate => self.authenticate(&element),
             Action::Respond => self.respond(&element),
+            Action::BeginTask => self.begin_task(&element),
+            Action::EndTask => self.end_task(&element),
             Action::FailLogin(failure) => self.break_login(failure),
             Action::RefuseLogin(failure) => {
                 self.write_failure(failure);

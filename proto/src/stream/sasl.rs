@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::{Condition, StreamError};
-use super::login::{ATTEMPTS, Login, Profile};
+use super::login::{ATTEMPTS, Login, Pending, Profile};
 use super::state::State;
 use super::{Input, Stream};
 use crate::jid::{self, BareJid};
@@ -34,6 +34,7 @@ impl Stream {
                 },
                 Some(credentials),
             ) => {
+                let upgrade = self.upgrade_for(digest, &credentials);
                 let Some((keys, real)) = credentials.keys(digest) else {
                     return self.fail_login(Failure::NotAuthorized, Some(account));
                 };
@@ -45,6 +46,7 @@ impl Stream {
                     mechanism,
                     exchange: Box::new(exchange),
                     account,
+                    upgrade,
                 };
                 self.challenge(Some(&challenge));
             }
@@ -128,9 +130,19 @@ impl Stream {
                 mechanism,
                 exchange,
                 account,
-            } => match exchange.verify(&message) {
-                Ok(last) => self.succeed(mechanism, account, Some(&last)),
-                Err(failure) => self.fail_login(failure, Some(account)),
+                upgrade,
+            } => match (exchange.verify(&message), upgrade) {
+                (Ok(last), None) => self.succeed(mechanism, account, Some(&last)),
+                (Ok(last), Some(upgrade)) => {
+                    let pending = Pending {
+                        mechanism,
+                        account,
+                        upgrade,
+                        salt: Vec::new(),
+                    };
+                    self.ask_to_upgrade(pending, &last);
+                }
+                (Err(failure), _) => self.fail_login(failure, Some(account)),
             },
             _ => self.fail_login(Failure::MalformedRequest, None),
         }
@@ -209,11 +221,11 @@ impl Stream {
         }
     }
 
-    fn is_sasl2(&self) -> bool {
+    pub(super) fn is_sasl2(&self) -> bool {
         self.profile == Some(Profile::Sasl2)
     }
 
-    fn succeed(&mut self, mechanism: Mechanism, account: BareJid, last: Option<&str>) {
+    pub(super) fn succeed(&mut self, mechanism: Mechanism, account: BareJid, last: Option<&str>) {
         let method = Method::Password(mechanism);
         if self.is_sasl2() {
             return self.authenticated(method, account, last.map(str::as_bytes));

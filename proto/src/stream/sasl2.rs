@@ -95,8 +95,7 @@ impl Stream {
         {
             return self.fail(StreamError::new(Condition::InvalidFrom));
         }
-        let offered = (self.settings.sm, self.settings.tokens);
-        let inline = Inline::parse(authenticate, &self.offer, offered);
+        let inline = Inline::parse(authenticate, &self.offer, &self.settings);
         let has_fast = authenticate.child("fast", ns::FAST).is_some();
         self.inline = Some(Box::new(inline));
         let name = authenticate.attr("mechanism").unwrap_or_default();

@@ -1,5 +1,6 @@
 //! What an operator decides about client streams, and what TLS tells about one.
 
+use super::upgrade::Upgrade;
 use crate::limit;
 use crate::sasl::{BindingType, Mechanism, Offer};
 use crate::xml::Element;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub registration: bool,
     /// Whether tokens for the next login are given out and accepted (XEP-0484).
     pub tokens: bool,
+    /// Keys that clients are asked for whose accounts lack them (XEP-0480). All clients are offered that.
+    pub upgrade: Option<Upgrade>,
     /// Further features of an authenticated stream, such as the server's capabilities.
     pub features: Vec<Element>,
 }
@@ -38,6 +41,7 @@ impl Default for Settings {
             sm: true,
             registration: false,
             tokens: true,
+            upgrade: None,
             features: Vec::new(),
         }
     }

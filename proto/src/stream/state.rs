@@ -12,6 +12,7 @@
 //!     │                        ├──────(keys, PLAIN)──▶ Verifying ───(right)───▶ │ ──(nothing is open)──▶ Authenticated
 //!     │                        └──────────(tokens)────────────────────────────▶ │ ──(bound, resumed)───▶ Bound, Managed
 //!     ├──authenticate without a message──▶ Proving ──response──▶ Lookup
+//!     │                                    Proving ──response, keys are lacking──▶ Tasked ──next──▶ Salted ──task data──▶ Opening
 //!     └◀─────────── a failure that is not the third, from any of these
 //!
 //!  Secured ──register──▶ Registering ──(made, refused)──▶ Secured
@@ -51,6 +52,10 @@ pub enum State {
     Challenged,
     /// Awaits `<response/>` of SASL2.
     Proving,
+    /// Awaits `<next/>`, with which the client begins to give new keys (XEP-0480).
+    Tasked,
+    /// Awaits `<task-data/>` with the salted password.
+    Salted,
     /// Waits until a password is checked.
     Verifying,
     /// Waits for what was asked for along with a login.
@@ -77,7 +82,7 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::OpenPlain,
         Self::Plain,
         Self::Handshake,
@@ -86,6 +91,8 @@ impl State {
         Self::Lookup,
         Self::Challenged,
         Self::Proving,
+        Self::Tasked,
+        Self::Salted,
         Self::Verifying,
         Self::Opening,
         Self::Registering,
@@ -121,6 +128,11 @@ impl State {
         )
     }
 
+    /// Whether a login by SASL2 is in the middle of its messages (SA-5).
+    pub const fn is_in_login(self) -> bool {
+        matches!(self, Self::Proving | Self::Tasked | Self::Salted)
+    }
+
     /// Whether stanzas flow.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Bound | Self::Managed)
@@ -146,6 +158,10 @@ pub enum Event {
     Response2,
     /// `<abort/>` of SASL2
     Abort2,
+    /// `<next/>` of SASL2
+    Next,
+    /// `<task-data/>` of SASL2
+    TaskData,
     /// An iq that asks for a resource.
     Bind,
     /// An iq that asks for the legacy session.
@@ -172,7 +188,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Header,
         Self::StartTls,
         Self::Auth,
@@ -181,6 +197,8 @@ impl Event {
         Self::Authenticate,
         Self::Response2,
         Self::Abort2,
+        Self::Next,
+        Self::TaskData,
         Self::Bind,
         Self::Session,
         Self::Register,
@@ -213,6 +231,8 @@ impl Event {
             (ns::SASL2, "authenticate") => Self::Authenticate,
             (ns::SASL2, "response") => Self::Response2,
             (ns::SASL2, "abort") => Self::Abort2,
+            (ns::SASL2, "next") => Self::Next,
+            (ns::SASL2, "task-data") => Self::TaskData,
             (ns::STREAM, "error") => Self::End,
             _ => Self::Unknown,
         }
@@ -234,6 +254,10 @@ pub enum Action {
     Authenticate,
     /// Go on with the login.
     Respond,
+    /// Tell the client what the new keys need.
+    BeginTask,
+    /// Take the new keys, and go on with the login.
+    EndTask,
     /// The login failed.
     FailLogin(Failure),
     /// No login is possible here.
@@ -304,9 +328,12 @@ pub fn action(state: State, event: Event) -> Action {
 
         // A login by SASL2 takes nothing else in between, and there is one (SA-5, SA-10).
         (S::Proving, E::Response2) => A::Respond,
-        (S::Proving, E::Abort2) => A::FailLogin(Failure::Aborted),
+        (S::Tasked, E::Next) => A::BeginTask,
+        (S::Salted, E::TaskData) => A::EndTask,
+        (S::Proving | S::Tasked | S::Salted, E::Abort2) => A::FailLogin(Failure::Aborted),
         (S::Secured, E::Authenticate) => A::Authenticate,
-        (S::Proving, _) | (_, E::Authenticate | E::Response2 | E::Abort2) => {
+        (S::Proving | S::Tasked | S::Salted, _)
+        | (_, E::Authenticate | E::Response2 | E::Abort2 | E::Next | E::TaskData) => {
             A::Fail(Condition::PolicyViolation)
         }
         (_, E::StartTls) => A::RefuseTls,
@@ -354,6 +381,8 @@ mod tests {
             State::Secured,
             State::Challenged,
             State::Proving,
+            State::Tasked,
+            State::Salted,
         ];
         for (state, event) in early.iter().flat_map(|s| Event::ALL.map(|e| (*s, e))) {
             let done = action(state, event);
@@ -391,18 +420,30 @@ mod tests {
 
     #[test]
     fn sa_5_and_sa_10_a_login_by_sasl2_stands_alone_and_comes_once() {
-        for event in Event::ALL {
-            let expect = match event {
-                Event::Response2 => Action::Respond,
-                Event::Abort2 => Action::FailLogin(Failure::Aborted),
-                Event::End => Action::Close,
-                Event::Header => Action::Fail(Condition::BadFormat),
-                _ => Action::Fail(Condition::PolicyViolation),
-            };
-            assert_eq!(action(State::Proving, event), expect, "{event:?}");
+        for (state, next, goes_on) in [
+            (State::Proving, Event::Response2, Action::Respond),
+            (State::Tasked, Event::Next, Action::BeginTask),
+            (State::Salted, Event::TaskData, Action::EndTask),
+        ] {
+            for event in Event::ALL {
+                let expect = match event {
+                    Event::Abort2 => Action::FailLogin(Failure::Aborted),
+                    Event::End => Action::Close,
+                    Event::Header => Action::Fail(Condition::BadFormat),
+                    event if event == next => goes_on,
+                    _ => Action::Fail(Condition::PolicyViolation),
+                };
+                assert_eq!(action(state, event), expect, "{state:?} {event:?}");
+            }
         }
         for state in [State::Authenticated, State::Bound, State::Managed] {
-            for event in [Event::Authenticate, Event::Response2, Event::Abort2] {
+            for event in [
+                Event::Authenticate,
+                Event::Response2,
+                Event::Abort2,
+                Event::Next,
+                Event::TaskData,
+            ] {
                 let expect = Action::Fail(Condition::PolicyViolation);
                 assert_eq!(action(state, event), expect, "{state:?} {event:?}");
             }

@@ -2,8 +2,8 @@
 //!
 //! Both are headlines from the domain, for the accounts of that domain. An announcement goes through the shards, which
 //! show each once, and to nobody who is not there ([`cluster::session::Relay::Broadcast`]). The message of the day is for
-//! those who come: each account is told of it once, when one of its sessions becomes available ([`motd`]). Who is
-//! online when it is set is told of it at the next login; who should be told at once is sent an announcement.
+//! those who come as well: each account is told of it once, at once if it is online when it is set, or else when one of
+//! its sessions becomes available ([`motd`]).
 
 mod headline;
 mod motd;
@@ -62,25 +62,30 @@ async fn announce(call: Call) -> Result<Outcome, StanzaError> {
         )));
     }
     let text = text(&call, "announcement")?;
-    // Whoever submits it again asks for the same announcement.
-    let id = ArchiveId::new(call.begun, u128::from(call.number));
-    let packet = announcement(&call.domain, id, &text);
     tracing::info!(account = %call.account, domain = %call.domain, "an announcement");
-    let broadcast = Relay::Broadcast {
-        id,
-        packet,
-        after: None,
-    };
-    Ok(Outcome::Done(Done {
-        behind: vec![Action::Send(broadcast)],
-        ..Done::default()
-    }))
+    Ok(told_to_all(&call, &text))
 }
 
-/// A new one: everybody is told of it.
+/// Everybody who is online hears it once the answer is on its way. Whoever submits it again asks for the same
+/// announcement.
+fn told_to_all(call: &Call, text: &str) -> Outcome {
+    let id = ArchiveId::new(call.begun, u128::from(call.number));
+    let broadcast = Relay::Broadcast {
+        id,
+        packet: announcement(&call.domain, id, text),
+        after: None,
+    };
+    Outcome::Done(Done {
+        behind: vec![Action::Send(broadcast)],
+        ..Done::default()
+    })
+}
+
+/// A new one: everybody is told of it, those who are online at once (XEP-0133 §4.24).
 async fn set(motd: Arc<Motd>, call: Call) -> Result<Outcome, StanzaError> {
     if call.stage == 0 {
-        let words = "Everybody is sent it once, at the next login.";
+        let words =
+            "Everybody is sent it once: those who are online at once, others at their next login.";
         return Ok(Outcome::ask(form(
             "Set the message of the day",
             words,
@@ -89,12 +94,13 @@ async fn set(motd: Arc<Motd>, call: Call) -> Result<Outcome, StanzaError> {
         )));
     }
     let text = text(&call, "motd")?;
-    let storage = &call.edge.storage;
-    let set = storage.set_motd(call.domain.domain(), call.begun, &text);
+    let (storage, domain) = (&call.edge.storage, call.domain.domain());
+    let there = motd::there(&call.edge, domain).await?;
+    let set = storage.set_motd(domain, call.begun, &text, &there);
     set.await.map_err(|error| failure(&error))?;
     motd.forget();
     tracing::info!(account = %call.account, domain = %call.domain, "the message of the day is set");
-    Ok(Outcome::done())
+    Ok(told_to_all(&call, &text))
 }
 
 /// Other words: who was told of it is not told again.

@@ -1,7 +1,8 @@
 //! The message of the day: where it is, and who is told of it when.
 //!
 //! Each account is told of each at most once: that it was told is noted before it is, so that a node that dies in
-//! between has told nobody. What a node knows of it is a second old at most, so that a login costs nothing while there is
+//! between has told nobody. Only who comes at the very moment in which it is set may be told twice, and who is online
+//! beside [`MOST_NOTED`] others. What a node knows of it is a second old at most, so that a login costs nothing while there is
 //! none.
 
 use std::collections::HashMap;
@@ -12,11 +13,16 @@ use proto::BareJid;
 use proto::stanza::error::StanzaError;
 
 use super::headline::headline;
-use crate::hooks::{Hook, Presence, Sender, Turn, at_once, later};
-use crate::storage::{Step, Storage, StorageError, Stored};
+use crate::hooks::{Edge, Hook, Presence, Sender, Turn, at_once, later};
+use crate::storage::{Step, Storage, StorageError, Stored, assembled};
 
 /// For how long a node believes what it has read, in milliseconds.
 const FRESH: u64 = 1_000;
+
+/// Of how many accounts it is noted that they are told at once when it is set: it takes time in proportion.
+const MOST_NOTED: usize = 10_000;
+/// How many of them one statement notes.
+const AT_A_TIME: usize = 64;
 
 /// A message of the day, by domain; and of which an account was told last.
 pub const STORED: Stored = Stored {
@@ -133,6 +139,18 @@ impl Greeter {
     }
 }
 
+/// Those who hear at once what is said to everybody.
+pub async fn there(edge: &Edge, domain: &str) -> Result<Vec<BareJid>, StanzaError> {
+    let online = edge.presences.online(domain, MOST_NOTED).await?;
+    let mut there = Vec::new();
+    for account in online.first {
+        if !edge.presences.available(&account).await.is_empty() {
+            there.push(account);
+        }
+    }
+    Ok(there)
+}
+
 fn tell(sender: Sender<'_>, known: &Known) -> Action {
     let mid = sender.edge.archive_id();
     let domain = BareJid::from_parts(None, sender.account.domain());
@@ -159,17 +177,31 @@ impl Storage {
         .transpose()
     }
 
-    /// A new one.
+    /// A new one, of which these accounts are told already.
     pub(super) async fn set_motd(
         &self,
         domain: &str,
         id: u64,
         text: &str,
+        told: &[BareJid],
     ) -> Result<(), StorageError> {
+        let mut transaction = self.database.begin().await?;
         let sql = "INSERT INTO motd (domain, id, text) VALUES ($1, $2, $3) \
                    ON CONFLICT (domain) DO UPDATE SET id = excluded.id, text = excluded.text";
         let values = vec![domain.into(), id.into(), text.into()];
-        self.database.execute(sql, values).await.map(drop)
+        transaction.execute(sql, values).await?;
+        for some in told.chunks(AT_A_TIME) {
+            let rows: Vec<_> = (2..some.len() + 2).map(|n| format!("(${n}, $1)")).collect();
+            let sql = format!(
+                "INSERT INTO motd_seen (account, id) VALUES {} \
+                 ON CONFLICT (account) DO UPDATE SET id = excluded.id",
+                rows.join(", ")
+            );
+            let names = some.iter().map(|account| account.as_str().into());
+            let values = [id.into()].into_iter().chain(names).collect();
+            transaction.execute(assembled(sql), values).await?;
+        }
+        transaction.commit().await
     }
 
     /// Other words for the one that there is; without one, a new one.
@@ -218,7 +250,7 @@ mod tests {
                 Some(storage.see_motd(&account, id).await.unwrap())
             };
             assert_eq!(sees(alice).await, None);
-            storage.set_motd("a.example", 7, "one").await.unwrap();
+            storage.set_motd("a.example", 7, "one", &[]).await.unwrap();
             assert_eq!(sees(alice).await, Some(true));
             assert_eq!(sees(alice).await, Some(false));
             storage.edit_motd("a.example", 8, "two").await.unwrap();
@@ -227,8 +259,21 @@ mod tests {
             assert_eq!(known, Some(Known { id, text }));
             assert_eq!(sees(alice).await, Some(false));
             assert_eq!(sees(bob).await, Some(true));
-            storage.set_motd("a.example", 9, "three").await.unwrap();
+            storage
+                .set_motd("a.example", 9, "three", &[])
+                .await
+                .unwrap();
             assert_eq!(sees(alice).await, Some(true));
+            let told: Vec<_> = (0..AT_A_TIME).map(|n| format!("n{n}@a.example")).collect();
+            let told = told.iter().map(String::as_str).chain([alice]);
+            let told: Vec<_> = told.map(|jid| BareJid::new(jid).unwrap()).collect();
+            storage
+                .set_motd("a.example", 10, "four", &told)
+                .await
+                .unwrap();
+            assert_eq!(sees(alice).await, Some(false));
+            assert_eq!(sees("n0@a.example").await, Some(false));
+            assert_eq!(sees(bob).await, Some(true));
             assert!(storage.delete_motd("a.example").await.unwrap());
             assert!(!storage.delete_motd("a.example").await.unwrap());
             assert_eq!(sees(bob).await, None);

@@ -8,6 +8,8 @@ use crate::router::testing::{Node, edge_with, says, session};
 
 const ALICE: &str = "alice@example.org/desk";
 const BOB: &str = "bob@example.org/phone";
+/// Somebody who is not online yet.
+const DORA: &str = "dora@example.org/phone";
 
 async fn node() -> Node {
     edge_with(&["domain=example.org", "admin.jids=alice@example.org"]).await
@@ -73,24 +75,29 @@ async fn ad_2_an_announcement_is_for_everybody_and_has_a_bound() {
 }
 
 #[tokio::test]
-async fn ad_2_the_message_of_the_day_is_told_once_at_a_login() {
+async fn ad_2_the_message_of_the_day_is_told_once_at_once_or_at_a_login() {
     let node = node().await;
+    assert!(logs_in(&node, DORA).await.is_empty());
+    let said = run(&node, "set-motd", Some(("motd", "Welcome"))).await;
+    let headline = "to everybody: <message from='example.org' id=";
+    assert!(said[1].starts_with(headline), "{said:?}");
+    // Bob is online, and is not told again.
     assert!(logs_in(&node, BOB).await.is_empty());
-    run(&node, "set-motd", Some(("motd", "Welcome"))).await;
-    let told = logs_in(&node, BOB).await;
+    let told = logs_in(&node, DORA).await;
     let expect = "<body>Welcome</body></message>";
     assert!(told.len() == 1 && told[0].contains(expect), "{told:?}");
     assert!(
-        told[0].contains("to='bob@example.org/phone' from='example.org'"),
+        told[0].contains("to='dora@example.org/phone' from='example.org'"),
         "{told:?}"
     );
     assert!(told[0].contains("type='headline'"), "{told:?}");
-    assert!(logs_in(&node, "bob@example.org/desk").await.is_empty());
+    assert!(logs_in(&node, "dora@example.org/desk").await.is_empty());
     let form = run(&node, "edit-motd", None).await.concat();
     assert!(form.contains("<value>Welcome</value>"), "{form}");
-    run(&node, "edit-motd", Some(("motd", "Hello"))).await;
-    assert!(logs_in(&node, BOB).await.is_empty());
-    let told = logs_in(&node, "carol@example.org/x").await.concat();
+    let said = run(&node, "edit-motd", Some(("motd", "Hello"))).await;
+    assert_eq!(said.len(), 1, "other words are told to nobody at once");
+    assert!(logs_in(&node, DORA).await.is_empty());
+    let told = logs_in(&node, "erik@example.org/x").await.concat();
     assert!(told.contains("<body>Hello</body>"), "{told}");
     let said = run(&node, "delete-motd", None).await.concat();
     assert!(said.contains("status='completed'"), "{said}");
@@ -103,10 +110,10 @@ async fn ad_2_the_message_of_the_day_is_told_once_at_a_login() {
 async fn a_login_does_not_wait_for_a_database_that_is_away() {
     let node = node().await;
     run(&node, "set-motd", Some(("motd", "Welcome"))).await;
-    assert_eq!(logs_in(&node, BOB).await.len(), 1);
+    assert_eq!(logs_in(&node, DORA).await.len(), 1);
     let greeter = super::motd::Greeter(Default::default());
     node.storage.close().await;
-    let ctx = session(&node, BOB);
+    let ctx = session(&node, DORA);
     let stanza = proto::stanza::Stanza::new(proto::stanza::Kind::Presence(
         proto::stanza::PresenceType::Available,
     ));

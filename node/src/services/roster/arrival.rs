@@ -3,14 +3,15 @@
 use cluster::session::{Completed, Effect, Pending, Relay};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use proto::BareJid;
 use proto::stanza::error::{self, Condition, StanzaError};
 use proto::stanza::{Kind, Packet, Stanza};
+use proto::{BareJid, ns};
 
 use super::settings::Quotas;
 use super::subscription::Request;
 use super::{contact, subscribe};
-use crate::hooks::{EffectHook, Work, completed, followed_by};
+use crate::auth::invite;
+use crate::hooks::{Edge, EffectHook, Work, completed, followed_by};
 use crate::storage::StorageError;
 
 /// Brings requests into rosters.
@@ -57,6 +58,16 @@ async fn subscription(
         return Ok(completed(effect));
     }
     let repeat = format!("{shard}/{}", effect.id.0);
+    if request == Request::Subscribe && shows_invitation(edge, packet, &account, &peer).await? {
+        let introduced = contact::introduced(edge, quotas, &account, &peer, &repeat).await;
+        return match introduced {
+            Err(error) if error.blames_values() => Ok(followed_by(effect, returned(packet, &peer))),
+            introduced => Ok(followed_by(
+                effect,
+                welcome(&account, &peer, introduced?, &repeat),
+            )),
+        };
+    }
     let received = contact::received(edge, quotas, &account, &peer, request, packet, &repeat).await;
     let received = match received {
         // The stanza has been acknowledged: its sender is told that it came to nothing.
@@ -80,11 +91,7 @@ async fn subscription(
     }
     relays.extend(received.push);
     if let Some(answer) = received.answer {
-        let stanza = Stanza::new(Kind::Presence(answer.kind())).with_id(repeat);
-        let stanza = stanza
-            .with_from(account.clone().into())
-            .with_to(peer.clone().into());
-        relays.push(Relay::Subscription(stanza.pack()));
+        relays.push(said(&account, &peer, answer, &repeat));
     }
     if received.reveals {
         // The contact's presence comes after the push that makes room for it.
@@ -96,6 +103,47 @@ async fn subscription(
         relays.push(Relay::Revealed { account, peer });
     }
     Ok(followed_by(effect, relays))
+}
+
+/// Whether the request shows a token that the account has given somebody, to become a contact. It is used up then (RE-6).
+async fn shows_invitation(
+    edge: &Edge,
+    packet: &Packet,
+    account: &BareJid,
+    peer: &BareJid,
+) -> Result<bool, StorageError> {
+    // Our own writer made it, so that what cannot be read is damaged, and shows nothing.
+    let Ok(stanza) = packet.unpack() else {
+        return Ok(false);
+    };
+    let shown = stanza.child("preauth", ns::PREAUTH);
+    let Some(token) = shown.and_then(|shown| shown.attr("token")) else {
+        return Ok(false);
+    };
+    invite::redeemed(&edge.storage, token, account, peer, (edge.now)()).await
+}
+
+/// The user's clients see the new contact, who is granted what was asked and asked in return.
+fn welcome(
+    account: &BareJid,
+    peer: &BareJid,
+    introduced: contact::Introduced,
+    repeat: &str,
+) -> Vec<Relay> {
+    let granted = said(account, peer, Request::Subscribed, repeat);
+    let asked = said(account, peer, Request::Subscribe, repeat);
+    let mut relays: Vec<_> = introduced.push.into_iter().chain([granted]).collect();
+    if introduced.asks {
+        relays.push(asked);
+    }
+    relays
+}
+
+/// What the server says to a contact in the user's name.
+fn said(account: &BareJid, peer: &BareJid, request: Request, id: &str) -> Relay {
+    let stanza = Stanza::new(Kind::Presence(request.kind())).with_id(id.to_owned());
+    let stanza = stanza.with_from(account.into()).with_to(peer.into());
+    Relay::Subscription(stanza.pack())
 }
 
 /// Tells whoever asks that there is no room for what they ask.

@@ -100,6 +100,34 @@ pub async fn received(
     })
 }
 
+/// What follows from a request of the contact that shows an invitation of the user.
+pub struct Introduced {
+    /// The user asks as well.
+    pub asks: bool,
+    /// The push, if clients see a change.
+    pub push: Option<Relay>,
+}
+
+/// Grants a request of the contact that shows an invitation of the user, and asks in return. `repeat` names it.
+pub async fn introduced(
+    edge: &Edge,
+    quotas: Quotas,
+    account: &BareJid,
+    peer: &BareJid,
+    repeat: &str,
+) -> Result<Introduced, StorageError> {
+    let update = edge
+        .storage
+        .update_contact(quotas, account, peer, Some(repeat), |item| {
+            stored(peer, item, entry(item).introduced(), None)
+        });
+    let update = update.await?;
+    Ok(Introduced {
+        asks: entry(update.after.as_ref()).state.ask(),
+        push: push(edge, account, peer, &update),
+    })
+}
+
 /// Names and sorts a contact, who is put into the roster if need be (IM-21). The push, if there is a change. `repeat`
 /// names the request, and what it says.
 pub async fn put(

@@ -43,6 +43,14 @@ impl Entry {
         (self, received)
     }
 
+    /// The entry after a request of the contact that shows an invitation of the user: it is granted, and the user asks
+    /// as well, unless the contact has granted that already (RE-6).
+    pub fn introduced(mut self) -> Self {
+        self.state = State::new(self.state.to(), true, true, false);
+        self.listed = true;
+        self
+    }
+
     /// Nobody needs to remember it.
     pub fn is_void(&self) -> bool {
         !self.listed && !self.state.pending()
@@ -92,6 +100,24 @@ mod tests {
         assert!(granted.approved && granted.state == State::From);
         let (refused, _) = granted.sent(Request::Unsubscribed);
         assert!(!refused.approved && refused.state == State::None && refused.listed);
+    }
+
+    #[test]
+    fn re_6_who_shows_an_invitation_is_granted_and_asked() {
+        for state in State::ALL {
+            let before = Entry {
+                name: Some("Bob".to_owned()),
+                ..entry(state, false)
+            };
+            let after = before.clone().introduced();
+            let expect = if state.to() {
+                State::Both
+            } else {
+                State::FromOut
+            };
+            assert_eq!(after.state, expect, "{state:?}");
+            assert!(after.listed && !after.approved && after.name == before.name);
+        }
     }
 
     #[test]

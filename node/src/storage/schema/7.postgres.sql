@@ -20,8 +20,9 @@ CREATE TABLE fast_token (
 -- in milliseconds.
 ALTER TABLE revocation ADD COLUMN spared TEXT;
 ALTER TABLE revocation ADD COLUMN grace BIGINT NOT NULL DEFAULT 0;
--- Invitations, by the hash of their tokens. One that was used stays until the new account and the one that invited
--- it are contacts.
+-- Invitations, by the hash of their tokens. The purpose is 0 for an account, 1 for a contact and 2 for either. One that
+-- an account was made with stays until that account and the one that invited it are contacts; one that a contact has
+-- shown is settled at once, and stays for a while so that a second look finds it again.
 CREATE TABLE invitation (
     id TEXT NOT NULL PRIMARY KEY,
     digest BYTEA NOT NULL UNIQUE,
@@ -30,10 +31,14 @@ CREATE TABLE invitation (
     contact TEXT,
     created BIGINT NOT NULL,
     expires BIGINT NOT NULL,
-    used_by TEXT
+    used_by TEXT,
+    inviter TEXT,
+    purpose BIGINT NOT NULL DEFAULT 0,
+    settled BIGINT NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX invitation_reserved ON invitation (reserved) WHERE used_by IS NULL;
 CREATE INDEX invitation_contact ON invitation (contact);
+CREATE INDEX invitation_inviter ON invitation (inviter);
 -- Names of removed accounts, which nobody gets for a while who registers by himself.
 CREATE TABLE retired_name (
     jid TEXT NOT NULL PRIMARY KEY,

@@ -6,6 +6,7 @@ mod registration;
 mod sasl2;
 mod session;
 mod table;
+mod upgrade;
 
 use super::*;
 use crate::jid::Jid;

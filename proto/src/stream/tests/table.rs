@@ -18,6 +18,8 @@ const ELEMENTS: &[&str] = &[
     "<response xmlns='urn:xmpp:sasl:2'>Yz1iaXdzLHI9eCxwPUFBQUE=</response>",
     "<abort xmlns='urn:xmpp:sasl:2'/>",
     "<next xmlns='urn:xmpp:sasl:2' task='x'/>",
+    upgrade::NEXT,
+    "<task-data xmlns='urn:xmpp:sasl:2'/>",
     BIND,
     "<iq type='get'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
     "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>",
@@ -54,6 +56,9 @@ fn at(state: State) -> Script {
         State::Authenticated | State::Binding | State::Resuming => Script::authenticated(),
         State::Bound => Script::bound(),
         State::Managed | State::Closing | State::Closed => Script::managed(),
+        State::Tasked | State::Salted => {
+            Script::proven(upgrade::with_upgrade(), upgrade::UPGRADE, upgrade::old())
+        }
         State::Registering => Script::new(
             Security::Tls(tls()),
             Settings {
@@ -99,6 +104,7 @@ fn at(state: State) -> Script {
             script.pump()
         }
         State::Closed => script.send(END_TAG),
+        State::Salted => script.send(upgrade::NEXT),
         _ => &mut script,
     };
     assert_eq!(script.stream.state(), state);
