@@ -17,7 +17,7 @@ use super::{Door, descriptors};
 use crate::app::App;
 use crate::clock;
 use crate::metrics::Refused;
-use crate::session::arrival::{self, Visitor};
+use crate::session::arrival::{self, Visitor, Web};
 use crate::session::pump::Pump;
 
 /// How many connections may wait in the kernel to be accepted.
@@ -274,7 +274,16 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     match door {
         Door::StartTls => carry(arrival::starttls(app, visitor).await, counted),
         Door::Tls => carry(arrival::tls(app, visitor).await, counted),
-        Door::Web => carry(arrival::web(app, visitor).await, counted),
+        Door::Web => match arrival::web(app, visitor).await {
+            Some(Web::Socket(pump)) => carry(Some(pump), counted),
+            Some(Web::Requests(connection)) => {
+                drop(actix_rt::spawn(async move {
+                    connection.run().await;
+                    drop(counted);
+                }));
+            }
+            None => {}
+        },
     }
 }
 
