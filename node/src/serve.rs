@@ -23,11 +23,11 @@ use crate::auth::{
 use crate::config::{Config, LogFormat, Registration};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
-use crate::listen::{Door, bosh};
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::TlsError;
+use crate::listen::{Door, bosh};
 use crate::live::Live;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;

@@ -75,7 +75,9 @@ impl Http {
             }
         };
         let head = String::from_utf8_lossy(&self.rest[..end]).into_owned();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
         while self.rest.len() < end + length {
             self.fill().await?;

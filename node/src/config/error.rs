@@ -265,7 +265,9 @@ pub enum Problem {
     )]
     TwoSeats,
     /// Web clients have to be configured.
-    #[error("`web.url` and `web.bosh_url` are absent: web clients do not find this server by its domain")]
+    #[error(
+        "`web.url` and `web.bosh_url` are absent: web clients do not find this server by its domain"
+    )]
     NoWebUrl,
     /// Anybody may make accounts.
     #[error(

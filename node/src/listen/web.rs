@@ -46,14 +46,9 @@ pub struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// What is told about ways to connect, the best one first.
     fn links(self) -> Vec<(&'static str, &'a str)> {
-        let urls = [
-            (ns::ALT_WEBSOCKET, self.url),
-            (ns::ALT_BOSH, self.bosh_url),
-        ];
+        let urls = [(ns::ALT_WEBSOCKET, self.url), (ns::ALT_BOSH, self.bosh_url)];
         let links = urls.into_iter();
-        links
-            .filter_map(|(rel, url)| Some((rel, url?)))
-            .collect()
+        links.filter_map(|(rel, url)| Some((rel, url?))).collect()
     }
 }
 
@@ -372,6 +367,10 @@ mod tests {
         );
         let head = Head::read(&mut long.as_bytes(), Vec::new()).await;
         assert!(head.unwrap().is_none());
-        assert!(Head::read(&mut &b"GET / HTTP/1.1\r\n"[..], Vec::new()).await.is_err());
+        assert!(
+            Head::read(&mut &b"GET / HTTP/1.1\r\n"[..], Vec::new())
+                .await
+                .is_err()
+        );
     }
 }

@@ -21,9 +21,9 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Registration;
 use crate::listen::gate::Permit;
-use crate::listen::{Door, bosh};
 use crate::listen::web::{self, Answer, Head, Pages};
 use crate::listen::websocket::WebSocket;
+use crate::listen::{Door, bosh};
 use crate::metrics::Refused;
 
 /// How long a client may take to its stream over TLS.

@@ -126,22 +126,52 @@ mod tests {
         };
         for (head, expect) in [
             ("\r\nContent-Length: 7", taken(7, false, true)),
-            ("\r\ncontent-length: 7\r\nConnection: Close", taken(7, false, false)),
-            ("\r\ncontent-length: 7\r\nExpect: 100-continue", taken(7, true, true)),
+            (
+                "\r\ncontent-length: 7\r\nConnection: Close",
+                taken(7, false, false),
+            ),
+            (
+                "\r\ncontent-length: 7\r\nExpect: 100-continue",
+                taken(7, true, true),
+            ),
             ("", Some(Call::Refused("411 Length Required"))),
-            ("\r\nTransfer-Encoding: chunked", Some(Call::Refused("411 Length Required"))),
-            ("\r\nTransfer-Encoding: chunked\r\nContent-Length: 7", Some(Call::Refused("411 Length Required"))),
-            ("\r\nContent-Length: 7\r\nContent-Length: 7", Some(Call::Refused("400 Bad Request"))),
-            ("\r\nContent-Length: +7", Some(Call::Refused("400 Bad Request"))),
-            ("\r\nContent-Length: 7, 7", Some(Call::Refused("400 Bad Request"))),
-            ("\r\nContent-Length: 99999999999999999999999", Some(Call::Refused("400 Bad Request"))),
+            (
+                "\r\nTransfer-Encoding: chunked",
+                Some(Call::Refused("411 Length Required")),
+            ),
+            (
+                "\r\nTransfer-Encoding: chunked\r\nContent-Length: 7",
+                Some(Call::Refused("411 Length Required")),
+            ),
+            (
+                "\r\nContent-Length: 7\r\nContent-Length: 7",
+                Some(Call::Refused("400 Bad Request")),
+            ),
+            (
+                "\r\nContent-Length: +7",
+                Some(Call::Refused("400 Bad Request")),
+            ),
+            (
+                "\r\nContent-Length: 7, 7",
+                Some(Call::Refused("400 Bad Request")),
+            ),
+            (
+                "\r\nContent-Length: 99999999999999999999999",
+                Some(Call::Refused("400 Bad Request")),
+            ),
         ] {
             assert_eq!(asked(&format!("{post}{head}")).await, expect, "{head}");
         }
         let old = "POST /http-bind?x HTTP/1.0\r\nContent-Length: 7";
         assert_eq!(asked(old).await, taken(7, false, false));
-        assert_eq!(asked("OPTIONS /http-bind HTTP/1.1").await, Some(Call::Preflight));
-        assert_eq!(asked("GET /http-bind HTTP/1.1").await, Some(Call::Refused("405 Method Not Allowed")));
+        assert_eq!(
+            asked("OPTIONS /http-bind HTTP/1.1").await,
+            Some(Call::Preflight)
+        );
+        assert_eq!(
+            asked("GET /http-bind HTTP/1.1").await,
+            Some(Call::Refused("405 Method Not Allowed"))
+        );
         assert_eq!(asked("POST /http-bind/x HTTP/1.1").await, None);
     }
 }

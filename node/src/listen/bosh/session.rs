@@ -109,8 +109,9 @@ impl Session {
 
     fn act_and<T>(&self, act: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.now();
-        let mut state = self.state();
-        let done = act(&mut state, now);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let done = act(state, now);
         for (rid, answer) in state.session.ready() {
             if let Some(waiting) = state.waiting.remove(&rid) {
                 // Who is gone asks again, and hears the same then.
@@ -126,7 +127,7 @@ impl Session {
         let reader = state.reader.take_if(|_| state.session.is_readable());
         let has_room = state.session.is_over() || state.session.room() > 0;
         let writer = state.writer.take_if(|_| has_room);
-        drop(state);
+        drop(guard);
         if sooner {
             self.sooner.notify_one();
         }
@@ -201,9 +202,11 @@ impl Session {
             true => SEATS,
             false => 1,
         };
-        let taken = self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-            (taken < seats).then_some(taken + 1)
-        });
+        let taken = self
+            .seats
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+                (taken < seats).then_some(taken + 1)
+            });
         taken.is_ok().then(|| Seat(self.clone()))
     }
 
@@ -230,7 +233,8 @@ impl Session {
 impl Ticket {
     /// Another request waits behind this one on the same connection.
     pub fn hurry(&self) {
-        self.session.act(|session, now| session.hurry(self.rid, now));
+        self.session
+            .act(|session, now| session.hurry(self.rid, now));
     }
 }
 
