@@ -89,16 +89,21 @@ impl Http {
 
     async fn fill(&mut self) -> io::Result<()> {
         let read = self.socket.read_buf(&mut self.rest);
-        match timeout(PATIENCE * 2, read).await?? {
+        match timeout(PATIENCE, read).await?? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
 
+    /// Sends bytes, whatever they are, and waits for the answer.
+    pub async fn answer_to(&mut self, text: &str) -> io::Result<Answer> {
+        self.send(text).await?;
+        self.answer().await
+    }
+
     /// Posts a body and waits for the answer.
     pub async fn post(&mut self, body: &str) -> io::Result<Answer> {
-        self.send(&post(body)).await?;
-        self.answer().await
+        self.answer_to(&post(body)).await
     }
 }
 

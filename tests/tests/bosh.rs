@@ -308,8 +308,7 @@ async fn bo_9_scripts_of_all_origins_may_ask_and_connections_are_kept() {
     let preflight = "OPTIONS /http-bind HTTP/1.1\r\nHost: a\r\nOrigin: https://any.example\r\n\
                      Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n\r\n";
     for _ in 0..2 {
-        http.send(preflight).await.unwrap();
-        let answer = http.answer().await.unwrap().head;
+        let answer = http.answer_to(preflight).await.unwrap().head;
         assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
         for header in [
             "access-control-allow-origin: *",
@@ -319,6 +318,14 @@ async fn bo_9_scripts_of_all_origins_may_ask_and_connections_are_kept() {
             assert!(answer.contains(&format!("\r\n{header}\r\n")), "{answer}");
         }
     }
+    while !http
+        .answer_to(preflight)
+        .await
+        .unwrap()
+        .head
+        .contains("connection: close")
+    {}
+    let mut http = self::http(&cluster, 0).await;
     let begin = "<body xmlns='http://jabber.org/protocol/httpbind' rid='7' to='localhost' content='text/html' \
                  xmlns:x='urn:xmpp:xbosh' x:version='1.0'/>";
     let head = http.post(begin).await.unwrap().head;
@@ -358,6 +365,22 @@ async fn bo_9_scripts_of_all_origins_may_ask_and_connections_are_kept() {
         }
         assert!(!answer.contains("websocket"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn bo_9_a_request_that_waits_is_answered_when_another_one_is_behind_it() {
+    let cluster = Cluster::start(1, &["alice", "bob"], BOSH).await;
+    let mut bob = cluster.client(0, "bob").await;
+    let mut alice = online(&cluster, "alice").await;
+    alice.settle().await.unwrap();
+    let mut http = http(&cluster, 0).await;
+    let both = [0, 1].map(|more| post(&alice.body(alice.rid + more, "", "")));
+    http.send(&both.concat()).await.unwrap();
+    let first = http.answer().await.unwrap();
+    assert_eq!(first.element().elements().count(), 0, "{first:?}");
+    bob.say("alice@localhost/browser", "news").await;
+    let second = http.answer().await.unwrap();
+    assert!(second.body.contains("<body>news</body>"), "{second:?}");
 }
 
 #[tokio::test]

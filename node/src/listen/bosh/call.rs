@@ -78,16 +78,23 @@ fn read(request: &Request<'_, '_>) -> Call {
 pub(super) const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The answer to a browser that asks for a script.
-pub(super) fn preflight() -> String {
-    "HTTP/1.1 204 No Content\r\naccess-control-allow-origin: *\r\naccess-control-allow-methods: POST, OPTIONS\r\n\
-     access-control-allow-headers: content-type\r\naccess-control-max-age: 86400\r\n\r\n"
-        .to_owned()
+pub(super) fn preflight(keeps: bool) -> String {
+    let close = close_unless(keeps);
+    format!(
+        "HTTP/1.1 204 No Content\r\naccess-control-allow-origin: *\r\naccess-control-allow-methods: POST, OPTIONS\r\n\
+         access-control-allow-headers: content-type\r\naccess-control-max-age: 86400\r\n{close}\r\n"
+    )
+}
+
+/// The header that says whether another request may follow.
+fn close_unless(keeps: bool) -> &'static str {
+    if keeps { "" } else { "connection: close\r\n" }
 }
 
 /// The head of an answer that is a body of BOSH.
 pub(super) fn answered(content: Option<&str>, length: usize, keeps: bool) -> String {
     let content = content.unwrap_or("text/xml; charset=utf-8");
-    let close = if keeps { "" } else { "connection: close\r\n" };
+    let close = close_unless(keeps);
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {content}\r\ncontent-length: {length}\r\naccess-control-allow-origin: *\r\n\
          cache-control: no-store\r\nx-content-type-options: nosniff\r\n\

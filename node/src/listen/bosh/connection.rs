@@ -32,6 +32,9 @@ const UNANSWERED: Duration = WAIT.saturating_add(Duration::from_secs(30));
 const SENDING: Duration = Duration::from_secs(30);
 /// So much of a request that is refused is read, since unread bytes would turn our close into a reset.
 const IGNORED: usize = 512 * 1024;
+/// So often a browser may ask on one connection whether a script may send a request: without a session nothing else
+/// would ever end it.
+const PREFLIGHTS: u8 = 16;
 /// So much may come while an answer is awaited.
 const AHEAD: usize = 2 * 1024;
 
@@ -43,6 +46,7 @@ pub struct Connection<S> {
     permit: Option<Permit>,
     seat: Option<Seat>,
     head: Option<Head>,
+    preflights: u8,
 }
 
 /// What becomes of the connection.
@@ -65,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             permit: Some(permit),
             seat: None,
             head: Some(head),
+            preflights: 0,
         }
     }
 
@@ -111,8 +116,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Next::Close)
             }
             Some(Call::Preflight) => {
-                self.say(&preflight()).await?;
-                Ok(Next::Request(head.into_rest()))
+                self.preflights += 1;
+                let keeps = self.preflights < PREFLIGHTS;
+                self.say(&preflight(keeps)).await?;
+                Ok(match keeps {
+                    true => Next::Request(head.into_rest()),
+                    false => Next::Close,
+                })
             }
             Some(Call::Post {
                 length,

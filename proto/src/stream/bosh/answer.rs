@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Condition;
+use super::condition::Condition;
 use crate::ns;
 use crate::xml::{Element, attribute};
 

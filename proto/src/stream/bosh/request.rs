@@ -4,7 +4,7 @@
 //! it is shows in its first tag, and until somebody has said that its session is logged in, it may be as small as what
 //! a stranger may say.
 
-use super::Condition;
+use super::condition::Condition;
 use crate::limit::Limits;
 use crate::ns;
 use crate::xml::{Element, Name, ReadError, Reader, Token};

@@ -12,7 +12,7 @@
 //! # Invariants
 //!
 //! 1. What the stream writes is in one answer only, in order; an answer that is lost is given again (BO-3).
-//! 2. At most [`QUEUE_BYTES`] of whole elements wait, and one element beside them.
+//! 2. At most [`QUEUE_BYTES`](super::outbox::QUEUE_BYTES) of whole elements wait, and one element beside them.
 //! 3. Once it is over, nothing more is read or written, and every request is told so.
 
 use std::collections::VecDeque;
@@ -20,20 +20,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, terminal};
+use super::condition::Condition;
+use super::outbox::Outbox;
 use super::request::Request;
-use super::window::{Arrival, REQUESTS, Window};
-use super::{
-    Condition, HASTE, INACTIVITY, LINGER, MAX_PAUSE, POLLING, QUEUE_BYTES, REQUESTS_BEFORE_AUTH,
-    WAIT,
-};
-use crate::ns;
+use super::terms::{INACTIVITY, POLLING, Terms, pause};
+use super::window::{Arrival, Window};
+use crate::stream::error::{self, StreamError};
 use crate::stream::framing::{ROOT_END, root};
-use crate::stream::written::{Piece, Progress, Written};
-use crate::stream::{self, StreamError};
-use crate::xml::Element;
+use crate::stream::written::Progress;
 
-/// The version of XEP-0124.
-const VERSION: (u32, u32) = (1, 11);
+/// So many empty requests that follow each other too fast are too many.
+pub const HASTE: u32 = 60;
+/// How many requests a client may make before it is logged in.
+pub const REQUESTS_BEFORE_AUTH: u32 = 100;
+/// How long a session is remembered whose end the client has not heard yet, or may not have.
+pub const LINGER: Duration = Duration::from_secs(15);
 /// What an empty request costs of a client's rate, in bytes: about what its head and its tag have (T-15).
 const EMPTY: usize = 256;
 
@@ -48,16 +49,6 @@ pub enum Received {
 
 /// An answer, and the number of the request that it is for.
 pub type Ready = (u64, Arc<[u8]>);
-
-/// What the first request said.
-#[derive(Debug)]
-struct Terms {
-    sid: Box<str>,
-    head: Element,
-    wait: Duration,
-    hold: u64,
-    acknowledges: bool,
-}
 
 /// How far the session has come to its end.
 #[derive(Debug)]
@@ -81,14 +72,7 @@ pub struct Session {
     /// What the stream has to read.
     inbox: VecDeque<u8>,
     fault: Option<StreamError>,
-    written: Written,
-    /// Our header's attributes, for the first answer.
-    header: Option<Element>,
-    queue: VecDeque<String>,
-    queued: usize,
-    flushed: bool,
-    error: Option<Element>,
-    closed: bool,
+    outbox: Outbox,
     ready: Vec<Ready>,
     /// Since when nobody waits for an answer.
     quiet: Option<Duration>,
@@ -105,33 +89,16 @@ pub struct Session {
 impl Session {
     /// Begins with the first request of a client. `sid` names the session, and must not be guessed by anybody.
     pub fn new(sid: &str, request: Request, now: Duration) -> Self {
-        let asked = |name| request.number(name).map(Duration::from_secs);
-        let wait = asked("wait").unwrap_or(WAIT).min(WAIT);
-        let hold = request.number("hold").unwrap_or(REQUESTS - 1);
+        let terms = Terms::new(sid, &request);
+        let until = now + terms.wait.max(POLLING);
         let mut session = Self {
-            terms: Terms {
-                sid: sid.into(),
-                head: request.head.clone(),
-                wait,
-                hold: if wait.is_zero() {
-                    0
-                } else {
-                    hold.min(REQUESTS - 1)
-                },
-                acknowledges: request.number("ack") == Some(1),
-            },
+            terms,
             phase: Phase::Beginning,
             progress: Progress::default(),
             window: Window::new(request.rid),
             inbox: VecDeque::new(),
             fault: None,
-            written: Written::default(),
-            header: None,
-            queue: VecDeque::new(),
-            queued: 0,
-            flushed: false,
-            error: None,
-            closed: false,
+            outbox: Outbox::default(),
             ready: Vec::new(),
             quiet: None,
             patience: INACTIVITY,
@@ -142,9 +109,7 @@ impl Session {
             told: false,
         };
         // Without a header the first answer would be worth nothing, even to one who does not want to wait.
-        session
-            .window
-            .arrive(request.rid, request, false, now + wait.max(POLLING));
+        session.window.arrive(request.rid, request, false, until);
         session.turn(now);
         session
     }
@@ -159,18 +124,9 @@ impl Session {
         self.progress.is_live()
     }
 
-    /// The media type that the client wants its answers to have, if it is the name of one.
+    /// The media type that the client wants its answers to have.
     pub fn content(&self) -> Option<&str> {
-        let content = self.terms.head.attr("content")?;
-        let (kind, rest) = content.split_once(';').unwrap_or((content, ""));
-        let is_word = |word: &str| {
-            let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.' | '=');
-            !word.is_empty() && word.chars().all(is_part)
-        };
-        let (of, name) = kind.split_once('/')?;
-        let rest = rest.trim_start();
-        let is_one = is_word(of) && is_word(name) && (rest.is_empty() || is_word(rest));
-        (is_one && content.len() <= 64).then_some(content)
+        self.terms.content()
     }
 
     /// A request of the session has come.
@@ -252,38 +208,21 @@ impl Session {
 
     /// How many bytes the stream may write now.
     pub fn room(&self) -> usize {
-        QUEUE_BYTES.saturating_sub(self.queued)
+        self.outbox.room()
     }
 
     /// Takes what the stream has written. It leaves with the next [`Session::flush`], or when a request has to be
     /// answered anyway.
     pub fn write(&mut self, bytes: &[u8], now: Duration) {
-        if self.is_over() {
-            return;
+        if !self.is_over() {
+            self.outbox.write(bytes, &mut self.progress);
+            self.settle(now);
         }
-        self.flushed = false;
-        for piece in self.written.take(bytes) {
-            match piece {
-                Piece::Open(attributes) => {
-                    self.header = Element::parse(format!("<open{attributes}/>")).ok();
-                }
-                Piece::Close => self.closed = true,
-                Piece::Element(element) if element.starts_with("<stream:error") => {
-                    self.error = Element::parse(element).ok();
-                }
-                Piece::Element(element) => {
-                    self.progress.note(&element);
-                    self.queued += element.len();
-                    self.queue.push_back(element);
-                }
-            }
-        }
-        self.settle(now);
     }
 
     /// What was written shall reach the client.
     pub fn flush(&mut self, now: Duration) {
-        self.flushed = true;
+        self.outbox.flush();
         self.settle(now);
     }
 
@@ -292,16 +231,9 @@ impl Session {
         if self.is_over() {
             return;
         }
-        let condition = match &self.error {
-            Some(error) => Some(self.condition(error)),
-            None => (!self.closed).then_some(Condition::RemoteConnectionFailed),
-        };
         let mut answer = self.answer();
-        answer.end(condition);
-        self.fill(&mut answer);
-        if let (Some(Condition::RemoteStreamError), Some(error)) = (condition, &self.error) {
-            answer.push_content(error);
-        }
+        let is_first = matches!(self.phase, Phase::Beginning);
+        self.outbox.end_with(&mut answer, is_first, self.terms.to());
         self.finish(answer.finish(), now);
     }
 
@@ -394,7 +326,7 @@ impl Session {
     /// What a request means to the stream.
     fn take(&mut self, request: &Request) -> Result<(), StreamError> {
         let first = matches!(self.phase, Phase::Beginning);
-        let bad = || StreamError::new(stream::Condition::BadFormat);
+        let bad = || StreamError::new(error::Condition::BadFormat);
         if let Some(pause) = pause(request) {
             (self.pausing, self.patience) = (true, pause);
         }
@@ -403,10 +335,8 @@ impl Session {
                 return Err(bad());
             }
             self.progress.opened();
-            // Who says no version with a restart means the one that it has said before.
-            let version = |head: &Element| head.attr_ns("version", ns::XBOSH).map(str::to_owned);
-            let version = version(&request.head).or_else(|| version(&self.terms.head));
-            self.inbox.extend(root(&request.head, version.as_deref()));
+            let version = self.terms.version(request);
+            self.inbox.extend(root(&request.head, version));
         }
         if !request.payload.is_empty() {
             if !self.progress.is_open() {
@@ -422,7 +352,7 @@ impl Session {
             if self.progress.is_open() {
                 self.inbox.extend(ROOT_END);
             } else {
-                return Err(StreamError::new(stream::Condition::NotAuthorized));
+                return Err(StreamError::new(error::Condition::NotAuthorized));
             }
         }
         Ok(())
@@ -434,12 +364,12 @@ impl Session {
             let mut answer = self.answer();
             if matches!(self.phase, Phase::Beginning) {
                 self.phase = Phase::Flowing;
-                self.welcome(&mut answer);
+                self.terms.say(self.outbox.header(), &mut answer);
             }
             self.told = false;
             if !self.pausing || self.window.held() > 1 {
-                self.told = !self.queue.is_empty();
-                self.fill(&mut answer);
+                self.told = !self.outbox.is_empty();
+                self.outbox.empty_into(&mut answer);
             }
             let answered = self.window.answer(answer.finish());
             self.publish(answered);
@@ -455,8 +385,7 @@ impl Session {
         let Some(until) = self.window.until() else {
             return false;
         };
-        let has_news = !self.queue.is_empty() && (self.flushed || self.room() == 0);
-        let has_news = has_news && self.window.is_awaited();
+        let has_news = self.outbox.has_news() && self.window.is_awaited();
         let crowded = self.pausing || self.window.held() > self.terms.hold;
         now >= until
             || match self.phase {
@@ -478,56 +407,6 @@ impl Session {
         answer
     }
 
-    /// Puts all in that waits.
-    fn fill(&mut self, answer: &mut Answer) {
-        self.queue
-            .drain(..)
-            .for_each(|element| answer.push(&element));
-        self.queue = VecDeque::new();
-        self.queued = 0;
-    }
-
-    /// What the first answer says (XEP-0124 §7.2, XEP-0206 §4).
-    fn welcome(&self, answer: &mut Answer) {
-        let Terms {
-            sid, wait, hold, ..
-        } = &self.terms;
-        let seconds = |time: Duration| time.as_secs().to_string();
-        answer.attribute("xmlns:xmpp", ns::XBOSH);
-        answer.attribute("xmlns:stream", ns::STREAM);
-        answer.attribute("sid", sid);
-        answer.attribute("wait", &seconds(*wait));
-        answer.attribute("hold", &hold.to_string());
-        answer.attribute("requests", &REQUESTS.to_string());
-        answer.attribute("inactivity", &seconds(INACTIVITY));
-        answer.attribute("polling", &seconds(POLLING));
-        answer.attribute("maxpause", &seconds(MAX_PAUSE));
-        let (major, minor) = version(self.terms.head.attr("ver"));
-        answer.attribute("ver", &format!("{major}.{minor}"));
-        answer.attribute("secure", "true");
-        answer.attribute("xmpp:version", "1.0");
-        answer.attribute("xmpp:restartlogic", "true");
-        let header = self.header.as_ref();
-        for (name, from) in [("from", "from"), ("authid", "id")] {
-            if let Some(value) = header.and_then(|header| header.attr(from)) {
-                answer.attribute(name, value);
-            }
-        }
-    }
-
-    /// How an error of the stream is told. What is wrong with the first request has conditions of its own.
-    fn condition(&self, error: &Element) -> Condition {
-        let condition = error.elements().find(|part| part.ns() == ns::STREAMS);
-        match (&self.phase, condition.map(Element::local)) {
-            (Phase::Beginning, Some("host-unknown")) => match self.terms.head.attr("to") {
-                Some(_) => Condition::HostUnknown,
-                None => Condition::ImproperAddressing,
-            },
-            (Phase::Beginning, Some("policy-violation")) => Condition::PolicyViolation,
-            _ => Condition::RemoteStreamError,
-        }
-    }
-
     /// The connection is lost: what waits does not reach the client this way any more.
     fn lose(&mut self, condition: Condition, now: Duration) {
         if !self.is_over() {
@@ -538,7 +417,7 @@ impl Session {
     /// It is over. The first request that waits hears all there is to hear, the others that there is no more.
     fn finish(&mut self, last: Arc<[u8]>, now: Duration) {
         self.inbox = VecDeque::new();
-        self.queue = VecDeque::new();
+        self.outbox.clear();
         self.fault = None;
         let mut last = Some(last);
         while self.window.held() > 0 || self.window.take().is_some() {
@@ -556,17 +435,4 @@ impl Session {
         let answer = rid.and_then(|rid| Some((rid, self.window.answer_to(rid)?)));
         self.ready.extend(answer);
     }
-}
-
-/// For how long a client wants to be without a request, if that is allowed.
-fn pause(request: &Request) -> Option<Duration> {
-    let pause = request.number("pause").map(Duration::from_secs);
-    pause.filter(|pause| *pause <= MAX_PAUSE)
-}
-
-/// The version that both know.
-fn version(asked: Option<&str>) -> (u32, u32) {
-    let asked = asked.and_then(|version| version.split_once('.'));
-    let asked = asked.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    asked.unwrap_or(VERSION).min(VERSION)
 }
