@@ -355,6 +355,11 @@ async fn bo_9_scripts_of_all_origins_may_ask_and_connections_are_kept() {
             "{answer}"
         );
     }
+}
+
+#[tokio::test]
+async fn wd_1_scripts_learn_where_to_ask() {
+    let cluster = Cluster::start(1, &[], BOSH).await;
     for page in ["host-meta", "host-meta.json"] {
         let request = format!("GET /.well-known/{page} HTTP/1.1\r\nHost: a\r\n\r\n");
         let answer = ask(address(&cluster, 0), cluster.tls(), &request).await;

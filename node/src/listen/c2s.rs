@@ -274,16 +274,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     match door {
         Door::StartTls => carry(arrival::starttls(app, visitor).await, counted),
         Door::Tls => carry(arrival::tls(app, visitor).await, counted),
-        Door::Web => match arrival::web(app, visitor).await {
-            Some(Web::Socket(pump)) => carry(Some(pump), counted),
-            Some(Web::Requests(connection)) => {
-                drop(actix_rt::spawn(async move {
-                    connection.run().await;
-                    drop(counted);
-                }));
-            }
-            None => {}
-        },
+        Door::Web => carry_web(arrival::web(app, visitor).await, counted),
     }
 }
 
@@ -296,6 +287,18 @@ fn carry<S: AsyncRead + AsyncWrite + Unpin + 'static>(pump: Option<Pump<S>>, cou
         pump.run().await;
         drop(counted);
     }));
+}
+
+/// The same for what a web client has come to.
+fn carry_web(web: Option<Web>, counted: Counted) {
+    match web {
+        Some(Web::Socket(pump)) => carry(Some(pump), counted),
+        Some(Web::Requests(connection)) => drop(actix_rt::spawn(async move {
+            connection.run().await;
+            drop(counted);
+        })),
+        None => {}
+    }
 }
 
 #[cfg(test)]

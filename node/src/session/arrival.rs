@@ -76,6 +76,7 @@ pub async fn tls(app: Arc<App>, visitor: Visitor) -> Option<Pump<Tls>> {
 }
 
 /// What a web client has come to.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Web {
     /// A session over WebSocket.
     Socket(Pump<WebSocket<Tls>>),
@@ -195,6 +196,7 @@ async fn negotiated(app: &App, mut socket: TcpStream) -> Result<Secured<Tls>, En
 }
 
 /// What the first request of a web client is for.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Asked {
     Socket(Secured<WebSocket<Tls>>),
     Requests(Tls, Head),

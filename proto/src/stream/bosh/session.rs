@@ -15,6 +15,11 @@
 //! 2. At most [`QUEUE_BYTES`](super::outbox::QUEUE_BYTES) of whole elements wait, and one element beside them.
 //! 3. Once it is over, nothing more is read or written, and every request is told so.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error is rare, and ends the stream"
+)]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -275,7 +275,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let rid = (window.base() + number).saturating_sub(3);
-                        let before = answered.iter().any(|it| *it == rid);
+                        let before = answered.contains(&rid);
                         match window.arrive(rid, rid, number == 7, NOW) {
                             Arrival::Answered(body) => {
                                 prop_assert!(before);
