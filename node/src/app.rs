@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::auth::{Failures, StreamSettings, Throttle, Tokens};
 use crate::config::Config;
 use crate::hooks::{ArchiveTail, Edge, Online, Presences, Registry, Told};
+use crate::listen::bosh;
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::Certificates;
@@ -60,6 +61,8 @@ pub struct App {
     pub gate: Arc<Gate>,
     /// Refuses connections.
     pub refusals: Refusals,
+    /// The sessions of BOSH.
+    pub bosh: bosh::Sessions,
     /// Logs what unknown clients do, within a bound.
     pub journal: Journal,
     /// Failed logins and resumptions, of all nodes.

@@ -23,11 +23,11 @@ use crate::auth::{
 use crate::config::{Config, LogFormat, Registration};
 use crate::hooks::{Clash, Edge, Registry};
 use crate::host::NodeHost;
-use crate::listen::Door;
 use crate::listen::c2s::{self, ListenError, Listener};
 use crate::listen::gate::Gate;
 use crate::listen::refusal::Refusals;
 use crate::listen::tls::TlsError;
+use crate::listen::{Door, bosh};
 use crate::live::Live;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
@@ -248,6 +248,7 @@ async fn assemble(config: Config) -> Result<Arc<App>, ServeError> {
         pause_detector: PauseDetector::begin(clock::instant),
         gate,
         refusals: Refusals::default(),
+        bosh: bosh::Sessions::default(),
         journal: Journal::default(),
         failures,
         takeovers: Throttle::new(TAKEOVERS),

@@ -54,6 +54,12 @@ namespaces! {
     FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
     /// A link to the WebSocket of a server (XEP-0156).
     ALT_WEBSOCKET = "urn:xmpp:alt-connections:websocket";
+    /// A link to the BOSH of a server (XEP-0156).
+    ALT_BOSH = "urn:xmpp:alt-connections:xbosh";
+    /// XML over requests of HTTP (XEP-0124).
+    BOSH = "http://jabber.org/protocol/httpbind";
+    /// XMPP over BOSH (XEP-0206).
+    XBOSH = "urn:xmpp:xbosh";
     /// What a web host tells about itself (RFC 6415).
     XRD = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
     /// Stream management (XEP-0198).

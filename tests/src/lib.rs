@@ -5,6 +5,8 @@
 //! for a time to pass, only for a condition, and every wait has an end.
 
 pub mod archive;
+pub mod bosh;
+pub mod bosh_session;
 pub mod client;
 pub mod cluster;
 pub mod command;

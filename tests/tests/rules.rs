@@ -11,13 +11,14 @@ use std::path::Path;
 use tests::repository::{documents, root, sources};
 
 /// Each family of codes, and the document that defines it.
-const FAMILIES: [(&str, &str); 19] = [
+const FAMILIES: [(&str, &str); 20] = [
     ("ST", "proto/docs/streams.md"),
     ("SA", "proto/docs/authentication.md"),
     ("BI", "proto/docs/authentication.md"),
     ("FA", "proto/docs/authentication.md"),
     ("SM", "proto/docs/stream-management.md"),
     ("WS", "proto/docs/web.md"),
+    ("BO", "proto/docs/web.md"),
     ("WD", "proto/docs/web.md"),
     ("RE", "proto/docs/registration.md"),
     ("IM", "proto/docs/im.md"),

@@ -148,6 +148,11 @@ pub enum Rule {
         "{0:?} is not what a web client can connect to, such as wss://xmpp.example.org:5443/ws"
     )]
     NotAWebSocket(String),
+    /// Not an address of HTTP with TLS.
+    #[error(
+        "{0:?} is not what a client of BOSH can ask, such as https://xmpp.example.org:5443/http-bind"
+    )]
+    NotForBosh(String),
     /// Clients would be told where to connect, but nobody tells them.
     #[error("does nothing without `listen`: give an address, or leave this out")]
     UrlUntold,
@@ -260,7 +265,9 @@ pub enum Problem {
     )]
     TwoSeats,
     /// Web clients have to be configured.
-    #[error("`web.url` is absent: web clients do not find this server by its domain")]
+    #[error(
+        "`web.url` and `web.bosh_url` are absent: web clients do not find this server by its domain"
+    )]
     NoWebUrl,
     /// Anybody may make accounts.
     #[error(

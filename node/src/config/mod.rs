@@ -169,7 +169,12 @@ impl Config {
         }
         problems.extend(self.exposed());
         problems.extend(self.configured.secrets().filter_map(unreadable));
-        if !self.web.listen.is_empty() && self.web.url.is_none() {
+        let Web {
+            listen,
+            url,
+            bosh_url,
+        } = &self.web;
+        if !listen.is_empty() && url.is_none() && bosh_url.is_none() {
             problems.push(Problem::NoWebUrl);
         }
         if self.auth.registration == Registration::Open {

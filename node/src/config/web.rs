@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::{ConfigError, Rule};
 use super::value;
 
-/// `[web]`: WebSocket (RFC 7395), and the pages that name it (XEP-0156). Everything that `[c2s]` says about clients
+/// `[web]`: WebSocket (RFC 7395), BOSH (XEP-0124), and the pages that name them (XEP-0156). Everything that `[c2s]` says about clients
 /// and balancers holds here too.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +17,8 @@ pub struct Web {
     pub listen: Vec<SocketAddr>,
     /// What clients are told to connect to, `wss://…`; absent: they are told nothing.
     pub url: Option<String>,
+    /// The same for clients that use BOSH, `https://…`; absent: they are told nothing.
+    pub bosh_url: Option<String>,
 }
 
 impl Web {
@@ -28,20 +30,30 @@ impl Web {
     }
 
     pub(super) fn settle(&self) -> Result<(), ConfigError> {
-        let Some(url) = &self.url else { return Ok(()) };
-        if !is_secure(url) {
-            return Err(Rule::NotAWebSocket(url.clone()).broken("web.url"));
+        let urls = [
+            ("web.url", "wss://", &self.url),
+            ("web.bosh_url", "https://", &self.bosh_url),
+        ];
+        for (key, scheme, url) in urls {
+            let Some(url) = url else { continue };
+            if !is_secure(url, scheme) {
+                let rule = match scheme {
+                    "wss://" => Rule::NotAWebSocket(url.clone()),
+                    _ => Rule::NotForBosh(url.clone()),
+                };
+                return Err(rule.broken(key));
+            }
+            if self.listen.is_empty() {
+                return Err(Rule::UrlUntold.broken(key));
+            }
         }
-        match self.listen.is_empty() {
-            true => Err(Rule::UrlUntold.broken("web.url")),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
-/// Whether it names a host that is reached by WebSocket over TLS (WS-4).
-fn is_secure(url: &str) -> bool {
-    let rest = url.strip_prefix("wss://").unwrap_or_default();
+/// Whether it names a host that is reached over TLS (WS-4).
+fn is_secure(url: &str, scheme: &str) -> bool {
+    let rest = url.strip_prefix(scheme).unwrap_or_default();
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     !host.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -57,7 +69,7 @@ mod tests {
             "wss://a.example:5443",
             "wss://[::1]:1/x?y",
         ] {
-            assert!(is_secure(url), "{url}");
+            assert!(is_secure(url, "wss://"), "{url}");
         }
         for url in [
             "",
@@ -67,7 +79,9 @@ mod tests {
             "wss:///ws",
             "wss://a b/",
         ] {
-            assert!(!is_secure(url), "{url}");
+            assert!(!is_secure(url, "wss://"), "{url}");
         }
+        assert!(is_secure("https://a.example/http-bind", "https://"));
+        assert!(!is_secure("http://a.example/http-bind", "https://"));
     }
 }

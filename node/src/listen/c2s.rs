@@ -17,7 +17,7 @@ use super::{Door, descriptors};
 use crate::app::App;
 use crate::clock;
 use crate::metrics::Refused;
-use crate::session::arrival::{self, Visitor};
+use crate::session::arrival::{self, Visitor, Web};
 use crate::session::pump::Pump;
 
 /// How many connections may wait in the kernel to be accepted.
@@ -274,7 +274,7 @@ async fn serve(app: Arc<App>, accepted: Accepted) {
     match door {
         Door::StartTls => carry(arrival::starttls(app, visitor).await, counted),
         Door::Tls => carry(arrival::tls(app, visitor).await, counted),
-        Door::Web => carry(arrival::web(app, visitor).await, counted),
+        Door::Web => carry_web(arrival::web(app, visitor).await, counted),
     }
 }
 
@@ -287,6 +287,18 @@ fn carry<S: AsyncRead + AsyncWrite + Unpin + 'static>(pump: Option<Pump<S>>, cou
         pump.run().await;
         drop(counted);
     }));
+}
+
+/// The same for what a web client has come to.
+fn carry_web(web: Option<Web>, counted: Counted) {
+    match web {
+        Some(Web::Socket(pump)) => carry(Some(pump), counted),
+        Some(Web::Requests(connection)) => drop(actix_rt::spawn(async move {
+            connection.run().await;
+            drop(counted);
+        })),
+        None => {}
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Listens for clients: limits on connections, TLS, and the way to a session.
 
+pub mod bosh;
 pub mod c2s;
 pub mod certificate;
 pub mod descriptors;
@@ -18,6 +19,6 @@ pub enum Door {
     StartTls,
     /// With TLS.
     Tls,
-    /// With TLS and a request of HTTP, by which a WebSocket is opened.
+    /// With TLS and requests of HTTP: one by which a WebSocket is opened, or those of BOSH.
     Web,
 }

@@ -1,7 +1,8 @@
 //! The request with which a web client begins: an upgrade to WebSocket (RFC 7395), the question where to connect
 //! (XEP-0156), or one for the page that explains invitations.
 //!
-//! A connection has one request. Its head is bounded here, its time by whoever reads it. Pages of all origins may
+//! A connection has one request, unless the first is one of BOSH: those are in [`super::bosh`], and may be many. A head
+//! is bounded here, its time by whoever reads it. Pages of all origins may
 //! connect: nothing that a browser adds by itself, such as a cookie, is worth anything here (WS-5).
 
 use std::io;
@@ -36,8 +37,19 @@ pub enum Answer {
 pub struct Pages<'a> {
     /// Where clients are told to connect.
     pub url: Option<&'a str>,
+    /// The same for those that use BOSH.
+    pub bosh_url: Option<&'a str>,
     /// People may be invited.
     pub invitations: bool,
+}
+
+impl<'a> Pages<'a> {
+    /// What is told about ways to connect, the best one first.
+    fn links(self) -> Vec<(&'static str, &'a str)> {
+        let urls = [(ns::ALT_WEBSOCKET, self.url), (ns::ALT_BOSH, self.bosh_url)];
+        let links = urls.into_iter();
+        links.filter_map(|(rel, url)| Some((rel, url?))).collect()
+    }
 }
 
 /// A head, and what came behind it.
@@ -48,14 +60,14 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads a head; none if it is too long.
-    pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
-        let mut bytes = Vec::new();
-        while bytes.len() < HEAD_BYTES {
-            let from = bytes.len().saturating_sub(END.len() - 1);
-            if socket.read_buf(&mut bytes).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+    /// Reads a head, of which some bytes may have come already; none if it is too long.
+    pub async fn read(
+        socket: &mut (impl AsyncRead + Unpin),
+        mut bytes: Vec<u8>,
+    ) -> io::Result<Option<Self>> {
+        let mut looked_at = 0_usize;
+        loop {
+            let from = looked_at.saturating_sub(END.len() - 1);
             let end = bytes[from..]
                 .windows(END.len())
                 .position(|four| four == END);
@@ -63,18 +75,30 @@ impl Head {
                 let end = from + end + END.len();
                 return Ok(Some(Self { bytes, end }));
             }
+            looked_at = bytes.len();
+            if looked_at >= HEAD_BYTES {
+                return Ok(None);
+            }
+            if socket.read_buf(&mut bytes).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
-        Ok(None)
+    }
+
+    /// What it says, to whom it is HTTP.
+    pub fn read_as<T>(&self, read: impl FnOnce(&Request<'_, '_>) -> T) -> Option<T> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = Request::new(&mut headers);
+        match request.parse(&self.bytes[..self.end]) {
+            Ok(Status::Complete(_)) => Some(read(&request)),
+            Ok(Status::Partial) | Err(_) => None,
+        }
     }
 
     /// What is said to it.
     pub fn answer(&self, pages: Pages<'_>) -> Answer {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-        let mut request = Request::new(&mut headers);
-        match request.parse(&self.bytes[..self.end]) {
-            Ok(Status::Complete(_)) => answer(&request, pages),
-            Ok(Status::Partial) | Err(_) => page("400 Bad Request", PLAIN, "This is not HTTP/1.1."),
-        }
+        self.read_as(|request| answer(request, pages))
+            .unwrap_or_else(|| page("400 Bad Request", PLAIN, "This is not HTTP/1.1."))
     }
 
     /// What came behind it.
@@ -134,12 +158,14 @@ fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
 }
 
 fn get(request: &Request<'_, '_>, path: &str, pages: Pages<'_>) -> Answer {
-    match (path, pages.url) {
+    let links = pages.links();
+    match (path, links.is_empty()) {
         (PATH, _) => upgrade(request.headers),
-        ("/.well-known/host-meta", Some(url)) => told("application/xrd+xml", &host_meta(url)),
-        ("/.well-known/host-meta.json", Some(url)) => {
-            let link = serde_json::json!({ "rel": ns::ALT_WEBSOCKET, "href": url });
-            let links = serde_json::json!({ "links": [link] });
+        ("/.well-known/host-meta", false) => told("application/xrd+xml", &host_meta(&links)),
+        ("/.well-known/host-meta.json", false) => {
+            let links = links.iter();
+            let links = links.map(|(rel, url)| serde_json::json!({ "rel": rel, "href": url }));
+            let links = serde_json::json!({ "links": links.collect::<Vec<_>>() });
             told("application/json", &links.to_string())
         }
         (invite::PATH, _) if pages.invitations => page("200 OK", &invite::HEADERS, invite::HTML),
@@ -153,11 +179,12 @@ fn told(kind: &str, text: &str) -> Answer {
     page("200 OK", &headers, text)
 }
 
-fn host_meta(url: &str) -> String {
-    let link = Element::new("Link", ns::XRD)
-        .with_attr("rel", ns::ALT_WEBSOCKET)
-        .with_attr("href", url);
-    let all = Element::new("XRD", ns::XRD).with_child(link);
+fn host_meta(links: &[(&str, &str)]) -> String {
+    let mut all = Element::new("XRD", ns::XRD);
+    for (rel, url) in links {
+        let link = Element::new("Link", ns::XRD);
+        all.push(link.with_attr("rel", *rel).with_attr("href", *url));
+    }
     format!("<?xml version='1.0' encoding='utf-8'?>{}", all.to_xml(""))
 }
 
@@ -195,12 +222,12 @@ fn upgrade(headers: &[Header<'_>]) -> Answer {
     ))
 }
 
-fn is(header: &Header<'_>, name: &str) -> bool {
+pub(super) fn is(header: &Header<'_>, name: &str) -> bool {
     header.name.eq_ignore_ascii_case(name)
 }
 
 /// Whether a word is in a header that is a list of them, in whatever case.
-fn names(headers: &[Header<'_>], name: &str, word: &str) -> bool {
+pub(super) fn names(headers: &[Header<'_>], name: &str, word: &str) -> bool {
     let values = headers.iter().filter(|header| is(header, name));
     let mut words = values.flat_map(|header| header.value.split(|byte| *byte == b','));
     words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
@@ -214,10 +241,14 @@ mod tests {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: x, xmpp\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     async fn asked(text: &str, url: Option<&str>) -> String {
-        let head = Head::read(&mut format!("{text}\r\nrest").as_bytes()).await;
+        let head = Head::read(&mut format!("{text}\r\nrest").as_bytes(), Vec::new()).await;
         let head = head.unwrap().unwrap();
-        let invitations = url.is_some();
-        let answer = head.answer(Pages { url, invitations });
+        let pages = Pages {
+            url,
+            bosh_url: None,
+            invitations: url.is_some(),
+        };
+        let answer = head.answer(pages);
         assert_eq!(head.into_rest(), b"rest");
         match answer {
             Answer::Upgrade(text) | Answer::Page(text) => text,
@@ -334,8 +365,12 @@ mod tests {
             "GET / HTTP/1.1\r\nX: {}\r\n\r\n",
             "x".repeat(4 * HEAD_BYTES)
         );
-        let head = Head::read(&mut long.as_bytes()).await;
+        let head = Head::read(&mut long.as_bytes(), Vec::new()).await;
         assert!(head.unwrap().is_none());
-        assert!(Head::read(&mut &b"GET / HTTP/1.1\r\n"[..]).await.is_err());
+        assert!(
+            Head::read(&mut &b"GET / HTTP/1.1\r\n"[..], Vec::new())
+                .await
+                .is_err()
+        );
     }
 }

@@ -35,6 +35,8 @@ pub struct Metrics {
     started: u64,
     /// Sockets that are open.
     pub connections: Gauge,
+    /// Sessions of BOSH that are remembered here.
+    pub bosh_sessions: Gauge,
     /// Bound or resumed sessions with a connection here.
     pub sessions: Gauge,
     /// Connections refused, or closed before they had a session.
@@ -73,6 +75,7 @@ impl Metrics {
             registry: Registry::default(),
             started,
             connections: Gauge::default(),
+            bosh_sessions: Gauge::default(),
             sessions: Gauge::default(),
             refused: Counters::default(),
             throttled: Counters::default(),
@@ -107,6 +110,11 @@ impl Metrics {
             "c2s_connections",
             "Open client sockets",
             self.connections.clone(),
+        );
+        registry.register(
+            "bosh_sessions",
+            "Sessions of BOSH, each with any number of client sockets",
+            self.bosh_sessions.clone(),
         );
         registry.register(
             "refused_connections",

@@ -20,10 +20,10 @@ use super::pump::Pump;
 use crate::app::App;
 use crate::clock;
 use crate::config::Registration;
-use crate::listen::Door;
 use crate::listen::gate::Permit;
 use crate::listen::web::{self, Answer, Head, Pages};
 use crate::listen::websocket::WebSocket;
+use crate::listen::{Door, bosh};
 use crate::metrics::Refused;
 
 /// How long a client may take to its stream over TLS.
@@ -75,11 +75,49 @@ pub async fn tls(app: Arc<App>, visitor: Visitor) -> Option<Pump<Tls>> {
     Negotiation::new(app, secured, entered).run().await
 }
 
-/// The same over WebSocket.
-pub async fn web(app: Arc<App>, visitor: Visitor) -> Option<Pump<WebSocket<Tls>>> {
+/// What a web client has come to.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub enum Web {
+    /// A session over WebSocket.
+    Socket(Pump<WebSocket<Tls>>),
+    /// A request of BOSH, which may be the first of many.
+    Requests(bosh::Connection<Tls>),
+}
+
+/// The same for web clients, whose first request decides.
+pub async fn web(app: Arc<App>, visitor: Visitor) -> Option<Web> {
     let (socket, entered) = enter(visitor);
-    let secured = in_time(&app, &entered, upgraded(&app, socket)).await?;
-    Negotiation::new(app, secured, entered).run().await
+    match in_time(&app, &entered, asked(&app, socket)).await? {
+        Asked::Socket(secured) => {
+            let pump = Negotiation::new(app, secured, entered).run().await;
+            pump.map(Web::Socket)
+        }
+        Asked::Requests(socket, head) => {
+            let Entered {
+                address, permit, ..
+            } = entered;
+            let connection = bosh::Connection::new(app, socket, address, permit, head);
+            Some(Web::Requests(connection))
+        }
+    }
+}
+
+/// Leads a session of BOSH, which has no connection of its own, to its session of XMPP and through it.
+pub fn bosh(app: Arc<App>, socket: bosh::Socket, address: IpAddr, permit: Permit) {
+    let entered = Entered {
+        address,
+        accepted: clock::timer(),
+        permit,
+    };
+    // Its requests come by any number of connections, so that channel binding could name none of them (BO-6).
+    let machine = machine(&app, Security::Tls(TlsInfo::default()));
+    let negotiation = Negotiation::new(app, Secured { socket, machine }, entered);
+    drop(actix_rt::spawn(async move {
+        let Some(pump) = negotiation.run().await.map(Box::new) else {
+            return;
+        };
+        drop(actix_rt::spawn(async move { pump.run().await }));
+    }));
 }
 
 fn enter(visitor: Visitor) -> (TcpStream, Entered) {
@@ -98,11 +136,11 @@ fn enter(visitor: Visitor) -> (TcpStream, Entered) {
 }
 
 /// Waits for a stream over TLS, as long as that may take and nobody else needs the place.
-async fn in_time<S>(
+async fn in_time<T>(
     app: &App,
     entered: &Entered,
-    secured: impl Future<Output = Result<Secured<S>, Ending>>,
-) -> Option<Secured<S>> {
+    secured: impl Future<Output = Result<T, Ending>>,
+) -> Option<T> {
     let signal = entered.permit.signal();
     let secured = tokio::select! {
         secured = timeout(PATIENCE, secured) => secured.unwrap_or(Err(Ending::Late)),
@@ -157,12 +195,25 @@ async fn negotiated(app: &App, mut socket: TcpStream) -> Result<Secured<Tls>, En
     Ok(Secured { socket, machine })
 }
 
-/// The request of a web client. One that wanted a page has it, and is gone.
-async fn upgraded(app: &App, socket: TcpStream) -> Result<Secured<WebSocket<Tls>>, Ending> {
+/// What the first request of a web client is for.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Asked {
+    Socket(Secured<WebSocket<Tls>>),
+    Requests(Tls, Head),
+}
+
+/// The first request of a web client. One that wanted a page has it, and is gone.
+async fn asked(app: &App, socket: TcpStream) -> Result<Asked, Ending> {
     let (mut socket, info) = handshake(app, socket, Door::Web).await?;
-    let head = Head::read(&mut socket).await.map_err(|_| Ending::Lost)?;
+    let head = Head::read(&mut socket, Vec::new()).await;
+    let head = head.map_err(|_| Ending::Lost)?;
+    let head = match head {
+        Some(head) if bosh::is_asked(&head) => return Ok(Asked::Requests(socket, head)),
+        head => head,
+    };
     let pages = Pages {
         url: app.config.web.url.as_deref(),
+        bosh_url: app.config.web.bosh_url.as_deref(),
         invitations: app.config.auth.registration != Registration::Off,
     };
     let said = head
@@ -178,10 +229,10 @@ async fn upgraded(app: &App, socket: TcpStream) -> Result<Secured<WebSocket<Tls>
     };
     sent.await.map_err(|_| Ending::Lost)?;
     let max_message = app.config.c2s.max_stanza_bytes;
-    Ok(Secured {
+    Ok(Asked::Socket(Secured {
         socket: WebSocket::new(socket, head.into_rest(), max_message),
         machine: machine(app, Security::Tls(info)),
-    })
+    }))
 }
 
 /// Gives a page and closes.

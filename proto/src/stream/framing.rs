@@ -16,63 +16,32 @@
 )]
 
 use super::error::{Condition, StreamError};
+use super::written::{Piece, Progress, Written};
 use crate::limit::Limits;
 use crate::ns;
 use crate::xml::{Element, attribute, is_one_element};
 
 /// The end of the root that is made of `<open/>`. It declares no default namespace, so that an element without one of
 /// its own has none.
-const ROOT_END: &[u8] = b"</_:stream>";
-/// How the machine begins its header.
-const HEADER: &str = "<stream:stream";
-
-/// Where the client's half of the stream stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inward {
-    /// `<open/>` must come.
-    Awaited,
-    /// It came.
-    Open,
-}
+pub(super) const ROOT_END: &[u8] = b"</_:stream>";
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Framing {
-    inward: Inward,
-    authenticated: bool,
+    progress: Progress,
+    written: Written,
     closed: bool,
-    /// What the machine wrote and is no complete message yet.
-    pending: Vec<u8>,
-    /// How far it was looked at.
-    scanned: usize,
-    /// Where the last tag began.
-    tag: usize,
-    depth: usize,
-}
-
-impl Default for Framing {
-    fn default() -> Self {
-        Self {
-            inward: Inward::Awaited,
-            authenticated: false,
-            closed: false,
-            pending: Vec::new(),
-            scanned: 0,
-            tag: 0,
-            depth: 0,
-        }
-    }
 }
 
 impl Framing {
     /// The client is logged in, so that it may send more at a time.
     pub fn is_authenticated(&self) -> bool {
-        self.authenticated
+        self.progress.is_authenticated()
     }
 
     /// Stanzas may flow, and white space between them is a sign of life (ST-21).
     pub fn is_live(&self) -> bool {
-        self.authenticated && self.inward == Inward::Open
+        self.progress.is_live()
     }
 
     /// Our `<close/>` is among the messages that were given out.
@@ -96,132 +65,63 @@ impl Framing {
         };
         let framing = element.and_then(Result::ok);
         let framing = framing.filter(|element| element.ns() == ns::FRAMING);
-        match (framing.as_ref().map(Element::local), self.inward) {
-            (Some("open"), Inward::Awaited) => {
-                self.inward = Inward::Open;
-                Ok(framing.as_ref().map(root).unwrap_or_default())
+        let is_open = self.progress.is_open();
+        match (framing.as_ref().map(Element::local), is_open) {
+            (Some("open"), false) => {
+                self.progress.opened();
+                let open = framing.as_ref();
+                Ok(open
+                    .map(|open| root(open, open.attr("version")))
+                    .unwrap_or_default())
             }
-            (Some("close"), Inward::Open) => Ok(ROOT_END.to_vec()),
-            (None, Inward::Open) => Ok(message.as_bytes().to_vec()),
-            (Some(_), _) | (None, Inward::Awaited) => Err(StreamError::new(Condition::BadFormat)),
+            (Some("close"), true) => Ok(ROOT_END.to_vec()),
+            (None, true) => Ok(message.as_bytes().to_vec()),
+            (Some(_), _) | (None, false) => Err(StreamError::new(Condition::BadFormat)),
         }
     }
 
     /// The messages that what the machine wrote completes.
     pub fn outward(&mut self, bytes: &[u8]) -> Vec<String> {
-        self.pending.extend_from_slice(bytes);
-        let (mut messages, mut from) = (Vec::new(), 0);
-        while let Some(end) = self.complete() {
-            let piece = String::from_utf8_lossy(&self.pending[from..end]).into_owned();
-            from = end;
-            messages.extend(self.message(piece));
-        }
-        self.pending.drain(..from);
-        self.scanned -= from;
-        self.tag = self.tag.saturating_sub(from);
-        if self.pending.is_empty() {
-            // An idle stream should cost little.
-            self.pending = Vec::new();
-        }
-        messages
+        let pieces = self.written.take(bytes);
+        pieces
+            .into_iter()
+            .map(|piece| self.message(piece))
+            .collect()
     }
 
-    /// Where the next piece ends that is a message. Our own writer escapes both brackets in text and in attributes
-    /// (T-3), so they are nothing but the ends of tags.
-    fn complete(&mut self) -> Option<usize> {
-        while self.scanned < self.pending.len() {
-            let byte = self.pending[self.scanned];
-            self.scanned += 1;
-            match byte {
-                b'<' => self.tag = self.scanned - 1,
-                b'>' if self.ends_message() => return Some(self.scanned),
-                _ => {}
+    /// A piece as it is sent.
+    fn message(&mut self, piece: Piece) -> String {
+        match piece {
+            Piece::Open(attributes) => format!("<open xmlns='{}'{attributes}/>", ns::FRAMING),
+            Piece::Close => {
+                self.closed = true;
+                format!("<close xmlns='{}'/>", ns::FRAMING)
+            }
+            Piece::Element(element) => {
+                self.progress.note(&element);
+                element
             }
         }
-        None
-    }
-
-    /// Takes a tag; whether a message is complete with it.
-    fn ends_message(&mut self) -> bool {
-        let tag = &self.pending[self.tag..self.scanned];
-        let is_root = self.depth == 0
-            && (tag.starts_with(HEADER.as_bytes())
-                || tag.starts_with(b"</")
-                || tag.starts_with(b"<?"));
-        if is_root {
-            return true;
-        }
-        if tag.starts_with(b"</") {
-            self.depth -= 1;
-        } else if !tag.ends_with(b"/>") {
-            self.depth += 1;
-        }
-        self.depth == 0
-    }
-
-    /// A piece as it is sent; none for the XML declaration.
-    fn message(&mut self, piece: String) -> Option<String> {
-        if piece.starts_with("<?") {
-            return None;
-        }
-        if piece.starts_with("</") {
-            self.closed = true;
-            return Some(format!("<close xmlns='{}'/>", ns::FRAMING));
-        }
-        if let Some(header) = piece.strip_prefix(HEADER) {
-            return Some(open(header));
-        }
-        let name = piece.len() - piece[1..].trim_start_matches(is_of_name).len();
-        let (begin, rest) = piece.split_at(name);
-        if begin == "<success" {
-            self.authenticated = true;
-            // With SASL2 the same stream goes on.
-            if rest.starts_with(&format!(" xmlns='{}'", ns::SASL)) {
-                self.inward = Inward::Awaited;
-            }
-        }
-        Some(match begin.starts_with("<stream:") {
-            true => format!(
-                "{begin} xmlns='{}' xmlns:stream='{}'{rest}",
-                ns::CLIENT,
-                ns::STREAM
-            ),
-            false if rest.starts_with(" xmlns='") => piece,
-            false => format!("{begin} xmlns='{}'{rest}", ns::CLIENT),
-        })
     }
 }
 
-/// Whether a character may stand in the name of one of our tags.
-fn is_of_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.')
-}
-
-/// The root that `<open/>` stands for.
-fn root(open: &Element) -> Vec<u8> {
+/// The root that an element with its attributes stands for.
+pub(super) fn root(open: &Element, version: Option<&str>) -> Vec<u8> {
     let mut out = b"<_:stream".to_vec();
     attribute("xmlns:_", ns::STREAM, &mut out);
-    for name in ["to", "from", "version"] {
-        if let Some(value) = open.attr(name) {
+    let told = [
+        ("to", open.attr("to")),
+        ("from", open.attr("from")),
+        ("version", version),
+        ("xml:lang", open.attr_ns("lang", ns::XML)),
+    ];
+    for (name, value) in told {
+        if let Some(value) = value {
             attribute(name, value, &mut out);
         }
     }
-    if let Some(lang) = open.attr_ns("lang", ns::XML) {
-        attribute("xml:lang", lang, &mut out);
-    }
     out.push(b'>');
     out
-}
-
-/// `<open/>` with the attributes of our header, but for the namespaces that it declares.
-fn open(attributes: &str) -> String {
-    let declared = [("xmlns", ns::CLIENT), ("xmlns:stream", ns::STREAM)];
-    let mut attributes = attributes.trim_end_matches('>');
-    for (name, uri) in declared {
-        let declaration = format!(" {name}='{uri}'");
-        attributes = attributes.strip_prefix(&declaration).unwrap_or(attributes);
-    }
-    format!("<open xmlns='{}'{attributes}/>", ns::FRAMING)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! 2. The domain and the account never change once the peer is authenticated (T-10).
 //! 3. No stanza comes out before [`Stream::bound`], [`Stream::resumed`] or [`Stream::opened`] was called (T-21).
 
+pub mod bosh;
 mod error;
 mod features;
 mod framing;
@@ -32,6 +33,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod written;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -18,8 +18,11 @@ use tests::wire::{DOMAIN, Wire};
 
 const PAGE: &str = "node/docs/compliance.md";
 
-/// Specifications of the suite that say what to do and give it no name that could be announced.
-const NAMELESS: [&str; 4] = ["RFC 7590", "XEP-0153", "XEP-0156", "XEP-0368"];
+/// Specifications of the suite that say what to do and give it no name that could be announced, or one that web clients
+/// are told before they have a stream.
+const NAMELESS: [&str; 6] = [
+    "RFC 7395", "RFC 7590", "XEP-0153", "XEP-0156", "XEP-0206", "XEP-0368",
+];
 
 /// Under what others announce that which is not here.
 const ABSENT: [(&str, &str); 4] = [
