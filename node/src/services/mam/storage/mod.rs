@@ -7,11 +7,13 @@ mod expiry;
 mod preference;
 mod query;
 mod row;
+mod search;
 
 pub use expiry::Expired;
 pub use preference::Preferences;
 pub use query::{Filter, Page, Place};
 pub use row::Entry;
+pub use search::Bounds;
 
 use std::collections::HashSet;
 
