@@ -390,6 +390,8 @@ mod tests {
             "holdfast user list",
             "holdfast user list x --json",
             "holdfast user import f.csv",
+            "holdfast user export a@x",
+            "holdfast user export a@x --output f.xml --with-keys",
             "holdfast user invite",
             "holdfast user invite --name alice --ttl 12h --contact bob@x --json",
             "holdfast user invite --domain x",

@@ -1,6 +1,7 @@
 //! XEP-0049: Private XML Storage. One element for each name and namespace, for its owner only.
 
 mod bookmarks;
+mod port;
 
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
@@ -83,6 +84,7 @@ impl From<Full> for StorageError {
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&STORED);
+    setup.portable(port::Elements { quotas });
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     setup.feature(&[Scope::Host], ns::PRIVATE);
@@ -154,6 +156,13 @@ impl Storage {
             .row(sql, vec![account.as_str().into(), key.into()])
             .await?;
         row.map(|row| row.text(0)).transpose()
+    }
+
+    /// The keys of all private elements of the account, in order.
+    async fn private_names(&self, account: &BareJid) -> Result<Vec<String>, StorageError> {
+        let sql = "SELECT name FROM private_xml WHERE account = $1 ORDER BY name";
+        let rows = self.database.rows(sql, vec![account.as_str().into()]);
+        rows.await?.iter().map(|row| row.text(0)).collect()
     }
 
     /// Replaces a private element of the account, if there is room for it. One that takes no more than the

@@ -7,6 +7,7 @@
 
 mod effects;
 mod page;
+mod port;
 mod preferences;
 mod query;
 mod quota;
@@ -52,6 +53,7 @@ fn register(setup: &mut Setup<'_>) {
     let archive: Archive = setup.config();
     let fallback = archive.default;
     setup.stored(&storage::STORED);
+    setup.portable(port::Archives);
     setup.iq_set(&OWN, move |request| find(request, fallback));
     setup.iq_get(&OWN, fields);
     setup.iq_get(&OWN, move |request| metadata(request, fallback));

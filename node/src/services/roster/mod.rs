@@ -11,6 +11,7 @@ mod departure;
 mod entry;
 mod farewell;
 mod item;
+mod port;
 pub(super) mod settings;
 pub(super) mod storage;
 mod subscribe;
@@ -44,6 +45,7 @@ const MAX_CHANGES: usize = 50;
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&storage::STORED);
+    setup.portable(port::Contacts { quotas });
     setup.visibility(visibility::Subscriptions);
     setup.contacts(departure::Rosters { quotas });
     setup.iq_get(&[Scope::Account], read);

@@ -4,6 +4,7 @@
 //! which pages follow whatever the stamps say (IM-83). A stanza is kept as the XML it is.
 
 mod expiry;
+mod port;
 mod preference;
 mod query;
 mod row;
