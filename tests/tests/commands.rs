@@ -432,3 +432,26 @@ async fn an_account_leaves_while_a_node_runs_and_comes_back() {
         "what comes later lies behind"
     );
 }
+
+#[test]
+fn wd_2_what_dns_should_have_is_printed() {
+    let text = [
+        "--set",
+        "domain=a.invalid",
+        "--set",
+        "web.listen=127.0.0.1:0",
+    ];
+    let url = ["--set", "web.url=wss://x.invalid/ws"];
+    let arguments = [&["check", "dns"][..], &text, &url].concat();
+    let output = process::run(arguments, "");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "_xmpp-client._tcp.a.invalid. 3600 IN SRV 0 5 5222 a.invalid.",
+        "_xmpp-server._tcp.a.invalid. 3600 IN SRV 0 0 0 .",
+        "https://a.invalid/.well-known/host-meta.json",
+        "wss://x.invalid/ws",
+    ] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
+}

@@ -4,6 +4,7 @@ pub(crate) mod announce;
 pub(crate) mod check;
 pub mod cli;
 pub(crate) mod client;
+mod dns;
 mod export;
 pub(crate) mod http;
 pub(crate) mod import;

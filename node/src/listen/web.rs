@@ -136,12 +136,8 @@ fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
 fn get(request: &Request<'_, '_>, path: &str, pages: Pages<'_>) -> Answer {
     match (path, pages.url) {
         (PATH, _) => upgrade(request.headers),
-        ("/.well-known/host-meta", Some(url)) => told("application/xrd+xml", &host_meta(url)),
-        ("/.well-known/host-meta.json", Some(url)) => {
-            let link = serde_json::json!({ "rel": ns::ALT_WEBSOCKET, "href": url });
-            let links = serde_json::json!({ "links": [link] });
-            told("application/json", &links.to_string())
-        }
+        (HOST_META, Some(url)) => told("application/xrd+xml", &host_meta(url)),
+        (HOST_META_JSON, Some(url)) => told("application/json", &host_meta_json(url)),
         (invite::PATH, _) if pages.invitations => page("200 OK", &invite::HEADERS, invite::HTML),
         _ => page("404 Not Found", PLAIN, "There is nothing here."),
     }
@@ -153,12 +149,24 @@ fn told(kind: &str, text: &str) -> Answer {
     page("200 OK", &headers, text)
 }
 
-fn host_meta(url: &str) -> String {
+/// Where clients look for the WebSocket, as an XRD.
+pub const HOST_META: &str = "/.well-known/host-meta";
+/// The same as JSON.
+pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
+
+/// The page that names the WebSocket as an XRD (XEP-0156 §3.1).
+pub fn host_meta(url: &str) -> String {
     let link = Element::new("Link", ns::XRD)
         .with_attr("rel", ns::ALT_WEBSOCKET)
         .with_attr("href", url);
     let all = Element::new("XRD", ns::XRD).with_child(link);
     format!("<?xml version='1.0' encoding='utf-8'?>{}", all.to_xml(""))
+}
+
+/// The same as JSON (XEP-0156 §3.2).
+pub fn host_meta_json(url: &str) -> String {
+    let link = serde_json::json!({ "rel": ns::ALT_WEBSOCKET, "href": url });
+    serde_json::json!({ "links": [link] }).to_string()
 }
 
 /// RFC 6455 §4.2, with the subprotocol of XMPP (WS-1).
