@@ -161,7 +161,7 @@ mod tests {
     fn wd_2_records_follow_the_listeners_and_name_the_target() {
         let sets = [
             "domain=a.invalid",
-            "c2s.listen=[::1]:15222,127.0.0.1:15222",
+            "c2s.listen=127.0.0.1:15222,127.0.0.2:15222",
             "c2s.listen_tls=127.0.0.1:0",
         ];
         let text = advice(&sets, Some("localhost."));

@@ -16,6 +16,10 @@ pub const OWN: &str = "urn:x-holdfast:export";
 /// Writes and reads back what one service keeps of accounts.
 pub trait Portable: Send + Sync + 'static {
     /// The tables of which it writes what is in them.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a test compares them with those that there are")
+    )]
     fn tables(&self) -> &'static [&'static str];
 
     /// Writes what is kept of the account.

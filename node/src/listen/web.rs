@@ -154,7 +154,7 @@ pub const HOST_META: &str = "/.well-known/host-meta";
 /// The same as JSON.
 pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
 
-/// The page that names the WebSocket as an XRD (XEP-0156 §3.1).
+/// The page that names the WebSocket as an XRD (XEP-0156 §3).
 pub fn host_meta(url: &str) -> String {
     let link = Element::new("Link", ns::XRD)
         .with_attr("rel", ns::ALT_WEBSOCKET)
@@ -163,7 +163,7 @@ pub fn host_meta(url: &str) -> String {
     format!("<?xml version='1.0' encoding='utf-8'?>{}", all.to_xml(""))
 }
 
-/// The same as JSON (XEP-0156 §3.2).
+/// The same as JSON (XEP-0156 §3).
 pub fn host_meta_json(url: &str) -> String {
     let link = serde_json::json!({ "rel": ns::ALT_WEBSOCKET, "href": url });
     serde_json::json!({ "links": [link] }).to_string()

@@ -1,13 +1,15 @@
 //! XEP-0049: Private XML Storage. One element for each name and namespace, for its owner only.
 
 mod bookmarks;
+mod element;
 mod port;
+mod settings;
 
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
-use serde::Deserialize;
 
-use crate::config::{ConfigError, Table, within};
+use self::element::{MAX_BYTES, key};
+use self::settings::Quotas;
 use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::{Step, Storage, StorageError, Stored};
 
@@ -17,9 +19,6 @@ pub const SERVICE: Service = Service::new(
     &[Xep(48, "1.2"), Xep(49, "1.2"), Xep(402, "1.2.0")],
     register,
 );
-
-/// What an element may measure, written.
-const MAX_BYTES: usize = 64 * 1024;
 
 const STORED: Stored = Stored {
     steps: &[Step::new(
@@ -33,36 +32,6 @@ const STORED: Stored = Stored {
     )],
     removals: &["DELETE FROM private_xml WHERE account = $1"],
 };
-
-/// Of `[quotas]`: what an account may store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Quotas {
-    /// How many elements.
-    private_elements: u64,
-    /// All of them together.
-    private_bytes: u64,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self {
-            private_elements: 1_000,
-            private_bytes: 1 << 20,
-        }
-    }
-}
-
-impl Table for Quotas {
-    const SECTION: &'static str = "quotas";
-
-    fn check(&self) -> Result<(), ConfigError> {
-        within(&[
-            ("quotas.private_elements", self.private_elements, 1..=10_000),
-            ("quotas.private_bytes", self.private_bytes, 1_000..=1 << 30),
-        ])
-    }
-}
 
 /// What an account has as much of as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,10 +91,6 @@ async fn write(request: Request<Private>, quotas: Quotas) -> Result<Reply, Stanz
         .await;
     stored.map_err(|error| failure(&error))?;
     Ok(Reply::empty().then_all(actions))
-}
-
-fn key(element: &Element) -> String {
-    format!("{{{}}}{}", element.ns(), element.local())
 }
 
 /// The element that is stored or asked for.

@@ -62,7 +62,8 @@ impl Table for Quotas {
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&STORED);
-    setup.portable(port::Cards { quotas });
+    let most = quotas.vcard_bytes;
+    setup.portable(port::Cards { most });
     setup.iq_get(&[Scope::Account, Scope::Contact], read);
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     // Clients look for the feature at the server.

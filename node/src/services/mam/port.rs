@@ -1,4 +1,4 @@
-//! Archives and preferences as they leave the server and come back (XEP-0227 §4.7, §4.10; XEP-0441).
+//! Archives and preferences as they leave the server and come back (XEP-0227 §4.5, §4.11; XEP-0441).
 //!
 //! Messages that only wait for their user, and that the archive does not show, are written as offline messages. They are
 //! not read back: what waits for whom is known to the shard, and the shard of a new account knows of nothing.

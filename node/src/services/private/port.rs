@@ -1,10 +1,11 @@
-//! Private storage as it leaves the server and comes back (XEP-0227 §4.5). Bookmarks are in a node, and go with it.
+//! Private storage as it leaves the server and comes back (XEP-0227 §4.6). Bookmarks are in a node, and go with it.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Element, ns};
 
-use super::{MAX_BYTES, Quotas, key};
+use super::element::{MAX_BYTES, key};
+use super::settings::Quotas;
 use crate::hooks::portable::{Export, ExportError, Import, ImportError, Portable, Reading};
 use crate::storage::{Storage, StorageError};
 

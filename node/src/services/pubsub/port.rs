@@ -1,4 +1,4 @@
-//! Nodes as they leave the server and come back (XEP-0227 §4.9).
+//! Nodes as they leave the server and come back (XEP-0227 §4.10).
 //!
 //! Items whose node was not configured before are not read: nobody knows who may see them.
 

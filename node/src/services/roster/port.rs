@@ -1,4 +1,4 @@
-//! Rosters as they leave the server and come back (XEP-0227 §4.3, §4.8).
+//! Rosters as they leave the server and come back (XEP-0227 §4.4, §4.9).
 //!
 //! What is read concerns the one roster only: nobody hears of it, and what contacts have in theirs stays as it is.
 
@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use proto::{BareJid, Element, Jid, ns};
 
 use super::entry::Entry;
-use super::settings::Quotas;
+use super::settings::{MAX_TEXT, Quotas};
 use super::storage::{Change, RosterItem, Subscription};
-use super::{MAX_TEXT, contact, item};
+use super::{contact, item};
 use crate::hooks::portable::{Export, ExportError, Import, ImportError, Portable, Reading};
 use crate::storage::Storage;
 

@@ -1,17 +1,16 @@
-//! The card of an account as it leaves the server and comes back (XEP-0227 §4.6).
+//! The card of an account as it leaves the server and comes back (XEP-0227 §4.7).
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use proto::{BareJid, Element, ns};
 
-use super::Quotas;
 use crate::hooks::portable::{Export, ExportError, Import, ImportError, Portable, Reading};
 use crate::storage::{Storage, StorageError};
 
 /// Cards.
 pub struct Cards {
-    /// What they may take.
-    pub quotas: Quotas,
+    /// The most bytes of one.
+    pub most: u64,
 }
 
 impl Portable for Cards {
@@ -46,9 +45,8 @@ impl Portable for Cards {
         async move {
             for card in import.elements {
                 let xml = card.to_xml("");
-                if xml.len() as u64 > self.quotas.vcard_bytes {
-                    let most = self.quotas.vcard_bytes;
-                    let why = format!("a vCard takes at most {most} bytes");
+                if xml.len() as u64 > self.most {
+                    let why = format!("a vCard takes at most {} bytes", self.most);
                     return Err(ImportError::Skipped(why));
                 }
                 import.storage.set_vcard(import.account, &xml).await?;

@@ -17,8 +17,10 @@ use super::row::{Entry, mid, stanza};
 use crate::clock;
 use crate::storage::{Row, Storage, StorageError, assembled};
 
-/// Messages that are read by one statement. They are in memory at once, like those of the largest page.
-const CHUNK: u32 = 250;
+/// Messages that are read by one statement. They are in memory at once, each of up to a stanza's bytes.
+const CHUNK: u32 = 100;
+/// A page that has so many bytes has no room for more.
+const MOST_BYTES: usize = 128 << 10;
 /// Messages that are looked at before others have a turn on this thread.
 const TURN: usize = 16;
 
@@ -52,6 +54,7 @@ impl Storage {
             words,
             max: bounds.max as usize,
             found: Page::default(),
+            bytes: 0,
             number: 0,
         };
         let (mut looked, mut at) = (0, None);
@@ -112,6 +115,7 @@ struct Search<'a> {
     words: &'a Words,
     max: usize,
     found: Page,
+    bytes: usize,
     number: u64,
 }
 
@@ -133,7 +137,8 @@ impl Search<'_> {
                     tracing::error!(mid = row.text(0)?, %error, "an archived message cannot be read");
                 }
             }
-            if self.max > 0 && self.found.entries.len() == self.max {
+            let full = self.found.entries.len() == self.max || self.bytes >= MOST_BYTES;
+            if self.max > 0 && full {
                 return Ok(true);
             }
         }
@@ -143,11 +148,13 @@ impl Search<'_> {
     fn add(&mut self, row: &Row, stanza: &Stanza) -> Result<(), StorageError> {
         self.number += 1;
         if self.max > 0 {
+            let packet = stanza.pack();
+            self.bytes += packet.size();
             self.found.entries.push(Entry {
                 mid: mid(row, 0)?,
                 stamp: row.count(1)?,
                 order: Order(row.count(3)?),
-                packet: stanza.pack(),
+                packet,
             });
         }
         Ok(())
@@ -374,6 +381,23 @@ mod tests {
             let (page, _) = search(&storage, &none, "nadel", Place::First, over).await;
             assert_eq!(page.stop, Some(m(u64::from(CHUNK))));
             assert_eq!(mids(&page), [m(7), m(14)]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn t_55_a_page_of_a_search_is_bounded_in_bytes() {
+        testing::each(async |storage| {
+            let long = format!("nadel {}", "x".repeat(MOST_BYTES / 2));
+            let rows: Vec<_> = (1..=5)
+                .map(|n| says(n, "bob@example.org/x", &long))
+                .collect();
+            let rows: Vec<_> = rows.iter().collect();
+            storage.archive(&rows, KeepByDefault::Always).await.unwrap();
+            let none = Filter::default();
+            let (page, _) = search(&storage, &none, "nadel", Place::First, bounds(5, 50)).await;
+            assert_eq!(mids(&page), [m(1), m(2)]);
+            assert!(!page.complete);
         })
         .await;
     }
