@@ -33,7 +33,9 @@ pub struct Document {
     tokens: Tokenizer,
     tree: Tree,
     path: Vec<Element>,
-    /// Something of it was read.
+    /// Its declaration was read, or something that it cannot stand behind.
+    declared: bool,
+    /// An element was read.
     begun: bool,
     /// The innermost open element was an empty one, whose end is still to be given out.
     ending: bool,
@@ -49,6 +51,7 @@ impl Document {
             tokens: Tokenizer::new(),
             tree: Tree::new(""),
             path: Vec::new(),
+            declared: false,
             begun: false,
             ending: false,
             used: 0,
@@ -102,7 +105,7 @@ impl Document {
             self.used += length;
             let content = utf8(self.tokens.bytes(range))?;
             let part = match piece {
-                Piece::Declaration if !self.begun => {
+                Piece::Declaration if !self.declared => {
                     check_declaration(content)?;
                     None
                 }
@@ -141,7 +144,8 @@ impl Document {
                     .accept(piece, content, &self.limits)?
                     .map(Part::Element),
             };
-            self.begun = true;
+            self.declared = true;
+            self.begun |= piece != Piece::Declaration;
             self.tokens.release();
             if part.is_some() {
                 return Ok(part);

@@ -195,7 +195,7 @@ mod tests {
         });
         let hidden = ArchiveRow {
             hidden: true,
-            mid: m(77),
+            mid: m(777),
             ..says(5, "bob@example.org/desk", "nadel")
         };
         let other = ArchiveRow {
@@ -410,39 +410,6 @@ mod tests {
             let none = Filter::default();
             let (page, _) = search(&storage, &none, "nadel", Place::First, bounds(5, 50)).await;
             assert_eq!(mids(&page), [m(14)]);
-        })
-        .await;
-    }
-
-    // TEMPORARY
-    #[tokio::test]
-    #[ignore]
-    async fn measure() {
-        testing::each(async |storage| {
-            let engine = storage.engine();
-            let text = "'<message from=''bob@example.org/phone'' to=''alice@example.org'' type=''chat'' id=''0123456789abcdef''><body>Heu und Stroh, so viel wie eine gewöhnliche Nachricht eben sagt ' || i || '</body><origin-id xmlns=''urn:xmpp:sid:0'' id=''0123456789abcdef''/><request xmlns=''urn:xmpp:receipts''/><markable xmlns=''urn:xmpp:chat-markers:0''/></message>'";
-            let columns = "'alice@example.org', {hex}, i, i*1000, 'bob@example.org', 'bob@example.org/phone', 0, 0";
-            let (series, hex) = match engine {
-                "SQLite" => ("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s WHERE i < 1000000)", "printf('%032x', i)"),
-                _ => ("WITH s(i) AS (SELECT generate_series(1, 1000000))", "lpad(to_hex(i), 32, '0')"),
-            };
-            let sql = format!("{} {} SELECT {}, {text} FROM s", if engine == "SQLite" { "" } else { "" }, format!("INSERT INTO archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza) {series}"), columns.replace("{hex}", hex));
-            let t = clock::instant();
-            storage.database.raw(sql).await.unwrap();
-            eprintln!("{engine} filled in {:?}", clock::instant() - t);
-            if engine != "SQLite" { storage.database.raw("ANALYZE archive".to_owned()).await.unwrap(); }
-            for place in [Place::First, Place::Last] {
-                for (filter, what) in [
-                    (Filter::default(), "all"),
-                    (Filter { with: Some(Jid::new("bob@example.org").unwrap()), ..Filter::default() }, "bob"),
-                    (Filter { with: Some(Jid::new("carol@example.org").unwrap()), ..Filter::default() }, "carol"),
-                    (Filter { start: Some(999_000_000), ..Filter::default() }, "start"),
-                ] {
-                    let t = clock::instant();
-                    let (page, _) = search(&storage, &filter, "nadel", place, bounds(20, 50_000)).await;
-                    eprintln!("{engine} {place:?} {what}: {:?} {:?} {}", clock::instant() - t, page.stop, page.complete);
-                }
-            }
         })
         .await;
     }
