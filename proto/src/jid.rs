@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::error::JidError;
 use self::error::check_length;
-pub use prepare::{prepare_local, prepare_password, prepare_resource};
+pub use prepare::{ascii_name, prepare_local, prepare_password, prepare_resource};
 
 /// An address with or without a resource.
 ///

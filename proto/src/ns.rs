@@ -106,6 +106,8 @@ namespaces! {
     MAM = "urn:xmpp:mam:2";
     /// Extended archive queries (XEP-0313).
     MAM_EXTENDED = "urn:xmpp:mam:2#extended";
+    /// Searches of a message archive for words (XEP-0431).
+    FULLTEXT = "urn:xmpp:fulltext:0";
     /// Result sets (XEP-0059).
     RSM = "http://jabber.org/protocol/rsm";
     /// Data forms (XEP-0004).

@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use tests::client::numbered;
+use tests::archive;
+use tests::client::{Client, numbered};
 use tests::cluster::Cluster;
 use tests::process::{self, tail};
 
@@ -354,4 +355,118 @@ async fn accounts_are_made_listed_and_removed() {
     );
     let list = String::from_utf8(user(&["list"]).stdout).unwrap();
     assert_eq!(list, "alice@localhost\n");
+}
+
+/// What a client is told of its account.
+async fn told(client: &mut Client) -> Vec<String> {
+    let mut answers = Vec::new();
+    for (number, payload) in [
+        "<query xmlns='jabber:iq:roster'/>",
+        "<vCard xmlns='vcard-temp'/>",
+        "<query xmlns='jabber:iq:private'><notes xmlns='example:notes'/></query>",
+        "<blocklist xmlns='urn:xmpp:blocking'/>",
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='example:mood'/></pubsub>",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let iq = format!("<iq type='get' id='told{number}'>{payload}</iq>");
+        let answer = client.request(&iq, &format!("told{number}")).await.unwrap();
+        let mut payload = answer.elements().next().unwrap().clone();
+        // A roster that comes back has versions of its own.
+        payload.remove_attr("ver");
+        answers.push(payload.to_xml(""));
+    }
+    let all = archive::all_behind(client, None).await.unwrap();
+    answers.extend(all.into_iter().map(|entry| format!("{entry:?}")));
+    answers
+}
+
+#[tokio::test]
+async fn an_account_leaves_while_a_node_runs_and_comes_back() {
+    let cluster = Cluster::start(1, &["alice", "bob"], "").await;
+    let mut alice = cluster.client(0, "alice").await;
+    let mut bob = cluster.client(0, "bob").await;
+    for (number, payload) in [
+        "<query xmlns='jabber:iq:roster'><item jid='bob@localhost' name='B'><group>G</group></item></query>",
+        "<vCard xmlns='vcard-temp'><FN>Alice</FN></vCard>",
+        "<query xmlns='jabber:iq:private'><notes xmlns='example:notes'>n</notes></query>",
+        "<block xmlns='urn:xmpp:blocking'><item jid='eve@localhost'/></block>",
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='example:mood'>\
+         <item id='1'><happy xmlns='example:mood'/></item></publish></pubsub>",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let iq = format!("<iq type='set' id='set{number}'>{payload}</iq>");
+        let answer = alice.request(&iq, &format!("set{number}")).await.unwrap();
+        assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+    }
+    alice.say("bob@localhost", "one").await;
+    bob.expect(["one".to_owned()]).await;
+    bob.say("alice@localhost", "two").await;
+    alice.expect(["two".to_owned()]).await;
+    let before = told(&mut alice).await;
+    assert_eq!(before.len(), 7, "{before:?}");
+
+    let config = cluster.config(0).to_string_lossy().into_owned();
+    let user = |arguments: &[&str]| {
+        let output = process::run([&["user"], arguments, &["--config", &config]].concat(), "");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alice.xml");
+    let file = file.to_str().unwrap();
+    let export = ["export", "alice@localhost", "--with-keys", "--output", file];
+    assert_eq!(user(&export), (true, String::new()));
+    let mode = std::fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (done, said) = user(&export);
+    assert!(!done && said.contains("cannot make"), "it is there: {said}");
+    let (done, shown) = user(&["export", "alice@localhost"]);
+    assert!(done && shown.contains("<body>two</body>") && !shown.contains("scram"));
+    let (done, said) = user(&["export", "mallory@localhost"]);
+    assert!(
+        !done && said.contains("there is no account mallory@localhost"),
+        "{said}"
+    );
+
+    assert!(user(&["remove", "alice@localhost", "--yes"]).0);
+    assert!(!alice.wire.end().await.is_passing());
+    let (done, said) = user(&["import", file]);
+    assert!(done && said.contains("1 accounts made"), "{said}");
+    let mut alice = cluster.client_with(0, "alice", "again").await;
+    assert_eq!(told(&mut alice).await, before);
+    bob.say("alice@localhost", "three").await;
+    alice.expect(["three".to_owned()]).await;
+    let all = archive::all_behind(&mut alice, None).await.unwrap();
+    assert_eq!(
+        all.last().unwrap().body,
+        "three",
+        "what comes later lies behind"
+    );
+}
+
+#[test]
+fn wd_2_what_dns_should_have_is_printed() {
+    let text = [
+        "--set",
+        "domain=a.invalid",
+        "--set",
+        "web.listen=127.0.0.1:0",
+    ];
+    let url = ["--set", "web.url=wss://x.invalid/ws"];
+    let arguments = [&["check", "dns"][..], &text, &url].concat();
+    let output = process::run(arguments, "");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "_xmpp-client._tcp.a.invalid. 3600 IN SRV 0 5 5222 a.invalid.",
+        "_xmpp-server._tcp.a.invalid. 3600 IN SRV 0 0 0 .",
+        "https://a.invalid/.well-known/host-meta.json",
+        "wss://x.invalid/ws",
+    ] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
 }

@@ -13,6 +13,7 @@ use proto::Jid;
 
 use super::check;
 use super::client::{self, ApiRequest, Client, ClientError};
+use super::dns;
 use super::limits::LimitsCommand;
 use super::recover::{self, RecoverOptions, RecoveryError};
 use super::user::{self, UserCommand, UserError};
@@ -52,7 +53,11 @@ enum Command {
     /// Run a cluster here, with clients that chat, and kill its nodes while they do
     Demo(DemoOptions),
     /// Check configuration, certificate, database, Redis and peers; exit 1 with what to do
-    Check,
+    Check {
+        /// Something else than all of that
+        #[command(subcommand)]
+        what: Option<CheckCommand>,
+    },
     /// Accounts, straight in the configured database
     #[command(subcommand)]
     User(UserCommand),
@@ -157,6 +162,17 @@ pub enum ClusterCommand {
     Recover(RecoverOptions),
 }
 
+/// What else can be checked.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum CheckCommand {
+    /// Print the DNS records and web pages by which clients find this server, to compare with what is published
+    Dns {
+        /// The name by which clients reach the nodes, or the balancer in front of them; by default each domain itself
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+    },
+}
+
 /// The commands about sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SessionCommand {
@@ -252,7 +268,13 @@ fn run(source: &Source, command: Command) -> Result<(), Failure> {
             Ok(crate::serve::run(load(source)?, reload)?)
         }
         Command::Demo(options) => demonstrate(&options),
-        Command::Check => {
+        Command::Check {
+            what: Some(CheckCommand::Dns { target }),
+        } => {
+            let config = load(source)?;
+            Ok(dns::run(&config, target.as_deref(), &mut io::stdout())?)
+        }
+        Command::Check { what: None } => {
             let config = load(source)?;
             let works = runtime()?.block_on(check::run(&config, &mut io::stdout()))?;
             if works { Ok(()) } else { Err(Failure::Check) }
@@ -382,6 +404,8 @@ mod tests {
             "holdfast demo --nodes 3 --clients 2 --duration 10s --kill-every 2s --json",
             "holdfast demo --nodes 5 --scale",
             "holdfast check --config x.toml",
+            "holdfast check dns --config x.toml",
+            "holdfast check dns --target xmpp.x",
             "holdfast user add a@x --password-stdin",
             "holdfast user passwd a@x",
             "holdfast user remove a@x --yes --config x.toml",
@@ -390,6 +414,8 @@ mod tests {
             "holdfast user list",
             "holdfast user list x --json",
             "holdfast user import f.csv",
+            "holdfast user export a@x",
+            "holdfast user export a@x --output f.xml --with-keys",
             "holdfast user invite",
             "holdfast user invite --name alice --ttl 12h --contact bob@x --json",
             "holdfast user invite --domain x",

@@ -1,11 +1,16 @@
-//! `holdfast user import`: many accounts from one file.
+//! `holdfast user import`: many accounts from one file, of lines or of all that is theirs ([`restore`]).
 
-use std::io::{self, Read as _, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use proto::xml::ReadError;
+
+use super::restore;
 use super::user::{self, UserError};
 use crate::auth::derive_keys;
 use crate::config::Config;
+use crate::hooks::Registry;
 use crate::storage::Storage;
 
 /// Why an import failed. Accounts that were made before stay, and it does no harm to import the file again.
@@ -18,6 +23,28 @@ pub enum ImportError {
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
+    },
+    /// The file cannot be read to its end.
+    #[error("cannot read: {0}")]
+    Input(#[source] io::Error),
+    /// It is not XML as this server reads it.
+    #[error("the file is not well-formed, or larger than it may be: {0}; what was before is done")]
+    Xml(#[source] ReadError),
+    /// It is something else.
+    #[error("the file is not one of accounts: it has to begin with <server-data/> of XEP-0227")]
+    Foreign,
+    /// It ends in the middle.
+    #[error("the file is not complete; the last account in it may lack something")]
+    Short,
+    /// Some of it could not be used, and has been named.
+    #[error(
+        "{refused} accounts were refused and {skipped} parts left out, see above; all else is done"
+    )]
+    Partly {
+        /// Accounts that were not made.
+        refused: usize,
+        /// Parts that were not kept.
+        skipped: usize,
     },
     /// Some lines could not be used; they have been named.
     #[error("{refused} of {lines} lines were refused, see above; the others are done")]
@@ -42,20 +69,40 @@ pub enum BadLine {
     Quote,
 }
 
-/// Makes the accounts of a file. Lines that cannot be used are named on `out`, and the rest is done.
+/// Makes the accounts of a file. What cannot be used is named on `out`, and the rest is done.
 pub(super) async fn run(
-    config: &Config,
-    storage: &Storage,
+    (config, registry, storage): (&Config, &Registry, &Storage),
     path: &Path,
     now: u64,
     out: &mut (dyn Write + Send),
 ) -> Result<(), UserError> {
-    let text = read(path).map_err(|source| ImportError::Read {
+    let unreadable = |source| ImportError::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let mut input = open(path).map_err(unreadable)?;
+    let begin = input.fill_buf().map_err(unreadable)?;
+    let mark = begin.starts_with(MARK);
+    let begin = if mark { &begin[MARK.len()..] } else { begin };
+    if begin.trim_ascii_start().starts_with(b"<") {
+        input.consume(if mark { MARK.len() } else { 0 });
+        return restore::run((config, registry, storage), &mut *input, now, out).await;
+    }
+    let mut text = String::new();
+    input.read_to_string(&mut text).map_err(unreadable)?;
+    lines(config, storage, (path, &text), now, out).await
+}
+
+/// Makes the accounts of lines.
+async fn lines(
+    config: &Config,
+    storage: &Storage,
+    (path, text): (&Path, &str),
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), UserError> {
     let (mut made, mut present, mut refused, mut lines) = (0, 0, 0, 0);
-    for (number, line) in rows(&text) {
+    for (number, line) in rows(text) {
         lines += 1;
         match account(config, storage, line, now).await {
             Ok(true) => made += 1,
@@ -80,14 +127,17 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The text of a file, or of standard input.
-fn read(path: &Path) -> io::Result<String> {
-    if path != Path::new("-") {
-        return std::fs::read_to_string(path);
-    }
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
-    Ok(text)
+/// What some editors write at the beginning of a text.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+/// What is read of a file at a time.
+const CHUNK: usize = 64 << 10;
+
+/// A file, or standard input.
+fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
+    Ok(match path == Path::new("-") {
+        true => Box::new(BufReader::with_capacity(CHUNK, io::stdin())),
+        false => Box::new(BufReader::with_capacity(CHUNK, File::open(path)?)),
+    })
 }
 
 /// The lines with an account, and their numbers.
@@ -198,7 +248,8 @@ mod tests {
         )
         .unwrap();
         let mut out = Vec::new();
-        let error = run(&config, &storage, &path, 0, &mut out)
+        let registry = Registry::new(services::ALL, &config).unwrap();
+        let error = run((&config, &registry, &storage), &path, 0, &mut out)
             .await
             .unwrap_err();
         let refused = ImportError::Refused {

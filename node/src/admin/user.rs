@@ -7,12 +7,14 @@ use clap::Subcommand;
 use proto::BareJid;
 use proto::jid::JidError;
 
+use super::export::{self, OutputError};
 use super::import::{self, ImportError};
 use super::invitation::{self, InvitationCommand};
 use crate::auth::Rejected;
 use crate::auth::change::{self, AccountError};
 use crate::auth::invite::InviteError;
 use crate::config::Config;
+use crate::hooks::{Clash, Registry};
 use crate::services;
 use crate::storage::{Ends, Storage, StorageError};
 
@@ -66,10 +68,21 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make the accounts of a CSV file with lines of `jid,password`
+    /// Make the accounts of a file: CSV with lines of `jid,password`, or XEP-0227 with all that is theirs
     Import {
         /// The file; - is standard input
         file: PathBuf,
+    },
+    /// Write all that is kept of an account, in XEP-0227
+    Export {
+        /// The account
+        jid: String,
+        /// Into this new file, which only you may read; by default to standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// With the keys that its password was turned into: whoever has them may guess it without asking
+        #[arg(long)]
+        with_keys: bool,
     },
     /// Invitations.
     #[command(flatten)]
@@ -136,6 +149,12 @@ pub enum UserError {
     /// The file of accounts.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The file of one account.
+    #[error(transparent)]
+    Export(#[from] OutputError),
+    /// Services do not fit together, which no configuration can cause.
+    #[error(transparent)]
+    Services(#[from] Clash),
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -166,6 +185,11 @@ pub async fn run(
     done
 }
 
+async fn exists(storage: &Storage, jid: &BareJid) -> Result<bool, UserError> {
+    let keys = storage.account_keys(jid.local().unwrap_or_default(), jid.domain());
+    Ok(keys.await?.is_some())
+}
+
 async fn carry_out(
     config: &Config,
     storage: &Storage,
@@ -180,11 +204,7 @@ async fn carry_out(
         } => {
             let jid = served(config, &jid)?;
             // This is checked before the prompt, so that nobody types a password in vain.
-            if storage
-                .account_keys(jid.local().unwrap_or_default(), jid.domain())
-                .await?
-                .is_some()
-            {
+            if exists(storage, &jid).await? {
                 return Err(UserError::Exists(jid));
             }
             change::add(storage, &jid, password(&jid, password_stdin)?, now).await?;
@@ -195,11 +215,7 @@ async fn carry_out(
             password_stdin,
         } => {
             let jid = account(&jid)?;
-            if storage
-                .account_keys(jid.local().unwrap_or_default(), jid.domain())
-                .await?
-                .is_none()
-            {
+            if !exists(storage, &jid).await? {
                 return Err(UserError::Missing(jid));
             }
             change::set_password(storage, &jid, password(&jid, password_stdin)?, Ends::ALL).await?;
@@ -216,7 +232,19 @@ async fn carry_out(
         UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,
         UserCommand::Enable { jid } => set_disabled(storage, &jid, false, out).await,
         UserCommand::List { domain, json } => list(storage, domain, json, out).await,
-        UserCommand::Import { file } => import::run(config, storage, &file, now, out).await,
+        UserCommand::Import { file } => {
+            let registry = Registry::new(services::ALL, config)?;
+            import::run((config, &registry, storage), &file, now, out).await
+        }
+        UserCommand::Export {
+            jid,
+            output,
+            with_keys,
+        } => {
+            let registry = Registry::new(services::ALL, config)?;
+            let account = (&account(&jid)?, with_keys);
+            export::run(&registry, storage, account, output.as_deref(), out).await
+        }
         UserCommand::Invitation(command) => {
             invitation::run(config, storage, command, now, out).await
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use proto::ns;
 use serde::Deserialize;
 
 use super::error::{ConfigError, Rule};
@@ -27,6 +28,18 @@ impl Web {
         let rest = self.url.as_deref()?.strip_prefix("wss://")?;
         let host = rest.split(['/', '?', '#']).next()?;
         Some(format!("https://{host}{path}"))
+    }
+
+    /// What clients are told about ways to connect, by kind, the best one first (XEP-0156 §4).
+    pub fn links(&self) -> Vec<(&'static str, &str)> {
+        let urls = [
+            (ns::ALT_WEBSOCKET, &self.url),
+            (ns::ALT_BOSH, &self.bosh_url),
+        ];
+        let links = urls.into_iter();
+        links
+            .filter_map(|(rel, url)| Some((rel, url.as_deref()?)))
+            .collect()
     }
 
     pub(super) fn settle(&self) -> Result<(), ConfigError> {

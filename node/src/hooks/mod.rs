@@ -33,6 +33,7 @@ mod message;
 mod nodes;
 pub mod permission;
 mod phase;
+pub mod portable;
 mod presence;
 mod refusal;
 mod registry;

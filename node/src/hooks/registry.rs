@@ -17,6 +17,7 @@ use super::effect::EffectHook;
 use super::iq::{self, Answer, AnswerHook, Payload, Request};
 use super::message::{Classify, Message};
 use super::phase::{EffectPhase, Phase};
+use super::portable::Portable;
 use super::presence::Presence;
 use super::scope::{Features, Scope};
 use super::session::{Heard, SessionHook};
@@ -80,6 +81,7 @@ pub struct Registry {
     blocking: Arc<dyn Blocking>,
     nodes: Arc<dyn Nodes>,
     contacts: Arc<dyn Contacts>,
+    portables: Vec<Box<dyn Portable>>,
 }
 
 /// Two services claim the same.
@@ -137,6 +139,7 @@ impl Registry {
             blocking: Arc::new(Open),
             nodes: Arc::new(NoNodes),
             contacts: Arc::new(NoContacts),
+            portables: Vec::new(),
         }
     }
 
@@ -195,6 +198,11 @@ impl Registry {
     /// The contacts of accounts.
     pub fn contacts(&self) -> &Arc<dyn Contacts> {
         &self.contacts
+    }
+
+    /// Who writes what of an account, and reads it back.
+    pub fn portables(&self) -> impl Iterator<Item = &dyn Portable> {
+        self.portables.iter().map(|portable| &**portable)
     }
 
     /// The features that disco names.
@@ -302,6 +310,11 @@ impl Setup<'_> {
     /// Keeps something in the database.
     pub fn stored(&mut self, stored: &Stored) {
         self.needs.schema.add(stored);
+    }
+
+    /// Writes what is kept of accounts where they leave the server, and reads it back.
+    pub fn portable(&mut self, portable: impl Portable) {
+        self.registry.portables.push(Box::new(portable));
     }
 
     /// Says who may see whom, which one service does.

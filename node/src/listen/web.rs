@@ -32,25 +32,9 @@ pub enum Answer {
     Page(String),
 }
 
-/// What there is besides the WebSocket.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pages<'a> {
-    /// Where clients are told to connect.
-    pub url: Option<&'a str>,
-    /// The same for those that use BOSH.
-    pub bosh_url: Option<&'a str>,
-    /// People may be invited.
-    pub invitations: bool,
-}
-
-impl<'a> Pages<'a> {
-    /// What is told about ways to connect, the best one first.
-    fn links(self) -> Vec<(&'static str, &'a str)> {
-        let urls = [(ns::ALT_WEBSOCKET, self.url), (ns::ALT_BOSH, self.bosh_url)];
-        let links = urls.into_iter();
-        links.filter_map(|(rel, url)| Some((rel, url?))).collect()
-    }
-}
+/// What clients are told about ways to connect: the kind of each, and its address. Where they are told nothing there is
+/// no page either.
+pub type Links<'a> = &'a [(&'static str, &'a str)];
 
 /// A head, and what came behind it.
 #[derive(Debug)]
@@ -96,8 +80,8 @@ impl Head {
     }
 
     /// What is said to it.
-    pub fn answer(&self, pages: Pages<'_>) -> Answer {
-        self.read_as(|request| answer(request, pages))
+    pub fn answer(&self, links: Links<'_>) -> Answer {
+        self.read_as(|request| answer(request, links))
             .unwrap_or_else(|| page("400 Bad Request", PLAIN, "This is not HTTP/1.1."))
     }
 
@@ -143,13 +127,13 @@ impl Answer {
     }
 }
 
-fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
+fn answer(request: &Request<'_, '_>, links: Links<'_>) -> Answer {
     let path = request.path.unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
     match request.method {
-        Some("GET") => get(request, path, pages),
+        Some("GET") => get(request, path, links),
         // A server that has GET has HEAD as well (RFC 9110 §9.1).
-        Some("HEAD") if path != PATH => get(request, path, pages).into_head(),
+        Some("HEAD") if path != PATH => get(request, path, links).into_head(),
         _ => {
             let headers = format!("{PLAIN}\r\nallow: GET, HEAD");
             page("405 Method Not Allowed", &headers, "This is only read.")
@@ -157,18 +141,12 @@ fn answer(request: &Request<'_, '_>, pages: Pages<'_>) -> Answer {
     }
 }
 
-fn get(request: &Request<'_, '_>, path: &str, pages: Pages<'_>) -> Answer {
-    let links = pages.links();
+fn get(request: &Request<'_, '_>, path: &str, links: Links<'_>) -> Answer {
     match (path, links.is_empty()) {
         (PATH, _) => upgrade(request.headers),
-        ("/.well-known/host-meta", false) => told("application/xrd+xml", &host_meta(&links)),
-        ("/.well-known/host-meta.json", false) => {
-            let links = links.iter();
-            let links = links.map(|(rel, url)| serde_json::json!({ "rel": rel, "href": url }));
-            let links = serde_json::json!({ "links": links.collect::<Vec<_>>() });
-            told("application/json", &links.to_string())
-        }
-        (invite::PATH, _) if pages.invitations => page("200 OK", &invite::HEADERS, invite::HTML),
+        (HOST_META, false) => told("application/xrd+xml", &host_meta(links)),
+        (HOST_META_JSON, false) => told("application/json", &host_meta_json(links)),
+        (invite::PATH, false) => page("200 OK", &invite::HEADERS, invite::HTML),
         _ => page("404 Not Found", PLAIN, "There is nothing here."),
     }
 }
@@ -179,13 +157,26 @@ fn told(kind: &str, text: &str) -> Answer {
     page("200 OK", &headers, text)
 }
 
-fn host_meta(links: &[(&str, &str)]) -> String {
+/// Where clients look for ways to connect, as an XRD.
+pub const HOST_META: &str = "/.well-known/host-meta";
+/// The same as JSON.
+pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
+
+/// The page that names the ways to connect as an XRD (XEP-0156 §3): what kind each is, and its address.
+pub fn host_meta(links: &[(&str, &str)]) -> String {
     let mut all = Element::new("XRD", ns::XRD);
     for (rel, url) in links {
         let link = Element::new("Link", ns::XRD);
         all.push(link.with_attr("rel", *rel).with_attr("href", *url));
     }
     format!("<?xml version='1.0' encoding='utf-8'?>{}", all.to_xml(""))
+}
+
+/// The same as JSON (XEP-0156 §3).
+pub fn host_meta_json(links: &[(&str, &str)]) -> String {
+    let links = links.iter();
+    let links = links.map(|(rel, url)| serde_json::json!({ "rel": rel, "href": url }));
+    serde_json::json!({ "links": links.collect::<Vec<_>>() }).to_string()
 }
 
 /// RFC 6455 §4.2, with the subprotocol of XMPP (WS-1).
@@ -243,12 +234,8 @@ mod tests {
     async fn asked(text: &str, url: Option<&str>) -> String {
         let head = Head::read(&mut format!("{text}\r\nrest").as_bytes(), Vec::new()).await;
         let head = head.unwrap().unwrap();
-        let pages = Pages {
-            url,
-            bosh_url: None,
-            invitations: url.is_some(),
-        };
-        let answer = head.answer(pages);
+        let links = url.map(|url| (ns::ALT_WEBSOCKET, url));
+        let answer = head.answer(links.as_slice());
         assert_eq!(head.into_rest(), b"rest");
         match answer {
             Answer::Upgrade(text) | Answer::Page(text) => text,

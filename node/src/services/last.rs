@@ -1,10 +1,14 @@
 //! XEP-0012: Last Activity. Of the server its uptime; of an account how long ago its last session ended,
 //! told to those who see its presence (T-50).
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use proto::payload::delay;
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
 
 use crate::empty_payload;
+use crate::hooks::portable::{Export, ExportError, Import, ImportError, OWN, Portable, Reading};
 use crate::hooks::{Request, Scope, Service, Setup, Xep, fail, failure, permission};
 use crate::storage::{Step, Storage, StorageError, Stored, assembled};
 
@@ -28,6 +32,7 @@ const STORED: Stored = Stored {
 
 fn register(setup: &mut Setup<'_>) {
     setup.stored(&STORED);
+    setup.portable(Endings);
     setup.iq_get(&[Scope::Host, Scope::Account, Scope::Contact], last);
 }
 
@@ -63,6 +68,54 @@ async fn last(request: Request<Last>) -> Result<Element, StanzaError> {
 empty_payload! {
     /// The question.
     Last, ns::LAST, "query"
+}
+
+/// The ends of last sessions, where accounts leave the server and come back. No specification has a form for them.
+struct Endings;
+
+impl Portable for Endings {
+    fn tables(&self) -> &'static [&'static str] {
+        &["last_activity"]
+    }
+
+    fn export<'a>(
+        &'a self,
+        storage: &'a Storage,
+        account: &'a BareJid,
+        out: &'a mut Export<'_>,
+    ) -> BoxFuture<'a, Result<(), ExportError>> {
+        async move {
+            let Some(last) = storage.last_activity(account).await? else {
+                return Ok(());
+            };
+            let stamp = delay::stamp(last.stamp);
+            let element = Element::new("last-activity", OWN).with_attr("stamp", stamp);
+            Ok(out.element(&element.with_text(last.status.as_deref().unwrap_or_default()))?)
+        }
+        .boxed()
+    }
+
+    fn reads(&self, path: &[Element], element: &Element) -> Reading {
+        match path.is_empty() && element.is("last-activity", OWN) {
+            true => Reading::Take,
+            false => Reading::Foreign,
+        }
+    }
+
+    fn import<'a>(&'a self, import: Import<'a>) -> BoxFuture<'a, Result<(), ImportError>> {
+        async move {
+            for element in import.elements {
+                let stamp = element.attr("stamp").and_then(delay::parse_stamp);
+                let wrong = || ImportError::Skipped("a last activity has no time".to_owned());
+                let stamp = stamp.ok_or_else(wrong)?;
+                let status = Some(element.text()).filter(|status| !status.is_empty());
+                let ends = [(import.account, status)];
+                import.storage.set_last_activity(stamp, &ends).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
 }
 
 /// When an account's last session ended, and what it said.

@@ -1,12 +1,15 @@
 //! XEP-0049: Private XML Storage. One element for each name and namespace, for its owner only.
 
 mod bookmarks;
+mod element;
+mod port;
+mod settings;
 
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
-use serde::Deserialize;
 
-use crate::config::{ConfigError, Table, within};
+use self::element::{MAX_BYTES, key};
+use self::settings::Quotas;
 use crate::hooks::{Payload, Reply, Request, Scope, Service, Setup, Xep, fail, failure};
 use crate::storage::{Step, Storage, StorageError, Stored};
 
@@ -16,9 +19,6 @@ pub const SERVICE: Service = Service::new(
     &[Xep(48, "1.2"), Xep(49, "1.2"), Xep(402, "1.2.0")],
     register,
 );
-
-/// What an element may measure, written.
-const MAX_BYTES: usize = 64 * 1024;
 
 const STORED: Stored = Stored {
     steps: &[Step::new(
@@ -32,36 +32,6 @@ const STORED: Stored = Stored {
     )],
     removals: &["DELETE FROM private_xml WHERE account = $1"],
 };
-
-/// Of `[quotas]`: what an account may store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Quotas {
-    /// How many elements.
-    private_elements: u64,
-    /// All of them together.
-    private_bytes: u64,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self {
-            private_elements: 1_000,
-            private_bytes: 1 << 20,
-        }
-    }
-}
-
-impl Table for Quotas {
-    const SECTION: &'static str = "quotas";
-
-    fn check(&self) -> Result<(), ConfigError> {
-        within(&[
-            ("quotas.private_elements", self.private_elements, 1..=10_000),
-            ("quotas.private_bytes", self.private_bytes, 1_000..=1 << 30),
-        ])
-    }
-}
 
 /// What an account has as much of as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +53,7 @@ impl From<Full> for StorageError {
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&STORED);
+    setup.portable(port::Elements { quotas });
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     setup.feature(&[Scope::Host], ns::PRIVATE);
@@ -122,10 +93,6 @@ async fn write(request: Request<Private>, quotas: Quotas) -> Result<Reply, Stanz
     Ok(Reply::empty().then_all(actions))
 }
 
-fn key(element: &Element) -> String {
-    format!("{{{}}}{}", element.ns(), element.local())
-}
-
 /// The element that is stored or asked for.
 pub struct Private(Element);
 
@@ -154,6 +121,13 @@ impl Storage {
             .row(sql, vec![account.as_str().into(), key.into()])
             .await?;
         row.map(|row| row.text(0)).transpose()
+    }
+
+    /// The keys of all private elements of the account, in order.
+    async fn private_names(&self, account: &BareJid) -> Result<Vec<String>, StorageError> {
+        let sql = "SELECT name FROM private_xml WHERE account = $1 ORDER BY name";
+        let rows = self.database.rows(sql, vec![account.as_str().into()]);
+        rows.await?.iter().map(|row| row.text(0)).collect()
     }
 
     /// Replaces a private element of the account, if there is room for it. One that takes no more than the

@@ -1,6 +1,7 @@
 //! XEP-0054: vcard-temp. Anybody may read the card of an account, its owner writes it.
 
 mod avatar;
+mod port;
 
 use proto::stanza::error::{Condition, StanzaError};
 use proto::{BareJid, Element, ns};
@@ -61,6 +62,8 @@ impl Table for Quotas {
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&STORED);
+    let most = quotas.vcard_bytes;
+    setup.portable(port::Cards { most });
     setup.iq_get(&[Scope::Account, Scope::Contact], read);
     setup.iq_set(&[Scope::Account], move |request| write(request, quotas));
     // Clients look for the feature at the server.

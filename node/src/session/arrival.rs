@@ -19,9 +19,8 @@ use super::negotiate::{FAREWELL, Negotiation, farewell, next};
 use super::pump::Pump;
 use crate::app::App;
 use crate::clock;
-use crate::config::Registration;
 use crate::listen::gate::Permit;
-use crate::listen::web::{self, Answer, Head, Pages};
+use crate::listen::web::{self, Answer, Head};
 use crate::listen::websocket::WebSocket;
 use crate::listen::{Door, bosh};
 use crate::metrics::Refused;
@@ -211,14 +210,10 @@ async fn asked(app: &App, socket: TcpStream) -> Result<Asked, Ending> {
         Some(head) if bosh::is_asked(&head) => return Ok(Asked::Requests(socket, head)),
         head => head,
     };
-    let pages = Pages {
-        url: app.config.web.url.as_deref(),
-        bosh_url: app.config.web.bosh_url.as_deref(),
-        invitations: app.config.auth.registration != Registration::Off,
-    };
+    let links = app.config.web.links();
     let said = head
         .as_ref()
-        .map_or_else(web::too_long, |head| head.answer(pages));
+        .map_or_else(web::too_long, |head| head.answer(&links));
     let (Answer::Upgrade(text), Some(head)) = (&said, head) else {
         say(&mut socket, &said).await;
         return Err(Ending::Answered);

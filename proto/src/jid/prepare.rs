@@ -116,13 +116,17 @@ fn unicode_name(name: &str) -> Option<String> {
         }
     }
     // Names that DNS and certificates could not carry are no names.
-    Uts46::new()
-        .to_ascii(
-            unicode.as_bytes(),
-            AsciiDenyList::EMPTY,
-            Hyphens::CheckFirstLast,
-            DnsLength::Verify,
-        )
-        .ok()?;
+    ascii_name(&unicode)?;
     Some(unicode.into_owned())
+}
+
+/// A domain as DNS and certificates write it, with A-labels (RFC 5890); nothing if they could not.
+pub fn ascii_name(name: &str) -> Option<String> {
+    let ascii = Uts46::new().to_ascii(
+        name.as_bytes(),
+        AsciiDenyList::EMPTY,
+        Hyphens::CheckFirstLast,
+        DnsLength::Verify,
+    );
+    ascii.ok().map(|name| name.into_owned())
 }

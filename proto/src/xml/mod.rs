@@ -2,6 +2,7 @@
 //!
 //! Received bytes never travel on: what is forwarded is the tree, written anew (T-3).
 
+mod document;
 mod element;
 mod error;
 mod grammar;
@@ -13,6 +14,7 @@ mod token;
 mod tree;
 mod write;
 
+pub use document::{Document, Part};
 pub use element::{Attribute, Element, Node};
 pub use error::{Measured, ReadError, Shape};
 pub use name::Name;

@@ -96,6 +96,20 @@ impl Tree {
         tag: &str,
         limits: &Limits,
     ) -> Result<Option<Element>, ReadError> {
+        if self.open.len() >= limits.depth {
+            return Err(ReadError::PolicyViolation(Shape::Depth));
+        }
+        let element = self.enter(tag, limits)?;
+        self.begin(piece, element, limits)
+    }
+
+    /// Takes an element whose tag was [entered](Self::enter); the first-level element if it is complete.
+    pub(super) fn begin(
+        &mut self,
+        piece: Piece,
+        element: Element,
+        limits: &Limits,
+    ) -> Result<Option<Element>, ReadError> {
         if self.open.is_empty() {
             self.elements = 0;
             self.spelled = 0;
@@ -104,19 +118,20 @@ impl Tree {
         if self.elements > limits.elements {
             return Err(ReadError::PolicyViolation(Shape::Elements));
         }
-        if self.open.len() >= limits.depth {
-            return Err(ReadError::PolicyViolation(Shape::Depth));
-        }
-        let element = self.enter(tag, limits)?;
         self.spell(&element, limits)?;
         if piece == Piece::Start {
             self.open.push(element);
             return Ok(None);
         }
+        self.forget();
+        Ok(self.attach(element))
+    }
+
+    /// Closes the innermost element, which is an empty one and has no end tag.
+    pub(super) fn forget(&mut self) {
         let name = self.begins.pop().unwrap_or(0);
         self.names.truncate(name);
         self.scope.leave();
-        Ok(self.attach(element))
     }
 
     /// Counts what the writer will add: one long namespace behind a short prefix, used a thousand times,

@@ -6,6 +6,7 @@
 mod compare;
 mod gate;
 mod items;
+mod port;
 mod report;
 mod settings;
 mod storage;
@@ -31,6 +32,7 @@ pub const SERVICE: Service =
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&storage::STORED);
+    setup.portable(port::Blocklists { quotas });
     setup.blocking(gate::Lists);
     setup.iq_get(&[Scope::Account], read);
     setup.iq_set(&[Scope::Account], move |request| block(request, quotas));

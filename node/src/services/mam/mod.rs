@@ -7,13 +7,16 @@
 
 mod effects;
 mod page;
+mod port;
 mod preferences;
 mod query;
 mod quota;
 mod retention;
+mod search;
 mod settings;
 mod statements;
 mod storage;
+mod words;
 
 pub use retention::run as retention;
 pub use settings::archives_by_default;
@@ -29,7 +32,7 @@ use proto::{BareJid, Element, ns};
 use self::query::Query;
 use self::quota::ArchiveQuota;
 use self::settings::{Archive, KeepByDefault};
-use self::storage::{Page, Place};
+use self::storage::Page;
 use crate::empty_payload;
 use crate::hooks::{
     AboutHook, Content, Edge, EffectPhase, Phase, Reply, Request, Scope, Service, Setup, Xep, fail,
@@ -38,7 +41,11 @@ use crate::hooks::{
 use crate::storage::StorageError;
 
 /// The service.
-pub const SERVICE: Service = Service::new("mam", &[Xep(313, "1.1.3"), Xep(441, "0.2.0")], register);
+pub const SERVICE: Service = Service::new(
+    "mam",
+    &[Xep(313, "1.1.3"), Xep(431, "0.2.0"), Xep(441, "0.2.0")],
+    register,
+);
 
 const OWN: [Scope; 1] = [Scope::Account];
 
@@ -46,12 +53,14 @@ fn register(setup: &mut Setup<'_>) {
     let archive: Archive = setup.config();
     let fallback = archive.default;
     setup.stored(&storage::STORED);
+    setup.portable(port::Archives);
     setup.iq_set(&OWN, move |request| find(request, fallback));
     setup.iq_get(&OWN, fields);
     setup.iq_get(&OWN, move |request| metadata(request, fallback));
     setup.iq_get(&OWN, move |request| preferences::read(request, fallback));
     setup.iq_set(&OWN, preferences::replace);
-    for feature in [ns::MAM_EXTENDED, ns::SID, "urn:xmpp:mam:2#groupchat-field"] {
+    const GROUPCHAT: &str = "urn:xmpp:mam:2#groupchat-field";
+    for feature in [ns::MAM_EXTENDED, ns::SID, ns::FULLTEXT, GROUPCHAT] {
         setup.feature(&OWN, feature);
     }
     setup.forged(|child| child.is("result", ns::MAM));
@@ -76,11 +85,15 @@ async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply,
     let tail = write_tail(&request.edge, &request.account, fallback).await;
     let current = tail.map_err(|error| failure(&error))?;
     let (query, account) = (&request.payload, &request.account);
-    let (found, count) = look(&request).await.map_err(|error| failure(&error))?;
+    let (found, count) = match &query.words {
+        Some(words) => search::look(&request.edge.storage, account, query, words).await?,
+        None => look(&request).await.map_err(|error| failure(&error))?,
+    };
     let Some(found) = found else {
         return fail(Condition::ItemNotFound);
     };
-    let found = page::bounded(found, matches!(query.place, Place::Before(_) | Place::Last));
+    let backwards = query.place.is_backwards();
+    let found = page::bounded(found, backwards);
 
     let mut results = Vec::with_capacity(found.entries.len());
     for entry in &found.entries {
@@ -100,7 +113,7 @@ async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply,
     if query.flip {
         results.reverse();
     }
-    Ok(Reply::new(page::fin(&found, count, current)).after_all(results))
+    Ok(Reply::new(page::fin(&found, backwards, count, current)).after_all(results))
 }
 
 /// Writes what the account's sessions may know of and what is not yet in the archive. Returns whether the
@@ -140,7 +153,8 @@ async fn fields(_: Request<Fields>) -> Result<Element, StanzaError> {
         .with_typed("end", "text-single", none)
         .with_typed("before-id", "text-single", none)
         .with_typed("after-id", "text-single", none)
-        .with_typed("include-groupchat", "boolean", none);
+        .with_typed("include-groupchat", "boolean", none)
+        .with_typed(query::FULLTEXT, "text-single", none);
     const VALIDATE: &str = "http://jabber.org/protocol/xdata-validate";
     let open = Element::new("validate", VALIDATE)
         .with_attr("datatype", "xs:string")
@@ -349,5 +363,29 @@ mod tests {
             ends[0].contains(&format!("<end id='{}'", ArchiveId(4))),
             "{ends:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn im_94_a_search_finds_words() {
+        let (_edge, ctx) = archive(12).await;
+        let search = |text: &str| {
+            let value = format!("<value>{text}</value>");
+            let field = format!("<field var='{}'>{value}</field>", query::FULLTEXT);
+            format!("<x xmlns='jabber:x:data' type='submit'>{field}</x>")
+        };
+        let found = query(&ctx, &search("1")).await;
+        assert_eq!(bodies(&found), ["1", "10", "11", "12"]);
+        assert!(found.last().unwrap().contains("complete='true'"));
+        let last = search("1") + &set("<max>2</max><before/>");
+        assert_eq!(bodies(&query(&ctx, &last).await), ["11", "12"]);
+        let counted = query(&ctx, &(search("1") + &set("<max>0</max>"))).await;
+        assert_eq!(counted.len(), 1, "{counted:?}");
+        assert!(counted[0].contains("<count>4</count>") && !counted[0].contains("<first>"));
+        assert_eq!(bodies(&query(&ctx, &search("%")).await), [""; 0]);
+        let refused = query(&ctx, &search(&"x".repeat(100_000))).await;
+        assert!(refused[0].contains("<policy-violation"), "{refused:?}");
+        let asked = "<iq type='get' id='i'><query xmlns='urn:xmpp:mam:2'/></iq>";
+        let fields = says(&ctx, asked).await.concat();
+        assert!(fields.contains("{urn:xmpp:fulltext:0}fulltext"), "{fields}");
     }
 }

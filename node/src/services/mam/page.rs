@@ -1,5 +1,6 @@
 //! How a page of the archive is written: a message for each entry, then the result that ends it.
 
+use cluster::ArchiveId;
 use proto::payload::rsm;
 use proto::payload::{delay, forward};
 use proto::stanza::{Kind, MessageType, Packet, Stanza};
@@ -26,6 +27,7 @@ pub fn bounded(mut page: Page, backwards: bool) -> Page {
     if fits < page.entries.len() {
         page.entries.truncate(fits);
         page.complete = false;
+        page.stop = None;
     }
     if backwards {
         page.entries.reverse();
@@ -34,11 +36,9 @@ pub fn bounded(mut page: Page, backwards: bool) -> Page {
 }
 
 /// The `<fin/>` that ends a page (IM-91). Unless it is `stable`, messages may yet appear within it.
-pub fn fin(page: &Page, count: Option<u64>, stable: bool) -> Element {
-    let ends = page.entries.first().zip(page.entries.last());
-    let range = ends.map(|(first, last)| (first.mid.to_string(), last.mid.to_string()));
+pub fn fin(page: &Page, backwards: bool, count: Option<u64>, stable: bool) -> Element {
     let set = rsm::Page {
-        range,
+        range: range(page, backwards).map(|(first, last)| (first.to_string(), last.to_string())),
         index: None,
         count,
     };
@@ -50,6 +50,18 @@ pub fn fin(page: &Page, count: Option<u64>, stable: bool) -> Element {
         fin.set_attr("stable", "false");
     }
     fin.with_child(set.to_element())
+}
+
+/// The ends of a page. One where a search has stopped ends there, whatever it has found: who goes on from its far end
+/// goes on where the search did not look (IM-94).
+fn range(page: &Page, backwards: bool) -> Option<(ArchiveId, ArchiveId)> {
+    let first = page.entries.first().map(|entry| entry.mid);
+    let last = page.entries.last().map(|entry| entry.mid);
+    match (page.stop, backwards) {
+        (None, _) => first.zip(last),
+        (Some(stop), true) => Some((stop, last.unwrap_or(stop))),
+        (Some(stop), false) => Some((first.unwrap_or(stop), stop)),
+    }
 }
 
 /// The message that brings one entry to the session that asked (IM-90).
@@ -77,7 +89,6 @@ pub fn result(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster::ArchiveId;
 
     fn entry(n: u128, body: usize) -> Entry {
         let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(body));
@@ -97,6 +108,7 @@ mod tests {
             Page {
                 entries,
                 complete: true,
+                stop: None,
             },
             backwards,
         );
@@ -127,8 +139,9 @@ mod tests {
         let page = Page {
             entries: vec![entry(1, 1), entry(2, 1)],
             complete: true,
+            stop: None,
         };
-        let xml = fin(&page, None, true).to_xml(ns::CLIENT);
+        let xml = fin(&page, false, None, true).to_xml(ns::CLIENT);
         assert!(xml.contains("complete='true'"), "{xml}");
         assert!(
             xml.contains(&format!("<first>{}</first>", ArchiveId(1))),
@@ -138,11 +151,37 @@ mod tests {
             xml.contains(&format!("<last>{}</last>", ArchiveId(2))),
             "{xml}"
         );
-        let xml = fin(&Page::default(), Some(7), true).to_xml(ns::CLIENT);
+        let xml = fin(&Page::default(), false, Some(7), true).to_xml(ns::CLIENT);
         assert!(
             xml.contains("<count>7</count>") && !xml.contains("first") && !xml.contains("complete"),
             "{xml}"
         );
+    }
+
+    #[test]
+    fn im_94_a_page_of_a_search_that_has_stopped_reaches_to_where_it_did() {
+        let check = |entries: Vec<Entry>, backwards, expect: (u128, u128)| {
+            let stop = Some(ArchiveId(5));
+            let page = Page {
+                entries,
+                complete: false,
+                stop,
+            };
+            let expect = (ArchiveId(expect.0), ArchiveId(expect.1));
+            assert_eq!(range(&page, backwards), Some(expect));
+        };
+        check(vec![entry(1, 1), entry(2, 1)], false, (1, 5));
+        check(vec![entry(7, 1), entry(8, 1)], true, (5, 8));
+        check(vec![], false, (5, 5));
+        check(vec![], true, (5, 5));
+        // What is cut off has been found and not been sent.
+        let cut = Page {
+            entries: vec![entry(1, MAX_BYTES), entry(2, MAX_BYTES)],
+            complete: false,
+            stop: Some(ArchiveId(5)),
+        };
+        let cut = range(&bounded(cut, false), false);
+        assert_eq!(cut, Some((ArchiveId(1), ArchiveId(1))));
     }
 
     #[test]

@@ -39,21 +39,26 @@ impl Payload for Wish {
     const NAME: &'static str = "prefs";
 
     fn decode(element: &Element) -> Result<Self, StanzaError> {
-        let fallback = match element.attr("default") {
-            Some("always") => KeepByDefault::Always,
-            Some("roster") => KeepByDefault::Roster,
-            Some("never") => KeepByDefault::Never,
-            _ => return fail(Condition::BadRequest),
-        };
-        let always = list(element, "always")?;
-        let never = list(element, "never")?;
-        Ok(Self(Preferences {
-            fallback,
-            // Who is on both lists is on the second (IM-86).
-            always: always.difference(&never).cloned().collect(),
-            never,
-        }))
+        stated(element).map(Self)
     }
+}
+
+/// Preferences as they are written.
+pub fn stated(element: &Element) -> Result<Preferences, StanzaError> {
+    let fallback = match element.attr("default") {
+        Some("always") => KeepByDefault::Always,
+        Some("roster") => KeepByDefault::Roster,
+        Some("never") => KeepByDefault::Never,
+        _ => return fail(Condition::BadRequest),
+    };
+    let always = list(element, "always")?;
+    let never = list(element, "never")?;
+    Ok(Preferences {
+        fallback,
+        // Who is on both lists is on the second (IM-86).
+        always: always.difference(&never).cloned().collect(),
+        never,
+    })
 }
 
 fn list(prefs: &Element, name: &str) -> Result<BTreeSet<Jid>, StanzaError> {
@@ -123,7 +128,8 @@ async fn earlier_rows_are_written(request: &Request<Wish>) {
     }
 }
 
-fn element(preferences: &Preferences) -> Element {
+/// Preferences, written.
+pub fn element(preferences: &Preferences) -> Element {
     let fallback = match preferences.fallback {
         KeepByDefault::Always => "always",
         KeepByDefault::Roster => "roster",

@@ -8,12 +8,15 @@ use proto::stanza::error::{Condition, StanzaError};
 use proto::{Element, Jid, ns};
 
 use super::storage::{Filter, Place};
+use super::words::Words;
 use crate::hooks::{Payload, fail};
 
 /// Entries on a page that names no number (IM-93).
 pub const DEFAULT_PAGE: u32 = 100;
 /// Entries on any page (IM-93, T-55).
 pub const MAX_PAGE: u32 = 250;
+/// The field that holds what messages are searched for (XEP-0431).
+pub const FULLTEXT: &str = "{urn:xmpp:fulltext:0}fulltext";
 /// Entries that one query may name.
 const MAX_IDS: usize = MAX_PAGE as usize;
 
@@ -24,6 +27,8 @@ pub struct Query {
     pub id: Option<String>,
     /// Which entries match.
     pub filter: Filter,
+    /// What they must contain, if the query is a search.
+    pub words: Option<Words>,
     /// How many of them are wanted; 0 asks for their number only.
     pub max: u32,
     /// Where the page lies.
@@ -38,10 +43,12 @@ impl Payload for Query {
 
     fn decode(element: &Element) -> Result<Self, StanzaError> {
         let form = element.child("x", ns::DATA_FORM).map(filter).transpose()?;
+        let (filter, words) = form.unwrap_or_default();
         let (max, place) = page(element)?;
         Ok(Self {
             id: element.attr("queryid").map(str::to_owned),
-            filter: form.unwrap_or_default(),
+            filter,
+            words,
             max,
             place,
             flip: element.child("flip-page", ns::MAM).is_some(),
@@ -49,9 +56,9 @@ impl Payload for Query {
     }
 }
 
-fn filter(element: &Element) -> Result<Filter, StanzaError> {
+fn filter(element: &Element) -> Result<(Filter, Option<Words>), StanzaError> {
     let form = Form::parse(element).ok_or(Condition::BadRequest)?;
-    let mut filter = Filter::default();
+    let (mut filter, mut words) = (Filter::default(), None);
     for field in form.fields {
         let one = || {
             field
@@ -73,13 +80,17 @@ fn filter(element: &Element) -> Result<Filter, StanzaError> {
                 let ids: Result<_, _> = field.values.iter().map(|id| entry(id)).collect();
                 filter.ids = Some(ids?);
             }
+            FULLTEXT => {
+                let text = field.values.first().map_or("", String::as_str);
+                words = Words::new(text).map_err(|_| Condition::PolicyViolation)?;
+            }
             // Rooms keep their own archives: there is nothing to add or to leave out.
             "include-groupchat" if matches!(one()?, "0" | "1" | "true" | "false") => {}
             "include-groupchat" => return fail(Condition::BadRequest),
             _ => return fail(Condition::FeatureNotImplemented),
         }
     }
-    Ok(filter)
+    Ok((filter, words))
 }
 
 fn moment(text: &str) -> Result<u64, StanzaError> {
@@ -179,6 +190,16 @@ mod tests {
             decode("", &set("<index>3</index>")),
             Err(Condition::FeatureNotImplemented)
         );
+    }
+
+    #[test]
+    fn im_94_a_form_may_search_for_words() {
+        let words = |value: &str| decode(&field(FULLTEXT, value), "").map(|query| query.words);
+        assert_eq!(words("Some words"), Ok(Words::new("Some words").unwrap()));
+        assert_eq!(words(" "), Ok(None));
+        assert_eq!(words(&"x".repeat(100_000)), Err(Condition::PolicyViolation));
+        let empty = format!("<field var='{FULLTEXT}'/>");
+        assert_eq!(decode(&empty, "").unwrap().words, None);
     }
 
     #[track_caller]

@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod last;
 mod owner;
+mod port;
 mod read;
 mod request;
 mod settings;
@@ -84,6 +85,7 @@ const ACCOUNTS: [Scope; 2] = [Scope::Account, Scope::Contact];
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&storage::STORED);
+    setup.portable(port::Shelves { quotas });
     setup.identity(Scope::Account, "pubsub", "pep");
     for feature in FEATURES {
         setup.feature(&[Scope::Account], feature);

@@ -273,7 +273,7 @@ fn stored(
 }
 
 /// The stanza of a request, without its wording if that is long.
-fn written(packet: &Packet) -> String {
+pub fn written(packet: &Packet) -> String {
     let mut packet = packet.clone();
     if packet.payload_len() > MAX_REQUEST {
         packet.payload = bytes::Bytes::new();
@@ -284,7 +284,7 @@ fn written(packet: &Packet) -> String {
 }
 
 /// A stored request. One that cannot be read is not shown: nothing else depends on it.
-fn read(xml: &str) -> Option<Packet> {
+pub fn read(xml: &str) -> Option<Packet> {
     let element = Element::parse_in(ns::CLIENT, xml).ok()?.pop()?;
     Stanza::parse(element).ok().map(|stanza| stanza.pack())
 }

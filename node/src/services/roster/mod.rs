@@ -11,6 +11,7 @@ mod departure;
 mod entry;
 mod farewell;
 mod item;
+mod port;
 pub(super) mod settings;
 pub(super) mod storage;
 mod subscribe;
@@ -27,7 +28,7 @@ use sha1::{Digest as _, Sha1};
 use self::contact::Removed;
 use self::entry::Entry;
 use self::item::{element, pushed, removal};
-use self::settings::Quotas;
+use self::settings::{MAX_TEXT, Quotas};
 use self::storage::RosterVersion;
 use crate::hooks::{
     Edge, EffectPhase, Payload, Phase, Reply, Request, Scope, Service, Setup, fail, failure,
@@ -36,14 +37,13 @@ use crate::hooks::{
 /// The service.
 pub const SERVICE: Service = Service::new("roster", &[], register);
 
-/// What a name or a group may measure (IM-19).
-const MAX_TEXT: usize = 1023;
 /// Changes that are sent one by one; beyond that the whole roster is less work for both sides.
 const MAX_CHANGES: usize = 50;
 
 fn register(setup: &mut Setup<'_>) {
     let quotas: Quotas = setup.config();
     setup.stored(&storage::STORED);
+    setup.portable(port::Contacts { quotas });
     setup.visibility(visibility::Subscriptions);
     setup.contacts(departure::Rosters { quotas });
     setup.iq_get(&[Scope::Account], read);

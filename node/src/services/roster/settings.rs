@@ -4,6 +4,9 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Table, within};
 
+/// What a name or a group may measure (IM-19).
+pub const MAX_TEXT: usize = 1023;
+
 /// Of `[quotas]`: what a roster may take. Answers and the log carry what these allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]

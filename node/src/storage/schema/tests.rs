@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::StorageUrl;
+use crate::config::{Config, StorageUrl};
+use crate::hooks::Registry;
 use crate::services;
 use crate::storage::{Storage, testing};
 
@@ -78,31 +79,61 @@ async fn a_database_of_every_earlier_version_becomes_the_present_one() {
     }
 }
 
-/// Everything with an account's name in it goes with the account, whichever table comes next.
-#[test]
-fn every_table_of_accounts_is_emptied_with_them() {
-    let schema = services::needs().schema;
+/// The tables with an account's name in them, and the column that has it.
+fn owned(schema: &Schema) -> Vec<(&'static str, &'static str)> {
     let scripts = schema
         .steps
         .iter()
         .flat_map(|step| [step.sqlite, step.postgres]);
     let tables = scripts.flat_map(|sql| sql.split("CREATE TABLE ").skip(1));
-    let mut owned = 0;
-    for table in tables {
+    let owned = tables.filter_map(|table| {
         let (name, columns) = table.split_once(" (").unwrap();
         let columns = columns.split(");").next().unwrap();
         let key = ["account", "owner"]
             .into_iter()
             .find(|key| columns.contains(&format!(" {key} TEXT")));
         // A note says that the account has changed, to whoever has its sessions.
-        let Some(key) = key.filter(|_| name != "revocation") else {
-            continue;
-        };
+        let key = key.filter(|_| name != "revocation")?;
+        Some((name, key))
+    });
+    let owned: Vec<_> = owned.collect();
+    assert!(owned.len() > 8, "the schema is elsewhere");
+    owned
+}
+
+/// Everything with an account's name in it goes with the account, whichever table comes next.
+#[test]
+fn every_table_of_accounts_is_emptied_with_them() {
+    let schema = services::needs().schema;
+    for (name, key) in owned(&schema) {
         let sql = format!("DELETE FROM {name} WHERE {key} = $1");
         assert!(schema.removals.contains(&sql.as_str()), "{sql}");
-        owned += 1;
     }
-    assert!(owned > 8, "the schema is elsewhere");
+}
+
+/// Tables of accounts that stay here when an account is written into a file.
+const STAY: [&str; 4] = [
+    // They open this server, for one device each.
+    "fast_token",
+    // Devices register again, and what wakes them is none of another server's business.
+    "push",
+    // Counts the changes of this server's roster.
+    "roster_version",
+    // Who has seen which announcement of this server.
+    "motd_seen",
+];
+
+/// And everything can be written into a file, or is named here with a reason.
+#[test]
+fn every_table_of_accounts_is_written_where_they_leave() {
+    let registry = Registry::new(services::ALL, &Config::default()).unwrap();
+    let written = registry.portables().flat_map(|portable| portable.tables());
+    let written: BTreeSet<&str> = written.copied().collect();
+    let names = owned(&services::needs().schema);
+    let names: BTreeSet<&str> = names.into_iter().map(|(name, _)| name).collect();
+    let stay = BTreeSet::from(STAY);
+    assert_eq!(&names - &written, stay);
+    assert_eq!(&written - &names, BTreeSet::new());
 }
 
 #[tokio::test]

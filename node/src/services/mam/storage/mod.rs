@@ -4,14 +4,17 @@
 //! which pages follow whatever the stamps say (IM-83). A stanza is kept as the XML it is.
 
 mod expiry;
+mod port;
 mod preference;
 mod query;
 mod row;
+mod search;
 
 pub use expiry::Expired;
 pub use preference::Preferences;
 pub use query::{Filter, Page, Place};
 pub use row::Entry;
+pub use search::Bounds;
 
 use std::collections::HashSet;
 

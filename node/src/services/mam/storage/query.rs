@@ -40,6 +40,13 @@ pub enum Place {
     Last,
 }
 
+impl Place {
+    /// Whether pages go towards the beginning.
+    pub fn is_backwards(self) -> bool {
+        matches!(self, Self::Before(_) | Self::Last)
+    }
+}
+
 /// Messages in the order of the archive, whatever the direction of paging (IM-92).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
@@ -47,6 +54,9 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Nothing that matches is left beyond this page in the direction of paging (IM-91).
     pub complete: bool,
+    /// How far a search has come that was to look no further at once: what lies behind, in the direction of paging, has
+    /// not been looked at.
+    pub stop: Option<ArchiveId>,
 }
 
 impl Storage {
@@ -59,26 +69,16 @@ impl Storage {
         place: Place,
         max: u32,
     ) -> Result<Option<Page>, StorageError> {
-        let Some(mut clause) = self.clause(owner, filter).await? else {
+        let Some(clause) = self.clause_at(owner, filter, place).await? else {
             return Ok(None);
         };
-        let backwards = match place {
-            Place::First => false,
-            Place::Last => true,
-            Place::After(mid) | Place::Before(mid) => {
-                let Some(at) = self.position(owner, mid).await? else {
-                    return Ok(None);
-                };
-                let backwards = matches!(place, Place::Before(_));
-                clause.and(if backwards { "place <" } else { "place >" }, at.into());
-                backwards
-            }
-        };
+        let backwards = place.is_backwards();
         let max = max.min(MOST_ENTRIES);
         let order = if backwards { "DESC" } else { "ASC" };
         let sql = format!(
-            "SELECT mid, stamp, stanza, place FROM archive WHERE {} ORDER BY place {order}, mid {order} LIMIT {}",
+            "SELECT mid, stamp, stanza, place FROM archive WHERE {}{} ORDER BY place {order}, mid {order} LIMIT {}",
             clause.sql,
+            clause.each,
             max + 1
         );
         let rows = self.database.rows(assembled(sql), clause.values).await?;
@@ -92,7 +92,11 @@ impl Storage {
         if backwards {
             entries.reverse();
         }
-        Ok(Some(Page { entries, complete }))
+        Ok(Some(Page {
+            entries,
+            complete,
+            stop: None,
+        }))
     }
 
     /// How many messages match; 0 if the filter names one that the archive lacks.
@@ -104,7 +108,10 @@ impl Storage {
         let Some(clause) = self.clause(owner, filter).await? else {
             return Ok(0);
         };
-        let sql = format!("SELECT count(*) FROM archive WHERE {}", clause.sql);
+        let sql = format!(
+            "SELECT count(*) FROM archive WHERE {}{}",
+            clause.sql, clause.each
+        );
         let row = self.database.row(assembled(sql), clause.values).await?;
         row.map_or(Ok(0), |row| row.count(0))
     }
@@ -160,6 +167,25 @@ impl Storage {
         row.map(|row| row.number(0)).transpose()
     }
 
+    /// What matches beyond a place. `None` if the archive lacks a message that is named.
+    pub(super) async fn clause_at(
+        &self,
+        owner: &BareJid,
+        filter: &Filter,
+        place: Place,
+    ) -> Result<Option<Clause>, StorageError> {
+        let Some(mut clause) = self.clause(owner, filter).await? else {
+            return Ok(None);
+        };
+        if let Place::After(mid) | Place::Before(mid) = place {
+            let Some(at) = self.position(owner, mid).await? else {
+                return Ok(None);
+            };
+            clause.beyond(at, place.is_backwards());
+        }
+        Ok(Some(clause))
+    }
+
     async fn clause(
         &self,
         owner: &BareJid,
@@ -167,21 +193,20 @@ impl Storage {
     ) -> Result<Option<Clause>, StorageError> {
         let mut clause = Clause {
             sql: "owner = $1 AND hidden = 0".to_owned(),
+            each: String::new(),
             values: vec![owner.as_str().into()],
         };
         if let Some(with) = &filter.with {
-            let column = if with.is_bare() {
-                "with_bare ="
-            } else {
-                "with_full ="
-            };
-            clause.and(column, with.as_str().into());
+            clause.and("with_bare =", with.bare().as_str().into());
+            if !with.is_bare() {
+                clause.of_each("with_full =", with.as_str().into());
+            }
         }
         if let Some(start) = filter.start {
-            clause.and("stamp >=", start.into());
+            clause.of_each("stamp >=", start.into());
         }
         if let Some(end) = filter.end {
-            clause.and("stamp <=", end.into());
+            clause.of_each("stamp <=", end.into());
         }
         for (mid, comparison) in [(filter.after, "place >"), (filter.before, "place <")] {
             let Some(mid) = mid else { continue };
@@ -214,15 +239,36 @@ impl Storage {
 }
 
 /// Conditions and the values they need.
-struct Clause {
-    sql: String,
-    values: Vec<Value>,
+#[derive(Clone)]
+pub(super) struct Clause {
+    /// Those by which an index finds the rows.
+    pub(super) sql: String,
+    /// Those that each row has to be looked at for.
+    pub(super) each: String,
+    /// The values of both.
+    pub(super) values: Vec<Value>,
 }
 
 impl Clause {
-    fn and(&mut self, comparison: &'static str, value: Value) {
+    fn condition(&mut self, comparison: &'static str, value: Value) -> String {
         self.values.push(value);
-        self.sql += &format!(" AND {comparison} ${}", self.values.len());
+        format!(" AND {comparison} ${}", self.values.len())
+    }
+
+    fn and(&mut self, comparison: &'static str, value: Value) {
+        let condition = self.condition(comparison, value);
+        self.sql += &condition;
+    }
+
+    fn of_each(&mut self, comparison: &'static str, value: Value) {
+        let condition = self.condition(comparison, value);
+        self.each += &condition;
+    }
+
+    /// Only what lies beyond a position.
+    pub(super) fn beyond(&mut self, position: i64, backwards: bool) {
+        let comparison = if backwards { "place <" } else { "place >" };
+        self.and(comparison, position.into());
     }
 }
 

@@ -63,11 +63,14 @@ pub(super) fn mid(row: &Row, index: usize) -> Result<ArchiveId, StorageError> {
 }
 
 fn packet(xml: &str) -> Result<Packet, StorageError> {
+    stanza(xml).map(|stanza| stanza.pack())
+}
+
+/// Reads the column `stanza`.
+pub(super) fn stanza(xml: &str) -> Result<Stanza, StorageError> {
     let element = Element::parse_in(ns::CLIENT, xml)
         .ok()
         .and_then(|elements| elements.into_iter().next());
     let stanza = element.and_then(|element| Stanza::parse(element).ok());
-    stanza
-        .map(|stanza| stanza.pack())
-        .ok_or(StorageError::Damaged("a stanza"))
+    stanza.ok_or(StorageError::Damaged("a stanza"))
 }

@@ -277,6 +277,23 @@ impl Storage {
         rows.iter().map(item).collect()
     }
 
+    /// The next items of a node behind a place, the oldest first, with their places.
+    pub(in super::super) async fn items_behind(
+        &self,
+        account: &BareJid,
+        node: &str,
+        place: u64,
+        most: u32,
+    ) -> Result<Vec<(u64, Item)>, StorageError> {
+        let sql = "SELECT id, stamp, xml, place FROM pubsub_item \
+                   WHERE account = $1 AND node = $2 AND place > $3 ORDER BY place LIMIT $4";
+        let mut values = names(account, node);
+        values.extend([place, u64::from(most)].map(Value::from));
+        let rows = self.database.rows(sql, values).await?;
+        let one = |row: &Row| Ok((row.count(3)?, item(row)?));
+        rows.iter().map(one).collect()
+    }
+
     /// The place of the oldest of some items that still fits into an answer: what does not is not even read.
     async fn oldest(
         &self,
