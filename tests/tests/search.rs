@@ -57,6 +57,42 @@ async fn talk(cluster: &Cluster) -> [Client; 2] {
     [alice, bob]
 }
 
+/// Forwards and backwards, a message at a time.
+async fn pages(bob: &mut Client, all: [&str; 3]) {
+    let mut set = "<max>1</max>".to_owned();
+    for expect in all {
+        let next = find(bob, &[], "train", &set).await;
+        assert_eq!(bodies(&next), [expect]);
+        set = format!("<max>1</max><after>{}</after>", next.entries[0].id);
+    }
+    let end = find(bob, &[], "train", &set).await;
+    assert!(end.complete && end.entries.is_empty());
+    let mut set = "<max>1</max><before/>".to_owned();
+    for expect in all.into_iter().rev() {
+        let next = find(bob, &[], "train", &set).await;
+        assert_eq!(bodies(&next), [expect]);
+        set = format!("<max>1</max><before>{}</before>", next.entries[0].id);
+    }
+    let end = find(bob, &[], "train", &set).await;
+    assert!(end.complete && end.entries.is_empty());
+}
+
+/// What is too long is refused, and nothing is searched.
+async fn refusals(bob: &mut Client) {
+    for long in ["x".repeat(100_000), "x ".repeat(500)] {
+        let form = format!(
+            "<query xmlns='{}'><x xmlns='{}' type='submit'><field var='FORM_TYPE'><value>{}</value></field>\
+             <field var='{FULLTEXT}'><value>{long}</value></field></x></query>",
+            ns::MAM,
+            ns::DATA_FORM,
+            ns::MAM
+        );
+        let refused = ask(bob, BOB, "set", &form).await;
+        let error = refused.child("error", ns::CLIENT).expect("T-59");
+        assert!(error.child("policy-violation", ns::STANZAS).is_some());
+    }
+}
+
 async fn check(cluster: &Cluster) {
     let [_alice, mut bob] = talk(cluster).await;
     let features = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
@@ -97,36 +133,8 @@ async fn check(cluster: &Cluster) {
         assert!(found.complete);
     }
 
-    // Forwards and backwards, a message at a time.
-    let mut set = "<max>1</max>".to_owned();
-    for expect in [one, two, three] {
-        let next = find(&mut bob, &[], "train", &set).await;
-        assert_eq!(bodies(&next), [expect]);
-        set = format!("<max>1</max><after>{}</after>", next.entries[0].id);
-    }
-    let end = find(&mut bob, &[], "train", &set).await;
-    assert!(end.complete && end.entries.is_empty());
-    let mut set = "<max>1</max><before/>".to_owned();
-    for expect in [three, two, one] {
-        let next = find(&mut bob, &[], "train", &set).await;
-        assert_eq!(bodies(&next), [expect]);
-        set = format!("<max>1</max><before>{}</before>", next.entries[0].id);
-    }
-    let end = find(&mut bob, &[], "train", &set).await;
-    assert!(end.complete && end.entries.is_empty());
-
-    for long in ["x".repeat(100_000), "x ".repeat(500)] {
-        let form = format!(
-            "<query xmlns='{}'><x xmlns='{}' type='submit'><field var='FORM_TYPE'><value>{}</value></field>\
-             <field var='{FULLTEXT}'><value>{long}</value></field></x></query>",
-            ns::MAM,
-            ns::DATA_FORM,
-            ns::MAM
-        );
-        let refused = ask(&mut bob, BOB, "set", &form).await;
-        let error = refused.child("error", ns::CLIENT).expect("T-59");
-        assert!(error.child("policy-violation", ns::STANZAS).is_some());
-    }
+    pages(&mut bob, [one, two, three]).await;
+    refusals(&mut bob).await;
     bob.check_nothing_more().await;
 }
 

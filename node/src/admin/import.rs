@@ -11,6 +11,7 @@ use super::user::{self, UserError};
 use crate::auth::derive_keys;
 use crate::config::Config;
 use crate::hooks::Registry;
+use crate::services;
 use crate::storage::Storage;
 
 /// Why an import failed. Accounts that were made before stay, and it does no harm to import the file again.
@@ -71,7 +72,8 @@ pub enum BadLine {
 
 /// Makes the accounts of a file. What cannot be used is named on `out`, and the rest is done.
 pub(super) async fn run(
-    (config, registry, storage): (&Config, &Registry, &Storage),
+    config: &Config,
+    storage: &Storage,
     path: &Path,
     now: u64,
     out: &mut (dyn Write + Send),
@@ -86,7 +88,8 @@ pub(super) async fn run(
     let begin = if mark { &begin[MARK.len()..] } else { begin };
     if begin.trim_ascii_start().starts_with(b"<") {
         input.consume(if mark { MARK.len() } else { 0 });
-        return restore::run((config, registry, storage), &mut *input, now, out).await;
+        let registry = Registry::new(services::ALL, config)?;
+        return restore::run((config, &registry, storage), &mut *input, now, out).await;
     }
     let mut text = String::new();
     input.read_to_string(&mut text).map_err(unreadable)?;
@@ -213,7 +216,6 @@ fn unquote(text: &str) -> Result<(String, Option<&str>), BadLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services;
     use crate::storage::testing;
 
     #[test]
@@ -248,8 +250,7 @@ mod tests {
         )
         .unwrap();
         let mut out = Vec::new();
-        let registry = Registry::new(services::ALL, &config).unwrap();
-        let error = run((&config, &registry, &storage), &path, 0, &mut out)
+        let error = run(&config, &storage, &path, 0, &mut out)
             .await
             .unwrap_err();
         let refused = ImportError::Refused {

@@ -235,10 +235,7 @@ async fn carry_out(
         UserCommand::Disable { jid } => set_disabled(storage, &jid, true, out).await,
         UserCommand::Enable { jid } => set_disabled(storage, &jid, false, out).await,
         UserCommand::List { domain, json } => list(storage, domain, json, out).await,
-        UserCommand::Import { file } => {
-            let registry = Registry::new(services::ALL, config)?;
-            import::run((config, &registry, storage), &file, now, out).await
-        }
+        UserCommand::Import { file } => import::run(config, storage, &file, now, out).await,
         UserCommand::Export {
             jid,
             output,

@@ -104,46 +104,20 @@ impl Document {
             };
             self.used += length;
             let content = utf8(self.tokens.bytes(range))?;
+            let outer = Outer {
+                tree: &mut self.tree,
+                path: &mut self.path,
+                limits: &self.limits,
+            };
             let part = match piece {
                 Piece::Declaration if !self.declared => {
                     check_declaration(content)?;
                     None
                 }
-                Piece::End if self.tree.is_idle() => {
-                    self.tree.leave(content)?;
-                    self.path.pop();
-                    Some(Part::Close)
-                }
-                Piece::Start | Piece::Empty if self.tree.is_idle() => {
-                    let element = self.tree.enter(content, &self.limits)?;
-                    let opened = self.path.is_empty() || opens(&self.path, &element);
-                    match opened {
-                        true if self.path.len() == MOST_OPEN => {
-                            return Err(ReadError::PolicyViolation(Shape::Depth));
-                        }
-                        true => {
-                            self.path.push(element);
-                            if piece == Piece::Empty {
-                                self.tree.forget();
-                                self.ending = true;
-                            }
-                            Some(Part::Open)
-                        }
-                        false => self
-                            .tree
-                            .begin(piece, element, &self.limits)?
-                            .map(Part::Element),
-                    }
-                }
-                // Neither text nor a section of it stands between elements.
-                Piece::Text | Piece::CData if self.tree.is_idle() => {
-                    return Err(ReadError::BadFormat);
-                }
-                _ => self
-                    .tree
-                    .accept(piece, content, &self.limits)?
-                    .map(Part::Element),
+                _ if outer.tree.is_idle() => outer.take(piece, content, &opens)?,
+                _ => outer.inner(piece, content)?,
             };
+            self.ending = piece == Piece::Empty && part == Some(Part::Open);
             self.declared = true;
             self.begun |= piece != Piece::Declaration;
             self.tokens.release();
@@ -151,6 +125,55 @@ impl Document {
                 return Ok(part);
             }
         }
+    }
+}
+
+/// What pieces between elements that are given out change.
+struct Outer<'a> {
+    tree: &'a mut Tree,
+    path: &'a mut Vec<Element>,
+    limits: &'a Limits,
+}
+
+impl Outer<'_> {
+    /// Takes a piece that does not belong to an element which is read as a whole.
+    fn take(
+        self,
+        piece: Piece,
+        content: &str,
+        opens: &impl Fn(&[Element], &Element) -> bool,
+    ) -> Result<Option<Part>, ReadError> {
+        match piece {
+            Piece::End => {
+                self.tree.leave(content)?;
+                self.path.pop();
+                Ok(Some(Part::Close))
+            }
+            Piece::Start | Piece::Empty => {
+                let element = self.tree.enter(content, self.limits)?;
+                if !self.path.is_empty() && !opens(self.path, &element) {
+                    let whole = self.tree.begin(piece, element, self.limits)?;
+                    return Ok(whole.map(Part::Element));
+                }
+                if self.path.len() == MOST_OPEN {
+                    return Err(ReadError::PolicyViolation(Shape::Depth));
+                }
+                self.path.push(element);
+                if piece == Piece::Empty {
+                    self.tree.forget();
+                }
+                Ok(Some(Part::Open))
+            }
+            // Neither text nor a section of it stands between elements.
+            Piece::Text | Piece::CData => Err(ReadError::BadFormat),
+            Piece::Declaration => Err(ReadError::NotWellFormed),
+        }
+    }
+
+    /// Takes a piece of an element that is read as a whole.
+    fn inner(self, piece: Piece, content: &str) -> Result<Option<Part>, ReadError> {
+        let element = self.tree.accept(piece, content, self.limits)?;
+        Ok(element.map(Part::Element))
     }
 }
 

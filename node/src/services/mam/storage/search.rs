@@ -337,6 +337,14 @@ mod tests {
                 let counted = search(&storage, &filter, "nadel eine", Place::First, bounds(0, 50));
                 assert_eq!(counted.await.1, Some(expect.len() as u64), "{filter:?}");
             }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn im_89_a_search_behind_an_unknown_message_finds_nothing() {
+        testing::each(async |storage| {
+            fill(&storage).await;
             let unknown = Filter {
                 after: Some(m(99)),
                 ..Filter::default()
