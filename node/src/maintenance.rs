@@ -36,7 +36,9 @@ pub enum DrainError {
     #[error("node {0} is not connected, or its build is too old for this")]
     NotThere(u64),
     /// There would be nobody left.
-    #[error("no other node is connected that could serve clients instead of node {0}")]
+    #[error(
+        "no other node is connected and in service that could serve clients instead of node {0}"
+    )]
     Alone(u64),
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cluster::id::Owner;
 use cluster::session::{Command, EndReason, Outcome, SessionView, query};
-use cluster::status::ShardStatus;
+use cluster::status::{MemberState, NodeStatus, ShardStatus};
 use cluster::{ArchiveId, Cluster, RemoveError, ShardId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -64,7 +64,12 @@ impl Node for App {
         let (cluster, maintenance) = (self.cluster.clone(), self.maintenance.clone());
         async move {
             let nodes = cluster.status().nodes;
-            if drain && !nodes.iter().any(|node| node.up && node.seat != seat) {
+            let is_drained = |node: &NodeStatus| match node.me {
+                true => maintenance.is_on(),
+                false => node.state == Some(MemberState::Draining),
+            };
+            let serves = |node: &NodeStatus| node.up && node.seat != seat && !is_drained(node);
+            if drain && !nodes.iter().any(serves) {
                 return Err(DrainError::Alone(seat));
             }
             if maintenance.ask(seat, drain) {

@@ -223,24 +223,21 @@ impl Account {
     }
 
     /// Messages that wait stand behind the queue of this session from now on, but for those that are `kept`, and for
-    /// those that it holds itself. Returns how many no longer wait.
-    pub(super) fn give_waiting(&mut self, resource: &str, kept: &BTreeSet<ArchiveId>) -> usize {
-        let taken = self.take_waiting(kept);
+    /// those that it holds itself, which go on waiting for others. Returns how many no longer wait.
+    pub(super) fn give_waiting(&mut self, resource: &str, mut kept: BTreeSet<ArchiveId>) -> usize {
+        let is_shared = |waiting: &Waiting| self.shared.contains(waiting.mid);
+        if self.undelivered.values().any(is_shared)
+            && let Some(session) = self.sessions.get(resource)
+        {
+            kept.extend(session.queue.mids());
+        }
+        let taken = self.take_waiting(&kept);
         let moved = taken.len();
         let Some(session) = self.sessions.get_mut(resource) else {
             return moved;
         };
-        let is_shared = |(_, waiting): &(Order, Waiting)| self.shared.contains(waiting.mid);
-        let own: BTreeSet<ArchiveId> = match taken.iter().any(is_shared) {
-            true => session.queue.mids().collect(),
-            false => BTreeSet::new(),
-        };
         for (order, waiting) in taken {
             let body = match self.shared.contains(waiting.mid) {
-                true if own.contains(&waiting.mid) => {
-                    self.shared.release(waiting.mid, false);
-                    continue;
-                }
                 true => Body::Shared,
                 false => Body::Waited,
             };
@@ -269,8 +266,12 @@ impl Account {
         waits
     }
 
-    /// Messages of this session that nobody has acknowledged and that only sessions hold which sleep.
-    pub(super) fn left_to_sleepers(&self, ending: &Session) -> BTreeSet<ArchiveId> {
+    /// Messages of this session that nobody has acknowledged and that other sessions hold: any, or only such as sleep.
+    pub(super) fn left_to_others(
+        &self,
+        ending: &Session,
+        only_asleep: bool,
+    ) -> BTreeSet<ArchiveId> {
         let mut left = BTreeSet::new();
         if self.shared.is_empty() {
             return left;
@@ -278,7 +279,10 @@ impl Account {
         let shared = |mid: &ArchiveId| self.shared.is_left_to_others(*mid);
         left.extend(ending.queue.mids().filter(shared));
         let awake = self.sessions.values().filter(|s| s.owner().is_some());
-        for mid in awake.flat_map(|session| session.queue.mids()) {
+        for mid in awake
+            .filter(|_| only_asleep)
+            .flat_map(|session| session.queue.mids())
+        {
             left.remove(&mid);
         }
         // What waits already has no need to wait twice.

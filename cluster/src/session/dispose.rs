@@ -48,7 +48,9 @@ impl ShardState {
             _ => self.settings().on_timeout.into(),
         };
         if fate.rule == OnTimeout::Archive {
-            fate.left = self.account(&account).left_to_sleepers(&session);
+            // Who binds the same name again waits for nobody, awake or asleep.
+            let only_asleep = reason != EndReason::Conflict;
+            fate.left = self.account(&account).left_to_others(&session, only_asleep);
         }
         let waited = self.undelivered(&account);
         self.dispose(jid, session, &fate, step);
@@ -143,7 +145,7 @@ impl ShardState {
         fate: &Fate,
         step: &mut Step,
     ) {
-        // What sleepers hold finds its way as if they did not, but its sender hears of it only when they end too.
+        // What others hold finds its way as if they did not, but its sender hears of it only when they end too.
         let left = fate.left.contains(&mid);
         if item.shared && !left && !self.release_shared(account, mid, false) {
             return;
@@ -264,7 +266,8 @@ pub(super) struct Fate {
     rule: OnTimeout,
     /// The account's other sessions come before a later one.
     passed_on: bool,
-    /// Messages that only sessions hold which sleep, perhaps for ever: they go where they would go without those.
+    /// Messages that others hold too, and that go where they would go if those did not: the others sleep, perhaps for
+    /// ever, or the same user is there again.
     left: BTreeSet<ArchiveId>,
 }
 

@@ -322,7 +322,7 @@ impl ShardState {
         let Some(user) = self.account_mut(jid.bare_str()) else {
             return;
         };
-        let moved = user.give_waiting(jid.resource().unwrap_or_default(), &given);
+        let moved = user.give_waiting(jid.resource().unwrap_or_default(), given);
         step.notice_marker(jid, false, moved);
         self.refill(jid, step);
     }

@@ -339,6 +339,31 @@ mod tests {
     }
 
     #[test]
+    fn sm_62_who_is_bound_again_gets_what_another_that_is_connected_holds_as_well() {
+        for stanzas in [2000, 2] {
+            for taken in [false, true] {
+                let mut stage = with_sleeper(stanzas);
+                stage.resume(TABLET, 0);
+                stage.bind(DESK, None);
+                // The tablet says once more that it is there, and takes nothing of what it holds already.
+                stage.available(TABLET, 0);
+                assert_eq!(stage.undelivered("bob@example.org"), 4);
+                let all = [1, 2, 3, 4].map(mid);
+                if taken {
+                    drain(&mut stage, TABLET, Vec::new());
+                    assert_eq!(stage.undelivered("bob@example.org"), 0);
+                }
+                let outputs = stage.available(DESK, 0);
+                let got = drain(&mut stage, DESK, outputs);
+                assert_eq!(got, if taken { vec![] } else { all.to_vec() });
+                end(&mut stage, TABLET);
+                end(&mut stage, DESK);
+                assert_eq!(stage.undelivered("bob@example.org"), 0);
+            }
+        }
+    }
+
+    #[test]
     fn sm_63_what_only_a_sleeper_holds_beside_it_goes_to_who_is_connected() {
         for stanzas in [2000, 2] {
             let mut stage = with_sleeper(stanzas);

@@ -333,18 +333,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Negotiation<S> {
     /// The account is older than SCRAM-SHA-512.
     fn lacks_sha512(&self) -> bool {
         let checked = self.credentials.as_ref().map(|(_, checked)| checked);
-        checked.is_some_and(|it| it.real && it.sha512.is_none() && it.sha256.is_some())
+        checked.is_some_and(|it| it.real && it.sha512.is_none() && strongest(it).is_some())
     }
 
     /// Keeps what only somebody can make who knows the password.
     pub(super) async fn add_sha512(&self, new: ScramKeys) {
         if let Some((account, checked)) = &self.credentials
-            && let Some(sha256) = &checked.sha256
+            && let Some(known) = strongest(checked)
         {
-            let added = self.app.edge.storage.add_sha512_keys(account, sha256, new);
+            let added = self.app.edge.storage.add_sha512_keys(account, known, new);
             if let Err(error) = added.await {
                 tracing::debug!(%account, %error, "keys for SCRAM-SHA-512 are not kept");
             }
         }
     }
+}
+
+/// The strongest keys of an account that is older than SCRAM-SHA-512.
+fn strongest(account: &Credentials) -> Option<&ScramKeys> {
+    account.sha256.as_ref().or(account.sha1.as_ref())
 }

@@ -144,7 +144,7 @@ impl Storage {
         row.map(|row| stored_keys(&row)).transpose()
     }
 
-    /// Adds the keys for SCRAM-SHA-512 to an account whose other keys are still those of `checked` and that has none.
+    /// Adds the keys for SCRAM-SHA-512 to an account that has none. Of its others, `checked` must be the strongest still.
     /// Its sessions stay: the password is the same.
     pub async fn add_sha512_keys(
         &self,
@@ -154,16 +154,18 @@ impl Storage {
     ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET sha512_salt = $3, sha512_iterations = $4, \
                    sha512_stored = $5, sha512_server = $6, sha512_others = $7 \
-                   WHERE localpart = $1 AND domain = $2 AND sha512_stored IS NULL AND sha256_stored = $8";
+                   WHERE localpart = $1 AND domain = $2 AND sha512_stored IS NULL \
+                   AND (sha256_stored = $8 OR (sha256_stored IS NULL AND sha1_stored = $8))";
         let mut values = name(jid);
         values.extend(values_of(&Some(sha512)));
         values.push(Some(checked.stored_key.clone()).into());
         self.change(jid, sql, values, None).await
     }
 
-    /// Whether some account has no keys for SCRAM-SHA-512.
+    /// Whether some account has no keys for SCRAM-SHA-512, and others with which its user can log in.
     pub async fn lacks_sha512_keys(&self) -> Result<bool, StorageError> {
-        let sql = "SELECT 1 FROM account WHERE sha512_stored IS NULL LIMIT 1";
+        let sql = "SELECT 1 FROM account WHERE sha512_stored IS NULL \
+                   AND (sha256_stored IS NOT NULL OR sha1_stored IS NOT NULL) LIMIT 1";
         Ok(self.database.row(sql, Vec::new()).await?.is_some())
     }
 
@@ -412,6 +414,32 @@ mod tests {
             assert_eq!(stored.unwrap().keys, all);
             assert!(!storage.lacks_sha512_keys().await.unwrap());
             assert_eq!(storage.revocations(10).await.unwrap(), []);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn st_41_an_account_with_keys_for_sha_1_alone_gets_others_and_one_without_any_is_not_waited_for()
+     {
+        testing::each(async |storage| {
+            let alice = jid("alice@example.org");
+            let none = AccountKeys::default();
+            let bob = jid("bob@example.org");
+            storage.create_account(&bob, &none, 5).await.unwrap();
+            assert!(!storage.lacks_sha512_keys().await.unwrap());
+            let old = AccountKeys {
+                sha1: some_keys(1).sha256,
+                sha256: None,
+                sha512: None,
+            };
+            storage.create_account(&alice, &old, 5).await.unwrap();
+            assert!(storage.lacks_sha512_keys().await.unwrap());
+            let (checked, new) = (old.sha1.unwrap(), some_keys(1).sha512.unwrap());
+            let wrong = some_keys(3).sha256.unwrap();
+            let add = |checked, new| storage.add_sha512_keys(&alice, checked, new);
+            assert!(!add(&wrong, new.clone()).await.unwrap());
+            assert!(add(&checked, new).await.unwrap());
+            assert!(!storage.lacks_sha512_keys().await.unwrap());
         })
         .await;
     }

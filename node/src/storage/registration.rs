@@ -30,7 +30,9 @@ impl Storage {
         shown: Option<&Invitation>,
     ) -> Result<Registered, StorageError> {
         let mut transaction = self.database.begin().await?;
-        if removal::is_retired(&mut transaction, jid, now).await?
+        // The name of a removed account is an operator's to give away.
+        let given = shown.is_some_and(|i| i.inviter.is_none() && i.reserved.as_ref() == Some(jid));
+        if (!given && removal::is_retired(&mut transaction, jid, now).await?)
             || invitation::is_reserved(&mut transaction, jid, shown, now).await?
         {
             return Ok(Registered::Taken);
@@ -52,7 +54,7 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Purpose, testing};
+    use crate::storage::{Ends, Purpose, testing};
 
     fn jid(text: &str) -> BareJid {
         BareJid::new(text).unwrap()
@@ -109,6 +111,33 @@ mod tests {
             storage.add_invitation(&shown, b"1", 3).await.unwrap();
             let stranger = storage.register(&alice, &keys, 8, None).await;
             assert_eq!(stranger.unwrap(), Registered::Taken);
+            let invited = storage.register(&alice, &keys, 8, Some(&shown)).await;
+            assert_eq!(invited.unwrap(), Registered::Made);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn re_4_only_an_operator_gives_the_name_of_a_removed_account_away() {
+        testing::each(async |storage| {
+            let keys = AccountKeys::default();
+            let alice = jid("alice@example.org");
+            let mut shown = Invitation {
+                id: "1".to_owned(),
+                domain: "example.org".to_owned(),
+                reserved: Some(alice.clone()),
+                contact: None,
+                inviter: Some(jid("bob@example.org")),
+                purpose: Purpose::Account,
+                created: 5,
+                expires: 9,
+            };
+            storage.create_account(&alice, &keys, 1).await.unwrap();
+            storage.remove_account(&alice, 4, Ends::ALL).await.unwrap();
+            storage.add_invitation(&shown, b"1", 3).await.unwrap();
+            let invited = storage.register(&alice, &keys, 8, Some(&shown)).await;
+            assert_eq!(invited.unwrap(), Registered::Taken);
+            shown.inviter = None;
             let invited = storage.register(&alice, &keys, 8, Some(&shown)).await;
             assert_eq!(invited.unwrap(), Registered::Made);
         })
