@@ -247,11 +247,12 @@ impl Account {
         moved
     }
 
-    /// No message waits any more; returns how many did.
-    pub(super) fn forget_waiting(&mut self) -> usize {
+    /// No message waits any more; returns how many did. `acknowledged`: the user has them, so that who holds one too
+    /// leaves it to nobody.
+    pub(super) fn forget_waiting(&mut self, acknowledged: bool) -> usize {
         let waited = std::mem::take(&mut self.undelivered);
         for waiting in waited.values() {
-            self.shared.release(waiting.mid, true);
+            self.shared.release(waiting.mid, acknowledged);
         }
         waited.len()
     }

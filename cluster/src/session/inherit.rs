@@ -377,6 +377,19 @@ mod tests {
     }
 
     #[test]
+    fn sm_64_what_waits_and_is_held_goes_back_when_the_account_is_removed() {
+        let mut stage = with_sleeper(2000);
+        stage.bind(DESK, None);
+        assert_eq!(stage.undelivered("bob@example.org"), 4);
+        let account = jid(DESK).bare();
+        let mut outputs = stage.apply(Command::Forget { account }).1;
+        outputs.extend(stage.work());
+        let error = Kind::Message(MessageType::Error);
+        let told = stanzas(&outputs).into_iter().filter(|s| s.1 == error);
+        assert_eq!(told.count(), 4);
+    }
+
+    #[test]
     fn sm_63_a_sleeper_that_returns_takes_what_waits_once() {
         for stanzas in [2000, 2] {
             let mut stage = with_sleeper(stanzas);

@@ -77,7 +77,7 @@ impl ShardState {
         if user.waits_out_of_sight() {
             return;
         }
-        let taken = user.forget_waiting();
+        let taken = user.forget_waiting(true);
         step.notice_marker(session, false, taken);
     }
 }

@@ -21,6 +21,10 @@ impl ShardState {
     /// The account is gone: its sessions end, and whoever gets its name later finds nothing of it. How much its
     /// clients had said is remembered as long as for any other session that has ended, so that they know it.
     pub(super) fn forget_account(&mut self, account: &BareJid, step: &mut Step) -> Outcome {
+        // What a session holds as well goes back to its sender with that session.
+        if let Some(user) = self.account_mut(account) {
+            user.forget_waiting(false);
+        }
         for jid in self.account(account).sessions_where(account, |_| true) {
             self.end(&jid, EndReason::Removed, step);
         }
@@ -28,7 +32,7 @@ impl ShardState {
         let Some(user) = self.account_mut(account) else {
             return Outcome::Done;
         };
-        user.forget_waiting();
+        user.forget_waiting(false);
         user.push = Clients::default();
         user.archive_stated = false;
         self.forget_delivered(account, None);
