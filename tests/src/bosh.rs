@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use proto::{Element, Jid, ns};
+use proto::{Element, ns};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::PATIENCE;
-use crate::web::{plain, secured};
+use crate::cluster::Cluster;
+use crate::web::{address, plain, secured};
+use crate::web_session::Carrier;
 use crate::wire::{DOMAIN, End};
 
 /// What every node's configuration needs for clients of BOSH. The system chooses the port.
@@ -205,11 +207,6 @@ impl Bosh {
         Ok(())
     }
 
-    /// Sends elements.
-    pub async fn send(&mut self, payload: &str) -> Result<(), End> {
-        self.ask("", payload).await
-    }
-
     /// Takes the answer to the first request that has none yet.
     async fn collect(&mut self) -> Result<(), End> {
         let Some(first) = self.open.pop_front() else {
@@ -228,29 +225,6 @@ impl Bosh {
         ended(body).map(drop)
     }
 
-    /// The next element; asks for it, if no request waits.
-    pub async fn next(&mut self) -> Result<Element, End> {
-        loop {
-            if let Some(element) = self.heard.pop_front() {
-                return Ok(element);
-            }
-            if self.open.is_empty() {
-                self.send("").await?;
-            }
-            self.collect().await?;
-        }
-    }
-
-    /// The next stanza, behind requests for acknowledgements.
-    pub async fn stanza(&mut self) -> Result<Element, End> {
-        loop {
-            let element = self.next().await?;
-            if element.ns() == ns::CLIENT {
-                return Ok(element);
-            }
-        }
-    }
-
     /// Waits for nothing more: the answers to all requests are taken.
     pub async fn settle(&mut self) -> Result<(), End> {
         while !self.open.is_empty() {
@@ -258,9 +232,19 @@ impl Bosh {
         }
         Ok(())
     }
+}
 
-    /// Logs in and begins the stream of the session; its features.
-    pub async fn login(&mut self, user: &str) -> Result<Element, End> {
+impl Carrier for Bosh {
+    async fn reach(cluster: &Cluster, node: usize) -> Result<Self, End> {
+        Self::begin(address(cluster, node), cluster.tls()).await
+    }
+
+    fn passes(end: &End) -> bool {
+        let remote = ["remote-stream-error", "remote-connection-failed"];
+        end.is_passing() || remote.contains(&end.condition())
+    }
+
+    async fn login(&mut self, user: &str) -> Result<Element, End> {
         let features = self.next().await?;
         assert!(features.is("features", ns::STREAM), "{features:?}");
         let auth = format!(
@@ -276,19 +260,21 @@ impl Bosh {
         self.next().await
     }
 
-    /// Binds a resource.
-    pub async fn bind(&mut self, resource: &str) -> Result<Jid, End> {
-        self.send(&format!(
-            "<iq xmlns='{}' type='set' id='bind'><bind xmlns='{}'><resource>{resource}</resource></bind></iq>",
-            ns::CLIENT,
-            ns::BIND
-        ))
-        .await?;
-        let answer = self.next().await?;
-        let bound = answer.child("bind", ns::BIND);
-        let jid = bound.and_then(|bound| bound.child("jid", ns::BIND));
-        let jid = jid.unwrap_or_else(|| panic!("bound: {answer:?}")).text();
-        Ok(Jid::new(&jid).expect("an address"))
+    async fn send(&mut self, payload: &str) -> Result<(), End> {
+        self.ask("", payload).await
+    }
+
+    /// Asks for it, if no request waits.
+    async fn next(&mut self) -> Result<Element, End> {
+        loop {
+            if let Some(element) = self.heard.pop_front() {
+                return Ok(element);
+            }
+            if self.open.is_empty() {
+                self.send("").await?;
+            }
+            self.collect().await?;
+        }
     }
 }
 

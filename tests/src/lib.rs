@@ -6,7 +6,6 @@
 
 pub mod archive;
 pub mod bosh;
-pub mod bosh_session;
 pub mod client;
 pub mod cluster;
 pub mod command;

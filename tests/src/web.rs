@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use proto::{Element, Jid, ns, sasl};
+use proto::{Element, ns, sasl};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +21,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::PATIENCE;
 use crate::client::PASSWORD;
 use crate::cluster::Cluster;
+use crate::web_session::Carrier;
 use crate::wire::{DOMAIN, End};
 
 /// What every node's configuration needs for web clients. The system chooses the port.
@@ -81,11 +82,6 @@ impl Web {
         Ok(Self { frames })
     }
 
-    /// Sends a text, whatever it is.
-    pub async fn send(&mut self, text: &str) -> Result<(), End> {
-        self.send_message(Message::text(text)).await
-    }
-
     /// Sends a message, whatever it is.
     pub async fn send_message(&mut self, message: Message) -> Result<(), End> {
         self.frames.send(message).await.map_err(lost)
@@ -106,31 +102,6 @@ impl Web {
         }
     }
 
-    /// The next element, which must be all of its message. `<close/>` and an error are ends.
-    pub async fn next(&mut self) -> Result<Element, End> {
-        let text = self.text().await?;
-        let element = Element::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        if element.is("close", ns::FRAMING) {
-            return Err(End::Closed);
-        }
-        if element.is("error", ns::STREAM) {
-            let condition = element.elements().find(|child| child.ns() == ns::STREAMS);
-            let condition = condition.map_or("", Element::local).to_owned();
-            return Err(End::Error(condition, element));
-        }
-        Ok(element)
-    }
-
-    /// The next stanza, behind requests for acknowledgements.
-    pub async fn stanza(&mut self) -> Result<Element, End> {
-        loop {
-            let element = self.next().await?;
-            if element.ns() == ns::CLIENT {
-                return Ok(element);
-            }
-        }
-    }
-
     /// Opens a stream; the features that are offered.
     pub async fn open(&mut self) -> Result<Element, End> {
         let framing = ns::FRAMING;
@@ -145,36 +116,6 @@ impl Web {
         let features = self.next().await?;
         assert!(features.is("features", ns::STREAM), "{features:?}");
         Ok(features)
-    }
-
-    /// Opens a stream, logs in, and opens the stream of the session; its features.
-    pub async fn login(&mut self, user: &str) -> Result<Element, End> {
-        self.open().await?;
-        self.send(&format!(
-            "<auth xmlns='{}' mechanism='PLAIN'>{}</auth>",
-            ns::SASL,
-            plain(user)
-        ))
-        .await?;
-        let success = self.next().await?;
-        assert!(success.is("success", ns::SASL), "{success:?}");
-        self.open().await
-    }
-
-    /// Binds a resource.
-    pub async fn bind(&mut self, resource: &str) -> Result<Jid, End> {
-        self.send(&format!(
-            "<iq xmlns='{}' type='set' id='bind'><bind xmlns='{}'><resource>{resource}</resource></bind></iq>",
-            ns::CLIENT,
-            ns::BIND
-        ))
-        .await?;
-        let answer = self.next().await?;
-        assert!(answer.is("iq", ns::CLIENT), "{answer:?}");
-        let bound = answer.child("bind", ns::BIND);
-        let jid = bound.and_then(|bound| bound.child("jid", ns::BIND));
-        let jid = jid.unwrap_or_else(|| panic!("bound: {answer:?}")).text();
-        Ok(Jid::new(&jid).expect("an address"))
     }
 
     /// The condition with which the stream ends, behind whatever else comes, and the code with which the WebSocket
@@ -198,6 +139,44 @@ impl Web {
             Ok(Message::Close(Some(close))) => close.code.into(),
             other => panic!("no close: {other:?}"),
         }
+    }
+}
+
+impl Carrier for Web {
+    async fn reach(cluster: &Cluster, node: usize) -> Result<Self, End> {
+        Self::connect(address(cluster, node), cluster.tls()).await
+    }
+
+    async fn login(&mut self, user: &str) -> Result<Element, End> {
+        self.open().await?;
+        self.send(&format!(
+            "<auth xmlns='{}' mechanism='PLAIN'>{}</auth>",
+            ns::SASL,
+            plain(user)
+        ))
+        .await?;
+        let success = self.next().await?;
+        assert!(success.is("success", ns::SASL), "{success:?}");
+        self.open().await
+    }
+
+    async fn send(&mut self, text: &str) -> Result<(), End> {
+        self.send_message(Message::text(text)).await
+    }
+
+    /// It must be all of its message. `<close/>` and an error are ends.
+    async fn next(&mut self) -> Result<Element, End> {
+        let text = self.text().await?;
+        let element = Element::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        if element.is("close", ns::FRAMING) {
+            return Err(End::Closed);
+        }
+        if element.is("error", ns::STREAM) {
+            let condition = element.elements().find(|child| child.ns() == ns::STREAMS);
+            let condition = condition.map_or("", Element::local).to_owned();
+            return Err(End::Error(condition, element));
+        }
+        Ok(element)
     }
 }
 

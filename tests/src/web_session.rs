@@ -1,29 +1,71 @@
-//! A web client's session, counted as far as tests need it.
+//! A web client's session, counted as far as tests need it, whatever carries its stream.
 
 use std::time::Duration;
 
-use proto::ns;
+use proto::{Element, Jid, ns};
 use tokio::time::Instant;
 
 use crate::PATIENCE;
 use crate::client::body;
 use crate::cluster::Cluster;
-use crate::web::{Web, address};
 use crate::wire::End;
 
-/// A session that can be resumed, and the connection that it has at the moment.
-pub struct Session {
-    /// The connection.
-    pub web: Web,
+/// What carries the stream of a web client.
+#[allow(async_fn_in_trait, reason = "tests alone use it")]
+pub trait Carrier: Sized {
+    /// Reaches a node.
+    async fn reach(cluster: &Cluster, node: usize) -> Result<Self, End>;
+    /// Logs in and opens the stream of the session; its features.
+    async fn login(&mut self, user: &str) -> Result<Element, End>;
+    /// Sends an element.
+    async fn send(&mut self, element: &str) -> Result<(), End>;
+    /// The next element.
+    async fn next(&mut self) -> Result<Element, End>;
+
+    /// Whether a client comes back for its session after this end.
+    fn passes(end: &End) -> bool {
+        end.is_passing()
+    }
+
+    /// The next stanza, behind requests for acknowledgements.
+    async fn stanza(&mut self) -> Result<Element, End> {
+        loop {
+            let element = self.next().await?;
+            if element.ns() == ns::CLIENT {
+                return Ok(element);
+            }
+        }
+    }
+
+    /// Binds a resource.
+    async fn bind(&mut self, resource: &str) -> Result<Jid, End> {
+        self.send(&format!(
+            "<iq xmlns='{}' type='set' id='bind'><bind xmlns='{}'><resource>{resource}</resource></bind></iq>",
+            ns::CLIENT,
+            ns::BIND
+        ))
+        .await?;
+        let answer = self.next().await?;
+        assert!(answer.is("iq", ns::CLIENT), "{answer:?}");
+        let bound = answer.child("bind", ns::BIND);
+        let jid = bound.and_then(|bound| bound.child("jid", ns::BIND));
+        let jid = jid.unwrap_or_else(|| panic!("bound: {answer:?}")).text();
+        Ok(Jid::new(&jid).expect("an address"))
+    }
+}
+
+/// A session that can be resumed, and what carries it at the moment.
+pub struct Session<C> {
+    /// What carries it.
+    pub web: C,
     id: String,
     handled: u32,
 }
 
-impl Session {
+impl<C: Carrier> Session<C> {
     /// Logs in, binds, asks for a session that can be resumed, and becomes available.
     pub async fn start(cluster: &Cluster, node: usize, user: &str) -> Self {
-        let web = Web::connect(address(cluster, node), cluster.tls()).await;
-        let mut web = web.expect("a WebSocket");
+        let mut web = C::reach(cluster, node).await.expect("a stream");
         web.login(user).await.expect("a session");
         web.bind("browser").await.expect("a session");
         let enable = format!("<enable xmlns='{}' resume='true'/>", ns::SM);
@@ -55,7 +97,7 @@ impl Session {
         node: usize,
         user: &str,
     ) -> Result<u32, End> {
-        let mut web = Web::connect(address(cluster, node), cluster.tls()).await?;
+        let mut web = C::reach(cluster, node).await?;
         web.login(user).await?;
         let (id, h) = (&self.id, self.handled);
         web.send(&format!(
@@ -76,7 +118,7 @@ impl Session {
         loop {
             match self.try_resume(cluster, node, user).await {
                 Ok(h) => return h,
-                Err(end) if end.is_passing() && Instant::now() < deadline => {
+                Err(end) if C::passes(&end) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(end) => panic!("not resumed: {end}"),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use proto::{Element, ns};
 use rustls::ClientConfig;
 use tests::bosh::{BOSH, Bosh, Http, post};
-use tests::bosh_session::Session;
 use tests::client::body;
 use tests::cluster::Cluster;
 use tests::until;
 use tests::web::{address, ask};
+use tests::web_session::{Carrier, Session};
 use tests::wire::{DOMAIN, End};
 
 fn message(to: &str, text: &str) -> String {
@@ -174,14 +174,14 @@ async fn bo_2_a_request_too_far_ahead_ends_the_session_before_a_login_too() {
 async fn bo_8_a_session_goes_on_at_another_node_when_its_own_is_killed() {
     let mut cluster = Cluster::start(3, &["alice", "bob"], BOSH).await;
     let mut bob = cluster.client(1, "bob").await;
-    let mut alice = Session::start(&cluster, 0, "alice").await;
-    alice.bosh.send(&message("bob", "first")).await.unwrap();
+    let mut alice = Session::<Bosh>::start(&cluster, 0, "alice").await;
+    alice.web.send(&message("bob", "first")).await.unwrap();
     bob.expect(["first".to_owned()]).await;
     bob.say("alice@localhost", "one").await;
     assert_eq!(alice.message().await, "one");
     // Another node does not know the session of BOSH, and says so.
     let mut other = http(&cluster, 2).await;
-    let elsewhere = alice.bosh.body(alice.bosh.rid, "", "");
+    let elsewhere = alice.web.body(alice.web.rid, "", "");
     let answer = other.post(&elsewhere).await.unwrap();
     assert_eq!(answer.condition(), "item-not-found");
     cluster.kill(0);
@@ -194,7 +194,7 @@ async fn bo_8_a_session_goes_on_at_another_node_when_its_own_is_killed() {
     );
     assert_eq!(alice.message().await, "two");
     assert_eq!(alice.message().await, "three");
-    alice.bosh.send(&message("bob", "second")).await.unwrap();
+    alice.web.send(&message("bob", "second")).await.unwrap();
     bob.expect(["second".to_owned()]).await;
     bob.check_nothing_more().await;
 }
@@ -203,12 +203,12 @@ async fn bo_8_a_session_goes_on_at_another_node_when_its_own_is_killed() {
 async fn bo_4_a_client_that_pauses_for_too_long_hibernates() {
     let cluster = Cluster::start(1, &["alice", "bob"], BOSH).await;
     let mut bob = cluster.client(0, "bob").await;
-    let mut alice = Session::start(&cluster, 0, "alice").await;
+    let mut alice = Session::<Bosh>::start(&cluster, 0, "alice").await;
     bob.say("alice@localhost", "one").await;
     assert_eq!(alice.message().await, "one");
     // All requests are answered at once, and the client is away for as long as it says.
-    alice.bosh.ask("pause='1'", "").await.unwrap();
-    alice.bosh.settle().await.unwrap();
+    alice.web.ask("pause='1'", "").await.unwrap();
+    alice.web.settle().await.unwrap();
     until("it hibernates", async || {
         cluster.sum("holdfast_hibernated_sessions").await == 1
     })

@@ -12,6 +12,7 @@ use tests::contact::{await_presence, befriend};
 use tests::login::{can_log_in, everywhere};
 use tests::register::{FIELDS, OPEN, account, ask, outcome, register, set, stranger};
 use tests::web::{self, Web};
+use tests::web_session::Carrier as _;
 use tests::wire::Wire;
 use tests::{process, until};
 

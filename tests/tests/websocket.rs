@@ -7,7 +7,7 @@ use tests::client::body;
 use tests::cluster::Cluster;
 use tests::until;
 use tests::web::{WEB, Web, address, ask, plain};
-use tests::web_session::Session;
+use tests::web_session::{Carrier, Session};
 use tests::wire::{DOMAIN, End};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -111,7 +111,7 @@ async fn ws_2_a_login_by_sasl2_opens_nothing_anew() {
 async fn ws_4_a_session_goes_on_at_another_node_when_its_own_is_killed() {
     let mut cluster = Cluster::start(3, &["alice", "bob"], WEB).await;
     let mut bob = cluster.client(1, "bob").await;
-    let mut alice = Session::start(&cluster, 0, "alice").await;
+    let mut alice = Session::<Web>::start(&cluster, 0, "alice").await;
     alice.web.send(&message("bob", "first")).await.unwrap();
     bob.expect(["first".to_owned()]).await;
     bob.say("alice@localhost", "one").await;
@@ -135,7 +135,7 @@ async fn ws_4_a_session_goes_on_at_another_node_when_its_own_is_killed() {
 async fn ws_4_a_websocket_that_is_closed_without_a_word_leaves_its_session() {
     let cluster = Cluster::start(1, &["alice", "bob"], WEB).await;
     let mut bob = cluster.client(0, "bob").await;
-    let mut alice = Session::start(&cluster, 0, "alice").await;
+    let mut alice = Session::<Web>::start(&cluster, 0, "alice").await;
     bob.say("alice@localhost", "one").await;
     assert_eq!(alice.message().await, "one");
     alice.web.send_message(Message::Close(None)).await.unwrap();

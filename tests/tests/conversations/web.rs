@@ -1,7 +1,8 @@
 //! A client in a browser, whose session goes on at another node.
 
 use proto::ns;
-use tests::web_session::Session;
+use tests::web::Web;
+use tests::web_session::{Carrier, Session};
 
 use crate::talk::Talk;
 
@@ -16,7 +17,7 @@ fn message(to: &str, text: &str) -> String {
 pub async fn conversation(talk: Talk<'_>) {
     let mut friend = talk.friend().await;
     let (own, other) = (talk.own(), talk.other());
-    let mut me = Session::start(talk.cluster(), talk.home(), talk.account).await;
+    let mut me = Session::<Web>::start(talk.cluster(), talk.home(), talk.account).await;
     friend.say(&own, "before").await;
     assert_eq!(me.message().await, "before");
     let said = ["one", "two", "three"].map(|text| message(&other, text));

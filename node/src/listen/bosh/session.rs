@@ -63,6 +63,15 @@ pub struct Ticket {
     number: u64,
 }
 
+/// Who acts for the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side {
+    /// It waits until there is something to read.
+    Reader,
+    /// It waits until there is room.
+    Writer,
+}
+
 /// A place for a connection of a session.
 #[derive(Debug)]
 pub struct Seat(Arc<Session>);
@@ -135,28 +144,20 @@ impl Session {
         done
     }
 
-    /// Acts for the stream that reads; its task is woken when there is something to read.
-    pub(super) fn act_to_read<T>(
+    /// Acts for one side of the stream; its task is woken when more can be done for it.
+    pub(super) fn act_or_wait<T>(
         &self,
+        side: Side,
         waker: &Waker,
         act: impl FnOnce(&mut bosh::Session, Duration) -> Option<T>,
     ) -> Option<T> {
         self.act_and(|state, now| {
             let done = act(&mut state.session, now);
-            state.reader = done.is_none().then(|| waker.clone());
-            done
-        })
-    }
-
-    /// Acts for the stream that writes; its task is woken when there is room.
-    pub(super) fn act_to_write<T>(
-        &self,
-        waker: &Waker,
-        act: impl FnOnce(&mut bosh::Session, Duration) -> Option<T>,
-    ) -> Option<T> {
-        self.act_and(|state, now| {
-            let done = act(&mut state.session, now);
-            state.writer = done.is_none().then(|| waker.clone());
+            let waits = match side {
+                Side::Reader => &mut state.reader,
+                Side::Writer => &mut state.writer,
+            };
+            *waits = done.is_none().then(|| waker.clone());
             done
         })
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::session::Session;
+use super::session::{Session, Side};
 
 /// See the module. When it is dropped without having been shut down, nothing that waited may leave any more.
 #[derive(Debug)]
@@ -34,9 +34,11 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let max = buf.remaining();
-        let read = self.0.act_to_read(cx.waker(), |session, now| {
-            session.read(max, now).transpose()
-        });
+        let read = self
+            .0
+            .act_or_wait(Side::Reader, cx.waker(), |session, now| {
+                session.read(max, now).transpose()
+            });
         ready(read).map(|read| match read {
             Ok(bytes) => {
                 buf.put_slice(&bytes);
@@ -53,14 +55,16 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.0.act_to_write(cx.waker(), |session, now| {
-            if session.is_over() {
-                return Some(Err(io::ErrorKind::BrokenPipe.into()));
-            }
-            let count = session.room().min(buf.len());
-            session.write(&buf[..count], now);
-            (count > 0).then_some(Ok(count))
-        });
+        let written = self
+            .0
+            .act_or_wait(Side::Writer, cx.waker(), |session, now| {
+                if session.is_over() {
+                    return Some(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                let count = session.room().min(buf.len());
+                session.write(&buf[..count], now);
+                (count > 0).then_some(Ok(count))
+            });
         ready(written)
     }
 
