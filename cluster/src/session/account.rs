@@ -25,8 +25,8 @@ pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
 pub(super) struct Account {
     pub(super) sessions: Resources,
     pub(super) old: OldSessions,
-    /// Messages that wait for the next session, by their order. The first is the marker. Nobody holds one, or only
-    /// sessions that sleep.
+    /// Messages that wait for the next session, by their order. The first is the marker. Sessions hold one
+    /// as well only if it is shared.
     undelivered: BTreeMap<Order, Waiting>,
     /// Messages that several sessions hold.
     pub(super) shared: SharedMessages,
@@ -343,7 +343,7 @@ impl Account {
         self.undelivered.values().for_each(|w| tell(w.mid));
     }
 
-    /// Messages that wait although sleeping sessions hold them, or have.
+    /// Messages that wait although sessions hold them, or have.
     #[cfg(test)]
     pub(super) fn waiting_and_shared(&self) -> impl Iterator<Item = ArchiveId> {
         let waiting = self.undelivered.values().map(|waiting| waiting.mid);

@@ -230,10 +230,11 @@ impl ShardState {
             }
             received.extend(item.mid);
             if let Some(mid) = item.mid.filter(|_| item.shared) {
-                self.release_shared(&account, mid, true);
                 // It may wait for others at the same time.
-                let user = self.account_mut(&account);
-                waited += usize::from(user.is_some_and(|u| u.no_longer_waits(item.order, mid)));
+                if let Some(user) = self.account_mut(&account) {
+                    user.shared.release(mid, true);
+                    waited += usize::from(user.no_longer_waits(item.order, mid));
+                }
             }
         }
         step.notice_marker(jid, false, waited);

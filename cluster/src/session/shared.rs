@@ -1,7 +1,7 @@
 //! Messages that several sessions of an account hold: whoever acknowledges one has it for all of them.
 //!
-//! A message of which only sleeping sessions are left may wait for the account's next session at the same time; there it
-//! counts as one more holder.
+//! A message that others hold may wait for the account's next session at the same time; there it counts as one more
+//! holder.
 
 use std::collections::BTreeMap;
 
