@@ -147,7 +147,9 @@ impl Replication {
         };
         match replication.links.clone() {
             None => {
-                bootstrap::start_alone(config, &replication.identity, &replication.groups).await?
+                bootstrap::start_alone(config, &replication.identity, &replication.groups).await?;
+                let rest = rest_once_led(replication.groups.clone());
+                replication.tasks.push(tokio::spawn(rest).abort_handle());
             }
             Some(links) => replication.start_with(config, &links, fatal),
         }
@@ -293,6 +295,17 @@ async fn spare_the_short(failover: Failover, mut shortage: watch::Receiver<Optio
             time::sleep(REMIND).await;
         }
         failover.step_forward().await;
+    }
+}
+
+/// Stops the timers of groups whose only member this node is, for good: once it leads it has nobody to tell, and nobody
+/// else ever will.
+async fn rest_once_led(groups: Groups) {
+    for group in groups.all() {
+        let mut leadership = group.watch_leader();
+        if leadership.wait_for(|now| now.mine).await.is_ok() {
+            group.raft.runtime_config().tick(false);
+        }
     }
 }
 

@@ -40,6 +40,8 @@ const USUAL: u64 = 16;
 const MOST: u64 = 4;
 /// How often the file system is asked for its room.
 const CHECK: Duration = Duration::from_millis(250);
+/// The same while this node writes nothing and nothing is lacking.
+const RARELY: Duration = Duration::from_secs(1);
 /// When the log has been full for so many checks and nothing of it went, it waits for a snapshot in vain.
 const STUCK: u32 = 8;
 
@@ -192,6 +194,7 @@ pub(crate) async fn watch(
 ) {
     let mut short = None;
     let mut standstill = Standstill::default();
+    let mut before = None;
     while !said.is_closed() {
         let known = groups.all().iter();
         let known: Vec<u64> = known.map(|group| group.machine.snapshot_bytes()).collect();
@@ -218,8 +221,12 @@ pub(crate) async fn watch(
         let usage = log.usage();
         let stuck = standstill.look(*log.pressure().borrow() == Pressure::Full, usage.bytes);
         let stuck = stuck.then_some(Shortage::Snapshot);
-        tell(&said, usage.lacks.or(short).or(stuck));
-        crate::clock::beat(CHECK).await;
+        let lacks = usage.lacks.or(short).or(stuck);
+        tell(&said, lacks);
+        let written = Some((usage.bytes, known));
+        let rests = written == before && lacks.is_none();
+        before = written;
+        crate::clock::beat(if rests { RARELY } else { CHECK }).await;
     }
 }
 

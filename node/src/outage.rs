@@ -20,13 +20,13 @@ use crate::app::App;
 use crate::drain::paced;
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(500);
 /// After so many checks a loss is logged. Leaders move in less time.
-const LOST: u32 = 4;
+const LOST: u32 = 2;
 /// After so many checks clients are sent away, and again after as many more, for those that came in between.
-const AWAY: u32 = 20;
+const AWAY: u32 = 10;
 /// A cluster that has never had a majority gets so many checks to find one: nodes may still be starting.
-const START: u32 = 60;
+const START: u32 = 30;
 
 /// Runs for as long as the node does. `open` says whether it listens.
 pub async fn watch(app: Arc<App>, open: watch::Sender<bool>) {

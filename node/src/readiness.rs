@@ -15,9 +15,9 @@ use crate::admin::warning::Reach;
 use crate::app::{App, Unready};
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(500);
 /// How many checks in a row must differ from what was logged last. Leaders move in less time.
-const HELD: u32 = 4;
+const HELD: u32 = 2;
 
 /// Runs from the moment when the node was ready first, until it is stopped.
 pub async fn watch(app: Arc<App>) {

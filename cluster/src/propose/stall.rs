@@ -22,7 +22,7 @@ use crate::{NodeId, ShardId, status};
 /// A shard counts as stalled when it has committed nothing for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a shard is checked.
-const CHECK: Duration = Duration::from_millis(250);
+const CHECK: Duration = Duration::from_millis(500);
 
 /// A shard that stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often a sign of life is given.
-const BEAT: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_millis(150);
 /// A silence of this length is a pause. Shorter than what peers take for silence (500 ms).
 const PAUSE: u64 = 350;
 

@@ -183,7 +183,7 @@ impl Storage {
         max: u32,
     ) -> Result<Vec<Account>, StorageError> {
         let sql = "SELECT localpart, domain, created, disabled FROM account \
-                   WHERE domain = $1 AND localpart > $2 ORDER BY localpart LIMIT $3";
+                   WHERE domain = $1 AND localpart > $2 ORDER BY localpart LIMIT 0 + $3";
         let values = vec![domain.into(), after.into(), i64::from(max).into()];
         let rows = self.database.rows(sql, values).await?;
         rows.iter().map(account).collect()

@@ -85,11 +85,16 @@ impl Server {
 }
 
 /// A statement with its values bound: the two engines have different types here, but the same words.
+///
+/// SQLite's plan follows a limit that is a bare parameter, so that it would prepare the statement anew whenever a value is
+/// bound. `LIMIT 0 + $1` has one plan.
 macro_rules! statement {
     ($sql:expr, $values:expr) => {{
         #[cfg(test)]
         super::testing::count();
-        let mut statement = sqlx::query($sql);
+        let sql = $sql.into_sql_str();
+        debug_assert!(!sql.as_str().contains("LIMIT $"), "{}", sql.as_str());
+        let mut statement = sqlx::query(sql);
         for value in $values {
             value.check()?;
             statement = match value {

@@ -169,7 +169,7 @@ impl Storage {
         now: u64,
     ) -> Result<Vec<Invitation>, StorageError> {
         let sql = "SELECT id, domain, reserved, contact, created, expires, used_by, inviter, purpose FROM invitation \
-                   WHERE id > $1 AND expires > $2 AND used_by IS NULL ORDER BY id LIMIT $3";
+                   WHERE id > $1 AND expires > $2 AND used_by IS NULL ORDER BY id LIMIT 0 + $3";
         let values = vec![after.into(), now.into(), i64::from(max).into()];
         let rows = self.database.rows(sql, values).await?;
         rows.iter().map(invitation).collect()
@@ -188,7 +188,7 @@ impl Storage {
         max: u32,
     ) -> Result<Vec<(Invitation, BareJid)>, StorageError> {
         let sql = "SELECT id, domain, reserved, contact, created, expires, used_by, inviter, purpose FROM invitation \
-                   WHERE used_by IS NOT NULL AND settled = 0 ORDER BY id LIMIT $1";
+                   WHERE used_by IS NOT NULL AND settled = 0 ORDER BY id LIMIT 0 + $1";
         let rows = self.database.rows(sql, vec![i64::from(max).into()]).await?;
         let used = rows.iter().map(|row| {
             let account = address(row, 6)?.ok_or(StorageError::Damaged("an address"))?;

@@ -45,7 +45,7 @@ impl Ends<'_> {
 impl Storage {
     /// Up to `max` notes.
     pub async fn revocations(&self, max: u32) -> Result<Vec<Revocation>, StorageError> {
-        let sql = "SELECT id, account, spared, grace FROM revocation ORDER BY id LIMIT $1";
+        let sql = "SELECT id, account, spared, grace FROM revocation ORDER BY id LIMIT 0 + $1";
         let rows = self.database.rows(sql, vec![i64::from(max).into()]);
         rows.await?.iter().map(revocation).collect()
     }

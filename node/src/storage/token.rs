@@ -179,7 +179,7 @@ async fn give(
     transaction.execute(sql, values).await?;
     let sql = "DELETE FROM fast_token WHERE account = $1 AND (agent, slot) NOT IN \
                (SELECT agent, slot FROM fast_token WHERE account = $1 \
-               ORDER BY issued DESC, agent, slot LIMIT $2)";
+               ORDER BY issued DESC, agent, slot LIMIT 0 + $2)";
     let values = vec![account.as_str().into(), i64::from(MOST).into()];
     transaction.execute(sql, values).await.map(drop)
 }

@@ -121,7 +121,7 @@ impl Storage {
         most: u32,
     ) -> Result<Vec<(BareJid, u64)>, StorageError> {
         let sql = "SELECT account, revision FROM blocklist WHERE account > $1 \
-                   ORDER BY account LIMIT $2";
+                   ORDER BY account LIMIT 0 + $2";
         let after = after.map_or("", BareJid::as_str);
         let values = vec![after.into(), u64::from(most).into()];
         let rows = self.database.rows(sql, values).await?;

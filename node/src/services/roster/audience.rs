@@ -43,10 +43,12 @@ impl Hook<Presence> for Audience {
 
 async fn audience(sender: Sender<'_>, presence: &mut Presence) -> Result<(), StorageError> {
     let (edge, account) = (sender.edge, sender.account);
-    presence.subscribers = contact::subscribers(edge, account).await?;
-    if presence.initial {
-        presence.probes = contact::visible(edge, account).await?;
-        presence.requests = contact::requests(edge, account).await?;
+    match presence.initial {
+        false => presence.subscribers = contact::subscribers(edge, account).await?,
+        true => {
+            (presence.subscribers, presence.probes, presence.requests) =
+                contact::audience(edge, account).await?;
+        }
     }
     Ok(())
 }

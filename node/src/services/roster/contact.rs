@@ -227,19 +227,17 @@ pub async fn subscribers_of(
     Ok(all)
 }
 
-/// Whom the account may see, both rosters agreeing, as far as they can be reached.
-pub async fn visible(edge: &Edge, account: &BareJid) -> Result<Vec<BareJid>, StorageError> {
-    let all = edge.storage.subscriptions(account).await?;
-    let seen = all
-        .into_iter()
-        .filter(|contact| contact.permitted && edge.serves(contact.jid.domain()));
-    Ok(seen.map(|contact| contact.jid).collect())
-}
-
-/// The subscription requests that await the user's answer.
-pub async fn requests(edge: &Edge, account: &BareJid) -> Result<Vec<Packet>, StorageError> {
-    let all = edge.storage.pending_in(account).await?;
-    Ok(all.iter().filter_map(|(_, xml)| read(xml)).collect())
+/// The same, whom the account may see, and the requests that await its user's answer.
+pub async fn audience(
+    edge: &Edge,
+    account: &BareJid,
+) -> Result<(Vec<BareJid>, Vec<BareJid>, Vec<Packet>), StorageError> {
+    let mut all = edge.storage.audience(account).await?;
+    for reached in [&mut all.subscribers, &mut all.visible] {
+        reached.retain(|contact| edge.serves(contact.domain()));
+    }
+    let requests = all.requests.iter().filter_map(|xml| read(xml)).collect();
+    Ok((all.subscribers, all.visible, requests))
 }
 
 fn entry(item: Option<&RosterItem>) -> Entry {

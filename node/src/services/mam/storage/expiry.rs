@@ -71,7 +71,7 @@ impl Storage {
         owner: &BareJid,
         most: u64,
     ) -> Result<u64, StorageError> {
-        let sql = "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = $1 AND hidden = 0 LIMIT $2) AS found";
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = $1 AND hidden = 0 LIMIT 0 + $2) AS found";
         let values = vec![owner.as_str().into(), most.into()];
         let row = self.database.row(sql, values).await?;
         row.map_or(Ok(0), |row| row.count(0))

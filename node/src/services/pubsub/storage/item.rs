@@ -122,7 +122,7 @@ pub(super) async fn trim(
     }
     let sql = "DELETE FROM pubsub_item WHERE account = $1 AND node = $2 AND id IN \
                (SELECT id FROM pubsub_item WHERE account = $1 AND node = $2 \
-               ORDER BY place LIMIT $3) RETURNING bytes";
+               ORDER BY place LIMIT 0 + $3) RETURNING bytes";
     let mut values = names(account, node);
     values.push((found.items - most).into());
     for row in &transaction.rows(sql, values).await? {
@@ -270,7 +270,7 @@ impl Storage {
         }
         values.push(most.into());
         let sql = format!(
-            "SELECT id, stamp, xml FROM pubsub_item WHERE {which} ORDER BY place DESC LIMIT ${}",
+            "SELECT id, stamp, xml FROM pubsub_item WHERE {which} ORDER BY place DESC LIMIT 0 + ${}",
             values.len()
         );
         let rows = self.database.rows(assembled(sql), values).await?;
@@ -286,7 +286,7 @@ impl Storage {
         most: u32,
     ) -> Result<Vec<(u64, Item)>, StorageError> {
         let sql = "SELECT id, stamp, xml, place FROM pubsub_item \
-                   WHERE account = $1 AND node = $2 AND place > $3 ORDER BY place LIMIT $4";
+                   WHERE account = $1 AND node = $2 AND place > $3 ORDER BY place LIMIT 0 + $4";
         let mut values = names(account, node);
         values.extend([place, u64::from(most)].map(Value::from));
         let rows = self.database.rows(sql, values).await?;
@@ -303,7 +303,7 @@ impl Storage {
     ) -> Result<Option<u64>, StorageError> {
         values.push(most.into());
         let sql = format!(
-            "SELECT place, bytes FROM pubsub_item WHERE {which} ORDER BY place DESC LIMIT ${}",
+            "SELECT place, bytes FROM pubsub_item WHERE {which} ORDER BY place DESC LIMIT 0 + ${}",
             values.len()
         );
         let (mut oldest, mut bytes) = (None, 0);

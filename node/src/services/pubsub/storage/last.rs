@@ -70,7 +70,7 @@ impl Storage {
                  (SELECT MAX(place) FROM pubsub_item WHERE account = n.account AND node = n.node) \
                  WHERE n.account IN ({owners}) AND n.node IN ({wanted}) AND n.on_presence = 1 \
                  AND (n.account > $1 OR (n.account = $1 AND n.node > $2)) \
-                 ORDER BY n.account, n.node LIMIT $3"
+                 ORDER BY n.account, n.node LIMIT 0 + $3"
             );
             for row in &self.database.rows(assembled(sql), values).await? {
                 found.push(last(row)?);

@@ -15,7 +15,7 @@ impl Storage {
         max: u32,
     ) -> Result<Vec<(BareJid, State)>, StorageError> {
         let sql = "SELECT contact, subscription, ask, pending FROM departed_contact \
-                   WHERE leaver = $1 ORDER BY contact LIMIT $2";
+                   WHERE leaver = $1 ORDER BY contact LIMIT 0 + $2";
         let values = vec![leaver.as_str().into(), i64::from(max).into()];
         let rows = self.database.rows(sql, values).await?;
         let contact = rows.iter().map(|row| {

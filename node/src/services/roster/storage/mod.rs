@@ -9,6 +9,7 @@
 //! 2. A change that bears the name of the item's last change is computed again from the same item and
 //!    written no second time, so that a repeat after a failover comes to the same.
 
+mod audience;
 mod departed;
 mod item;
 mod read;

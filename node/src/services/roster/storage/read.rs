@@ -235,22 +235,6 @@ impl Storage {
             })
             .collect()
     }
-
-    /// The requests that await the account's answer: who asks, and the stanza, written (IM-32).
-    pub(in crate::services) async fn pending_in(
-        &self,
-        account: &BareJid,
-    ) -> Result<Vec<(BareJid, String)>, StorageError> {
-        let sql = "SELECT contact, request FROM roster \
-                   WHERE account = $1 AND removed = 0 AND request IS NOT NULL ORDER BY contact LIMIT 1000";
-        let rows = self
-            .database
-            .rows(sql, vec![account.as_str().into()])
-            .await?;
-        rows.iter()
-            .map(|row| Ok((address(row, 0)?, row.text(1)?)))
-            .collect()
-    }
 }
 
 #[cfg(test)]
@@ -394,19 +378,6 @@ mod tests {
                     .subscription
                     .from()
             );
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn im_32_pending_requests_are_kept_whole() {
-        testing::each(async |storage| {
-            put(&storage, "alice", "bob", |item| {
-                item.request = Some("<presence/>".to_owned())
-            })
-            .await;
-            let pending = storage.pending_in(&jid("alice")).await.unwrap();
-            assert_eq!(pending, [(jid("bob"), "<presence/>".to_owned())]);
         })
         .await;
     }
