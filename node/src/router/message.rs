@@ -151,7 +151,7 @@ mod tests {
         )
         .await);
         assert!(
-            refusal.contains("<error type='wait'><internal-server-error"),
+            refusal.contains("<error type='wait' code='500'><internal-server-error"),
             "{refusal}"
         );
         let own = one(says(

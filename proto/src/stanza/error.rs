@@ -86,6 +86,32 @@ conditions! {
     UnexpectedRequest = "unexpected-request", Wait;
 }
 
+impl Condition {
+    /// The number that said the same before conditions had names (XEP-0086). Some clients still go by it: profanity makes
+    /// its first list of OMEMO devices only when there is none by a 404.
+    fn code(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Gone | Self::Redirect => "302",
+            Self::BadRequest | Self::JidMalformed | Self::UnexpectedRequest => "400",
+            Self::NotAuthorized => "401",
+            Self::Forbidden => "403",
+            Self::ItemNotFound | Self::RecipientUnavailable | Self::RemoteServerNotFound => "404",
+            Self::NotAllowed => "405",
+            Self::NotAcceptable => "406",
+            Self::RegistrationRequired | Self::SubscriptionRequired => "407",
+            Self::Conflict => "409",
+            Self::InternalServerError | Self::ResourceConstraint | Self::UndefinedCondition => {
+                "500"
+            }
+            Self::FeatureNotImplemented => "501",
+            Self::ServiceUnavailable => "503",
+            Self::RemoteServerTimeout => "504",
+            // It is younger than the numbers.
+            Self::PolicyViolation => return None,
+        })
+    }
+}
+
 /// What the sender may do about an error (RFC 6120 §8.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {
@@ -173,6 +199,9 @@ impl StanzaError {
     /// The `<error/>` element.
     pub fn to_element(&self) -> Element {
         let mut error = Element::new("error", ns::CLIENT).with_attr("type", self.kind.name());
+        if let Some(code) = self.condition.code() {
+            error.set_attr("code", code);
+        }
         error.push(Element::new(self.condition.name(), ns::STANZAS));
         if let Some(text) = &self.text {
             error.push(Element::new("text", ns::STANZAS).with_text(text));
@@ -242,7 +271,7 @@ mod tests {
         packet.write(&[], &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "<iq to='a@x/r' from='b@x' id='7' type='error'><error type='auth'>\
+            "<iq to='a@x/r' from='b@x' id='7' type='error'><error type='auth' code='403'>\
              <forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
         );
     }

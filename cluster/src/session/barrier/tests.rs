@@ -93,7 +93,7 @@ fn im_70_what_is_for_a_blocked_contact_comes_back_with_the_reason_or_is_dropped(
         if let Some((session, _, payload)) = heard {
             assert_eq!(session, ALICE, "{what}");
             assert!(
-                payload.contains("<error type='cancel'><not-acceptable"),
+                payload.contains("<error type='cancel' code='406'><not-acceptable"),
                 "{payload}"
             );
             assert!(

@@ -66,7 +66,7 @@ fn st_65_the_fifth_refused_bind_ends_the_stream() {
     assert!(
         script
             .output
-            .contains("<iq id='b1' type='error'><error type='wait'>"),
+            .contains("<iq id='b1' type='error'><error type='wait' code='500'>"),
         "{}",
         script.output
     );
