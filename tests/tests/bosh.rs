@@ -4,15 +4,16 @@
 
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use proto::{Element, ns};
 use rustls::ClientConfig;
 use tests::bosh::{BOSH, Bosh, Http, post};
 use tests::client::body;
 use tests::cluster::Cluster;
-use tests::until;
 use tests::web::{address, ask};
 use tests::web_session::{Carrier, Session};
 use tests::wire::{DOMAIN, End};
+use tests::{process, until};
 
 fn message(to: &str, text: &str) -> String {
     format!(
@@ -197,6 +198,32 @@ async fn bo_8_a_session_goes_on_at_another_node_when_its_own_is_killed() {
     alice.web.send(&message("bob", "second")).await.unwrap();
     bob.expect(["second".to_owned()]).await;
     bob.check_nothing_more().await;
+}
+
+#[tokio::test]
+async fn bo_7_a_node_that_is_stopped_says_so_and_the_session_goes_on_at_another_one() {
+    let mut cluster = Cluster::start(3, &["alice", "bob"], BOSH).await;
+    let mut bob = cluster.client(1, "bob").await;
+    let mut alice = Session::<Bosh>::start(&cluster, 0, "alice").await;
+    bob.say("alice@localhost", "one").await;
+    assert_eq!(alice.message().await, "one");
+    alice.web.send("").await.unwrap();
+    cluster.signal(0, Signal::SIGTERM);
+    let end = alice.web.settle().await.unwrap_err();
+    assert_eq!(end.condition(), "system-shutdown", "{end}");
+    cluster.process(0).end().await;
+    bob.say("alice@localhost", "two").await;
+    assert_eq!(alice.resume(&cluster, 2, "alice").await, 1);
+    assert_eq!(alice.message().await, "two");
+    // One that an operator takes out of service says the same.
+    cluster.run(0);
+    cluster.ready(0).await;
+    alice.web.send("").await.unwrap();
+    let config = cluster.config(1).to_string_lossy().into_owned();
+    let drained = process::run(["cluster", "drain", "3", "--config", &config], "");
+    assert!(drained.status.success(), "{drained:?}");
+    let end = alice.web.settle().await.unwrap_err();
+    assert_eq!(end.condition(), "system-shutdown", "{end}");
 }
 
 #[tokio::test]

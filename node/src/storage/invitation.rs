@@ -5,7 +5,8 @@
 //! 1. An invitation leads to one account or one contact at most.
 //! 2. A name is reserved by one invitation at a time.
 //! 3. There are at most [`MOST`] of them, and as many of one account as its bound says, or a few more if several are
-//!    made at the same moment. Those that led to a contact within the last hour count.
+//!    made at the same moment. Those that led to a contact within the last hour count. What operators make in somebody's
+//!    name is counted by itself.
 
 use proto::BareJid;
 
@@ -205,16 +206,25 @@ impl Storage {
     }
 }
 
-/// Whether there may be no more, of anybody or of whom this one is counted for: who has made it, or in whose name an
-/// operator has.
+/// Whether there may be no more, of anybody or of whom this one is counted for: who has made it, or, apart from these,
+/// in whose name operators have.
 async fn is_full(
     transaction: &mut Transaction,
     invitation: &Invitation,
     most: u64,
 ) -> Result<bool, StorageError> {
-    let whose = invitation.inviter.as_ref().or(invitation.contact.as_ref());
-    let sql = "SELECT count(*), count(CASE WHEN coalesce(inviter, contact) = $1 THEN 1 END) FROM invitation \
-               WHERE expires > $2 OR settled = 1";
+    let (whose, sql) = match &invitation.inviter {
+        Some(inviter) => (
+            Some(inviter),
+            "SELECT count(*), count(CASE WHEN inviter = $1 THEN 1 END) FROM invitation \
+             WHERE expires > $2 OR settled = 1",
+        ),
+        None => (
+            invitation.contact.as_ref(),
+            "SELECT count(*), count(CASE WHEN inviter IS NULL AND contact = $1 THEN 1 END) FROM invitation \
+             WHERE expires > $2 OR settled = 1",
+        ),
+    };
     let whose = whose.map_or("", BareJid::as_str);
     let values = vec![whose.into(), invitation.created.into()];
     let row = transaction.row(sql, values).await?;
