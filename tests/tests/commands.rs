@@ -424,8 +424,11 @@ async fn an_account_leaves_while_a_node_runs_and_comes_back() {
     assert_eq!(mode & 0o777, 0o600);
     let (done, said) = user(&export);
     assert!(!done && said.contains("cannot make"), "it is there: {said}");
-    let (done, shown) = user(&["export", "alice@localhost"]);
-    assert!(done && shown.contains("<body>two</body>") && !shown.contains("scram"));
+    for output in [&[][..], &["--output", "-"]] {
+        let (done, shown) = user(&[&["export", "alice@localhost"], output].concat());
+        assert!(done && shown.contains("<body>two</body>") && !shown.contains("scram"));
+    }
+    assert!(!std::path::Path::new("-").exists());
     let (done, said) = user(&["export", "mallory@localhost"]);
     assert!(
         !done && said.contains("there is no account mallory@localhost"),

@@ -159,3 +159,30 @@ fn credentials(mechanism: &str, keys: &ScramKeys) -> Element {
         .with_child(child("server-key", STANDARD.encode(&keys.server_key)))
         .with_child(child("stored-key", STANDARD.encode(&keys.stored_key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_when_all_of_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alice.xml");
+        let partial = partial(&path);
+        // The first one is killed.
+        for text in ["half", "whole"] {
+            let mut file = BufWriter::new(begin(&path, &partial).unwrap());
+            file.write_all(text.as_bytes()).unwrap();
+            file.flush().unwrap();
+            assert!(!path.exists() && partial.exists());
+            if text == "whole" {
+                finish(file, &partial, &path).unwrap();
+            }
+        }
+        assert!(!partial.exists());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        let error = begin(&path, &partial).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(!partial.exists());
+    }
+}

@@ -388,6 +388,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn re_5_what_operators_make_in_a_user_s_name_leaves_the_user_his_own() {
+        testing::each(async |storage| {
+            let of = |id: u64, inviter: Option<&str>| Invitation {
+                contact: Some(jid("alice@x")),
+                inviter: inviter.map(jid),
+                ..until(&id.to_string(), 9)
+            };
+            for (first, inviter) in [(0, None), (100, Some("alice@x"))] {
+                for n in 0..MOST_OF_ONE {
+                    let added = add(&storage, &of(first + n, inviter)).await;
+                    assert_eq!(added, Added::Yes, "{inviter:?}");
+                }
+                let more = add(&storage, &of(first + 50, inviter)).await;
+                assert_eq!(more, Added::TooMany, "{inviter:?}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn re_6_a_contact_uses_an_invitation_up_and_finds_it_again_for_a_while() {
         testing::each(async |storage| {
             let (alice, bob) = (jid("alice@x"), jid("bob@x"));

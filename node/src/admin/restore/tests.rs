@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::export;
 use crate::services;
-use crate::storage::testing;
+use crate::storage::{Ends, testing};
 
 /// An account with something of everything.
 const ALICE: &str = "<?xml version='1.0' encoding='UTF-8'?>
@@ -284,18 +284,18 @@ async fn what_an_import_has_not_finished_is_no_account_and_the_next_one_makes_it
         let all = server.import(ALICE).await.0;
         let whole = server.export(true).await;
         server.remove().await;
+        let alice = alice();
+        let exists = async || server.storage.account_exists(&alice).await.unwrap();
         // It ends at every kind of place.
         for end in ["<vCard", "<blocklist", "<archive", "</user>"] {
             let place = ALICE.find(end).unwrap();
             let (said, kept) = server.import(&ALICE[..place]).await;
             assert!(!kept && said.contains("it ends is none yet"), "{said}");
-            let exists = server.storage.account_exists(&alice());
-            assert!(!exists.await.unwrap(), "{end}");
+            assert!(!exists().await, "{end}");
         }
         assert_eq!(server.import(ALICE).await, (all, true));
         assert_eq!(server.export(true).await, whole);
-        let exists = server.storage.account_exists(&alice());
-        assert!(exists.await.unwrap());
+        assert!(exists().await);
     })
     .await;
 }
