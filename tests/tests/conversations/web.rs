@@ -1,4 +1,5 @@
-//! A client in a browser, whose session goes on at another node, over a WebSocket or, begun anew there, over BOSH.
+//! A client in a browser, whose session goes on at another node, over a WebSocket (RFC 7395) or, begun anew there, over
+//! BOSH (XEP-0206).
 
 use proto::ns;
 use tests::web_session::{Carrier, Session};

@@ -294,7 +294,10 @@ async fn what_an_import_has_not_finished_is_no_account_and_the_next_one_makes_it
             assert!(!exists().await, "{end}");
         }
         let (said, kept) = server.import(&whole).await;
-        assert!(kept && said.contains("1 accounts made, 0 existed"), "{said}");
+        assert!(
+            kept && said.contains("1 accounts made, 0 existed"),
+            "{said}"
+        );
         assert_eq!(server.export(true).await, whole);
         assert!(exists().await);
     })
