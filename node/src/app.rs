@@ -105,6 +105,11 @@ impl App {
         Ok(self.cluster.ready()?)
     }
 
+    /// Whether it closes connections because it stops serving, and clients go on elsewhere.
+    pub fn is_leaving(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || self.maintenance.is_closed()
+    }
+
     /// The stream error for a client that this node cannot serve. It says why if an operator can do something about it.
     pub fn trouble(&self) -> StreamError {
         match self.cluster.shortage() {

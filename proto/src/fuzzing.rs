@@ -8,7 +8,8 @@ pub use conversation::conversation;
 
 use crate::jid::{Jid, prepare_local, prepare_resource};
 use crate::limit::Limits;
-use crate::xml::{Element, ReadError, Reader, Token};
+use crate::stream::bosh;
+use crate::xml::{Document, Element, Part, ReadError, Reader, Token};
 
 /// Reads a stream in pieces of `size` bytes. White space is left out: it depends on the pieces.
 pub fn tokens(input: &[u8], size: usize, limits: Limits) -> (Vec<Token>, Option<ReadError>) {
@@ -59,6 +60,76 @@ pub fn round_trip(element: &Element) {
 pub fn element(input: &[u8]) {
     if let Ok(element) = Element::parse_within("", input, &Limits::after_auth()) {
         round_trip(&element);
+    }
+}
+
+/// Reads a request of BOSH in pieces of `size` bytes, the way a connection does that knows one session.
+fn request(input: &[u8], size: usize) -> Result<bosh::Request, bosh::Condition> {
+    let mut reader = bosh::RequestReader::default();
+    for piece in input.chunks(size.max(1)) {
+        let was_begun = reader.is_begun();
+        reader.feed(piece)?;
+        if !was_begun && reader.is_begun() {
+            let is_known = reader.sid() == Some("known");
+            reader.proceed(is_known.then_some(crate::limit::STANZA_BYTES))?;
+        }
+    }
+    reader.finish()
+}
+
+/// A request of BOSH is the same however it is cut, and its payloads are read again from what is kept of them (BO-1, T-3).
+pub fn bosh_request(input: &[u8]) {
+    let whole = request(input, input.len());
+    for size in [1, 7] {
+        assert_eq!(request(input, size), whole);
+    }
+    let Ok(request) = whole else {
+        return;
+    };
+    let payloads = Element::parse_in("", request.payload());
+    for element in payloads.expect("it was read from elements") {
+        round_trip(&element);
+    }
+}
+
+/// Reads a document in pieces of `size` bytes, and opens elements of some names. Its parts with how deep each lies, and
+/// how the reading ended: with an error, or with the end of the document or before it.
+fn parts(input: &[u8], size: usize) -> (Vec<(usize, Part)>, Result<bool, ReadError>) {
+    let mut document = Document::new(Limits::after_auth());
+    let opens = |_: &[Element], element: &Element| element.local().starts_with(['a', 's']);
+    let mut parts = Vec::new();
+    for piece in input.chunks(size.max(1)) {
+        document.feed(piece);
+        loop {
+            match document.next(opens) {
+                Ok(Some(part)) => parts.push((document.path().len(), part)),
+                Ok(None) => break,
+                Err(error) => return (parts, Err(error)),
+            }
+        }
+    }
+    (parts, Ok(document.has_ended()))
+}
+
+/// A document has the same parts however it is cut. They lie in each other as it says, and the elements among them are
+/// read again from what we write.
+pub fn document(input: &[u8]) {
+    let whole = parts(input, input.len());
+    for size in [1, 7] {
+        assert_eq!(parts(input, size), whole);
+    }
+    let (parts, end) = whole;
+    let mut depth = 0;
+    for (path, part) in &parts {
+        match part {
+            Part::Open => depth += 1,
+            Part::Close => depth -= 1,
+            Part::Element(element) => round_trip(element),
+        }
+        assert_eq!(*path, depth);
+    }
+    if end == Ok(true) {
+        assert!(depth == 0 && !parts.is_empty());
     }
 }
 
@@ -212,6 +283,35 @@ mod tests {
         #[test]
         fn t_5_cuts_of_any_bytes_change_nothing(input: Vec<u8>) {
             reader(&[b"<s>".as_slice(), &input].concat());
+        }
+
+        #[test]
+        fn t_3_requests_of_bosh_are_the_same_however_they_are_cut(
+            sid in "(known)?",
+            rid in "[0-9]{0,3}",
+            input in nearly_xml(),
+            end in "(</body>)? ?",
+        ) {
+            let body = format!("<body rid='{rid}' sid='{sid}' xmlns='{}'>", crate::ns::BOSH);
+            bosh_request(&[body.as_bytes(), &input, end.as_bytes()].concat());
+            bosh_request(&input);
+        }
+
+        #[test]
+        fn t_3_payloads_of_bosh_are_read_again(element in elements()) {
+            let ns = crate::ns::BOSH;
+            bosh_request(format!("<body rid='1' xmlns='{ns}'>{}</body>", element.to_xml(ns)).as_bytes());
+        }
+
+        #[test]
+        fn t_3_documents_are_the_same_however_they_are_cut(input in nearly_xml()) {
+            document(&input);
+            document(&[b"<s>".as_slice(), &input, b"</s>"].concat());
+        }
+
+        #[test]
+        fn t_3_documents_are_what_was_written(element in elements()) {
+            document(element.to_xml("").as_bytes());
         }
 
         #[test]

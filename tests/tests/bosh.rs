@@ -4,15 +4,16 @@
 
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use proto::{Element, ns};
 use rustls::ClientConfig;
 use tests::bosh::{BOSH, Bosh, Http, post};
 use tests::client::body;
 use tests::cluster::Cluster;
-use tests::until;
 use tests::web::{address, ask};
 use tests::web_session::{Carrier, Session};
 use tests::wire::{DOMAIN, End};
+use tests::{process, until};
 
 fn message(to: &str, text: &str) -> String {
     format!(
@@ -38,6 +39,15 @@ async fn online(cluster: &Cluster, user: &str) -> Bosh {
     bosh.send(&available()).await.unwrap();
     assert_eq!(bosh.stanza().await.unwrap().local(), "presence");
     bosh
+}
+
+/// How the session of BOSH ends, behind whatever else there is to hear.
+async fn end(bosh: &mut Bosh) -> End {
+    loop {
+        if let Err(end) = bosh.next().await {
+            return end;
+        }
+    }
 }
 
 async fn http(cluster: &Cluster, node: usize) -> Http {
@@ -197,6 +207,24 @@ async fn bo_8_a_session_goes_on_at_another_node_when_its_own_is_killed() {
     alice.web.send(&message("bob", "second")).await.unwrap();
     bob.expect(["second".to_owned()]).await;
     bob.check_nothing_more().await;
+}
+
+#[tokio::test]
+async fn bo_7_a_node_that_stops_or_is_taken_out_of_service_says_so() {
+    let cluster = Cluster::start(1, &["alice"], BOSH).await;
+    let mut alice = online(&cluster, "alice").await;
+    alice.send("").await.unwrap();
+    cluster.signal(0, Signal::SIGTERM);
+    let end = self::end(&mut alice).await;
+    assert_eq!(end.condition(), "system-shutdown", "{end}");
+    let cluster = Cluster::start(3, &["alice"], BOSH).await;
+    let mut alice = online(&cluster, "alice").await;
+    alice.send("").await.unwrap();
+    let config = cluster.config(1).to_string_lossy().into_owned();
+    let drained = process::run(["cluster", "drain", "1", "--config", &config], "");
+    assert!(drained.status.success(), "{drained:?}");
+    let end = self::end(&mut alice).await;
+    assert_eq!(end.condition(), "system-shutdown", "{end}");
 }
 
 #[tokio::test]

@@ -382,22 +382,22 @@ async fn told(client: &mut Client) -> Vec<String> {
     answers
 }
 
+/// What an account keeps, as it is set.
+const KEPT: [&str; 5] = [
+    "<query xmlns='jabber:iq:roster'><item jid='bob@localhost' name='B'><group>G</group></item></query>",
+    "<vCard xmlns='vcard-temp'><FN>Alice</FN></vCard>",
+    "<query xmlns='jabber:iq:private'><notes xmlns='example:notes'>n</notes></query>",
+    "<block xmlns='urn:xmpp:blocking'><item jid='eve@localhost'/></block>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='example:mood'>\
+     <item id='1'><happy xmlns='example:mood'/></item></publish></pubsub>",
+];
+
 #[tokio::test]
 async fn an_account_leaves_while_a_node_runs_and_comes_back() {
     let cluster = Cluster::start(1, &["alice", "bob"], "").await;
     let mut alice = cluster.client(0, "alice").await;
     let mut bob = cluster.client(0, "bob").await;
-    for (number, payload) in [
-        "<query xmlns='jabber:iq:roster'><item jid='bob@localhost' name='B'><group>G</group></item></query>",
-        "<vCard xmlns='vcard-temp'><FN>Alice</FN></vCard>",
-        "<query xmlns='jabber:iq:private'><notes xmlns='example:notes'>n</notes></query>",
-        "<block xmlns='urn:xmpp:blocking'><item jid='eve@localhost'/></block>",
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='example:mood'>\
-         <item id='1'><happy xmlns='example:mood'/></item></publish></pubsub>",
-    ]
-    .iter()
-    .enumerate()
-    {
+    for (number, payload) in KEPT.iter().enumerate() {
         let iq = format!("<iq type='set' id='set{number}'>{payload}</iq>");
         let answer = alice.request(&iq, &format!("set{number}")).await.unwrap();
         assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
@@ -424,8 +424,11 @@ async fn an_account_leaves_while_a_node_runs_and_comes_back() {
     assert_eq!(mode & 0o777, 0o600);
     let (done, said) = user(&export);
     assert!(!done && said.contains("cannot make"), "it is there: {said}");
-    let (done, shown) = user(&["export", "alice@localhost"]);
-    assert!(done && shown.contains("<body>two</body>") && !shown.contains("scram"));
+    for output in [&[][..], &["--output", "-"]] {
+        let (done, shown) = user(&[&["export", "alice@localhost"], output].concat());
+        assert!(done && shown.contains("<body>two</body>") && !shown.contains("scram"));
+    }
+    assert!(!std::path::Path::new("-").exists());
     let (done, said) = user(&["export", "mallory@localhost"]);
     assert!(
         !done && said.contains("there is no account mallory@localhost"),

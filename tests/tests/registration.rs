@@ -10,7 +10,9 @@ use tests::client::{Client, PASSWORD};
 use tests::cluster::Cluster;
 use tests::contact::{await_presence, befriend};
 use tests::login::{can_log_in, everywhere};
-use tests::register::{FIELDS, OPEN, account, ask, outcome, register, set, stranger};
+use tests::register::{
+    FIELDS, INVITED, OPEN, account, ask, outcome, preauth, register, set, stranger,
+};
 use tests::web::{self, Web};
 use tests::web_session::Carrier as _;
 use tests::wire::Wire;
@@ -212,6 +214,23 @@ async fn t_31_names_are_tried_so_often_an_hour_on_all_nodes_together() {
     }
     wire.send(FIELDS).await.unwrap();
     assert_eq!(wire.end().await.condition(), "policy-violation");
+}
+
+#[tokio::test]
+async fn t_31_a_request_counts_without_an_invitation_too_and_an_invitation_that_is_shown_does_not()
+{
+    let extra = format!("{INVITED}[limits]\nregistrations_per_hour = 3\n");
+    let cluster = Cluster::start(1, &[], &extra).await;
+    let mut wire = stranger(&cluster, 0).await;
+    for _ in 0..5 {
+        let answer = ask(&mut wire, &preauth("no-such-token")).await.unwrap();
+        assert_eq!(outcome(&answer), "item-not-found");
+    }
+    for name in ["alice", "a b", "alice"] {
+        let answer = ask(&mut wire, &account(name, PASSWORD)).await.unwrap();
+        assert_eq!(outcome(&answer), "not-allowed", "{name}");
+    }
+    assert!(is_throttled(&mut wire).await);
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use cluster::room;
 use cluster::tls::{AuthError, Tls};
 use cluster::verify::verify;
 
-use super::token::{self, Token};
-use crate::config::{Config, StorageUrl};
+use super::advice;
+use super::token::{self, Token, TokenError};
+use crate::config::{Config, StorageUrl, Web};
 use crate::preflight;
 use crate::storage::Storage;
 
@@ -65,6 +66,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     findings.extend(domains(config));
     findings.extend(room(config.data_dir()));
     findings.extend(listeners(config));
+    findings.push(web(config));
     findings.extend(certificate(config));
     findings.push(storage(config.storage.url()).await);
     if let Some(redis) = &config.redis {
@@ -101,7 +103,10 @@ fn writable(key: &str, dir: &Path) -> Finding {
         ),
         Err(error) => finding(
             Weight::Bad,
-            format!("{key}: cannot write in {}: {error}", dir.display()),
+            advice::with(
+                format!("{key}: cannot write in {}: {error}", dir.display()),
+                advice::unwritable(&error),
+            ),
         ),
     }
 }
@@ -139,7 +144,9 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
 /// Checks whether there is room for the log. A node without room would start, but accept nothing.
 fn room(dir: &Path) -> Option<Finding> {
     let lacks = room::foretell(dir).ok()??;
-    Some(finding(Weight::Bad, format!("data_dir: {lacks}")))
+    let advice = "make room, or name a directory on another disk";
+    let text = advice::with(format!("data_dir: {lacks}"), advice);
+    Some(finding(Weight::Bad, text))
 }
 
 /// Checks whether a node could listen on its addresses. If one runs in this data directory, it listens there already.
@@ -148,19 +155,53 @@ fn listeners(config: &Config) -> Vec<Finding> {
     let runs = claim::check_claim(config.data_dir()).is_err();
     let tried = all.filter_map(|(key, address)| {
         let error = std::net::TcpListener::bind(address).err()?;
-        let weight = match error.kind() {
-            io::ErrorKind::AddrInUse if runs => Weight::Hint,
-            _ => Weight::Bad,
-        };
-        Some(finding(weight, format!("{key}: {address}: {error}")))
+        if runs && error.kind() == io::ErrorKind::AddrInUse {
+            let text = format!("{key}: {address}: the node that runs has it");
+            return Some(finding(Weight::Hint, text));
+        }
+        let advice = advice::no_listener(&address, &error);
+        let text = advice::with(format!("{key}: {address}: {error}"), advice);
+        Some(finding(Weight::Bad, text))
     });
     tried.collect()
+}
+
+/// Says how clients in browsers connect, if they do.
+fn web(config: &Config) -> Finding {
+    let Web {
+        listen,
+        url,
+        bosh_url,
+    } = &config.web;
+    if listen.is_empty() {
+        let text = "web: no `web.listen`: clients in browsers cannot connect";
+        return finding(Weight::Hint, text);
+    }
+    let at: Vec<_> = listen.iter().map(ToString::to_string).collect();
+    let urls = [("WebSocket", url), ("BOSH", bosh_url)];
+    let told = urls.map(|(kind, url)| match url {
+        Some(url) => format!("of {url} for {kind}"),
+        None => format!("nothing for {kind}"),
+    });
+    let text = format!(
+        "web: listens at {} for clients in browsers, which are told {}",
+        at.join(", "),
+        told.join(" and ")
+    );
+    finding(Weight::Good, text)
 }
 
 /// Checks the admin token. A missing one is made by the first start; with an unusable one a node does not start.
 fn token(file: &Path) -> Option<Finding> {
     match Token::read(file) {
-        Err(error) if file.exists() => Some(finding(Weight::Bad, error.to_string())),
+        Err(error) if file.exists() => {
+            let advice = match error {
+                TokenError::Read { .. } => "give it to the user of this process",
+                // It says it.
+                TokenError::Write { .. } | TokenError::Unusable { .. } => "",
+            };
+            Some(finding(Weight::Bad, advice::with(error, advice)))
+        }
         _ => None,
     }
 }
@@ -185,7 +226,10 @@ fn certificate(config: &Config) -> Vec<Finding> {
     };
     let certificates = match preflight::certificates(config) {
         Ok(certificates) => certificates,
-        Err(error) => return vec![finding(Weight::Bad, error.to_string())],
+        Err(error) => {
+            let advice = advice::no_certificate(&error);
+            return vec![finding(Weight::Bad, advice::with(error, advice))];
+        }
     };
     let (file, current) = (file.display(), certificates.current());
     let verdict = current.verdict();
@@ -195,7 +239,8 @@ fn certificate(config: &Config) -> Vec<Finding> {
         format!("{file} fits its key and is valid until {end}"),
     )];
     if let Some(fault) = verdict.fatal() {
-        findings = vec![finding(Weight::Bad, format!("{file}: {fault}"))];
+        let text = advice::with(format!("{file}: {fault}"), advice::fault_of(fault));
+        findings = vec![finding(Weight::Bad, text)];
     }
     let rest = verdict
         .faults
@@ -206,7 +251,8 @@ fn certificate(config: &Config) -> Vec<Finding> {
             true => Weight::Bad,
             false => Weight::Hint,
         };
-        finding(weight, format!("{file}: {fault}"))
+        let text = advice::with(format!("{file}: {fault}"), advice::fault_of(fault));
+        finding(weight, text)
     }));
     findings
 }
@@ -230,7 +276,10 @@ async fn storage(url: &StorageUrl) -> Finding {
     };
     match opened {
         Ok(engine) => finding(Weight::Good, format!("the {engine} database answers")),
-        Err(error) => finding(Weight::Bad, format!("storage.url: {error}")),
+        Err(error) => {
+            let text = advice::with(format!("storage.url: {error}"), advice::NO_DATABASE);
+            finding(Weight::Bad, text)
+        }
     }
 }
 
@@ -242,7 +291,10 @@ async fn redis(address: &Address) -> Finding {
     };
     match works.await {
         Ok(_) => finding(Weight::Good, "Redis answers and takes changes"),
-        Err(error) => finding(Weight::Bad, format!("redis.url: {address}: {error}")),
+        Err(error) => {
+            let text = format!("redis.url: {address}: {error}");
+            finding(Weight::Bad, advice::with(text, advice::NO_REDIS))
+        }
     }
 }
 
@@ -276,161 +328,14 @@ async fn peer(tls: &Tls, peer: &Peer) -> Finding {
         Ok(Err(AuthError::Io(error))) if error.kind() != io::ErrorKind::InvalidData => {
             finding(Weight::Hint, format!("{named}: {error}"))
         }
-        Ok(Err(error)) => finding(Weight::Bad, format!("{named}: {error}")),
+        Ok(Err(error)) => {
+            let advice = advice::no_peer(&error);
+            let text = advice::with(format!("{named}: {error}"), advice);
+            finding(Weight::Bad, text)
+        }
         Err(_) => finding(Weight::Hint, format!("{named} does not answer")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::services;
-
-    async fn check(sets: &[&str]) -> (bool, String) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut sets: Vec<_> = sets.iter().map(|set| (*set).to_owned()).collect();
-        sets.push(format!("data_dir={}", dir.path().display()));
-        // The usual ports may be in use where the tests run.
-        for key in ["c2s.listen", "c2s.listen_tls", "admin.listen"] {
-            if !sets.iter().any(|set| set.starts_with(&format!("{key}="))) {
-                sets.push(format!("{key}=127.0.0.1:0"));
-            }
-        }
-        let config = Config::load(&services::needs().tables, None, &sets, []).unwrap();
-        let mut out = Vec::new();
-        let works = run(&config, &mut out).await.unwrap();
-        (works, String::from_utf8(out).unwrap())
-    }
-
-    #[tokio::test]
-    async fn the_default_works() {
-        let (works, out) = check(&[]).await;
-        assert!(works, "{out}");
-    }
-
-    #[tokio::test]
-    async fn what_is_absent_is_named() {
-        let (works, out) =
-            check(&["domain=invalid.example", "redis.url=redis://127.0.0.1:1"]).await;
-        assert!(!works);
-        for part in [
-            "BAD   `tls.certificate`",
-            "BAD   redis.url",
-            "note  invalid.example",
-        ] {
-            assert!(out.contains(part), "{out} lacks {part}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_written_is_named() {
-        let (works, out) = check(&["admin.listen=192.0.2.1:9"]).await;
-        assert!(
-            !works && out.contains("BAD   admin.listen: 192.0.2.1:9"),
-            "{out}"
-        );
-        let (works, out) = check(&["storage.url=sqlite:/proc/holdfast.db"]).await;
-        assert!(!works && out.contains("BAD   storage.url: cannot write in /proc"));
-        let bad = writable("data_dir", Path::new("/proc/holdfast/data"));
-        assert_eq!(bad.weight, Weight::Bad);
-    }
-
-    #[tokio::test]
-    async fn a_port_of_another_program_is_named_unless_the_node_itself_runs() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let set = format!("admin.listen={}", taken.local_addr().unwrap());
-        let (works, out) = check(&[&set]).await;
-        assert!(!works && out.contains("BAD   admin.listen"), "{out}");
-        let dir = tempfile::tempdir().unwrap();
-        let _claim = claim::claim_dir(dir.path()).unwrap();
-        let sets = [set, format!("data_dir={}", dir.path().display())];
-        let found = listeners(&Config::load(&services::needs().tables, None, &sets, []).unwrap());
-        assert!(found.iter().all(|found| found.weight == Weight::Hint));
-    }
-
-    #[tokio::test]
-    async fn t_80_a_directory_that_anybody_may_write_in_is_named() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(dir.path(), open).unwrap();
-        let set = format!("data_dir={}", dir.path().display());
-        let config = Config::load(&services::needs().tables, None, &[set], []).unwrap();
-        let found = data_dir(&config).await;
-        assert_eq!(found[0].weight, Weight::Bad, "{}", found[0].text);
-    }
-
-    #[test]
-    fn t_63_a_token_that_is_none_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(token::FILE);
-        assert_eq!(self::token(&file), None);
-        std::fs::write(&file, "").unwrap();
-        assert_eq!(self::token(&file).unwrap().weight, Weight::Bad);
-    }
-
-    #[tokio::test]
-    async fn a_certificate_that_the_start_would_refuse_or_clients_would_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
-        let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        let (own, other) = (made("localhost"), made("localhost"));
-        let sets = [
-            format!("tls.certificate={}", certificate.display()),
-            format!("tls.key={}", key.display()),
-        ];
-        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-        let elsewhere = made("elsewhere.example");
-        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
-        for (leaf, secret, expect) in [
-            (own.cert.pem(), own.signing_key.serialize_pem(), "ok  "),
-            (
-                own.cert.pem(),
-                other.signing_key.serialize_pem(),
-                "BAD   cannot use",
-            ),
-            (own.cert.pem(), encrypted.to_owned(), "the key is encrypted"),
-            (
-                elsewhere.cert.pem(),
-                elsewhere.signing_key.serialize_pem(),
-                "does not name localhost",
-            ),
-            (
-                "nonsense".to_owned(),
-                own.signing_key.serialize_pem(),
-                "BAD   cannot read",
-            ),
-        ] {
-            std::fs::write(&certificate, leaf).unwrap();
-            std::fs::write(&key, secret).unwrap();
-            let (works, out) = check(&sets).await;
-            assert_eq!(works, expect == "ok  ", "{out}");
-            assert!(out.contains(expect), "{out} lacks {expect}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_cluster_that_the_start_would_refuse_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let secret = dir.path().join("secret");
-        std::fs::write(&secret, "short").unwrap();
-        let sets = [
-            "domain=localhost".to_owned(),
-            "cluster.node_id=1".to_owned(),
-            "cluster.listen=127.0.0.1:0".to_owned(),
-            "cluster.peers=['1@127.0.0.1:1', '2@127.0.0.1:2']".to_owned(),
-            format!("storage.url=sqlite:{}/shared.db", dir.path().display()),
-            format!("cluster.secret_file={}", secret.display()),
-        ];
-        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-        let (works, out) = check(&sets).await;
-        assert!(!works && out.contains("BAD   cluster: "), "{out}");
-        assert!(
-            out.contains("note  `cluster.peers` names two nodes"),
-            "{out}"
-        );
-        std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
-        let (works, out) = check(&sets).await;
-        assert!(works, "{out}");
-    }
-}
+mod tests;

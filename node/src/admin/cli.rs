@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use proto::Jid;
 
+use super::advice;
 use super::check;
 use super::client::{self, ApiRequest, Client, ClientError};
 use super::dns;
@@ -168,7 +169,7 @@ pub enum CheckCommand {
     /// Print the DNS records and web pages by which clients find this server, to compare with what is published
     Dns {
         /// The name by which clients reach the nodes, or the balancer in front of them; by default each domain itself
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = advice::host_name)]
         target: Option<String>,
     },
 }

@@ -59,35 +59,57 @@ pub(super) async fn run(
     if !with_keys {
         stored.keys = AccountKeys::default();
     }
-    let Some(path) = output else {
+    let to_file = output.filter(|path| *path != Path::new("-"));
+    let Some(path) = to_file else {
         let written = write(registry, storage, account, &stored, out).await;
         return written.map_err(|error| match error {
             ExportError::Storage(error) => error.into(),
             ExportError::Output(error) => UserError::Output(error),
         });
     };
-    let made = disk::open(OpenOptions::new().write(true).create_new(true), path);
-    let path = || path.to_owned();
-    let file = made.map_err(|source| OutputError::Make {
-        path: path(),
+    // Half of an account would be taken for all of it, so that it gets its name when all is there.
+    let partial = partial(path);
+    let made = begin(path, &partial).map_err(|source| OutputError::Make {
+        path: path.to_owned(),
         source,
     });
-    let mut file = BufWriter::new(file?);
+    let mut file = BufWriter::new(made?);
     let mut written = write(registry, storage, account, &stored, &mut file).await;
     if written.is_ok() {
-        let synced = file.into_inner().map_err(io::IntoInnerError::into_error);
-        written = synced
-            .and_then(|file: File| file.sync_all())
-            .map_err(Into::into);
+        written = finish(file, &partial, path).map_err(Into::into);
     }
     let Err(source) = written else { return Ok(()) };
-    // Half of an account would be taken for all of it.
-    drop(std::fs::remove_file(path()));
-    Err(OutputError::Write {
-        path: path(),
-        source,
+    drop(std::fs::remove_file(&partial));
+    let path = path.to_owned();
+    Err(OutputError::Write { path, source }.into())
+}
+
+/// What a file is called until it is complete.
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+/// Makes the file that is to become `path`, in place of what a killed export has left of it.
+fn begin(path: &Path, partial: &Path) -> io::Result<File> {
+    if path.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
     }
-    .into())
+    match std::fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    disk::open(OpenOptions::new().write(true).create_new(true), partial)
+}
+
+/// Gives a complete file its name.
+fn finish(file: BufWriter<File>, partial: &Path, path: &Path) -> io::Result<()> {
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    std::fs::rename(partial, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    disk::sync_dir(dir.unwrap_or(Path::new(".")))
 }
 
 async fn write(
@@ -136,4 +158,31 @@ fn credentials(mechanism: &str, keys: &ScramKeys) -> Element {
         .with_child(child("salt", STANDARD.encode(&keys.salt)))
         .with_child(child("server-key", STANDARD.encode(&keys.server_key)))
         .with_child(child("stored-key", STANDARD.encode(&keys.stored_key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_when_all_of_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alice.xml");
+        let partial = partial(&path);
+        // The first one is killed.
+        for text in ["half", "whole"] {
+            let mut file = BufWriter::new(begin(&path, &partial).unwrap());
+            file.write_all(text.as_bytes()).unwrap();
+            file.flush().unwrap();
+            assert!(!path.exists() && partial.exists());
+            if text == "whole" {
+                finish(file, &partial, &path).unwrap();
+            }
+        }
+        assert!(!partial.exists());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        let error = begin(&path, &partial).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(!partial.exists());
+    }
 }

@@ -1,7 +1,7 @@
 //! `holdfast user import`: many accounts from one file, of lines or of all that is theirs ([`restore`]).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use proto::xml::ReadError;
@@ -14,7 +14,8 @@ use crate::hooks::Registry;
 use crate::services;
 use crate::storage::Storage;
 
-/// Why an import failed. Accounts that were made before stay, and it does no harm to import the file again.
+/// Why an import failed. Accounts that were made before stay, one of which not all was kept is none yet, and it does no
+/// harm to import the file again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
@@ -29,14 +30,24 @@ pub enum ImportError {
     #[error("cannot read: {0}")]
     Input(#[source] io::Error),
     /// It is not XML as this server reads it.
-    #[error("the file is not well-formed, or larger than it may be: {0}; what was before is done")]
+    #[error(
+        "the file is not well-formed, or larger than it may be: {0}; accounts before that place are done, and the one in \
+         which it is will be when the file is mended and imported again"
+    )]
     Xml(#[source] ReadError),
     /// It is something else.
     #[error("the file is not one of accounts: it has to begin with <server-data/> of XEP-0227")]
     Foreign,
     /// It ends in the middle.
-    #[error("the file is not complete; the last account in it may lack something")]
+    #[error(
+        "the file is not complete; an account in which it ends is none yet: import the whole file, or remove the account"
+    )]
     Short,
+    /// A line is longer than any with an account.
+    #[error(
+        "line {0} has more than {LONGEST} bytes: this is no file of accounts; what was before is done"
+    )]
+    Long(usize),
     /// Some of it could not be used, and has been named.
     #[error(
         "{refused} accounts were refused and {skipped} parts left out, see above; all else is done"
@@ -68,6 +79,9 @@ pub enum BadLine {
     /// A quote is not closed, or something follows it.
     #[error("a quote is not closed, or not at the end of a field")]
     Quote,
+    /// Not text.
+    #[error("it is not UTF-8")]
+    Text,
 }
 
 /// Makes the accounts of a file. What cannot be used is named on `out`, and the rest is done.
@@ -91,23 +105,32 @@ pub(super) async fn run(
         let registry = Registry::new(services::ALL, config)?;
         return restore::run((config, &registry, storage), &mut *input, now, out).await;
     }
-    let mut text = String::new();
-    input.read_to_string(&mut text).map_err(unreadable)?;
-    lines(config, storage, (path, &text), now, out).await
+    lines(config, storage, (path, &mut *input), now, out).await
 }
 
 /// Makes the accounts of lines.
 async fn lines(
     config: &Config,
     storage: &Storage,
-    (path, text): (&Path, &str),
+    (path, input): (&Path, &mut (dyn BufRead + Send)),
     now: u64,
     out: &mut (dyn Write + Send),
 ) -> Result<(), UserError> {
     let (mut made, mut present, mut refused, mut lines) = (0, 0, 0, 0);
-    for (number, line) in rows(text) {
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        if !next_line(input, number, &mut bytes)? {
+            break;
+        }
+        let line = std::str::from_utf8(&bytes).map_err(|_| BadLine::Text);
+        let line = line.map(|line| row(number, line)).transpose();
+        let Some(line) = line else { continue };
         lines += 1;
-        match account(config, storage, line, now).await {
+        let done = match line {
+            Ok(line) => account(config, storage, line, now).await,
+            Err(error) => Err(error.into()),
+        };
+        match done {
             Ok(true) => made += 1,
             Ok(false) => present += 1,
             // An error of the database concerns not just this line.
@@ -134,6 +157,8 @@ async fn lines(
 const MARK: &[u8] = "\u{feff}".as_bytes();
 /// What is read of a file at a time.
 const CHUNK: usize = 64 << 10;
+/// The most bytes of a line: an address has at most 3071, and a password far fewer.
+const LONGEST: usize = 16 << 10;
 
 /// A file, or standard input.
 fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
@@ -143,13 +168,37 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     })
 }
 
+/// Reads a line into `bytes`; `false` at the end.
+fn next_line(
+    input: &mut (dyn BufRead + Send),
+    number: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<bool, ImportError> {
+    bytes.clear();
+    let bound = LONGEST as u64 + 1;
+    let read = Read::take(input, bound).read_until(b'\n', bytes);
+    match read.map_err(ImportError::Input)? {
+        0 => Ok(false),
+        read if read > LONGEST => Err(ImportError::Long(number)),
+        _ => Ok(true),
+    }
+}
+
 /// The lines with an account, and their numbers.
 pub(crate) fn rows(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines());
-    lines.filter(|(number, line)| {
-        let heading = *number == 1 && line.trim().eq_ignore_ascii_case("jid,password");
-        !line.trim().is_empty() && !heading
-    })
+    let lines = (1..).zip(text.lines());
+    lines.filter_map(|(number, line)| Some((number, row(number, line)?)))
+}
+
+/// What a line says of an account, if it says anything of one.
+fn row(number: usize, line: &str) -> Option<&str> {
+    let line = line.trim_end_matches(['\r', '\n']);
+    let line = match number {
+        1 => line.trim_start_matches('\u{feff}'),
+        _ => line,
+    };
+    let heading = number == 1 && line.trim().eq_ignore_ascii_case("jid,password");
+    (!line.trim().is_empty() && !heading).then_some(line)
 }
 
 /// Why one line was refused. The message never shows the password.
@@ -266,5 +315,30 @@ mod tests {
         );
         assert!(out.contains("1 accounts made, 1 existed"), "{out}");
         assert!(storage.account_keys("a", "x").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_lines_is_not_read_to_its_end() {
+        let storage = testing::in_memory().await;
+        let sets = ["domain=x".to_owned()];
+        let config = Config::load(&services::needs().tables, None, &sets, []).unwrap();
+        let mut out = Vec::new();
+        let endless = run(&config, &storage, Path::new("/dev/zero"), 0, &mut out);
+        let error = endless.await.unwrap_err().to_string();
+        assert!(
+            error.contains("line 1 has more than 16384 bytes"),
+            "{error}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        std::fs::write(&path, b"a@x,one\nb@x,\xff\nc@x,two").unwrap();
+        let mut out = Vec::new();
+        let done = run(&config, &storage, &path, 0, &mut out).await;
+        let said = String::from_utf8(out).unwrap();
+        assert!(
+            done.is_err() && said.contains("line 2: it is not UTF-8"),
+            "{said}"
+        );
+        assert!(said.contains("2 accounts made"), "{said}");
     }
 }

@@ -1,6 +1,7 @@
 //! The tools of operators: the command line, and the admin interface of a running node.
 
-pub(crate) mod announce;
+pub(crate) mod advice;
+pub mod announce;
 pub(crate) mod check;
 pub mod cli;
 pub(crate) mod client;

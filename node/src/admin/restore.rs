@@ -1,11 +1,13 @@
 //! `holdfast user import` of accounts with all that is theirs (XEP-0227), as `holdfast user export` and other servers
 //! write them.
 //!
-//! A file of any length is read piece by piece. An account that exists already stays as it is. Of what nobody here reads,
-//! and of what does not fit, the operator is told; the rest is kept.
+//! A file of any length is read piece by piece. An account that exists already stays as it is; one that an import has
+//! begun and not finished is made anew, and until it is finished nobody can use it. Of what nobody here reads, and of what
+//! does not fit, the operator is told; the rest is kept.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +23,7 @@ use crate::auth::derive_keys;
 use crate::config::Config;
 use crate::hooks::Registry;
 use crate::hooks::portable::{Import, ImportError, OWN, Reading};
-use crate::storage::{AccountKeys, Ends, Storage};
+use crate::storage::{AccountKeys, Storage};
 
 /// Elements that a service is given at a time.
 const BATCH: usize = 64;
@@ -31,6 +33,13 @@ const BATCH_BYTES: u64 = 1 << 20;
 const ELEMENTS: usize = 1 << 16;
 /// Kinds of elements that are named of those that nobody reads.
 const MOST_NAMED: usize = 32;
+/// Parts that are named of those that are left out, of a whole file.
+const MOST_TOLD: usize = 1000;
+/// How often a password must have been hashed at least, so that its keys are worth something to nobody who gets hold of
+/// them (RFC 7677 §4), and how often at most, since it is hashed as often whenever somebody logs in with PLAIN.
+const ITERATIONS: RangeInclusive<u32> = 4096..=1_000_000;
+/// The longest salt.
+const SALT: usize = 255;
 /// How deep the parts of an account lie: in the document, a host and a user.
 const USER: usize = 3;
 
@@ -145,9 +154,8 @@ impl Reader<'_> {
             (Part::Close, [_, _]) => self.finish().await,
             (Part::Close, _) => self.flush().await,
             (Part::Element(element), path) if path.len() < USER => {
-                self.tally.skipped += 1;
                 let name = named(&element);
-                self.say(&format!("{name} is no account and was left out"))
+                self.leave_out(&format!("{name} is no account and was left out"))
             }
             (Part::Element(element), path) => self.element(&path[USER..], element).await,
         }
@@ -157,13 +165,26 @@ impl Reader<'_> {
         writeln!(self.out, "{line}").map_err(UserError::Output)
     }
 
+    /// Something is left out. Of a file that is made of such things not all is told.
+    fn leave_out(&mut self, line: &str) -> Result<(), UserError> {
+        self.tally.skipped += 1;
+        self.complain(line)
+    }
+
+    fn complain(&mut self, line: &str) -> Result<(), UserError> {
+        match self.tally.skipped + self.tally.refused {
+            ..=MOST_TOLD => self.say(line),
+            told if told == MOST_TOLD + 1 => self.say("more of that is not named"),
+            _ => Ok(()),
+        }
+    }
+
     async fn begin(&mut self, host: &Element, user: &Element) -> Result<(), UserError> {
         let part = |element: &Element, name| element.attr(name).unwrap_or_default().to_owned();
         let jid = format!("{}@{}", part(user, "name"), part(host, "jid"));
         let made = self.make(&jid, user.attr("password")).await;
         match made {
             Ok(Some((jid, keys))) => {
-                self.tally.made += 1;
                 self.user = Some(User {
                     jid,
                     keys,
@@ -182,7 +203,7 @@ impl Reader<'_> {
             Err(UserError::Storage(error)) => Err(error.into()),
             Err(error) => {
                 self.tally.refused += 1;
-                self.say(&format!("{jid}: {error}"))
+                self.complain(&format!("{jid}: {error}"))
             }
         }
     }
@@ -194,7 +215,7 @@ impl Reader<'_> {
     ) -> Result<Option<(BareJid, AccountKeys)>, UserError> {
         let jid = user::served(self.config, jid)?;
         let keys = password.map(derive_keys).transpose()?.unwrap_or_default();
-        let made = self.storage.create_account(&jid, &keys, self.now).await?;
+        let made = self.storage.begin_import(&jid, self.now).await?;
         Ok(made.then_some((jid, keys)))
     }
 
@@ -207,12 +228,13 @@ impl Reader<'_> {
             return Ok(());
         }
         if path.is_empty() && element.is("scram-credentials", SCRAM) {
-            if add_keys(&mut user.keys, &element).is_none() {
-                let line = format!("{}: keys cannot be read", user.jid);
-                self.tally.skipped += 1;
-                return self.say(&line);
-            }
-            return Ok(());
+            return match add_keys(&mut user.keys, &element) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let line = format!("{}: left out: {error}", user.jid);
+                    self.leave_out(&line)
+                }
+            };
         }
         let (portable, reading) = reading(self.registry, path, &element);
         if reading != Reading::Take {
@@ -279,8 +301,7 @@ impl Reader<'_> {
                 Ok(()) => {}
                 Err(ImportError::Storage(error)) => return Err(error.into()),
                 Err(ImportError::Skipped(why)) => {
-                    self.tally.skipped += 1;
-                    self.say(&format!("{jid}: left out: {why}"))?;
+                    self.leave_out(&format!("{jid}: left out: {why}"))?;
                 }
             }
         }
@@ -299,13 +320,14 @@ impl Reader<'_> {
                 "{jid} has no password; `holdfast user passwd {jid}` gives it one"
             ))?;
         }
-        let set = self
+        let finished = self
             .storage
-            .set_account_keys(&user.jid, &user.keys, Ends::ALL);
-        set.await?;
-        if user.disabled {
-            self.storage.set_account_disabled(&user.jid, true).await?;
+            .finish_import(&user.jid, &user.keys, user.disabled);
+        if !finished.await? {
+            self.tally.refused += 1;
+            return self.complain(&format!("{} was removed meanwhile", user.jid));
         }
+        self.tally.made += 1;
         if !user.foreign.is_empty() {
             let names: Vec<_> = user.foreign.into_iter().collect();
             let line = format!("{}: nothing here reads {}", user.jid, names.join(", "));
@@ -336,8 +358,34 @@ fn named(element: &Element) -> String {
     format!("{} ({})", element.local(), element.ns())
 }
 
+/// Why the keys of one mechanism are not taken.
+#[derive(Debug, thiserror::Error)]
+enum BadKeys {
+    #[error("keys cannot be read")]
+    Unreadable,
+    #[error(
+        "keys of a password that was hashed {0} times; it must be {least} to {most} times",
+        least = ITERATIONS.start(),
+        most = ITERATIONS.end()
+    )]
+    Iterations(u32),
+}
+
 /// Adds the keys of one mechanism.
-fn add_keys(keys: &mut AccountKeys, element: &Element) -> Option<()> {
+fn add_keys(keys: &mut AccountKeys, element: &Element) -> Result<(), BadKeys> {
+    let (place, read) = read_keys(keys, element).ok_or(BadKeys::Unreadable)?;
+    if !ITERATIONS.contains(&read.iterations) {
+        return Err(BadKeys::Iterations(read.iterations));
+    }
+    *place = Some(read);
+    Ok(())
+}
+
+/// Keys, and where they belong.
+fn read_keys<'a>(
+    keys: &'a mut AccountKeys,
+    element: &Element,
+) -> Option<(&'a mut Option<ScramKeys>, ScramKeys)> {
     let (digest, place) = match element.attr("mechanism")? {
         "SCRAM-SHA-1" => (Digest::Sha1, &mut keys.sha1),
         "SCRAM-SHA-256" => (Digest::Sha256, &mut keys.sha256),
@@ -355,12 +403,9 @@ fn add_keys(keys: &mut AccountKeys, element: &Element) -> Option<()> {
         others: Vec::new(),
     };
     let fits = |key: &[u8]| key.len() == digest.bytes();
-    if iterations == 0 || read.salt.is_empty() || !fits(&read.stored_key) || !fits(&read.server_key)
-    {
-        return None;
-    }
-    *place = Some(read);
-    Some(())
+    let is_salt = (1..=SALT).contains(&read.salt.len());
+    let all_fit = is_salt && fits(&read.stored_key) && fits(&read.server_key);
+    all_fit.then_some((place, read))
 }
 
 #[cfg(test)]

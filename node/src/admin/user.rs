@@ -77,7 +77,7 @@ pub enum UserCommand {
     Export {
         /// The account
         jid: String,
-        /// Into this new file, which only you may read; by default to standard output
+        /// Into this new file, which only you may read; by default, or with -, to standard output
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// With the keys that its password was turned into: whoever has them may guess it without asking

@@ -1,7 +1,9 @@
 //! Accounts that people make for themselves (XEP-0077), perhaps with an invitation (XEP-0445).
 //!
-//! What is made here is what `holdfast user add` makes. Each try counts, whatever comes of it: that a name is taken has
-//! to be told, and is not to be asked for one name after another (T-24, T-31).
+//! What is made here is what `holdfast user add` makes. Each request for an account counts, whatever comes of it, also
+//! without an invitation where one is needed: that a name is taken has to be told, and is not to be asked for one name
+//! after another (T-24, T-31). To show an invitation is no such request: it tells nothing of names, and tokens are too
+//! long to be guessed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -115,6 +117,9 @@ pub async fn register(app: &App, applicant: Applicant<'_>) -> Result<BareJid, Re
         address,
         shown,
     } = applicant;
+    if !app.failures.registrations.take(address, clock::instant()) {
+        return Err(Refusal::TooMany);
+    }
     if shown.is_none() && app.config.auth.registration != Registration::Open {
         return Err(Refusal::NotInvited);
     }
@@ -123,9 +128,6 @@ pub async fn register(app: &App, applicant: Applicant<'_>) -> Result<BareJid, Re
     let reserved = shown.and_then(|shown| shown.reserved.as_ref());
     if reserved.is_some_and(|reserved| *reserved != account) {
         return Err(Refusal::OtherName);
-    }
-    if !app.failures.registrations.take(address, clock::instant()) {
-        return Err(Refusal::TooMany);
     }
     // Bounded, because each of them costs a core for milliseconds (T-26).
     let permit = app.hashing.acquire().await;

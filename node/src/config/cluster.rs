@@ -146,7 +146,7 @@ impl Cluster {
         let Some(seat) = self.node_id else {
             return Err(Rule::NoNodeId.broken("cluster.node_id"));
         };
-        if seat == 0 {
+        if seat == 0 || seat > u64::from(u32::MAX) {
             return Err(Rule::Between(1, u64::from(u32::MAX)).broken("cluster.node_id"));
         }
         let is_label = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -175,18 +175,7 @@ impl Cluster {
         {
             return Err(Rule::PeerTwice(pair[0].seat).broken("cluster.peers"));
         }
-        let is_listed = self.peers.iter().any(|peer| peer.seat == seat);
-        if self.discovery.is_none() && !is_listed && self.advertise.is_none() {
-            return Err(Rule::NotReachable(seat).broken("cluster.advertise"));
-        }
-        let own = self.peers.iter().find(|peer| peer.seat == seat);
-        if let (Some(advertised), Some(own)) = (&self.advertise, own)
-            && *advertised != own.address
-        {
-            let (advertised, listed) = (advertised.clone(), own.address.clone());
-            let rule = Rule::AdvertisedElsewhere { advertised, listed };
-            return Err(rule.broken("cluster.advertise"));
-        }
+        self.check_own_address(seat)?;
         let certificates = [&self.ca, &self.certificate, &self.key];
         let complete = certificates.iter().all(|file| file.is_some());
         let none = certificates.iter().all(|file| file.is_none());
@@ -194,6 +183,37 @@ impl Cluster {
             return Err(Rule::NoLinkAuthentication.broken("cluster.secret_file"));
         }
         Ok(())
+    }
+
+    /// The other nodes find this one, under the address at which it is.
+    fn check_own_address(&self, seat: u64) -> Result<(), ConfigError> {
+        let mut peers = self.peers.iter();
+        let own = peers.clone().find(|peer| peer.seat == seat);
+        match (&self.advertise, own) {
+            (None, None) if self.discovery.is_none() => {
+                let known: Vec<_> = peers.map(|peer| peer.seat.to_string()).collect();
+                let known = known.join(", ");
+                Err(Rule::NotReachable { seat, known }.broken("cluster.node_id"))
+            }
+            (Some(advertised), Some(own)) if *advertised != own.address => {
+                let (advertised, listed) = (advertised.clone(), own.address.clone());
+                let rule = Rule::AdvertisedElsewhere { advertised, listed };
+                Err(rule.broken("cluster.advertise"))
+            }
+            (Some(advertised), None) => match peers.find(|peer| peer.address == *advertised) {
+                Some(peer) => {
+                    let (address, other) = (advertised.clone(), peer.seat);
+                    let rule = Rule::AddressOfAnother {
+                        seat,
+                        address,
+                        other,
+                    };
+                    Err(rule.broken("cluster.node_id"))
+                }
+                None => Ok(()),
+            },
+            (None, _) | (Some(_), Some(_)) => Ok(()),
+        }
     }
 }
 
@@ -332,7 +352,25 @@ mod tests {
     fn what_cannot_work_is_refused() {
         assert!(cluster().settle().is_ok());
         broken(|c| c.node_id = None, Rule::NoNodeId);
-        broken(|c| c.node_id = Some(3), Rule::NotReachable(3));
+        broken(
+            |c| c.node_id = Some(3),
+            Rule::NotReachable {
+                seat: 3,
+                known: "1, 2".to_owned(),
+            },
+        );
+        broken(
+            |c| (c.node_id, c.advertise) = (Some(3), Some("b:1".to_owned())),
+            Rule::AddressOfAnother {
+                seat: 3,
+                address: "b:1".to_owned(),
+                other: 2,
+            },
+        );
+        broken(
+            |c| c.node_id = Some(1 << 32),
+            Rule::Between(1, u64::from(u32::MAX)),
+        );
         broken(|c| c.peers.clear(), Rule::NoPeers);
         let zone = String::from("rack 7");
         broken(|c| c.zone = zone.clone(), Rule::NotAZone(zone.clone()));

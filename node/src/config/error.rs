@@ -221,8 +221,26 @@ pub enum Rule {
     #[error("the peer {0} appears twice")]
     PeerTwice(u64),
     /// Nobody would know where this node is.
-    #[error("this node's id, {0}, is not among the peers: give the address at which they reach it")]
-    NotReachable(u64),
+    #[error(
+        "{seat} is none of the nodes in `peers` ({known}): give the number of the one that this is, or, if it joins \
+         them, the address at which they reach it as `advertise`"
+    )]
+    NotReachable {
+        /// The node's id.
+        seat: u64,
+        /// Those of its peers.
+        known: String,
+    },
+    /// The node's id or its address is another one's.
+    #[error("{seat} is not the node at {address}, which is {other} in `peers`")]
+    AddressOfAnother {
+        /// The node's id.
+        seat: u64,
+        /// Its address.
+        address: String,
+        /// Whose that is.
+        other: u64,
+    },
     /// Nodes have no means to authenticate each other.
     #[error("nodes must know each other: give `secret_file`, or `ca`, `certificate` and `key`")]
     NoLinkAuthentication,
@@ -240,7 +258,8 @@ impl Rule {
 pub enum Problem {
     /// Clients would refuse the certificate.
     #[error(
-        "`tls.certificate` is absent: the self-signed one that is made instead serves localhost only"
+        "`tls.certificate` is absent: the self-signed one that is made instead serves localhost only; name the domain's, and \
+         its key as `tls.key`"
     )]
     NoCertificate,
     /// Anybody may read a file with a secret.
@@ -252,7 +271,7 @@ pub enum Problem {
         mode: u32,
     },
     /// A service lacks a secret.
-    #[error("the secret {} cannot be used: {reason}", path.display())]
+    #[error("the secret {} cannot be used: {reason}; write it there, for the user of this process to read", path.display())]
     NoSecret {
         /// The file.
         path: PathBuf,

@@ -125,6 +125,12 @@ impl Storage {
         disabled: bool,
     ) -> Result<bool, StorageError> {
         let sql = "UPDATE account SET disabled = $3 WHERE localpart = $1 AND domain = $2";
+        if !disabled {
+            // Who unlocks what an import has left takes it as it is.
+            let sql = "DELETE FROM unfinished_account WHERE account = $1";
+            let account = vec![jid.as_str().into()];
+            self.database.execute(sql, account).await?;
+        }
         let mut values = name(jid);
         values.push(disabled.into());
         let ends = disabled.then_some(Ends::ALL);
@@ -243,7 +249,7 @@ pub(super) async fn keys_within(
     row.map(|row| stored_keys(&row)).transpose()
 }
 
-fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
+pub(super) fn key_values(keys: &AccountKeys) -> impl Iterator<Item = Value> + '_ {
     [&keys.sha1, &keys.sha256, &keys.sha512]
         .into_iter()
         .flat_map(values_of)

@@ -5,7 +5,8 @@
 //! 1. An invitation leads to one account or one contact at most.
 //! 2. A name is reserved by one invitation at a time.
 //! 3. There are at most [`MOST`] of them, and as many of one account as its bound says, or a few more if several are
-//!    made at the same moment. Those that led to a contact within the last hour count.
+//!    made at the same moment. Those that led to a contact within the last hour count. What operators make in somebody's
+//!    name is counted by itself.
 
 use proto::BareJid;
 
@@ -205,16 +206,25 @@ impl Storage {
     }
 }
 
-/// Whether there may be no more, of anybody or of whom this one is counted for: who has made it, or in whose name an
-/// operator has.
+/// Whether there may be no more, of anybody or of whom this one is counted for: who has made it, or, apart from these,
+/// in whose name operators have.
 async fn is_full(
     transaction: &mut Transaction,
     invitation: &Invitation,
     most: u64,
 ) -> Result<bool, StorageError> {
-    let whose = invitation.inviter.as_ref().or(invitation.contact.as_ref());
-    let sql = "SELECT count(*), count(CASE WHEN coalesce(inviter, contact) = $1 THEN 1 END) FROM invitation \
-               WHERE expires > $2 OR settled = 1";
+    let (whose, sql) = match &invitation.inviter {
+        Some(inviter) => (
+            Some(inviter),
+            "SELECT count(*), count(CASE WHEN inviter = $1 THEN 1 END) FROM invitation \
+             WHERE expires > $2 OR settled = 1",
+        ),
+        None => (
+            invitation.contact.as_ref(),
+            "SELECT count(*), count(CASE WHEN inviter IS NULL AND contact = $1 THEN 1 END) FROM invitation \
+             WHERE expires > $2 OR settled = 1",
+        ),
+    };
     let whose = whose.map_or("", BareJid::as_str);
     let values = vec![whose.into(), invitation.created.into()];
     let row = transaction.row(sql, values).await?;
@@ -373,6 +383,26 @@ mod tests {
             let removed = storage.remove_account(&alice, 7, Ends::ALL).await;
             assert!(!removed.unwrap(), "it was never there, but in invitations");
             assert_eq!(add(&storage, &of(101, "bob@x")).await, Added::Yes);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn re_5_what_operators_make_in_a_user_s_name_leaves_the_user_his_own() {
+        testing::each(async |storage| {
+            let of = |id: u64, inviter: Option<&str>| Invitation {
+                contact: Some(jid("alice@x")),
+                inviter: inviter.map(jid),
+                ..until(&id.to_string(), 9)
+            };
+            for (first, inviter) in [(0, None), (100, Some("alice@x"))] {
+                for n in 0..MOST_OF_ONE {
+                    let added = add(&storage, &of(first + n, inviter)).await;
+                    assert_eq!(added, Added::Yes, "{inviter:?}");
+                }
+                let more = add(&storage, &of(first + 50, inviter)).await;
+                assert_eq!(more, Added::TooMany, "{inviter:?}");
+            }
         })
         .await;
     }

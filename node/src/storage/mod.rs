@@ -15,6 +15,7 @@ mod census;
 mod database;
 mod error;
 mod health;
+mod import;
 mod invitation;
 mod registration;
 mod removal;

@@ -65,6 +65,7 @@ const OWN: Stored = Stored {
     // to end stays for whoever has them.
     removals: &[
         "DELETE FROM fast_token WHERE account = $1",
+        "DELETE FROM unfinished_account WHERE account = $1",
         "DELETE FROM invitation WHERE contact = $1 OR inviter = $1",
     ],
 };

@@ -7,19 +7,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accounts;
+mod administration;
 mod archive;
 mod blocking;
 mod inactive;
+mod invitations;
+mod life;
 mod login;
 mod messages;
 mod nodes;
 mod private;
 mod push;
+mod removal;
+mod search;
+mod services;
 mod stream;
 mod talk;
 mod web;
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
+use tests::bosh::Bosh;
+use tests::web::Web;
 use tokio::sync::Mutex;
 
 use self::talk::{Stage, Talk, Way};
@@ -27,7 +36,7 @@ use self::talk::{Stage, Talk, Way};
 type Conversation = for<'a> fn(Talk<'a>) -> LocalBoxFuture<'a, ()>;
 
 /// All conversations.
-const GROUPS: [(&str, Conversation); 13] = [
+const GROUPS: [(&str, Conversation); 23] = [
     ("stream", |talk| stream::conversation(talk).boxed_local()),
     ("im", |talk| messages::conversation(talk).boxed_local()),
     ("carbons", |talk| messages::copies(talk).boxed_local()),
@@ -44,7 +53,25 @@ const GROUPS: [(&str, Conversation); 13] = [
     ("private", |talk| private::conversation(talk).boxed_local()),
     ("avatar", |talk| private::avatar(talk).boxed_local()),
     ("push", |talk| push::conversation(talk).boxed_local()),
-    ("web", |talk| web::conversation(talk).boxed_local()),
+    ("web", |talk| web::conversation::<Web>(talk).boxed_local()),
+    ("bosh", |talk| web::conversation::<Bosh>(talk).boxed_local()),
+    ("search", |talk| search::conversation(talk).boxed_local()),
+    ("life", |talk| life::conversation(talk).boxed_local()),
+    ("offline", |talk| life::waiting(talk).boxed_local()),
+    ("accounts", |talk| {
+        accounts::conversation(talk).boxed_local()
+    }),
+    ("removal", |talk| removal::conversation(talk).boxed_local()),
+    ("invitations", |talk| {
+        invitations::conversation(talk).boxed_local()
+    }),
+    (talk::ADMINISTRATION, |talk| {
+        administration::conversation(talk).boxed_local()
+    }),
+    ("services", |talk| {
+        services::conversation(talk).boxed_local()
+    }),
+    ("bookmarks", |talk| private::bookmarks(talk).boxed_local()),
 ];
 
 /// Seven nodes at a time would be too slow for each other's patience on a small machine.

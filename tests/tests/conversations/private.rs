@@ -114,3 +114,71 @@ pub async fn avatar(talk: Talk<'_>) {
     let presence = await_presence(&mut friend, None, &full).await;
     assert_eq!(shown(&presence), second, "VC-5");
 }
+
+const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
+
+/// The rooms that a client of the older kind sees, with what it calls each.
+async fn rooms(client: &mut Client) -> Vec<(String, String)> {
+    let asked = format!(
+        "<query xmlns='{}'><storage xmlns='storage:bookmarks'/></query>",
+        ns::PRIVATE
+    );
+    let answer = granted(client, "get", "", &asked).await;
+    let query = answer.child("query", ns::PRIVATE).unwrap();
+    let storage = query.child("storage", "storage:bookmarks").unwrap();
+    let attr = |room: &Element, name| room.attr(name).unwrap_or_default().to_owned();
+    let rooms = storage
+        .elements()
+        .map(|room| (attr(room, "jid"), attr(room, "name")));
+    let mut rooms: Vec<_> = rooms.collect();
+    rooms.sort();
+    rooms
+}
+
+pub async fn bookmarks(talk: Talk<'_>) {
+    let room = |jid: &str, name: &str| (jid.to_owned(), name.to_owned());
+    let mut me = talk.client("desk").await;
+    let old = |rooms: &str| {
+        format!(
+            "<query xmlns='{}'><storage xmlns='storage:bookmarks'>{rooms}</storage></query>",
+            ns::PRIVATE
+        )
+    };
+    let first = "<conference jid='one@rooms.example' name='before'/>";
+    granted(&mut me, "set", "", &old(first)).await;
+
+    talk.middle().await;
+    let ids = [id(), id()];
+    // One client writes all bookmarks, and a newer one adds a room.
+    let both = format!("{first}<conference jid='two@rooms.example' name='during'/>");
+    me.send(&iq("set", "", &ids[0], &old(&both))).await;
+    let publish = format!(
+        "<pubsub xmlns='{}'><publish node='{BOOKMARKS}'><item id='three@rooms.example'>\
+         <conference xmlns='{BOOKMARKS}' name='newer'/></item></publish></pubsub>",
+        ns::PUBSUB
+    );
+    me.send(&iq("set", "", &ids[1], &publish)).await;
+    talk.checkpoint(&mut [&mut me]).await;
+    for id in &ids {
+        let (answer, _) = answered(&mut me, id).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+    }
+    let expect = [
+        room("one@rooms.example", "before"),
+        room("three@rooms.example", "newer"),
+        room("two@rooms.example", "during"),
+    ];
+    let mut phone = talk.second("phone").await;
+    for client in [&mut me, &mut phone] {
+        assert_eq!(rooms(client).await, expect, "BM-2");
+    }
+    // Whoever leaves a room out of the older form has taken it out of the newer one, for all clients.
+    granted(&mut phone, "set", "", &old(first)).await;
+    let own = talk.own();
+    let what = format!("<items node='{BOOKMARKS}'/>");
+    let answer = pep::ask(&mut me, "get", &own, ns::PUBSUB, &what).await;
+    let pubsub = answer.child("pubsub", ns::PUBSUB).unwrap();
+    let items = pubsub.child("items", ns::PUBSUB).unwrap();
+    let ids: Vec<_> = items.elements().map(|item| item.attr("id")).collect();
+    assert_eq!(ids, [Some("one@rooms.example")], "BM-2");
+}

@@ -59,7 +59,12 @@ async fn offers(talk: &Talk<'_>, node: usize) {
     let mut wire = wire.await.unwrap();
     let features = wire.login(talk.account, tests::client::PASSWORD).await;
     let features = features.unwrap();
-    for (name, namespace) in [("bind", ns::BIND), ("sm", ns::SM), ("csi", ns::CSI)] {
+    for (name, namespace) in [
+        ("bind", ns::BIND),
+        ("sm", ns::SM),
+        ("csi", ns::CSI),
+        ("limits", ns::LIMITS),
+    ] {
         assert!(features.child(name, namespace).is_some(), "{features:?}");
     }
     let jid = wire.bind("passing").await.unwrap();

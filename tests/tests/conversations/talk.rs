@@ -19,7 +19,13 @@ const SHARDS: u16 = 3;
 const OWN: u16 = 0;
 const OTHERS: u16 = 1;
 /// All of them come from one address, and none is slowed down.
-const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\n";
+const LIMITS: &str = "[limits]\nconnections_per_address = 0\nstanzas_per_second = 0\nregistrations_per_hour = 1000\n";
+/// What conversations are about that is off by itself.
+const SWITCHED_ON: &str = "bosh_url = \"https://web.example/http-bind\"\n[auth]\nregistration = \"open\"\n\
+    [contact]\nabuse = [\"mailto:abuse@localhost\"]\noutage = [\"https://status.localhost/x.json\"]\n\
+    [[external.service]]\ntype = \"turn\"\nhost = \"turn.localhost\"\nsecret_file = \"turn.secret\"\n";
+/// The group whose account administers the service.
+pub const ADMINISTRATION: &str = "administration";
 
 /// How conversations are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,11 @@ impl Stage {
     /// Starts nodes with accounts for these conversations.
     pub async fn set(way: Way, groups: &[&str]) -> Self {
         let count = if way == Way::OneNode { 1 } else { 3 };
-        let mut cluster = Cluster::prepare(count, &format!("{WEB}{LIMITS}")).unwrap();
+        let extra = format!("{WEB}{SWITCHED_ON}{LIMITS}");
+        let mut cluster = Cluster::prepare(count, &extra).unwrap();
+        let administrator = name(ADMINISTRATION, OWN);
+        cluster.add_to("[admin]", &format!("jids = [\"{administrator}@{DOMAIN}\"]"));
+        std::fs::write(cluster.path().join("turn.secret"), "north\n").unwrap();
         let people = groups.iter().map(|group| {
             let names = [name(group, OWN), name(&format!("{group}-friend"), OTHERS)];
             ((*group).to_owned(), names)
@@ -158,6 +168,11 @@ impl<'a> Talk<'a> {
     /// The friend's.
     pub fn other(&self) -> String {
         format!("{}@{DOMAIN}", self.friend)
+    }
+
+    /// A name that begins like this and would have its account in the shard of the account's.
+    pub fn free(&self, begin: &str) -> &'static str {
+        name(begin, OWN)
     }
 
     /// A session of the account at the node that may die.

@@ -1,7 +1,7 @@
-//! A client in a browser, whose session goes on at another node.
+//! A client in a browser, whose session goes on at another node, over a WebSocket (RFC 7395) or, begun anew there, over
+//! BOSH (XEP-0206).
 
 use proto::ns;
-use tests::web::Web;
 use tests::web_session::{Carrier, Session};
 
 use crate::talk::Talk;
@@ -14,10 +14,10 @@ fn message(to: &str, text: &str) -> String {
     )
 }
 
-pub async fn conversation(talk: Talk<'_>) {
+pub async fn conversation<C: Carrier>(talk: Talk<'_>) {
     let mut friend = talk.friend().await;
     let (own, other) = (talk.own(), talk.other());
-    let mut me = Session::<Web>::start(talk.cluster(), talk.home(), talk.account).await;
+    let mut me = Session::<C>::start(talk.cluster(), talk.home(), talk.account).await;
     friend.say(&own, "before").await;
     assert_eq!(me.message().await, "before");
     let said = ["one", "two", "three"].map(|text| message(&other, text));

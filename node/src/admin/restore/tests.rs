@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::export;
 use crate::services;
-use crate::storage::testing;
+use crate::storage::{Ends, testing};
 
 /// An account with something of everything.
 const ALICE: &str = "<?xml version='1.0' encoding='UTF-8'?>
@@ -201,7 +201,7 @@ async fn what_does_not_fit_is_named_and_does_not_take_the_rest_with_it() {
             "<FN>",
             &format!("<PHOTO>{}</PHOTO><FN>", "x".repeat(200 << 10)),
         )
-        .replace("4096", "0");
+        .replace("4096", "1");
     let (said, kept) = server.import(&spoiled).await;
     assert!(!kept);
     for part in [
@@ -209,7 +209,7 @@ async fn what_does_not_fit_is_named_and_does_not_take_the_rest_with_it() {
         "left out: an archived message cannot be read",
         "left out: an item of unconfigured",
         "left out: a vCard takes at most 131072 bytes",
-        "keys cannot be read",
+        "left out: keys of a password that was hashed 1 times; it must be 4096 to 1000000 times",
         "0 accounts were refused and 6 parts left out",
     ] {
         assert!(said.contains(part), "{said} lacks {part}");
@@ -254,4 +254,62 @@ async fn what_is_no_such_file_is_refused() {
         !kept && said.contains("include (http://www.w3.org/2001/XInclude) is no account"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn keys_that_protect_nothing_or_cost_too_much_are_left_out() {
+    for (from, to, expect) in [
+        (">4096<", ">4095<", "hashed 4095 times"),
+        (">4096<", ">4000000000<", "hashed 4000000000 times"),
+        (">4096<", ">many<", "keys cannot be read"),
+        ("QSXCR+Q6sek8bf92", "", "keys cannot be read"),
+        (
+            "6dlGYMOdZcOPutkcNY8U2g7vK9Y=",
+            "6dlG",
+            "keys cannot be read",
+        ),
+        ("SCRAM-SHA-1'", "SCRAM-MD5'", "keys cannot be read"),
+    ] {
+        let server = Server::over(testing::in_memory().await);
+        let (said, kept) = server.import(&ALICE.replace(from, to)).await;
+        assert!(!kept && said.contains(expect), "{said}");
+        assert!(said.contains("alice@example.org has no password"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_import_has_not_finished_is_no_account_and_the_next_one_makes_it() {
+    testing::each(async |storage| {
+        let server = Server::over(storage);
+        server.import(ALICE).await;
+        let whole = server.export(true).await;
+        server.remove().await;
+        let alice = alice();
+        let exists = async || server.storage.account_exists(&alice).await.unwrap();
+        // It ends at every kind of place.
+        for end in ["<vCard", "<blocklist", "<archive", "</user>"] {
+            let place = whole.find(end).unwrap();
+            let (said, kept) = server.import(&whole[..place]).await;
+            assert!(!kept && said.contains("it ends is none yet"), "{said}");
+            assert!(!exists().await, "{end}");
+        }
+        let (said, kept) = server.import(&whole).await;
+        assert!(
+            kept && said.contains("1 accounts made, 0 existed"),
+            "{said}"
+        );
+        assert_eq!(server.export(true).await, whole);
+        assert!(exists().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_what_is_left_out_a_part_is_named() {
+    let server = Server::over(testing::in_memory().await);
+    let foreign = "<a xmlns='u'/>".repeat(5000);
+    let xml = format!("<server-data xmlns='{PIE}'>{foreign}</server-data>");
+    let (said, kept) = server.import(&xml).await;
+    assert!(!kept && said.contains("5000 parts left out"), "{said}");
+    assert!(said.lines().count() < 1010);
 }

@@ -198,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             app.metrics.bosh_sessions.dec();
             app.bosh.forget(&sid);
         }));
-        let socket = Socket::new(session.clone());
+        let socket = Socket::new(session.clone(), self.app.clone());
         arrival::bosh(self.app.clone(), socket, self.address, permit);
         Some((session, reply))
     }

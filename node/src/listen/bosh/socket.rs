@@ -8,18 +8,33 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use proto::stream::bosh;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::session::{Session, Side};
+use crate::app::App;
 
 /// See the module. When it is dropped without having been shut down, nothing that waited may leave any more.
-#[derive(Debug)]
-pub struct Socket(Arc<Session>);
+pub struct Socket {
+    session: Arc<Session>,
+    app: Arc<App>,
+}
 
 impl Socket {
-    pub(super) fn new(session: Arc<Session>) -> Self {
-        Self(session)
+    pub(super) fn new(session: Arc<Session>, app: Arc<App>) -> Self {
+        Self { session, app }
+    }
+
+    /// The stream writes and reads no more.
+    fn leave(&self, act: impl FnOnce(&mut bosh::Session, Duration)) {
+        self.session.act(|session, now| {
+            if self.app.is_leaving() {
+                session.node_leaves();
+            }
+            act(session, now);
+        });
     }
 }
 
@@ -35,7 +50,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let max = buf.remaining();
         let read = self
-            .0
+            .session
             .act_or_wait(Side::Reader, cx.waker(), |session, now| {
                 session.read(max, now).transpose()
             });
@@ -56,7 +71,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self
-            .0
+            .session
             .act_or_wait(Side::Writer, cx.waker(), |session, now| {
                 if session.is_over() {
                     return Some(Err(io::ErrorKind::BrokenPipe.into()));
@@ -69,19 +84,19 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.act(|session, now| session.flush(now));
+        self.session.act(|session, now| session.flush(now));
         Poll::Ready(Ok(()))
     }
 
     /// What waits, and the end, are heard when the client asks. A stream that did not end can be resumed elsewhere.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.act(|session, now| session.shut_down(now));
+        self.leave(bosh::Session::shut_down);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.0.act(|session, now| session.abandon(now));
+        self.leave(bosh::Session::abandon);
     }
 }

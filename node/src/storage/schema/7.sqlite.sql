@@ -44,3 +44,7 @@ CREATE TABLE retired_name (
     jid TEXT NOT NULL PRIMARY KEY,
     until BIGINT NOT NULL
 );
+-- Accounts of which an import has not kept all yet. Nobody uses them meanwhile.
+CREATE TABLE unfinished_account (
+    account TEXT NOT NULL PRIMARY KEY
+);

@@ -112,7 +112,7 @@ fn every_table_of_accounts_is_emptied_with_them() {
 }
 
 /// Tables of accounts that stay here when an account is written into a file.
-const STAY: [&str; 4] = [
+const STAY: [&str; 5] = [
     // They open this server, for one device each.
     "fast_token",
     // Devices register again, and what wakes them is none of another server's business.
@@ -121,6 +121,8 @@ const STAY: [&str; 4] = [
     "roster_version",
     // Who has seen which announcement of this server.
     "motd_seen",
+    // It is about a file that comes in.
+    "unfinished_account",
 ];
 
 /// And everything can be written into a file, or is named here with a reason.

@@ -24,4 +24,7 @@ pub enum Condition {
     /// The stream ended with an error.
     #[error("remote-stream-error")]
     RemoteStreamError,
+    /// The same as [`Condition::RemoteConnectionFailed`], because the node stops serving: other nodes go on.
+    #[error("system-shutdown")]
+    SystemShutdown,
 }

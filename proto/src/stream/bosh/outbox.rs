@@ -85,13 +85,19 @@ impl Outbox {
         self.queued = 0;
     }
 
-    /// Puts all that waits into the last answer, and why it is the last one. What is wrong with the first request, which
-    /// has asked for the domain `to`, has conditions of its own.
-    pub fn end_with(&mut self, answer: &mut Answer, is_first: bool, to: Option<&str>) {
+    /// Puts all that waits into the last answer, and why it is the last one: `unended` if the stream did not end. What is
+    /// wrong with the first request, which has asked for the domain `to`, has conditions of its own.
+    pub fn end_with(
+        &mut self,
+        answer: &mut Answer,
+        is_first: bool,
+        to: Option<&str>,
+        unended: Condition,
+    ) {
         let condition = match &self.error {
             Some(error) if is_first => Some(of_first(error, to)),
             Some(_) => Some(Condition::RemoteStreamError),
-            None => (!self.closed).then_some(Condition::RemoteConnectionFailed),
+            None => (!self.closed).then_some(unended),
         };
         answer.end(condition);
         self.empty_into(answer);

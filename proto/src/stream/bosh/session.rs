@@ -89,6 +89,8 @@ pub struct Session {
     last_new: Duration,
     /// There was something in the last answer.
     told: bool,
+    /// The node stops serving.
+    node_leaves: bool,
 }
 
 impl Session {
@@ -111,6 +113,7 @@ impl Session {
             strange: 0,
             haste: 0,
             last_new: now,
+            node_leaves: false,
             told: false,
         };
         // Without a header the first answer would be worth nothing, even to one who does not want to wait.
@@ -238,13 +241,27 @@ impl Session {
         }
         let mut answer = self.answer();
         let is_first = matches!(self.phase, Phase::Beginning);
-        self.outbox.end_with(&mut answer, is_first, self.terms.to());
+        let (to, unended) = (self.terms.to(), self.unended());
+        self.outbox.end_with(&mut answer, is_first, to, unended);
         self.finish(answer.finish(), now);
     }
 
     /// The stream is gone, and nothing that waited may leave any more.
     pub fn abandon(&mut self, now: Duration) {
-        self.lose(Condition::RemoteConnectionFailed, now);
+        self.lose(self.unended(), now);
+    }
+
+    /// The node stops serving. A client that has to go on with its session elsewhere is told that this is why.
+    pub fn node_leaves(&mut self) {
+        self.node_leaves = true;
+    }
+
+    /// Why a session of BOSH is over whose stream did not end.
+    fn unended(&self) -> Condition {
+        match self.node_leaves {
+            true => Condition::SystemShutdown,
+            false => Condition::RemoteConnectionFailed,
+        }
     }
 
     /// When something has to be done.

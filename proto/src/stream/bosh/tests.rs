@@ -417,6 +417,17 @@ fn bo_7_an_end_that_nobody_waited_for_is_told_to_the_next_request() {
             assert!(answer.ends_with(expect), "{answer}");
         }
     }
+    // A node that stops says so, and what waited is heard before.
+    let mut session = begun();
+    answers(&mut session);
+    session.write(MESSAGE.as_bytes(), START);
+    session.node_leaves();
+    session.shut_down(START);
+    let [(_, last), ..] = &answers(&mut session)[..] else {
+        panic!("a request waits");
+    };
+    let expect = format!(" type='terminate' condition='system-shutdown'>{MESSAGE}</body>");
+    assert!(last.ends_with(&expect), "{last}");
     // Where the session is taken over by another connection, nothing that waited may leave.
     let mut session = begun();
     session.write(MESSAGE.as_bytes(), START);
