@@ -335,9 +335,17 @@ impl Cluster {
         *self.0.replication.shortage.borrow()
     }
 
-    /// Gives up the seat of a node that is away: others vote in its place, and if it comes back it joins anew.
+    /// Gives up the seat of a node that is away: others vote in its place, and if it comes back it joins anew. Shard 0
+    /// decides that; when this returns it is decided for good, whatever happens to this node or another.
     pub async fn remove(&self, seat: u64) -> Result<(), RemoveError> {
-        self.0.replication.remove(seat).await
+        let decides = self.0.proposers.first().ok_or(RemoveError::Undecided)?;
+        for node in self.0.replication.given_up(seat)? {
+            match decides.propose(Command::Retire { node }).await {
+                Ok(Outcome::Done) => {}
+                _ => return Err(RemoveError::Undecided),
+            }
+        }
+        Ok(())
     }
 
     /// How many bytes the log of this node has on disk.

@@ -1,11 +1,10 @@
 //! Everything of a node that replicates, started and stopped in order.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -14,7 +13,7 @@ use tokio::time;
 
 use crate::config::{Config, ConfigError};
 use crate::identity::{self, Identity, IdentityError};
-use crate::link::{Kind, LinkStartError, Links, PeerEvent, Process};
+use crate::link::{Kind, LinkStartError, Links, PeerEvent};
 use crate::raft::Fatal;
 use crate::raft::failover::{Failover, SETTLED};
 use crate::raft::groups::{Groups, GroupsError};
@@ -24,14 +23,12 @@ use crate::raft::membership::{self, Reconciler};
 use crate::raft::roll::Roll;
 use crate::raft::tell;
 use crate::room::{self, Shortage};
-use crate::{bootstrap, clock, codec, recover};
+use crate::{NodeId, bootstrap, clock, recover};
 
 /// How often others are told again that this node is about to stop.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How often others are reminded that this node should not lead.
 const REMIND: Duration = Duration::from_secs(1);
-/// How long another node may take to hear of a seat that is given up.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long a node that is about to stop waits for others to vote in its place.
 const HANDOVER: Duration = Duration::from_secs(30);
 
@@ -61,15 +58,17 @@ pub enum StartError {
 /// A seat cannot be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveError {
-    /// Nobody had that seat.
-    #[error("there is no node {0}")]
+    /// Nobody had that seat, as far as this node knows.
+    #[error("there is no node {0}, or this one has not met it since it started")]
     Unknown(u64),
     /// Its node runs, and would come back at once.
     #[error("node {0} is connected: stop it first")]
     Up(u64),
-    /// A node that is connected did not answer.
-    #[error("not every node has heard of it: try again")]
-    NotTold,
+    /// The shard that decides it has no leader or no majority, or this node does not know all members yet.
+    #[error(
+        "it could not be decided, or is only about to be: shard 0 takes no entries, or not all members are known here; try again"
+    )]
+    Undecided,
 }
 
 /// Everything of this node that replicates: identity, log, links and groups.
@@ -164,7 +163,6 @@ impl Replication {
         let spare = spare_the_short(failover.clone(), self.shortage.clone());
         self.tasks.push(tokio::spawn(spare).abort_handle());
         self.failover = Some(failover.clone());
-        links.serve(&[Kind::Remove], Arc::new(self.roll.clone()));
         let reconciler = Reconciler {
             config: config.clone(),
             identity: self.identity.clone(),
@@ -220,8 +218,9 @@ impl Replication {
         }
     }
 
-    /// Gives up the seat of a node that is away, on this node and on all that are connected.
-    pub async fn remove(&self, seat: u64) -> Result<(), RemoveError> {
+    /// The nodes to be retired so that the seat of a node that is away is given up: all that had it, and are members or
+    /// were met.
+    pub fn given_up(&self, seat: u64) -> Result<BTreeSet<NodeId>, RemoveError> {
         let Some(links) = self
             .links
             .as_ref()
@@ -229,18 +228,23 @@ impl Replication {
         else {
             return Err(RemoveError::Unknown(seat));
         };
-        let up = links.up();
-        if up.iter().any(|process| process.seat == seat) {
+        if links.up().iter().any(|process| process.seat == seat) {
             return Err(RemoveError::Up(seat));
         }
-        self.roll.remove(seat);
-        let payload = Bytes::from(codec::encode(&seat));
-        let tell =
-            |process: &Process| links.call(process.node, Kind::Remove, 0, payload.clone(), ANSWER);
-        for told in join_all(up.iter().map(tell)).await {
-            told.map_err(|_| RemoveError::NotTold)?;
+        let found = self.roll.found();
+        if found.targets.is_empty() {
+            return Err(RemoveError::Undecided);
         }
-        Ok(())
+        let members = found.members.into_iter();
+        let members = members.filter_map(|(node, (of, _))| (of == seat).then_some(node));
+        // It may have come and gone since the last look, or be no member of any shard.
+        let met = links.absent().into_iter().map(|absence| absence.process);
+        let met = met.filter_map(|process| (process.seat == seat).then_some(process.node));
+        let had_it: BTreeSet<NodeId> = members.chain(met).collect();
+        match had_it.is_empty() {
+            true => Err(RemoveError::Unknown(seat)),
+            false => Ok(had_it),
+        }
     }
 
     /// Stops everything. For leaderships that were not handed over this is like a crash: the others have to elect.

@@ -114,7 +114,7 @@ pub async fn start(
         let (watch, settings) = (watch.clone(), settings.subscribe());
         let host = (host, runtimes.effects.clone());
         let leader = LeaderTasks::new(group, proposers, host, watch, mirror.clone(), settings);
-        tasks.spawn(leader.run());
+        tasks.spawn(leader.retiring(replication.roll.orders()).run());
     }
     if let Some(links) = &links {
         serve(links, shards.clone(), proposers.clone(), host.clone());

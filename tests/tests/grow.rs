@@ -108,9 +108,14 @@ async fn three_nodes_become_five_and_three_again_while_clients_chat() {
 
 /// `holdfast cluster remove`, asked of the second node.
 fn remove(cluster: &Cluster, seat: &str) {
-    let config = cluster.config(1).to_string_lossy().into_owned();
+    assert!(is_removed(cluster, 1, seat));
+}
+
+/// Whether a node agrees to remove another one. It does not as long as it has not noticed that it is away.
+fn is_removed(cluster: &Cluster, asked: usize, seat: &str) -> bool {
+    let config = cluster.config(asked).to_string_lossy().into_owned();
     let output = process::run(["cluster", "remove", seat, "--config", &config], "");
-    assert!(output.status.success(), "{output:?}");
+    output.status.success()
 }
 
 #[tokio::test]
@@ -209,5 +214,97 @@ async fn voters_move_to_the_zones_that_have_none() {
         voters.len() == 3 && votes("3") && votes("4")
     };
     until_voters(&cluster, 0, |shards| shards.iter().all(is_apart)).await;
+    pair.talk().await;
+}
+
+/// The name that a node's disk has, or had last.
+fn identity(cluster: &Cluster, node: usize) -> String {
+    let text = std::fs::read_to_string(cluster.data_dir(node).join("identity")).unwrap_or_default();
+    let name = text.lines().find(|line| line.starts_with("node "));
+    name.unwrap_or_default().to_owned()
+}
+
+/// Runs a node again whenever it has ended, as a supervisor does, until it is ready on another disk than before.
+async fn until_it_has_joined_anew(cluster: &mut Cluster, node: usize, before: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if cluster.process(node).ended().is_some() {
+            cluster.run(node);
+        }
+        let now = identity(cluster, node);
+        let (status, page) = cluster.get(node, "/readyz").await.unwrap_or_default();
+        if status == 200 && !now.is_empty() && now != before {
+            return;
+        }
+        let log = process::tail(&cluster.log(node));
+        let known = voters(cluster, 1);
+        assert!(
+            Instant::now() < deadline,
+            "it is still {now} ({page}), and the voters are {known:?}:\n{log}"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Kills a node and has another one give it up as soon as that has noticed.
+async fn kill_and_remove(cluster: &mut Cluster, node: usize, asked: usize) {
+    cluster.kill(node);
+    let seat = (node + 1).to_string();
+    let deadline = Instant::now() + PATIENCE;
+    while !is_removed(cluster, asked, &seat) {
+        assert!(Instant::now() < deadline, "it is not removed");
+    }
+}
+
+async fn four() -> (Cluster, Pair) {
+    let mut cluster = Cluster::prepare_to_grow(3, 4, "").unwrap();
+    cluster.accounts(&["alice", "bob"]);
+    for node in 0..4 {
+        cluster.run(node);
+    }
+    all_are_ready(&mut cluster).await;
+    let pair = Pair::start(&cluster, [0, 1], ["alice", "bob"]).await;
+    (cluster, pair)
+}
+
+async fn all_are_ready(cluster: &mut Cluster) {
+    for node in 0..4 {
+        cluster.ready(node).await;
+    }
+    until_voters(cluster, 0, each_has(3)).await;
+}
+
+#[tokio::test]
+async fn m_13_a_node_that_is_removed_and_restarted_at_once_joins_anew() {
+    let (mut cluster, mut pair) = four().await;
+    // In turn a node that all others call, and one that calls another.
+    for node in [3, 2, 3, 2] {
+        let before = identity(&cluster, node);
+        kill_and_remove(&mut cluster, node, 1).await;
+        cluster.run(node);
+        until_it_has_joined_anew(&mut cluster, node, &before).await;
+        all_are_ready(&mut cluster).await;
+        pair.talk().await;
+    }
+}
+
+#[tokio::test]
+async fn m_13_a_removal_outlives_the_node_that_was_asked_and_leads() {
+    let (mut cluster, mut pair) = four().await;
+    let before = identity(&cluster, 3);
+    until_voters(&cluster, 1, |shards| {
+        shards.iter().flatten().any(|voter| voter == "4")
+    })
+    .await;
+    let leader = cluster.leader(0, 1).filter(|leader| *leader != 3);
+    let asked = leader.unwrap_or(2);
+    kill_and_remove(&mut cluster, 3, asked).await;
+    cluster.kill(asked);
+    // Its vote may be needed until the others have moved on without it.
+    cluster.run(3);
+    until_it_has_joined_anew(&mut cluster, 3, &before).await;
+    cluster.run(asked);
+    all_are_ready(&mut cluster).await;
+    pair.move_to(&cluster, [1, 2]).await;
     pair.talk().await;
 }

@@ -38,7 +38,12 @@ fn share(cluster: &Cluster, seat: u64) -> (u64, usize) {
 
 /// How the node in this seat is, as node 0 sees it.
 fn state(cluster: &Cluster, seat: u64) -> String {
-    let (_, status) = ask(cluster, 0, &["status", "--json"]);
+    state_at(cluster, 0, seat)
+}
+
+/// The same as another node sees it.
+fn state_at(cluster: &Cluster, asked: usize, seat: u64) -> String {
+    let (_, status) = ask(cluster, asked, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap_or_default();
     let mut nodes = status["nodes"].as_array().into_iter().flatten();
     let node = nodes.find(|node| node["seat"] == seat);
@@ -135,4 +140,36 @@ async fn of_two_that_are_drained_at_once_others_take_the_votes_and_a_restart_end
     }
     pair.move_to(&cluster, [3, 4]).await;
     pair.talk().await;
+}
+
+#[tokio::test]
+async fn the_last_node_in_service_cannot_be_drained() {
+    let mut cluster = Cluster::start(3, &["alice", "bob"], "").await;
+    for seat in [1, 2] {
+        let (done, said) = ask(&cluster, 0, &["drain", &seat.to_string()]);
+        assert!(done, "{said}");
+        for asked in 0..3 {
+            until("they know", async || {
+                state_at(&cluster, asked, seat) == "draining"
+            })
+            .await;
+        }
+    }
+    // Of one that is drained, and of the last one itself.
+    for asked in [0, 2] {
+        let (done, said) = ask(&cluster, asked, &["drain", "3"]);
+        assert!(
+            !done && said.contains("no other node is connected"),
+            "{said}"
+        );
+    }
+    cluster.ready(2).await;
+    let mut pair = Pair::start(&cluster, [2, 2], ["alice", "bob"]).await;
+    pair.talk().await;
+    let (done, said) = ask(&cluster, 2, &["undrain", "1"]);
+    assert!(done, "{said}");
+    cluster.ready(0).await;
+    until("they know", async || state_at(&cluster, 2, 1) == "active").await;
+    let (done, said) = ask(&cluster, 2, &["drain", "3"]);
+    assert!(done, "{said}");
 }

@@ -81,6 +81,7 @@ impl Cluster {
         let seats = links.map(Links::seats).unwrap_or_default();
         let spoken = links.map(Links::spoken).unwrap_or_default();
         let zones = links.map(Links::zones).unwrap_or_default();
+        let own = found.members.get(&self.0.me.0);
         let mut nodes = vec![NodeStatus {
             seat: self.0.config.seat,
             node: Some(self.0.me.0),
@@ -89,7 +90,8 @@ impl Cluster {
             me: true,
             state: Some(match self.0.draining.load(Ordering::Relaxed) {
                 true => MemberState::Draining,
-                false => MemberState::Active,
+                // An operator may have taken it out of service, or given it up.
+                false => own.map_or(MemberState::Active, |(_, state)| *state),
             }),
             formats: Some(self.0.config.formats),
             zone: zones.get(&self.0.config.seat).cloned(),

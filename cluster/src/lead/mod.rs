@@ -20,6 +20,7 @@ pub mod loss;
 pub mod mirror;
 pub mod outcome;
 pub mod relay;
+pub mod retire;
 pub mod settings;
 pub mod tasks;
 #[cfg(test)]

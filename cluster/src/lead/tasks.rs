@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 
 use super::loss::PeerWatch;
 use super::mirror::task::{self as limits, Mirror};
-use super::{effects, loss, relay, settings, tick};
+use super::{effects, loss, relay, retire, settings, tick};
 use crate::ShardId;
 use crate::cluster::Host;
 use crate::propose::{Proposer, ShardGroup, wait_applied};
+use crate::raft::retirement::Orders;
 use crate::session::{Lane, Settings};
 
 /// What the tasks of a leader need, for one shard.
@@ -23,6 +24,8 @@ pub struct LeaderTasks<G> {
     watch: PeerWatch,
     mirror: Mirror,
     settings: watch::Receiver<Settings>,
+    /// Which nodes the shards should retire. Nobody gives orders to a node that has no others.
+    orders: watch::Receiver<Orders>,
 }
 
 impl<G: ShardGroup> LeaderTasks<G> {
@@ -43,7 +46,13 @@ impl<G: ShardGroup> LeaderTasks<G> {
             watch,
             mirror,
             settings,
+            orders: watch::Sender::default().subscribe(),
         }
+    }
+
+    /// The same, for a shard that is told which nodes are no longer members.
+    pub fn retiring(self, orders: watch::Receiver<Orders>) -> Self {
+        Self { orders, ..self }
     }
 
     /// Starts the tasks when this node becomes leader and ends them when it no longer is. Runs until the
@@ -87,6 +96,8 @@ impl<G: ShardGroup> LeaderTasks<G> {
         tasks.spawn(limits::run(group.clone(), own.clone(), mirror));
         let settings = self.settings.clone();
         tasks.spawn(settings::run(group.clone(), own.clone(), settings));
+        let orders = self.orders.clone();
+        tasks.spawn(retire::run(group.clone(), own.clone(), orders));
         tasks.spawn(loss::run(group.clone(), own, self.watch.clone()));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -8,9 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::stanza::{Header, Kind, MessageType, Packet, PresenceType};
 use proto::{BareJid, Jid};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::fake::{Node, World};
+use super::retire;
 use crate::format::Version;
 use crate::id::Owner;
 use crate::peers::{Away, Peers};
@@ -348,4 +351,26 @@ async fn a_shard_follows_the_settings_of_whoever_leads_it() {
     until("its configuration has changed", || follows(5)).await;
     world.appoint(0, Some(2));
     until("the second leads", || follows(4)).await;
+}
+
+#[tokio::test]
+async fn m_13_whoever_leads_tells_its_shard_who_is_no_longer_a_member() {
+    let world = World::new(2);
+    let nodes = [world.node(1), world.node(2)];
+    let set = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect();
+    let orders = watch::Sender::new(vec![set(&[7]), set(&[])]);
+    let mut tasks = JoinSet::new();
+    for (node, shard) in nodes.iter().flat_map(|node| [(node, 0), (node, 1)]) {
+        let (group, proposer) = (node.groups[shard].clone(), node.proposers[shard].clone());
+        tasks.spawn(retire::run(group, proposer, orders.subscribe()));
+    }
+    let knows = |shard, nodes: &[u64]| world.state(ShardId(shard)).retired() == set(nodes);
+    world.appoint(0, Some(1));
+    until("the first has told it", || knows(0, &[7])).await;
+    // It is gone before the other shard has heard of it.
+    world.kill(1);
+    orders.send_replace(vec![set(&[]), set(&[7])]);
+    world.appoint(1, Some(2));
+    until("the second has told the other", || knows(1, &[7])).await;
+    assert!(knows(0, &[7]));
 }

@@ -16,7 +16,7 @@ use super::frame::{self, Frame, FrameError, Kind, Role};
 use super::hello::Hello;
 use super::lost::Lost;
 use super::pieces::{Incoming, Large, Outgoing, PIECE};
-use super::{LinkError, Process, Request, Shared};
+use super::{LinkError, PeerEvent, Process, Request, Shared};
 use crate::bound;
 use crate::clock;
 use crate::format::{Version, Versions};
@@ -25,6 +25,8 @@ use crate::format::{Version, Versions};
 const PING: Duration = Duration::from_millis(100);
 /// A peer that was silent for so long, five pings, is down: others lead its groups.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
+/// How long a peer that is turned away has to read why.
+const TOLD: Duration = Duration::from_millis(250);
 /// How many frames may wait to be written. Senders of more have to wait.
 const QUEUE: usize = 1024;
 /// How many requests of a peer may be in progress. More are refused.
@@ -60,6 +62,22 @@ impl Established {
             reads: ours.speaks,
             hello,
         })
+    }
+
+    /// Tells a peer that was called and has answered that it is no longer a member, and waits a little until it hangs up:
+    /// what it has not read yet would be lost with a connection that is closed on what it has said meanwhile.
+    pub(super) async fn turn_away(mut self, ours: &Hello) {
+        let mut hello = ours.clone();
+        hello.body.replaced = true;
+        let told = async {
+            say(&mut self.stream, &hello).await?;
+            while self.stream.read_buf(&mut self.bytes).await? > 0 {
+                self.bytes.clear();
+            }
+            Ok::<_, Lost>(())
+        };
+        // It is called again, and told again.
+        let _ = time::timeout(TOLD, told).await;
     }
 
     /// Greets as the accepting side, which listens first and answers only if `check` agrees. A peer with another
@@ -317,7 +335,8 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
         (Role::Refusal, _) => finish(connection, frame.id, None),
         // Pieces were put together before.
         (Role::RequestPart | Role::ReplyPart, _) => {}
-        (Role::Request, Kind::Ping | Kind::Hello) => {}
+        (Role::Request, Kind::Ping) => {}
+        (Role::Request, Kind::Hello) => heed(shared, &frame.payload),
         (Role::Request, kind) => {
             let (shared, connection) = (shared.clone(), connection.clone());
             let place = room.clone().try_acquire_owned();
@@ -352,6 +371,14 @@ fn take(shared: &Arc<Shared>, connection: &Arc<Connection>, room: &Arc<Semaphore
                 let _ = connection.send(frame).await;
             });
         }
+    }
+}
+
+/// A peer that called greets a second time only to say that this node is no longer a member.
+fn heed(shared: &Shared, greeting: &[u8]) {
+    if Hello::decode(greeting).is_ok_and(|hello| hello.body.replaced) {
+        // There may be no subscriber yet; the peer says it again.
+        let _ = shared.events.send(PeerEvent::Replaced);
     }
 }
 

@@ -98,13 +98,11 @@ async fn meet_all(
 /// Finds out who is at an address.
 async fn meet(shared: &Arc<Shared>, name: &str, address: SocketAddr) -> Result<Process, Lost> {
     let established = shared.greet(address, name).await?;
-    let (ours, theirs) = (shared.hello(), &established.hello);
-    let process = theirs.process();
-    if process.node == ours.body.node {
+    let process = established.hello.process();
+    if process.node == shared.identity.node() {
         return Ok(process);
     }
-    let retired = shared.identity.is_retired(process.node);
-    ours.check(theirs, process.seat, retired)?;
-    shared.introduce(process.seat, &theirs.body.address);
+    let established = shared.check(established, process.seat).await?;
+    shared.introduce(process.seat, &established.hello.body.address);
     Ok(process)
 }

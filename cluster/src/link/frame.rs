@@ -61,9 +61,7 @@ pub enum Kind {
     ReadIndex = 13,
     /// Carries a question of one node's host to another's.
     Ask = 14,
-    /// Says that an operator has given up a seat.
-    Remove = 15,
-    /// Says who leads groups, and who their members are.
+    /// Says who leads groups, who their members are, and who is none any more.
     Tell = 16,
     /// Asks for the next outputs of a shard for connections of the sender.
     Subscribe = 17,
@@ -72,7 +70,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 17] = [
         Self::Hello,
         Self::Ping,
         Self::Append,
@@ -87,7 +85,6 @@ impl Kind {
         Self::Propose,
         Self::ReadIndex,
         Self::Ask,
-        Self::Remove,
         Self::Tell,
         Self::Subscribe,
         Self::Query,
@@ -103,7 +100,7 @@ impl Kind {
             | Self::Transfer
             | Self::Tails => true,
             Self::Append | Self::Snapshot | Self::Standing | Self::Found => false,
-            Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask | Self::Remove => false,
+            Self::Draining | Self::Propose | Self::ReadIndex | Self::Ask => false,
             Self::Tell | Self::Subscribe | Self::Query => false,
         }
     }

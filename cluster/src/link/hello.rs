@@ -45,7 +45,8 @@ pub struct Body {
     pub boot: BootId,
     /// Host and port at which the sender is reached.
     pub address: String,
-    /// The receiver's data directory was replaced, or the cluster gave it up: it has to start anew.
+    /// The receiver's data directory was replaced, or the cluster gave it up: it has to start anew. Whoever accepts a
+    /// connection answers so; whoever makes one greets a second time.
     pub replaced: bool,
 }
 

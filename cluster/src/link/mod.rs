@@ -291,6 +291,15 @@ impl Links {
         }
     }
 
+    /// Ends the connection with a node, if there is one. The next greeting tells whether it may come back.
+    pub fn send_away(&self, node: NodeId) {
+        let peers = self.0.peers();
+        let is_it = |peer: &&Arc<Peer>| peer.process().is_some_and(|there| there.node == node);
+        if let Some(peer) = peers.iter().find(is_it) {
+            peer.send_away();
+        }
+    }
+
     /// Has `handler` answer requests of these kinds from now on. Before that they are refused.
     pub fn serve(&self, kinds: &[Kind], handler: Arc<dyn Handler>) {
         let mut handlers = self

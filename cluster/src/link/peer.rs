@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{self, Instant};
 
 use super::connection::{self, Connection, Established, SILENCE};
@@ -45,6 +45,8 @@ pub(super) struct Peer {
     /// Whether it is for the peer to dial, because it has the lower seat.
     dialled: bool,
     incoming: mpsc::Sender<Established>,
+    /// Set when the connection is to end, so that the process is greeted anew.
+    away: Notify,
     // A lock, as others read the state; only the seat's own task changes it.
     state: RwLock<State>,
 }
@@ -74,8 +76,14 @@ impl Peer {
             address: RwLock::new(peer.address),
             dialled,
             incoming,
+            away: Notify::new(),
             state: RwLock::default(),
         }
+    }
+
+    /// Ends the connection.
+    pub(super) fn send_away(&self) {
+        self.away.notify_one();
     }
 
     /// Host and port of the peer's listener, as far as known.
@@ -235,6 +243,7 @@ impl Task {
         let (lost, next) = tokio::select! {
             lost = connection::run(&self.shared, &connection, queues, established) => (Some(lost), None),
             next = self.incoming.recv() => (None, next),
+            () = self.peer.away.notified() => (Some(HelloError::Retired(process.node).into()), None),
         };
         connection.close();
         self.peer.set_connection(None);
@@ -296,25 +305,23 @@ impl Task {
         }
     }
 
-    /// Waits for the peer to dial. Meanwhile it checks whether the peer's process still exists.
+    /// Waits for the peer to dial. Meanwhile it checks whether the peer's process still exists, and knocks: whoever has
+    /// forgotten this node does not dial it, and one that refuses it says so only when it is asked.
     async fn await_call(&mut self) -> Option<Established> {
-        if self.peer.absence().is_some_and(|absence| !absence.gone) {
-            let called = tokio::select! {
-                established = self.incoming.recv() => Some(established),
-                () = refuses(&self.peer) => None,
-            };
-            match called {
-                Some(established) => return established,
-                None => self.gone(),
-            }
-        }
         let begun = clock::timer();
         let (mut pause, longest) = KNOCK;
         loop {
-            match time::timeout(pause, self.incoming.recv()).await {
-                Ok(established) => return established,
-                Err(_) => self.knock(clock::timer() - begun > CALL).await,
+            let unsure = self.peer.absence().is_some_and(|absence| !absence.gone);
+            let is_gone = tokio::select! {
+                established = self.incoming.recv() => return established,
+                () = refuses(&self.peer), if unsure => true,
+                () = time::sleep(pause) => false,
+            };
+            if is_gone {
+                self.gone();
+                continue;
             }
+            self.knock(clock::timer() - begun > CALL).await;
             pause = (pause * 2).min(longest);
         }
     }
@@ -358,10 +365,7 @@ impl Task {
         let attempt = async {
             let address = self.peer.address();
             let established = self.shared.greet(&*address, &address).await?;
-            let (ours, theirs) = (self.shared.hello(), &established.hello);
-            let retired = self.shared.identity.is_retired(theirs.body.node);
-            ours.check(theirs, self.peer.seat, retired)?;
-            Ok(established)
+            self.shared.check(established, self.peer.seat).await
         };
         time::timeout(HANDSHAKE, attempt)
             .await
@@ -401,6 +405,26 @@ impl Shared {
             return Err(HelloError::Retired(self.identity.node()).into());
         }
         Ok(established)
+    }
+
+    /// Refuses a peer that was called if it is not the one that should be in `seat`. One that is no longer a member is
+    /// told so: it may be waiting to be called, and would never ask.
+    pub(super) async fn check(
+        &self,
+        established: Established,
+        seat: u64,
+    ) -> Result<Established, Lost> {
+        let (ours, theirs) = (self.hello(), &established.hello);
+        let retired = self.identity.is_retired(theirs.body.node);
+        match ours.check(theirs, seat, retired) {
+            Ok(()) => Ok(established),
+            Err(refused) => {
+                if matches!(refused, HelloError::Retired(_)) {
+                    established.turn_away(&ours).await;
+                }
+                Err(refused.into())
+            }
+        }
     }
 }
 

@@ -349,3 +349,28 @@ async fn a_node_meets_itself_at_its_own_address_behind_a_name() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn m_13_a_node_that_is_retired_is_told_whether_it_calls_or_is_called() {
+    for (refuses, retired, forgets) in [(0, 1, false), (1, 0, false), (0, 1, true)] {
+        let listeners = listeners();
+        let nodes = [1, 2].map(|seat| {
+            let listener = &listeners[seat as usize - 1];
+            start(&config(&listeners, seat), listener)
+        });
+        let met = || nodes.iter().all(|node| node.links.up().len() == 1);
+        until("connected", met).await;
+        let mut events = nodes[retired].links.subscribe();
+        let node = nodes[retired].identity.node();
+        nodes[refuses].identity.retire(node).expect("writes");
+        match forgets {
+            true => nodes[refuses].links.dismiss(retired as u64 + 1),
+            false => nodes[refuses].links.send_away(node),
+        }
+        let told = async { while events.recv().await != Ok(PeerEvent::Replaced) {} };
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        assert!(told.is_ok(), "seat {} is not told", retired + 1);
+        let away = || nodes[refuses].links.up().is_empty();
+        until("it counts as away", away).await;
+    }
+}

@@ -61,6 +61,8 @@ pub struct Told {
     pub committed: u64,
     /// The members as of then.
     pub members: Members,
+    /// The nodes that are no longer members, as the group has heard it.
+    pub retired: BTreeSet<NodeId>,
 }
 
 /// All that a node knows of a group.
@@ -70,6 +72,8 @@ pub struct Known {
     pub members: Members,
     own: Leadership,
     told: Leadership,
+    /// The nodes that are no longer members, as a leader has said, and what it had committed by then.
+    retired: (u64, BTreeSet<NodeId>),
 }
 
 impl Known {
@@ -89,6 +93,14 @@ impl Known {
             };
         }
         self.note(told.members);
+        if told.committed >= self.retired.0 {
+            self.retired = (told.committed, told.retired);
+        }
+    }
+
+    /// The nodes that are no longer members, as leaders have said.
+    pub fn retired(&self) -> &BTreeSet<NodeId> {
+        &self.retired.1
     }
 
     fn note(&mut self, members: Members) {
@@ -158,6 +170,7 @@ mod tests {
             term,
             committed: 0,
             members,
+            retired: BTreeSet::new(),
         }
     }
 
@@ -186,6 +199,22 @@ mod tests {
         known.see(lonely, members(5, &[1, 2, 3]));
         assert_eq!(known.leadership(ME), led(2, 3));
         assert_eq!(known.members.at, 9);
+    }
+
+    #[test]
+    fn who_is_no_longer_a_member_is_known_from_whoever_has_committed_most() {
+        let mut known = Known::default();
+        let mut hear = |committed, retired: &[u64]| {
+            known.hear(Told {
+                committed,
+                retired: retired.iter().copied().map(NodeId).collect(),
+                ..told(2, 4, members(9, &[2, 3, 4]))
+            });
+            known.retired().clone()
+        };
+        let gone = BTreeSet::from([NodeId(7)]);
+        assert_eq!(hear(5, &[7]), gone);
+        assert_eq!(hear(4, &[]), gone, "it was said before, and came late");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::groups::Groups;
 use super::known::Members;
 use super::placement::{self, State, View};
 use super::replica::ShardReplica;
+use super::retirement::Retirement;
 use super::roll::{Present, Roll};
 use super::seen::Seen;
 use super::step::{Step, next_step};
@@ -52,29 +53,45 @@ pub struct Reconciler {
 impl Reconciler {
     /// Takes steps for the groups that this node leads, one at a time, for as long as the node runs.
     pub async fn run(self) {
-        let mut seen = Seen::default();
+        let (mut seen, mut retirement) = (Seen::default(), Retirement::default());
         loop {
             clock::beat(LOOK).await;
             // A step takes its time. What was seen before it says nothing about the next one: who was to vote next
             // may be dead by then, and a change that needs its vote could be neither finished nor taken back.
             let mut next = 0;
-            while let Some(turn) = self.look(&mut seen, next).await {
+            while let Some(turn) = self.look((&mut seen, &mut retirement), next).await {
                 next = turn + 1;
             }
         }
     }
 
     /// Looks once, and takes the first step that is due in the groups from `first` on. Returns in which.
-    async fn look(&self, seen: &mut Seen, first: usize) -> Option<usize> {
+    async fn look(
+        &self,
+        (seen, retirement): (&mut Seen, &mut Retirement),
+        first: usize,
+    ) -> Option<usize> {
+        // Before the members: nobody is taken for one that has left who has become a member since.
+        let retired: Vec<_> = self.groups.all().iter().map(|g| g.retired()).collect();
         let memberships: Vec<Members> = self.groups.all().iter().map(|g| observe(g)).collect();
         acquaint(&memberships, &self.links);
         let present = present(&self.config, &self.groups, &self.links);
         seen.meet(&present, &memberships);
         let stopping = self.failover.stopping();
-        let states = self
-            .roll
-            .states(seen.seats(), &present, &stopping, clock::timer());
-        self.dismiss(seen, &states, &memberships).await;
+        let decided = Retirement::decided(&retired);
+        let now = clock::timer();
+        let seats = seen.seats();
+        let states = self.roll.states(seats, &present, &stopping, &decided, now);
+        let gone = self.dismiss(seen, &states, &present, &memberships);
+        let orders = retirement.orders(gone, &present, &memberships, &retired);
+        self.roll.order(orders);
+        for node in Retirement::refused(&memberships, &retired) {
+            self.refuse(node).await;
+        }
+        if decided.contains(&self.groups.node().0) {
+            // The others are about to say so, and this process ends then.
+            self.failover.step_back().await;
+        }
         let view = View::of(&memberships, &states, zones(seen, &self.links))?;
         let targets = placement::targets(&view);
         self.roll.note(seen.seats(), &states, &targets);
@@ -97,32 +114,43 @@ impl Reconciler {
         None
     }
 
-    /// Forgets nodes that have left. One whose seat was given up, or is filled by another, may not come back.
-    async fn dismiss(
+    /// Forgets nodes that have left. Returns those that should not come back, as their seats are not wanted or are filled
+    /// by others.
+    fn dismiss(
         &self,
         seen: &mut Seen,
         states: &BTreeMap<RaftId, State>,
+        present: &Present,
         memberships: &[Members],
-    ) {
+    ) -> Vec<NodeId> {
         let hears_of = |group: &Arc<ShardReplica>| {
             let leader = group.leadership().leader;
             leader.is_some_and(|leader| self.links.is_up(leader))
         };
         let current = self.groups.all().iter().all(hears_of);
         let gone = seen.forget(states, memberships, current);
-        for node in gone {
-            let identity = self.identity.clone();
-            let written = tokio::task::spawn_blocking(move || identity.retire(node)).await;
-            if let Ok(Err(error)) = written {
-                // The identity guards against mistakes of operators: old disks are not used again.
-                tracing::error!("cannot write the identity: {error}");
-            }
-        }
         for seat in self.links.seats().keys() {
-            if self.config.address(*seat).is_none() && !seen.has(*seat) {
+            let is_filled = seen.has(*seat) || present.contains_key(seat);
+            if self.config.address(*seat).is_none() && !is_filled {
                 self.links.dismiss(*seat);
             }
         }
+        gone
+    }
+
+    /// Refuses a node from now on, and for ever. If it is connected it is told so when it greets again.
+    async fn refuse(&self, node: NodeId) {
+        if node == self.groups.node() || self.identity.is_retired(node) {
+            return;
+        }
+        tracing::info!("node {node} is no longer a member, and is refused from now on");
+        let identity = self.identity.clone();
+        let written = tokio::task::spawn_blocking(move || identity.retire(node)).await;
+        if let Ok(Err(error)) = written {
+            // The groups remember it, and it is written with the next look.
+            tracing::error!("cannot write the identity: {error}");
+        }
+        self.links.send_away(node);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `types` names openraft's parameters. `groups` starts one Raft group per shard; `network` connects it with the other
 //! members, `failover` chooses its leader, and `membership` its voters, by what `roll`, `seen`, `placement` and `step`
-//! decide; `tell` spreads who they are to nodes without a replica. `log` keeps the entries of all groups in one
+//! decide, and `retirement` who is none any more; `tell` spreads all that to nodes without a replica. `log` keeps the entries of all groups in one
 //! write-ahead log per node, `machine` applies them to a shard's pure state, and `snapshot` keeps that state on disk,
 //! so that entries may be forgotten; `keep` sees to it that this happens in time. `dissent` ends a process whose
 //! replica differs from the others, `verify` reads everything without starting anything, and `salvage` makes a group
@@ -30,6 +30,7 @@ pub(crate) mod network;
 pub(crate) mod placement;
 mod proposed;
 pub(crate) mod replica;
+pub(crate) mod retirement;
 pub(crate) mod roll;
 pub(crate) mod salvage;
 mod seen;

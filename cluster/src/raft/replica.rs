@@ -1,6 +1,7 @@
 //! A shard as this node takes part in it: its replica, and what is known of the group.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::async_runtime::WatchReceiver;
@@ -100,6 +101,21 @@ impl ShardReplica {
         members.voters().iter().filter_map(seat).collect()
     }
 
+    /// The nodes that are no longer members, as far as this group has heard of it and this node knows. An old copy of
+    /// its state is as right as any: what it says here stays true.
+    pub fn retired(&self) -> BTreeSet<NodeId> {
+        let mut retired = self.known.borrow().retired().clone();
+        retired.extend(self.applied_retired());
+        retired
+    }
+
+    fn applied_retired(&self) -> BTreeSet<NodeId> {
+        let replica = self.machine.replica();
+        // A poisoned lock means that `apply` has panicked, which ends the process by itself.
+        let replica = replica.lock().unwrap_or_else(PoisonError::into_inner);
+        replica.state.retired()
+    }
+
     /// Whether this node is the only member of the group.
     pub fn is_alone(&self) -> bool {
         let known = self.known.borrow();
@@ -120,13 +136,19 @@ impl ShardReplica {
 
     /// What this node has to tell everybody if it leads.
     pub fn tell(&self) -> Option<Told> {
-        let metrics = self.metrics();
         let Leadership { leader, mine, term } = self.leadership();
-        mine.then(|| Told {
+        if !mine {
+            return None;
+        }
+        // Before the members: of a node that is said to have left, nobody may find that it was a member only then.
+        let retired = self.applied_retired();
+        let metrics = self.metrics();
+        Some(Told {
             leader,
             term,
             committed: metrics.cluster_committed.map_or(0, |id| id.index),
             members: members(&metrics.committed_membership_config),
+            retired,
         })
     }
 

@@ -31,7 +31,7 @@ impl Seen {
         self.0.values().any(|of| *of == seat)
     }
 
-    /// Forgets nodes that have left. Returns those that may not come back, as their seats were given up or are filled
+    /// Forgets nodes that have left. Returns those that should not come back, as their seats are not wanted or are filled
     /// by others. `current` says whether this node hears from the leader of each group: of one that it hears nothing of
     /// anybody may have become a member.
     pub fn forget(

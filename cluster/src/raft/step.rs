@@ -94,7 +94,9 @@ pub fn next_step(
     // Where fewer than three vote, the others have the log at least.
     let all = target.len() < placement::VOTERS;
     let wanted = |node: &RaftId| all || target.contains(node);
-    let lacks = |(node, _): &&(RaftId, String)| wanted(node) && known(node).is_none();
+    let may_join = |node: &RaftId| states.get(node) != Some(&State::Gone);
+    let lacks =
+        |(node, _): &&(RaftId, String)| wanted(node) && may_join(node) && known(node).is_none();
     if let Some((node, _)) = present.values().find(lacks) {
         return Some(Step::Learn(*node));
     }
@@ -181,7 +183,7 @@ mod tests {
         let mut members: BTreeMap<u64, u64> = nodes.iter().map(|node| (*node, node / 10)).collect();
         members.extend(here.iter().map(|(seat, (node, _))| (*node, *seat)));
         let nobody = BTreeSet::new();
-        let states = Roll::default().states(&members, &here, &nobody, clock::timer());
+        let states = Roll::default().states(&members, &here, &nobody, &nobody, clock::timer());
         let view = View {
             voters: vec![configs[configs.len() - 1].clone()],
             nodes: states.clone(),
@@ -256,6 +258,17 @@ mod tests {
         check(&[set([11])], &[11, 21], &[11, 21], None);
         let all = Step::Replace(set([11, 21, 31]), vec![21, 31]);
         check(&[set([11])], &[11, 21, 31], &[11, 21, 31], Some(all));
+    }
+
+    #[test]
+    fn m_13_a_node_that_is_gone_is_not_taken_in_though_it_is_there() {
+        let states = BTreeMap::from([(11, State::Active), (21, State::Gone)]);
+        let step = |nodes: &[u64]| {
+            let now = membership(&[set([11])], nodes);
+            next_step(&now, &set([11]), &states, &present(&[11, 21]))
+        };
+        assert_eq!(step(&[11]), None);
+        assert_eq!(step(&[11, 21]), Some(Step::Forget(set([21]))));
     }
 
     #[test]

@@ -246,6 +246,21 @@ impl Trio {
         });
     }
 
+    /// Has leaders write down who is retired, as a leader's tasks do.
+    fn follow_orders(&self) {
+        for node in self.alive() {
+            let orders = node.replication.roll.orders().borrow().clone();
+            let led = |shard: usize| node.groups()[shard].leadership().mine;
+            for (shard, due) in orders.into_iter().enumerate() {
+                if due.is_empty() || !led(shard) {
+                    continue;
+                }
+                let retire = due.into_iter().map(|node| Command::Retire { node });
+                node.write(shard, retire.collect());
+            }
+        }
+    }
+
     /// The node's disk is empty from now on, and entries alone do not bring back what was on it.
     fn wipe(&mut self, n: usize) {
         self.nodes[n] = None;
@@ -308,6 +323,7 @@ fn t_69_a_wiped_disk_joins_under_a_new_id_and_votes_in_place_of_the_old_one() {
     });
     assert_eq!(trio.node(0).replication.identity.cluster(), cluster);
     trio.until("the old id is refused from now on", |trio| {
+        trio.follow_orders();
         trio.alive()
             .skip(1)
             .all(|node| node.replication.identity.is_retired(old))

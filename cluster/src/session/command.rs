@@ -142,6 +142,11 @@ pub enum Command {
         /// The stanza, without `to`.
         packet: Packet,
     },
+    /// A node is no longer a member of the cluster, for good.
+    Retire {
+        /// Its id: another disk in its seat is another node.
+        node: NodeId,
+    },
 }
 
 /// See [`Command::Open`]. Answered by [`Outcome::Bound`], after [`Event::Bound`](super::Event::Bound).

@@ -224,9 +224,8 @@ pub(crate) fn later_commands() -> Vec<Command> {
     ];
     commands.extend(in_part);
     let account = bare("bob@example.org");
-    commands.push(Command::ReadBlocklist {
-        account: account.clone(),
-    });
+    commands.push(Command::ReadBlocklist { account });
+    let account = bare("bob@example.org");
     commands.push(Command::ArchiveStated { account });
     commands.push(Command::Inbound(Inbound {
         session: jid(ALICE),
@@ -250,6 +249,7 @@ pub(crate) fn later_commands() -> Vec<Command> {
     });
     let (id, packet) = (mids()[1], presence());
     commands.push(Command::Broadcast { id, packet });
+    commands.push(Command::Retire { node: NodeId(4) });
     commands
 }
 
@@ -406,7 +406,7 @@ pub(crate) fn state() -> ShardState {
     let mut stage = Stage::new();
     stage.settings = settings();
     stage.now = 1_700_000_000_000;
-    stage.apply(Command::Tick);
+    stage.apply(Command::Retire { node: NodeId(7) });
     stage.now += 1_000;
     old_sessions(&mut stage);
     stage.bind(ALICE, Some(-1));

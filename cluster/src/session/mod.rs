@@ -71,6 +71,7 @@ mod relay;
 mod removal;
 mod resources;
 mod resume;
+mod retired;
 mod revision;
 #[expect(
     clippy::module_inception,

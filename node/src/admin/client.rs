@@ -347,7 +347,10 @@ mod tests {
         assert_eq!(removed, "node 2 is given up\n");
         for (node, why) in [
             (1, "node 1 is connected: stop it first"),
-            (7, "there is no node 7"),
+            (
+                7,
+                "there is no node 7, or this one has not met it since it started",
+            ),
         ] {
             let error = ask(ApiRequest::ClusterRemove(node), false)
                 .await

@@ -229,7 +229,7 @@ impl Refusal {
             Self::Remove(RemoveError::Up(_)) => StatusCode::CONFLICT,
             Self::Drain(DrainError::NotThere(_)) => StatusCode::NOT_FOUND,
             Self::Drain(DrainError::Alone(_)) => StatusCode::CONFLICT,
-            Self::Remove(RemoveError::NotTold) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Remove(RemoveError::Undecided) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unsaid(Unsaid::NotServed(_)) => StatusCode::NOT_FOUND,
             Self::Unsaid(Unsaid::Empty | Unsaid::TooLong(_) | Unsaid::Unwritable) => {
                 StatusCode::BAD_REQUEST

@@ -68,6 +68,9 @@ impl World {
             Ok(()) => {}
         }
         let answered = hers.check(&his, called.seat, refuses(caller, &to));
+        if matches!(answered, Err(HelloError::Retired(_))) {
+            return self.replaced(to);
+        }
         let filled = called.up.contains_key(&caller.seat) || caller.up.contains_key(&called.seat);
         if answered.is_err() || filled {
             return;
@@ -311,16 +314,32 @@ impl World {
         }
     }
 
-    /// An operator gives a seat up whose node is away.
-    pub(super) fn remove(&mut self, id: RaftId, seat: u64) {
+    /// A connection is ended.
+    pub(super) fn send_away(&mut self, id: RaftId, peer: RaftId) {
+        if self.is_linked(id, peer) {
+            self.unlink(id, peer);
+        }
+    }
+
+    /// An operator gives a seat up whose node is away: shard 0 decides it, if it has a leader. Whether that is committed
+    /// remains open, and now and then the node is there at once.
+    pub(super) fn remove(&mut self, id: RaftId, seat: u64) -> Result<(), String> {
         let node = &self.nodes[&id];
         if seat == node.seat || node.up.contains_key(&seat) {
-            return;
+            return Ok(());
         }
-        self.sums.removed += 1;
-        let told: Vec<RaftId> = node.up.values().map(|(peer, _)| *peer).collect();
-        for node in told.into_iter().chain([id]) {
-            self.nodes[&node].roll.remove(seat);
+        let had = node.had(seat);
+        let leader = self.leader(0).filter(|leader| self.is_linked(id, *leader));
+        if let Some(leader) = leader.filter(|_| !had.is_empty()) {
+            self.sums.removed += 1;
+            self.retire((leader, 0), had.iter().copied())?;
         }
+        for node in had {
+            let is_away = |node: &Node| !node.runs && !node.lost;
+            if self.nodes.get(&node.0).is_some_and(is_away) && self.dice.chance(50) {
+                self.begin(node.0);
+            }
+        }
+        Ok(())
     }
 }

@@ -183,6 +183,19 @@ impl World {
         self.has_more(id, shard)
     }
 
+    /// A leader writes down that nodes are no longer members.
+    pub(super) fn retire(
+        &mut self,
+        (id, shard): (RaftId, usize),
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Result<(), String> {
+        for node in nodes {
+            let replica = &mut self.node(id).replicas[shard];
+            replica.push(replica.term, What::Retire(node));
+        }
+        self.has_more(id, shard)
+    }
+
     fn has_more(&mut self, id: RaftId, shard: usize) -> Result<(), String> {
         let replica = &mut self.node(id).replicas[shard];
         let len = replica.log.len();
@@ -240,6 +253,7 @@ impl World {
             term: replica.term,
             committed: replica.committed as u64,
             members: Members::clone(&replica.settled()),
+            retired: replica.retired(),
         };
         let peers: Vec<RaftId> = node.up.values().map(|(peer, _)| *peer).collect();
         for peer in peers {

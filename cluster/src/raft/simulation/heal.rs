@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::node::REPLACE_AFTER;
 use super::replica::is_quorum;
 use super::world::{SHARDS, World};
+use crate::NodeId;
 use crate::raft::placement::VOTERS;
 use crate::raft::types::RaftId;
 
@@ -148,11 +149,18 @@ impl World {
         is_quorum(&replica.newest(), may_follow)
     }
 
+    /// Whether it is decided, or may be, that a node is no longer a member.
+    pub(super) fn is_given_up(&self, id: RaftId) -> bool {
+        let mut replicas = self.nodes.values().flat_map(|node| &node.replicas);
+        replicas.any(|replica| replica.names(NodeId(id)))
+    }
+
     /// How many votes have to move, if nobody is about to stop and there are enough nodes: one for each that is
     /// missing, and those of which a node has more than its share.
     fn fewest_moves(&self) -> Option<usize> {
         let running = self.running();
-        if running.len() < VOTERS || running.iter().any(|id| self.nodes[id].drains) {
+        let leaves = |id: &RaftId| self.nodes[id].drains || self.is_given_up(*id);
+        if running.len() < VOTERS || running.iter().any(leaves) {
             return None;
         }
         let mut loads: BTreeMap<RaftId, usize> = BTreeMap::new();

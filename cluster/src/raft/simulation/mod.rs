@@ -51,10 +51,13 @@ fn every_invariant_holds_for_every_seed() {
     }
     println!("{sum:?}");
     let often = [sum.elections, sum.changes, sum.promoted, sum.joined];
-    let less = [sum.reborn, sum.drained, sum.stopped, sum.removed];
+    let less = [sum.reborn, sum.drained, sum.stopped];
     assert!(!all || often.iter().all(|count| *count > 15_000), "{sum:?}");
     assert!(!all || less.iter().all(|count| *count > 3_000), "{sum:?}");
-    assert!(!all || (sum.told > 100 && sum.undecided < 300), "{sum:?}");
+    // A removal counts only if shard 0 could be asked.
+    let seldom = [sum.removed, sum.told];
+    assert!(!all || seldom.iter().all(|count| *count > 300), "{sum:?}");
+    assert!(!all || sum.undecided < 300, "{sum:?}");
 }
 
 #[test]

@@ -23,7 +23,9 @@ pub(super) enum Mutant {
     NeededLater,
     /// A node that is about to stop goes on leading.
     DrainedLeads,
-    /// Greetings of nodes that were removed are answered.
+    /// What is decided about a node that is back changes nothing.
+    Heedless,
+    /// Greetings of nodes that were removed are answered, as if they were new.
     RemovedReturns,
     /// An emptied disk comes back under the name that it had.
     SameName,
@@ -41,7 +43,7 @@ pub(super) enum Mutant {
 
 impl Mutant {
     /// All that must be caught, each with the invariants that may say so.
-    pub(super) const BROKEN: [(Self, &[&str]); 16] = [
+    pub(super) const BROKEN: [(Self, &[&str]); 17] = [
         (Self::VotesUnready, &["M-3"]),
         (Self::RemovedTwice, &["M-4"]),
         (Self::ChangeUnderWay, &["M-5"]),
@@ -51,6 +53,7 @@ impl Mutant {
         (Self::StopsAtOnce, &["M-9"]),
         (Self::NeededLater, &["M-9"]),
         (Self::DrainedLeads, &["M-8"]),
+        (Self::Heedless, &["M-13"]),
         (Self::RemovedReturns, &["M-7"]),
         (Self::SameName, &["M-1", "M-2"]),
         (Self::Uneven, &["M-10"]),

@@ -12,6 +12,7 @@ use crate::NodeId;
 use crate::config::Patience;
 use crate::raft::known::{Known, Members};
 use crate::raft::placement::{self, State, View};
+use crate::raft::retirement::{Orders, Retirement};
 use crate::raft::roll::{Present, Roll};
 use crate::raft::seen::Seen;
 use crate::raft::step::{Step, next_step};
@@ -26,6 +27,8 @@ pub(super) struct Look {
     pub(super) present: Present,
     pub(super) states: BTreeMap<RaftId, State>,
     memberships: Vec<Members>,
+    /// Whom each shard should retire.
+    pub(super) orders: Orders,
     pub(super) targets: Vec<BTreeSet<RaftId>>,
 }
 
@@ -44,6 +47,7 @@ pub(super) struct Node {
     pub(super) up: Present,
     pub(super) roll: Roll,
     seen: Seen,
+    retirement: Retirement,
     /// Incarnations that it knows to be replaced or removed. This is on the disk.
     pub(super) retired: BTreeSet<RaftId>,
     /// Peers that do not want to lead, as they have said.
@@ -69,6 +73,7 @@ impl Node {
             up: Present::new(),
             roll: Roll::default(),
             seen: Seen::default(),
+            retirement: Retirement::default(),
             retired: BTreeSet::new(),
             draining: HashSet::new(),
             stopping: BTreeSet::new(),
@@ -90,6 +95,7 @@ impl Node {
             expected_size: 0,
         });
         self.seen = Seen::default();
+        self.retirement = Retirement::default();
         self.draining.clear();
         self.stopping.clear();
         self.known = vec![Known::default(); self.replicas.len()];
@@ -147,22 +153,46 @@ impl Node {
         leader.is_some_and(|leader| self.is_up(leader.0))
     }
 
+    /// The nodes that are no longer members, as far as a group has heard of it and this node knows.
+    pub(super) fn retired_in(&mut self, shard: usize) -> BTreeSet<NodeId> {
+        let mut retired = self.known(shard).retired().clone();
+        retired.extend(self.replicas[shard].retired());
+        retired
+    }
+
+    /// The nodes that it knows to have had a seat.
+    pub(super) fn had(&self, seat: u64) -> Vec<NodeId> {
+        let seats = self.seen.seats().iter().filter(|(_, of)| **of == seat);
+        seats.map(|(node, _)| NodeId(*node)).collect()
+    }
+
     /// Looks around. Returns the incarnations that may not come back from now on.
     pub(super) fn look_around(&mut self, now: Instant, mutant: Mutant) -> Vec<RaftId> {
         let shards = 0..self.replicas.len();
+        let retired: Vec<_> = shards.clone().map(|shard| self.retired_in(shard)).collect();
         let memberships: Vec<Members> = shards.map(|shard| self.observe(shard)).collect();
         let mut present = self.up.clone();
         present.insert(self.seat, (self.id, self.address.clone()));
         self.seen.meet(&present, &memberships);
         let mut stopping = self.stopping.clone();
         stopping.extend(self.drains.then_some(self.id));
-        let states = self
-            .roll
-            .states(self.seen.seats(), &present, &stopping, now);
+        let mut decided = Retirement::decided(&retired);
+        match mutant {
+            Mutant::Heedless => decided.clear(),
+            Mutant::RemovedReturns => decided.retain(|node| !self.retired.contains(node)),
+            _ => {}
+        }
+        let seats = self.seen.seats();
+        let states = self.roll.states(seats, &present, &stopping, &decided, now);
         let current = (0..self.replicas.len()).all(|shard| self.hears_of(shard));
         let gone = self.seen.forget(&states, &memberships, current);
-        let gone: Vec<RaftId> = gone.into_iter().map(|node| node.0).collect();
-        self.retired.extend(&gone);
+        let orders = self
+            .retirement
+            .orders(gone, &present, &memberships, &retired);
+        let refused = Retirement::refused(&memberships, &retired);
+        let refused = refused.into_iter().map(|node| node.0);
+        let refused: Vec<RaftId> = refused.filter(|node| *node != self.id).collect();
+        self.retired.extend(&refused);
         let zones = self.seen.seats().iter();
         let zones = zones.map(|(node, seat)| (*node, zone(*seat, self.zones)));
         let view = View::of(&memberships, &mistake(&states, mutant), zones.collect());
@@ -170,9 +200,10 @@ impl Node {
             present,
             states,
             memberships,
+            orders,
             targets: targets(&view, mutant),
         });
-        gone
+        refused
     }
 
     /// What is to be done next about a shard that this node leads, after it has looked around.

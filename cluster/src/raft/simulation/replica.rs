@@ -17,6 +17,8 @@ pub(super) enum What {
     Term,
     /// What a client has written.
     Number(u64),
+    /// A node is no longer a member.
+    Retire(NodeId),
     /// The members from here on.
     Members(Rc<Members>),
 }
@@ -42,6 +44,8 @@ pub(super) struct Replica {
     pub(super) log: Vec<Entry>,
     /// Where in the log memberships are.
     marks: Vec<usize>,
+    /// Where in the log nodes are retired.
+    retirements: Vec<usize>,
     pub(super) term: u64,
     pub(super) voted: Option<RaftId>,
     // What the process knows.
@@ -53,8 +57,10 @@ pub(super) struct Replica {
 
 impl Replica {
     pub(super) fn push(&mut self, term: u64, what: What) {
-        if matches!(what, What::Members(_)) {
-            self.marks.push(self.log.len());
+        match what {
+            What::Members(_) => self.marks.push(self.log.len()),
+            What::Retire(_) => self.retirements.push(self.log.len()),
+            What::Term | What::Number(_) => {}
         }
         self.log.push(Entry { term, what });
     }
@@ -63,6 +69,27 @@ impl Replica {
     fn truncate(&mut self, len: usize) {
         self.log.truncate(len);
         self.marks.retain(|mark| *mark < len);
+        self.retirements.retain(|place| *place < len);
+    }
+
+    /// The nodes that are no longer members, by what is known to be committed.
+    pub(super) fn retired(&self) -> BTreeSet<NodeId> {
+        let places = self.retirements.iter();
+        let known = places.take_while(|place| **place < self.committed);
+        known.filter_map(|place| self.retires(*place)).collect()
+    }
+
+    fn retires(&self, place: usize) -> Option<NodeId> {
+        match self.log[place].what {
+            What::Retire(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether its log says that a node is no longer a member, committed or not.
+    pub(super) fn names(&self, node: NodeId) -> bool {
+        let mut places = self.retirements.iter();
+        places.any(|place| self.retires(*place) == Some(node))
     }
 
     fn members_at(&self, mark: Option<usize>) -> Rc<Members> {

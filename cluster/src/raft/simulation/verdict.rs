@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::zone;
-use super::replica::votes;
+use super::replica::{Replica, votes};
 use super::world::{SHARDS, World};
 use crate::raft::placement::VOTERS;
 use crate::raft::types::RaftId;
@@ -12,10 +12,11 @@ use crate::raft::zones::Zones;
 impl World {
     pub(super) fn judge_end(&mut self, moves: usize, bound: Option<usize>) -> Result<(), String> {
         let running: BTreeSet<RaftId> = self.running().into_iter().collect();
-        let drains = |id: &RaftId| self.nodes[id].drains;
-        let active = running.iter().copied().filter(|id| !drains(id));
+        let leaves = |id: &RaftId| self.nodes[id].drains || self.is_given_up(*id);
+        let active = running.iter().copied().filter(|id| !leaves(id));
         let active: BTreeSet<RaftId> = active.collect();
         let mut loads: BTreeMap<RaftId, usize> = active.iter().map(|id| (*id, 0)).collect();
+        self.judge_refused(&running, &active)?;
         for shard in 0..SHARDS {
             let Some(id) = self.leader(shard) else {
                 return Err(format!("(M-4) nobody leads shard {shard}"));
@@ -48,6 +49,30 @@ impl World {
             )),
             None => Ok(()),
         }
+    }
+
+    /// Nobody is there who is no longer a member, unless too few others are: they could not do without its vote.
+    fn judge_refused(
+        &self,
+        running: &BTreeSet<RaftId>,
+        active: &BTreeSet<RaftId>,
+    ) -> Result<(), String> {
+        if active.len() < VOTERS {
+            return Ok(());
+        }
+        for id in running {
+            let node = &self.nodes[id];
+            let retired = node.replicas.iter().flat_map(Replica::retired);
+            let mut retired = retired
+                .map(|node| node.0)
+                .chain(node.retired.iter().copied());
+            if let Some(gone) = retired.find(|gone| running.contains(gone)) {
+                return Err(format!(
+                    "(M-13) {id} knows that {gone} is retired, and it is there, as are {active:?} of {running:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn judge_shard(

@@ -190,10 +190,7 @@ impl World {
                 self.meet(id);
                 Ok(())
             }
-            event => {
-                self.befall(event, (id, other), seat);
-                Ok(())
-            }
+            event => self.befall(event, (id, other), seat),
         }
     }
 
@@ -208,7 +205,12 @@ impl World {
     }
 
     /// What only happens to nodes.
-    fn befall(&mut self, event: usize, (id, other): (RaftId, RaftId), seat: u64) {
+    fn befall(
+        &mut self,
+        event: usize,
+        (id, other): (RaftId, RaftId),
+        seat: u64,
+    ) -> Result<(), String> {
         match event {
             83..=84 => self.tear(id, other),
             85..=87 => {
@@ -221,9 +223,10 @@ impl World {
             91 => self.die(id),
             92..=93 => self.come_back(),
             94 => self.crash(id),
-            95 => self.remove(id, seat),
+            95 => self.remove(id, seat)?,
             _ => self.now += [1, 5, 60, 700][self.dice.below(4)],
         }
+        Ok(())
     }
 
     /// A leader takes numbers, or sends somebody what it lacks.
@@ -270,6 +273,7 @@ impl World {
             if is_old {
                 self.look(id);
             }
+            self.follow_orders(id, shard)?;
             is_old = self.take_step(id, shard)?;
             taken += usize::from(is_old);
         }
@@ -283,8 +287,8 @@ impl World {
         if keeps && self.nodes[&id].look.is_some() {
             return;
         }
-        let gone = self.node(id).look_around(now, mutant);
-        for gone in gone {
+        for gone in self.node(id).look_around(now, mutant) {
+            self.send_away(id, gone);
             let mut others = self
                 .nodes
                 .values()
@@ -292,6 +296,26 @@ impl World {
             if others.all(|node| node.retired.contains(&gone)) {
                 self.shut_out.insert(gone);
             }
+        }
+    }
+
+    /// A leader has its shard retire whom it should.
+    fn follow_orders(&mut self, id: RaftId, shard: usize) -> Result<(), String> {
+        let node = self.node(id);
+        if !node.leads(shard) {
+            return Ok(());
+        }
+        let look = node.look.as_ref();
+        let orders = look.and_then(|look| look.orders.get(shard).cloned());
+        let known = node.retired_in(shard);
+        let due: Vec<_> = orders
+            .unwrap_or_default()
+            .difference(&known)
+            .copied()
+            .collect();
+        match due.is_empty() {
+            true => Ok(()),
+            false => self.retire((id, shard), due),
         }
     }
 

@@ -37,7 +37,8 @@ impl Command {
             | Self::Open(_)
             | Self::Send { .. }
             | Self::Forget { .. }
-            | Self::Broadcast { .. } => Version::V2,
+            | Self::Broadcast { .. }
+            | Self::Retire { .. } => Version::V2,
         }
     }
 }

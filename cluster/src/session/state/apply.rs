@@ -85,6 +85,10 @@ impl ShardState {
                 self.spread_broadcast(id, &packet, step);
                 Outcome::Done
             }
+            Command::Retire { node } => {
+                self.retired.note(node);
+                Outcome::Done
+            }
             Command::Compare { node, at, hash } => match self.audit.claim(node, at, hash) {
                 Claim::Unknown => Outcome::Stale,
                 Claim::Same => Outcome::Done,
@@ -140,6 +144,25 @@ impl ShardState {
             .add(every, numbers, &applied.outcomes, &applied.outputs);
         if is_due {
             self.audit.add_checkpoint(&self.users);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::id::{NodeId, ShardId};
+
+    #[test]
+    fn m_13_a_node_that_is_given_up_stays_so_however_often_that_is_said() {
+        let mut state = ShardState::new(ShardId(0), 3);
+        for now in 1..3 {
+            let commands = vec![Command::Retire { node: NodeId(7) }];
+            let applied = state.apply(Batch { now, commands });
+            assert_eq!(applied.outcomes, [Outcome::Done]);
+            assert_eq!(state.retired(), BTreeSet::from([NodeId(7)]));
         }
     }
 }

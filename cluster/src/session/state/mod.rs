@@ -9,6 +9,7 @@ pub(crate) mod invariant;
 pub(crate) mod record;
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use proto::{BareJid, Jid};
@@ -27,11 +28,12 @@ use super::numbers::Numbers;
 use super::old::OldSessions;
 use super::outbox::Outboxes;
 use super::pending::PendingEffects;
+use super::retired::Retired;
 use super::session::Session;
 use super::settings::Settings;
 use super::timers::Timers;
 use crate::format::Version;
-use crate::id::{EffectId, Epoch, Order, Owner, ShardId};
+use crate::id::{EffectId, Epoch, NodeId, Order, Owner, ShardId};
 use crate::shard::map::shard_of;
 
 /// Everything that one shard holds. A copy shares what neither of the two changes.
@@ -58,6 +60,8 @@ pub struct ShardState {
     fan: Fan,
     /// What everybody here was told.
     broadcasts: Broadcasts,
+    /// Nodes that were given up.
+    retired: Retired,
 }
 
 impl ShardState {
@@ -79,6 +83,7 @@ impl ShardState {
             audit: Audit::default(),
             fan: Fan::default(),
             broadcasts: Broadcasts::default(),
+            retired: Retired::default(),
         }
     }
 
@@ -292,6 +297,11 @@ impl ShardState {
 
     pub(super) fn fan_mut(&mut self) -> &mut Fan {
         &mut self.fan
+    }
+
+    /// The nodes that are no longer members of the cluster, as far as this shard has heard of it.
+    pub fn retired(&self) -> BTreeSet<NodeId> {
+        self.retired.iter().collect()
     }
 
     pub(super) fn broadcasts_mut(&mut self) -> &mut Broadcasts {

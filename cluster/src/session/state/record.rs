@@ -22,6 +22,7 @@ use crate::session::limits::{Override, Overrides, Revision};
 use crate::session::numbers::Numbers;
 use crate::session::outbox::{Outbox, Outboxes, Untold};
 use crate::session::relay::Relay;
+use crate::session::retired::Retired;
 use crate::session::settings::Settings;
 
 /// A part of a shard's state.
@@ -59,6 +60,7 @@ pub(in crate::session) struct Head {
     pub(in crate::session) audit: Audit,
     pub(in crate::session) revision: Option<Revision>,
     pub(in crate::session) broadcasts: Broadcasts,
+    pub(in crate::session) retired: Retired,
 }
 
 /// A series of records that is not a state.
@@ -86,6 +88,7 @@ impl ShardState {
             audit,
             fan,
             broadcasts,
+            retired,
         } = self;
         let head = Part::Head(Box::new(Head {
             id: *id,
@@ -99,6 +102,7 @@ impl ShardState {
             audit: audit.clone(),
             revision: limits.revision().cloned(),
             broadcasts: broadcasts.clone(),
+            retired: retired.clone(),
         }));
         let users = users
             .iter()
@@ -179,6 +183,7 @@ impl Head {
             format: self.format,
             audit: self.audit,
             broadcasts: self.broadcasts,
+            retired: self.retired,
             ..ShardState::new(self.id, self.shards)
         }
     }

@@ -58,6 +58,7 @@ impl Upgrade<session::ShardState> for ShardState {
             audit: Audit::default(),
             revision: None,
             broadcasts: Default::default(),
+            retired: Default::default(),
         };
         let mut state = head.state();
         for (account, user) in self.users {
