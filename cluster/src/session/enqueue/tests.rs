@@ -326,7 +326,7 @@ fn t_41_what_nobody_asked_for_ends_no_session() {
 /// its answer, which has to be in his queue then; the last answers say that there is no room.
 fn ask_until_the_end(ask: impl Fn(&mut Stage, usize)) {
     let mut stage = pair(2);
-    stage.settings.max_queue_bytes = 4000;
+    stage.settings.max_queue_bytes = 4200;
     let (mut asked, mut answered) = (0, Vec::new());
     while let Some(session) = stage.state.session(&jid(BOB)) {
         let kinds = session.queue.whole().map(|item| item.packet.header.kind);
