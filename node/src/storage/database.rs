@@ -482,15 +482,12 @@ enum Naming {
 impl Naming {
     /// `($1, $2), ($3, $4)` for that many rows of that many values.
     fn placeholders(self, rows: usize, columns: usize) -> String {
-        let name = |number: usize| match self {
-            Self::Numbers => format!("${number}"),
-            Self::Marks => "?".to_owned(),
+        let row = |row: usize| match self {
+            Self::Numbers => numbered(columns, row * columns + 1),
+            Self::Marks => vec!["?"; columns].join(", "),
         };
-        let row = |row: usize| {
-            let values = (1..=columns).map(|column| name(row * columns + column));
-            format!("({})", values.collect::<Vec<_>>().join(", "))
-        };
-        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+        let rows = (0..rows).map(|number| format!("({})", row(number)));
+        rows.collect::<Vec<_>>().join(", ")
     }
 }
 

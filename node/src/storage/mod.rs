@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod health;
 mod invitation;
+mod names;
 mod registration;
 mod removal;
 mod revocation;
@@ -28,6 +29,7 @@ mod value;
 pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
+pub(crate) use names::{Names, Numbers};
 pub use invitation::{Added, Invitation, Purpose};
 pub use registration::Registered;
 pub use revocation::{Ends, Revocation};
@@ -44,6 +46,8 @@ use crate::config::StorageUrl;
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(crate) database: Database,
+    /// The numbers of names in the tables of the archive.
+    pub(crate) names: Arc<Names>,
     schema: Arc<Schema>,
 }
 
@@ -83,6 +87,7 @@ impl Storage {
     fn over(database: Database, schema: &Schema) -> Self {
         Self {
             database,
+            names: Arc::default(),
             schema: Arc::new(schema.clone()),
         }
     }
@@ -142,7 +147,9 @@ impl Upgrade {
 
     /// Tries once more to bring the schema up to date; afterwards the database can be used.
     pub async fn attempt(&self) -> Result<(), StorageError> {
-        let Storage { database, schema } = &self.storage;
+        let Storage {
+            database, schema, ..
+        } = &self.storage;
         schema::upgrade(&database.ahead(), schema).await?;
         database.set_open();
         Ok(())

@@ -53,6 +53,18 @@ impl From<bool> for Value {
     }
 }
 
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
+}
+
 impl From<Option<Vec<u8>>> for Value {
     fn from(bytes: Option<Vec<u8>>) -> Self {
         Self::Bytes(bytes)

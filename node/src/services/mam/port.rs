@@ -50,7 +50,7 @@ impl Archives {
                 let Some(last) = page.last() else { break };
                 behind = Some(last.order);
                 for entry in &page {
-                    match entry.packet.unpack() {
+                    match entry.stanza.read() {
                         Ok(stanza) => out.element(&written(account, &stanza, entry, hidden))?,
                         // One that is damaged must not keep the others here.
                         Err(error) => {
@@ -80,7 +80,7 @@ fn written(account: &BareJid, stanza: &Stanza, entry: &Entry, hidden: bool) -> E
 
 impl Portable for Archives {
     fn tables(&self) -> &'static [&'static str] {
-        &["archive", "archive_preference", "archive_exception"]
+        &["archive_name", "archive_preference", "archive_exception"]
     }
 
     fn export<'a>(

@@ -11,7 +11,8 @@ use cluster::ArchiveId;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
-use super::row::{MOST_IDS, mid};
+use super::name::account;
+use super::row::{MOST_IDS, key, mid};
 use crate::services::mam::settings::KeepByDefault;
 use crate::storage::{Storage, StorageError, Transaction, Value, assembled, numbered};
 
@@ -150,10 +151,6 @@ fn is_only_sent(row: &ArchiveRow) -> bool {
     own(&header.from) && !own(&header.to)
 }
 
-fn account(text: &str) -> Result<BareJid, StorageError> {
-    BareJid::new(text).map_err(|_| StorageError::Damaged("an account"))
-}
-
 /// The preferences of those accounts that have stated some.
 async fn preferences(
     storage: &Storage,
@@ -283,10 +280,11 @@ pub(super) async fn hidden_among(
     let mut hidden = HashSet::new();
     for chunk in rows.chunks(MOST_IDS) {
         let sql = format!(
-            "SELECT owner, mid FROM archive WHERE hidden = 1 AND mid IN {}",
+            "SELECT name.owner, mid FROM archive JOIN archive_name AS name ON name.id = archive.owner \
+             WHERE hidden = 1 AND mid IN {}",
             transaction.placeholders(1, chunk.len())
         );
-        let mids = chunk.iter().map(|row| row.mid.to_string().into()).collect();
+        let mids = chunk.iter().map(|row| key(row.mid)).collect();
         for row in transaction.rows(assembled(sql), mids).await? {
             hidden.insert((account(&row.text(0)?)?, mid(&row, 1)?));
         }
