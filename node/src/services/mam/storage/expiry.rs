@@ -79,7 +79,7 @@ impl Storage {
         most: u64,
     ) -> Result<u64, StorageError> {
         let sql = format!(
-            "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = {OWNER} AND hidden = 0 LIMIT $2) AS found"
+            "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = {OWNER} AND hidden = 0 LIMIT 0 + $2) AS found"
         );
         let values = vec![owner.as_str().into(), most.into()];
         let row = self.database.row(assembled(sql), values).await?;

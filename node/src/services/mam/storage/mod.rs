@@ -215,34 +215,50 @@ impl Storage {
 
 async fn insert(
     transaction: &mut Transaction,
-    mut rows: Vec<Numbered<'_>>,
+    rows: Vec<Numbered<'_>>,
 ) -> Result<(), StorageError> {
+    let mut lines = written(rows)?;
     // What an account gets at a time is read together, too.
-    rows.sort_by_key(|row| row.owner);
-    let mut rest = &rows[..];
-    while !rest.is_empty() {
-        let fits = rest.len().min(MOST_ROWS);
-        let (chunk, later) = rest.split_at(1 << fits.ilog2());
-        rest = later;
+    lines.sort_by_key(|(row, _)| row.owner);
+    let mut lines = lines.into_iter();
+    while lines.len() > 0 {
+        let fits = 1 << lines.len().min(MOST_ROWS).ilog2();
         let sql = transaction.insertion(
             "archive (owner, mid, place, stamp, party, resource, hidden, stanza)",
-            (chunk.len(), 8),
+            (fits, 8),
         );
-        let mut values = Vec::with_capacity(chunk.len() * 8);
-        for row in chunk {
-            values.extend(columns(row)?);
+        let mut values = Vec::with_capacity(fits * 8);
+        for (row, stanza) in lines.by_ref().take(fits) {
+            values.extend(columns(&row, stanza));
         }
         transaction.execute(assembled(sql), values).await?;
     }
     Ok(())
 }
 
-fn columns(numbered: &Numbered<'_>) -> Result<[Value; 8], StorageError> {
+/// The rows with their stanzas as they are stored. One of the sender's archive and one of the recipient's are often the
+/// same stanza, and follow each other.
+fn written(rows: Vec<Numbered<'_>>) -> Result<Vec<(Numbered<'_>, String)>, StorageError> {
+    let mut lines: Vec<(Numbered<'_>, String)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let packet = &row.row.packet;
+        let same = lines.last().filter(|(last, _)| last.row.packet == *packet);
+        let stanza = match same {
+            Some((_, stanza)) => stanza.clone(),
+            None => {
+                let mut stanza = Vec::new();
+                packet.write(&[], &mut stanza);
+                String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?
+            }
+        };
+        lines.push((row, stanza));
+    }
+    Ok(lines)
+}
+
+fn columns(numbered: &Numbered<'_>, stanza: String) -> [Value; 8] {
     let row = numbered.row;
-    let mut stanza = Vec::new();
-    row.packet.write(&[], &mut stanza);
-    let stanza = String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?;
-    Ok([
+    [
         numbered.owner.into(),
         key(row.mid),
         row.order.0.into(),
@@ -251,7 +267,7 @@ fn columns(numbered: &Numbered<'_>) -> Result<[Value; 8], StorageError> {
         row.with.resource().unwrap_or_default().into(),
         numbered.hidden.into(),
         stanza.into(),
-    ])
+    ]
 }
 
 #[cfg(test)]

@@ -66,16 +66,15 @@ fn look<'a>(
     learnt: &[(Name, i64)],
     rows: &[(&'a ArchiveRow, Fate)],
 ) -> Result<Vec<Numbered<'a>>, BTreeSet<Name>> {
+    let learnt: HashMap<&Name, i64> = learnt.iter().map(|(name, id)| (name, *id)).collect();
     let mut numbered = Vec::with_capacity(rows.len());
     let mut missing = BTreeSet::new();
-    let learnt: HashMap<&Name, i64> = learnt.iter().map(|(name, id)| (name, *id)).collect();
     for (row, fate) in rows {
         let hidden = *fate == Fate::Hidden;
         let known = known.get(&row.owner);
-        let party = (!hidden).then(|| row.with.bare());
-        let mut of = |party: Option<BareJid>, number: Option<i64>| {
+        let mut of = |number: Option<i64>, party: fn(&ArchiveRow) -> Option<BareJid>| {
             number.or_else(|| {
-                let name = (row.owner.clone(), party);
+                let name = (row.owner.clone(), party(row));
                 let number = learnt.get(&name).copied();
                 if number.is_none() {
                     missing.insert(name);
@@ -83,13 +82,13 @@ fn look<'a>(
                 number
             })
         };
-        let owner = of(None, known.and_then(|numbers| numbers.own));
-        let party = match party {
-            Some(party) => {
-                let number = known.and_then(|numbers| numbers.parties.get(&party).copied());
-                of(Some(party), number).map(Some)
+        let owner = of(known.and_then(|numbers| numbers.own), |_| None);
+        let party = match hidden {
+            true => Some(None),
+            false => {
+                let party = |numbers: &Numbers| numbers.parties.get(row.with.bare_str()).copied();
+                of(known.and_then(party), |row| Some(row.with.bare())).map(Some)
             }
-            None => Some(None),
         };
         if let (Some(owner), Some(party)) = (owner, party) {
             numbered.push(Numbered {

@@ -101,6 +101,9 @@ impl Judge {
     }
 
     fn preferences(&self, owner: &BareJid) -> &Preferences {
+        if self.owners.is_empty() {
+            return &self.fallback;
+        }
         self.owners.get(owner).unwrap_or(&self.fallback)
     }
 
@@ -125,12 +128,16 @@ impl Judge {
         if row.hidden {
             return Fate::Hidden;
         }
+        let preferences = self.preferences(&row.owner);
+        if preferences.keeps_all() {
+            return Fate::Shown;
+        }
         let is_contact = || {
             let party = row.with.bare();
             // Nobody has oneself in the roster, and everybody knows oneself.
             party == row.owner || self.contacts.contains(&(row.owner.clone(), party))
         };
-        match self.preferences(&row.owner).keep(&row.with, is_contact()) {
+        match preferences.keep(&row.with, is_contact()) {
             true => Fate::Shown,
             false if is_only_sent(row) => Fate::Dropped,
             false => Fate::Hidden,
