@@ -104,7 +104,9 @@ async fn chat(from: &mut Client, to: &mut Client, count: u64) -> Result<(), Fail
 /// Reads a page.
 async fn page(owner: &mut Client, at: &Element, with: Option<&str>) -> Result<(), Failure> {
     let max = Element::new("max", ns::RSM).with_text(&PAGE.to_string());
-    let set = Element::new("set", ns::RSM).with_child(max).with_child(at.clone());
+    let set = Element::new("set", ns::RSM)
+        .with_child(max)
+        .with_child(at.clone());
     let mut query = Element::new("query", ns::MAM).with_child(set);
     if let Some(with) = with {
         let field = |var: &str, value: &str| {

@@ -25,6 +25,9 @@ const PIE: &str = "urn:xmpp:pie:0";
 /// Messages that are read at a time.
 const PAGE: u32 = 100;
 
+/// How far the clocks may be apart of who names a message and who notes when it came, in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// Archives.
 pub struct Archives;
 
@@ -141,7 +144,10 @@ fn row(account: &BareJid, number: u64, result: &Element) -> Option<ArchiveRow> {
     let (from, to) = (stanza.header.from.clone(), stanza.header.to.clone());
     // A message of the account's own may be to itself, and one to it may name nobody.
     let with = from.filter(|from| !from.belongs_to(account)).or(to);
+    // What is too old is found by its id, so none may claim to be from later than its message is.
+    let is_true = |id: &ArchiveId| id.0 <= ArchiveId::new(stamp.saturating_add(DAY), 0).0;
     let id = result.attr("id").and_then(|id| id.parse().ok());
+    let id = id.filter(is_true);
     Some(ArchiveRow {
         owner: account.clone(),
         mid: id.unwrap_or_else(|| ArchiveId::new(stamp, clock::random())),

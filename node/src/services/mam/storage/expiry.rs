@@ -60,8 +60,9 @@ impl Storage {
         let mut transaction = self.database.begin().await?;
         for chunk in mids.chunks(MOST_IDS) {
             let ids = numbered(chunk.len(), 2);
-            let sql =
-                format!("DELETE FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid IN ({ids})");
+            let sql = format!(
+                "DELETE FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid IN ({ids})"
+            );
             let values = keyed(owner, chunk);
             deleted += transaction.execute(assembled(sql), values).await?;
         }

@@ -182,8 +182,9 @@ impl Storage {
     ) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
             let ids = numbers(chunk.len(), 2);
-            let sql =
-                format!("DELETE FROM archive WHERE owner = {OWNER} AND hidden = 1 AND mid IN ({ids})");
+            let sql = format!(
+                "DELETE FROM archive WHERE owner = {OWNER} AND hidden = 1 AND mid IN ({ids})"
+            );
             self.database
                 .execute(assembled(sql), keyed(owner, chunk))
                 .await?;

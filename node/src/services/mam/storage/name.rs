@@ -134,9 +134,10 @@ async fn number(
         if found.len() < chunk.len() {
             let missing = |name: &&Name| !found.iter().any(|(found, _)| found == *name);
             let missing: Vec<Name> = chunk.iter().filter(missing).cloned().collect();
-            let sql =
-                transaction.insertion("archive_name (owner, party)", (missing.len(), 2));
-            transaction.execute(assembled(sql), values(&missing)).await?;
+            let sql = transaction.insertion("archive_name (owner, party)", (missing.len(), 2));
+            transaction
+                .execute(assembled(sql), values(&missing))
+                .await?;
             found = find(transaction, chunk).await?;
         }
         numbers.extend(found);
@@ -193,4 +194,143 @@ pub(super) async fn forget_parties(
     transaction.execute(sql, Vec::new()).await?;
     let sql = format!("DELETE FROM archive_name WHERE {LEFT}");
     transaction.execute(assembled(sql), owner()).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{alice, row};
+    use super::super::{Filter, Place};
+    use crate::services::mam::settings::KeepByDefault;
+    use crate::storage::{AccountKeys, Ends, Storage, testing};
+    use cluster::ArchiveId;
+    use cluster::session::ArchiveRow;
+
+    async fn write(storage: &Storage, row: ArchiveRow) {
+        let written = storage.archive(&[&row], KeepByDefault::Always).await;
+        written.unwrap();
+    }
+
+    async fn with(storage: &Storage, with: &str) -> Vec<ArchiveId> {
+        let filter = Filter {
+            with: Some(with.parse().unwrap()),
+            ..Filter::default()
+        };
+        let alice = alice();
+        let page = storage.archive_page(&alice, &filter, Place::First, 50);
+        let page = page.await.unwrap().unwrap();
+        page.entries.iter().map(|entry| entry.mid).collect()
+    }
+
+    async fn names(storage: &Storage) -> Vec<(String, String)> {
+        let sql = "SELECT owner, party FROM archive_name ORDER BY owner, party";
+        let rows = storage.database.rows(sql, Vec::new()).await.unwrap();
+        let rows = rows.iter();
+        rows.map(|row| (row.text(0).unwrap(), row.text(1).unwrap()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_party_of_whom_nothing_is_left_is_forgotten_and_its_number_names_nobody_else() {
+        testing::each(async |storage| {
+            let (one, two) = (row(1, "bob@example.org/x"), row(2, "carol@example.org/x"));
+            let three = row(3, "bob@example.org/y");
+            write(&storage, one.clone()).await;
+            let alice = alice();
+            let deleted = storage.delete_archived(&alice, &[one.mid]).await;
+            assert_eq!(deleted.unwrap(), 1);
+            let own = (alice.to_string(), String::new());
+            assert_eq!(names(&storage).await, [own]);
+            write(&storage, two.clone()).await;
+            write(&storage, three.clone()).await;
+            assert_eq!(with(&storage, "carol@example.org").await, [two.mid]);
+            assert_eq!(with(&storage, "bob@example.org").await, [three.mid]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_numbers_of_a_removed_account_go_with_it() {
+        testing::each(async |storage| {
+            let eve = ArchiveRow {
+                owner: "eve@example.org".parse().unwrap(),
+                ..row(1, "bob@example.org/x")
+            };
+            let own = row(2, "bob@example.org/x");
+            write(&storage, own.clone()).await;
+            let (alice, keys) = (alice(), AccountKeys::default());
+            let made = storage.create_account(&alice, &keys, 5).await;
+            // It removes what its predecessor had.
+            assert!(made.unwrap());
+            write(&storage, eve).await;
+            assert_eq!(with(&storage, "bob@example.org").await, []);
+            write(&storage, own.clone()).await;
+            assert_eq!(with(&storage, "bob@example.org").await, [own.mid]);
+            assert!(storage.remove_account(&alice, 7, Ends::ALL).await.unwrap());
+            let names = names(&storage).await;
+            assert!(names.iter().all(|(owner, _)| owner == "eve@example.org"));
+            assert_eq!(names.len(), 2);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_out_of_sight_leaves_no_name_of_its_party() {
+        testing::each(async |storage| {
+            let hidden = ArchiveRow {
+                hidden: true,
+                ..row(1, "bob@example.org/x")
+            };
+            write(&storage, hidden).await;
+            assert_eq!(names(&storage).await.len(), 1);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_archive_of_an_earlier_version_is_the_same_archive() {
+        testing::each(async |storage| {
+            let (before, after) = match storage.engine() {
+                "SQLite" => (
+                    include_str!("../schema/1.sqlite.sql"),
+                    include_str!("../schema/7.sqlite.sql"),
+                ),
+                _ => (
+                    include_str!("../schema/1.postgres.sql"),
+                    include_str!("../schema/7.postgres.sql"),
+                ),
+            };
+            let mids = [1, 2, 3].map(ArchiveId);
+            let rows = [
+                (mids[0], "bob@example.org", "bob@example.org/x", 0),
+                (mids[1], "carol@example.org", "carol@example.org", 0),
+                (mids[2], "eve@example.org", "eve@example.org/x", 1),
+            ];
+            let rows = rows.map(|(mid, bare, full, hidden)| {
+                format!(
+                    "INSERT INTO archive VALUES ('{}', '{mid}', {}, 1000, '{bare}', '{full}', 0, {hidden}, '<message/>');",
+                    alice(),
+                    mid.0
+                )
+            });
+            let gone = "DROP TABLE archive; DROP TABLE archive_name; DROP TABLE archive_names;";
+            let script = [gone, before, &rows.concat(), after].concat();
+            storage.database.raw(script).await.unwrap();
+            assert_eq!(with(&storage, "bob@example.org").await, [mids[0]]);
+            assert_eq!(with(&storage, "bob@example.org/x").await, [mids[0]]);
+            assert_eq!(with(&storage, "bob@example.org/y").await, []);
+            assert_eq!(with(&storage, "carol@example.org").await, [mids[1]]);
+            let found = storage.fetch(&alice(), &mids).await.unwrap();
+            let found: Vec<_> = found.iter().map(|found| (found.mid, found.archived)).collect();
+            assert_eq!(found, [(mids[0], true), (mids[1], true), (mids[2], false)]);
+            assert_eq!(names(&storage).await.len(), 3);
+            // A repeat is still one.
+            let again = ArchiveRow {
+                mid: mids[0],
+                ..row(1, "bob@example.org/x")
+            };
+            write(&storage, again).await;
+            assert_eq!(with(&storage, "bob@example.org").await, [mids[0]]);
+        })
+        .await;
+    }
 }

@@ -169,9 +169,8 @@ impl Storage {
     }
 
     async fn position(&self, owner: &BareJid, mid: ArchiveId) -> Result<Option<i64>, StorageError> {
-        let sql = format!(
-            "SELECT place FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid = $2"
-        );
+        let sql =
+            format!("SELECT place FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid = $2");
         let row = self.database.row(assembled(sql), keyed(owner, &[mid]));
         let row = row.await?;
         row.map(|row| row.number(0)).transpose()
@@ -249,9 +248,7 @@ impl Storage {
                 clause.sql += &list;
                 clause.sql.push(')');
             }
-            clause
-                .values
-                .extend(ids.iter().map(|mid| key(*mid)));
+            clause.values.extend(ids.iter().map(|mid| key(*mid)));
         }
         Ok(Some(clause))
     }
