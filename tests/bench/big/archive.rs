@@ -98,6 +98,10 @@ async fn chat(from: &mut Client, to: &mut Client, count: u64) -> Result<(), Fail
     for _ in 0..count {
         to.message().await?;
     }
+    while from.session.unacknowledged() > 0 {
+        let element = from.connection.next().await?;
+        from.session.take(&mut from.connection, element).await?;
+    }
     Ok(())
 }
 
