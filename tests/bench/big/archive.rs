@@ -1,6 +1,5 @@
 //! Archives with many messages. Neither a page nor a new message may cost more for what there is besides.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::{Element, ns};
@@ -28,22 +27,29 @@ const REST: Duration = Duration::from_secs(2);
 pub async fn measure(asked: &Where, sizes: [usize; 2]) -> Result<(Measured, Measured), Failure> {
     let mut asked = asked.clone();
     asked.archive = true;
-    let place = Arc::new(Place::prepare(&asked, 2 * sizes.len(), "").await?);
-    let (mut pairs, mut middles) = (Vec::new(), Vec::new());
+    let place = Place::prepare(&asked, 2 * sizes.len(), "").await?;
+    let mut middles = Vec::new();
     for (number, size) in sizes.into_iter().enumerate() {
-        let mut owner = Client::new(place.client(0, 2 * number).await?);
-        let mut other = Client::new(place.client(0, 2 * number + 1).await?);
+        let (mut owner, mut other) = pair(&place, number).await?;
         chat(&mut other, &mut owner, 1).await?;
         sleep(REST).await;
         middles.push(fill(&place, &owner.account(), size).await?);
-        pairs.push((owner, other));
     }
+    // Filling takes longer than a server waits for a client that says nothing.
     let mut measured = Vec::new();
-    for ((owner, other), middle) in pairs.iter_mut().zip(&middles) {
-        measured.push(one(&place, owner, other, middle).await?);
+    for (number, middle) in middles.iter().enumerate() {
+        let (mut owner, mut other) = pair(&place, number).await?;
+        measured.push(one(&place, &mut owner, &mut other, middle).await?);
     }
     let large = measured.pop().unwrap_or_default();
     Ok((measured.pop().unwrap_or_default(), large))
+}
+
+/// The owner of an archive, and who writes to it.
+async fn pair(place: &Place, number: usize) -> Result<(Client, Client), Failure> {
+    let owner = place.client(0, 2 * number).await?;
+    let other = place.client(0, 2 * number + 1).await?;
+    Ok((Client::new(owner), Client::new(other)))
 }
 
 async fn one(
