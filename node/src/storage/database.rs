@@ -17,14 +17,13 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres,
-    SqlSafeStr, Sqlite,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, SqlSafeStr, Sqlite,
 };
 
 use super::error::StorageError;
 use super::health::Health;
 use super::row::Row;
-use super::value::Value;
+use super::value::{Value, postgres, sqlite};
 
 /// How long a statement waits for a connection. Senders wait behind it, so it is short.
 const ACQUIRE: Duration = Duration::from_secs(5);
@@ -83,44 +82,6 @@ impl Server {
         let answer = answered(request).await;
         answer.map_err(|error| self.health.explained(error.into()))
     }
-}
-
-/// A statement with its values bound: the two engines have different types here, but the same words.
-///
-/// The values are added in place. A statement that is given them one by one is moved with each, which takes longer than
-/// to bind hundreds of them.
-macro_rules! statement {
-    ($sql:expr, $values:expr) => {{
-        #[cfg(test)]
-        super::testing::count();
-        let mut arguments = Arguments::default();
-        for value in $values {
-            value.check()?;
-            let added = match value {
-                Value::Text(text) => arguments.add(text),
-                Value::Number(number) => arguments.add(number),
-                Value::Bytes(bytes) => arguments.add(bytes),
-            };
-            added.map_err(sqlx::Error::Encode)?;
-        }
-        sqlx::query_with($sql, arguments)
-    }};
-}
-
-/// The same for each engine.
-macro_rules! sqlite {
-    ($sql:expr, $values:expr) => {{
-        use sqlx::sqlite::SqliteArguments as Arguments;
-        statement!($sql, $values)
-    }};
-}
-
-/// See [`sqlite`].
-macro_rules! postgres {
-    ($sql:expr, $values:expr) => {{
-        use sqlx::postgres::PgArguments as Arguments;
-        statement!($sql, $values)
-    }};
 }
 
 impl Database {
@@ -282,12 +243,16 @@ impl Database {
     ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite { readers, .. } => {
-                let rows = sqlite!(sql, values).fetch_all(readers).await?;
+                let rows = sqlx::query_with(sql, sqlite(values)?)
+                    .fetch_all(readers)
+                    .await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(server) => {
                 let pool = server.pool()?;
-                let rows = server.asked(postgres!(sql, values).fetch_all(pool)).await?;
+                let rows = server
+                    .asked(sqlx::query_with(sql, postgres(values)?).fetch_all(pool))
+                    .await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -309,11 +274,12 @@ impl Database {
         values: Vec<Value>,
     ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => {
-                sqlite!(sql, values).execute(writer).await?.rows_affected()
-            }
+            Self::Sqlite { writer, .. } => sqlx::query_with(sql, sqlite(values)?)
+                .execute(writer)
+                .await?
+                .rows_affected(),
             Self::Postgres(server) => server
-                .asked(postgres!(sql, values).execute(server.pool()?))
+                .asked(sqlx::query_with(sql, postgres(values)?).execute(server.pool()?))
                 .await?
                 .rows_affected(),
         })
@@ -408,11 +374,15 @@ impl Transaction {
     ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite(inner) => {
-                let rows = sqlite!(sql, values).fetch_all(&mut **inner).await?;
+                let rows = sqlx::query_with(sql, sqlite(values)?)
+                    .fetch_all(&mut **inner)
+                    .await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(inner) => {
-                let rows = answered(postgres!(sql, values).fetch_all(&mut **inner)).await?;
+                let rows =
+                    answered(sqlx::query_with(sql, postgres(values)?).fetch_all(&mut **inner))
+                        .await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -434,13 +404,15 @@ impl Transaction {
         values: Vec<Value>,
     ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite(inner) => sqlite!(sql, values)
+            Self::Sqlite(inner) => sqlx::query_with(sql, sqlite(values)?)
                 .execute(&mut **inner)
                 .await?
                 .rows_affected(),
-            Self::Postgres(inner) => answered(postgres!(sql, values).execute(&mut **inner))
-                .await?
-                .rows_affected(),
+            Self::Postgres(inner) => {
+                answered(sqlx::query_with(sql, postgres(values)?).execute(&mut **inner))
+                    .await?
+                    .rows_affected()
+            }
         })
     }
 

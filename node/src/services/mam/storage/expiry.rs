@@ -3,8 +3,8 @@
 use cluster::ArchiveId;
 use proto::BareJid;
 
-use super::name::{OWNER, account, forget_parties};
-use super::row::{MOST_IDS, key, keyed, mid};
+use super::name::{OWNER, forget_parties};
+use super::row::{MOST_IDS, account, key, keyed, mid};
 use crate::storage::{Storage, StorageError, assembled, numbered};
 
 /// A row that is older than rows may become.

@@ -6,6 +6,7 @@ use cluster::session::ArchiveRow;
 use proto::BareJid;
 
 use super::preference::Fate;
+use super::row::account;
 use crate::storage::{Names, Numbers, StorageError, Transaction, Value, assembled};
 
 /// Names in one statement. Chunks are powers of two, so that few statements are prepared.
@@ -170,10 +171,6 @@ fn values(names: &[Name]) -> Vec<Value> {
         [owner.as_str().into(), party.into()]
     });
     values.collect()
-}
-
-pub(super) fn account(text: &str) -> Result<BareJid, StorageError> {
-    BareJid::new(text).map_err(|_| StorageError::Damaged("an account"))
 }
 
 /// Takes the numbers back of an owner's parties with whom nothing is left in the archive: so nothing tells of them

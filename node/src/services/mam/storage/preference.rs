@@ -11,8 +11,7 @@ use cluster::ArchiveId;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
-use super::name::account;
-use super::row::{MOST_IDS, key, mid};
+use super::row::{MOST_IDS, account, key, mid};
 use crate::services::mam::settings::KeepByDefault;
 use crate::storage::{Storage, StorageError, Transaction, Value, assembled, numbered};
 

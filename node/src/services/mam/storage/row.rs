@@ -75,3 +75,8 @@ pub(super) fn mid(row: &Row, index: usize) -> Result<ArchiveId, StorageError> {
     let bytes = row.array(index)?;
     Ok(ArchiveId(u128::from_be_bytes(bytes)))
 }
+
+/// The name of an account.
+pub(super) fn account(text: &str) -> Result<BareJid, StorageError> {
+    BareJid::new(text).map_err(|_| StorageError::Damaged("an account"))
+}
