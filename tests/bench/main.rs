@@ -11,6 +11,7 @@
 //! bench token                          # the same with a token instead of the password, beside logins
 //! bench roster                         # changes of status, each for 20 contacts
 //! bench big contacts                   # one large account beside one of a tenth: contacts, pubsub, blocked, resources
+//! bench big archive                    # pages of, and messages into, an archive of 10^6 messages beside one of 10^3
 //! bench mam                            # pages of 50 out of archives, right after a burst and of a fresh server
 //! bench kill                           # kill -9 under load: this is `holdfast demo --json`
 //! bench floor                          # the same generator through a relay that does nothing but TLS

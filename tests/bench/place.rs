@@ -38,7 +38,7 @@ const START: Duration = Duration::from_secs(60);
 const AT_A_TIME: usize = 16;
 
 /// Which servers are measured.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Where {
     /// How many nodes of Holdfast to start
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]

@@ -17,13 +17,13 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, SqlSafeStr, Sqlite,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Pool, Postgres, SqlSafeStr, SqlStr, Sqlite,
 };
 
 use super::error::StorageError;
 use super::health::Health;
 use super::row::Row;
-use super::value::Value;
+use super::value::{Value, postgres, sqlite};
 
 /// How long a statement waits for a connection. Senders wait behind it, so it is short.
 const ACQUIRE: Duration = Duration::from_secs(5);
@@ -84,27 +84,12 @@ impl Server {
     }
 }
 
-/// A statement with its values bound: the two engines have different types here, but the same words.
-///
-/// SQLite's plan follows a limit that is a bare parameter, so that it would prepare the statement anew whenever a value is
-/// bound. `LIMIT 0 + $1` has one plan.
-macro_rules! statement {
-    ($sql:expr, $values:expr) => {{
-        #[cfg(test)]
-        super::testing::count();
-        let sql = $sql.into_sql_str();
-        debug_assert!(!sql.as_str().contains("LIMIT $"), "{}", sql.as_str());
-        let mut statement = sqlx::query(sql);
-        for value in $values {
-            value.check()?;
-            statement = match value {
-                Value::Text(text) => statement.bind(text),
-                Value::Number(number) => statement.bind(number),
-                Value::Bytes(bytes) => statement.bind(bytes),
-            };
-        }
-        statement
-    }};
+/// A statement for SQLite, whose plan follows a limit that is a bare parameter: it would prepare the statement anew
+/// whenever a value is bound. `LIMIT 0 + $1` has one plan.
+fn planned(sql: impl SqlSafeStr) -> SqlStr {
+    let sql = sql.into_sql_str();
+    debug_assert!(!sql.as_str().contains("LIMIT $"), "{}", sql.as_str());
+    sql
 }
 
 impl Database {
@@ -266,13 +251,15 @@ impl Database {
     ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite { readers, .. } => {
-                let rows = statement!(sql, values).fetch_all(readers).await?;
+                let rows = sqlx::query_with(planned(sql), sqlite(values)?)
+                    .fetch_all(readers)
+                    .await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(server) => {
                 let pool = server.pool()?;
                 let rows = server
-                    .asked(statement!(sql, values).fetch_all(pool))
+                    .asked(sqlx::query_with(sql, postgres(values)?).fetch_all(pool))
                     .await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -295,12 +282,12 @@ impl Database {
         values: Vec<Value>,
     ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => statement!(sql, values)
+            Self::Sqlite { writer, .. } => sqlx::query_with(planned(sql), sqlite(values)?)
                 .execute(writer)
                 .await?
                 .rows_affected(),
             Self::Postgres(server) => server
-                .asked(statement!(sql, values).execute(server.pool()?))
+                .asked(sqlx::query_with(sql, postgres(values)?).execute(server.pool()?))
                 .await?
                 .rows_affected(),
         })
@@ -395,11 +382,15 @@ impl Transaction {
     ) -> Result<Vec<Row>, StorageError> {
         Ok(match self {
             Self::Sqlite(inner) => {
-                let rows = statement!(sql, values).fetch_all(&mut **inner).await?;
+                let rows = sqlx::query_with(planned(sql), sqlite(values)?)
+                    .fetch_all(&mut **inner)
+                    .await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Self::Postgres(inner) => {
-                let rows = answered(statement!(sql, values).fetch_all(&mut **inner)).await?;
+                let rows =
+                    answered(sqlx::query_with(sql, postgres(values)?).fetch_all(&mut **inner))
+                        .await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
@@ -421,13 +412,15 @@ impl Transaction {
         values: Vec<Value>,
     ) -> Result<u64, StorageError> {
         Ok(match self {
-            Self::Sqlite(inner) => statement!(sql, values)
+            Self::Sqlite(inner) => sqlx::query_with(planned(sql), sqlite(values)?)
                 .execute(&mut **inner)
                 .await?
                 .rows_affected(),
-            Self::Postgres(inner) => answered(statement!(sql, values).execute(&mut **inner))
-                .await?
-                .rows_affected(),
+            Self::Postgres(inner) => {
+                answered(sqlx::query_with(sql, postgres(values)?).execute(&mut **inner))
+                    .await?
+                    .rows_affected()
+            }
         })
     }
 
@@ -487,15 +480,12 @@ enum Naming {
 impl Naming {
     /// `($1, $2), ($3, $4)` for that many rows of that many values.
     fn placeholders(self, rows: usize, columns: usize) -> String {
-        let name = |number: usize| match self {
-            Self::Numbers => format!("${number}"),
-            Self::Marks => "?".to_owned(),
+        let row = |row: usize| match self {
+            Self::Numbers => numbered(columns, row * columns + 1),
+            Self::Marks => vec!["?"; columns].join(", "),
         };
-        let row = |row: usize| {
-            let values = (1..=columns).map(|column| name(row * columns + column));
-            format!("({})", values.collect::<Vec<_>>().join(", "))
-        };
-        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+        let rows = (0..rows).map(|number| format!("({})", row(number)));
+        rows.collect::<Vec<_>>().join(", ")
     }
 }
 

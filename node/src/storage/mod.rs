@@ -17,6 +17,7 @@ mod error;
 mod health;
 mod import;
 mod invitation;
+mod names;
 mod registration;
 mod removal;
 mod revocation;
@@ -30,6 +31,7 @@ pub use account::{AccountKeys, StoredKeys};
 pub(crate) use database::{Database, Transaction, assembled, numbered};
 pub use error::StorageError;
 pub use invitation::{Added, Invitation, Purpose};
+pub(crate) use names::{Names, Numbers};
 pub use registration::Registered;
 pub use revocation::{Ends, Revocation};
 pub(crate) use row::Row;
@@ -45,6 +47,8 @@ use crate::config::StorageUrl;
 #[derive(Clone, Debug)]
 pub struct Storage {
     pub(crate) database: Database,
+    /// The numbers of names in the tables of the archive.
+    pub(crate) names: Arc<Names>,
     schema: Arc<Schema>,
 }
 
@@ -84,6 +88,7 @@ impl Storage {
     fn over(database: Database, schema: &Schema) -> Self {
         Self {
             database,
+            names: Arc::default(),
             schema: Arc::new(schema.clone()),
         }
     }
@@ -143,7 +148,9 @@ impl Upgrade {
 
     /// Tries once more to bring the schema up to date; afterwards the database can be used.
     pub async fn attempt(&self) -> Result<(), StorageError> {
-        let Storage { database, schema } = &self.storage;
+        let Storage {
+            database, schema, ..
+        } = &self.storage;
         schema::upgrade(&database.ahead(), schema).await?;
         database.set_open();
         Ok(())

@@ -54,6 +54,13 @@ impl Row {
         Ok(self.number(index)? != 0)
     }
 
+    /// So many bytes.
+    pub(crate) fn array<const N: usize>(&self, index: usize) -> Result<[u8; N], StorageError> {
+        let bytes: &[u8] = column!(self, index);
+        let array = bytes.try_into();
+        array.map_err(|_| StorageError::Damaged("a value of a fixed length"))
+    }
+
     /// Bytes or nothing.
     pub(crate) fn bytes_or_none(&self, index: usize) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(column!(self, index))

@@ -1,6 +1,10 @@
 //! What is bound to statements of either engine.
 
-use super::error::Oversize;
+use sqlx::Arguments;
+use sqlx::postgres::PgArguments;
+use sqlx::sqlite::SqliteArguments;
+
+use super::error::{Oversize, StorageError};
 
 /// The largest value that is stored (T-72).
 pub(crate) const MAX_VALUE: usize = 1 << 20;
@@ -53,6 +57,18 @@ impl From<bool> for Value {
     }
 }
 
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
+}
+
 impl From<Option<Vec<u8>>> for Value {
     fn from(bytes: Option<Vec<u8>>) -> Self {
         Self::Bytes(bytes)
@@ -75,4 +91,34 @@ impl Value {
         }
         Ok(())
     }
+}
+
+/// The values of a statement, added in place. A statement that is given them one by one is moved with each, which takes
+/// longer than to bind hundreds of them.
+macro_rules! arguments {
+    ($values:expr, $arguments:ty) => {{
+        #[cfg(test)]
+        super::testing::count();
+        let mut arguments = <$arguments>::default();
+        for value in $values {
+            value.check()?;
+            let added = match value {
+                Value::Text(text) => arguments.add(text),
+                Value::Number(number) => arguments.add(number),
+                Value::Bytes(bytes) => arguments.add(bytes),
+            };
+            added.map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }};
+}
+
+/// Values for SQLite.
+pub(super) fn sqlite(values: Vec<Value>) -> Result<SqliteArguments, StorageError> {
+    arguments!(values, SqliteArguments)
+}
+
+/// Values for PostgreSQL.
+pub(super) fn postgres(values: Vec<Value>) -> Result<PgArguments, StorageError> {
+    arguments!(values, PgArguments)
 }

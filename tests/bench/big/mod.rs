@@ -1,6 +1,7 @@
 //! `bench big`: what an account costs that has much of something, beside one that has a tenth of it. Nothing may grow faster
-//! than what there is more of.
+//! than what there is more of. Of messages the other one has a thousandth, and nothing may grow.
 
+mod archive;
 mod contacts;
 mod stored;
 
@@ -30,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Big {
     /// What there is much of
     pub case: Case,
-    /// How much; 8000 contacts, 1000 nodes, 1000 blocked addresses, 200 resources
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    /// How much; 8000 contacts, 1000 nodes, 1000 blocked addresses, 200 resources, 1000000 archived messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     pub size: Option<u32>,
     /// How many of the contacts are online
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000))]
@@ -51,6 +52,8 @@ pub enum Case {
     Blocked,
     /// Sessions of one account
     Resources,
+    /// Messages in an archive
+    Archive,
 }
 
 impl Case {
@@ -60,6 +63,15 @@ impl Case {
             Self::Contacts => 8_000,
             Self::Pubsub | Self::Blocked => 1_000,
             Self::Resources => 200,
+            Self::Archive => 1_000_000,
+        }
+    }
+
+    /// The other account has the whole divided by this, and what that is called.
+    const fn part(self) -> (usize, &'static str) {
+        match self {
+            Self::Archive => (1000, "thousandth"),
+            Self::Contacts | Self::Pubsub | Self::Blocked | Self::Resources => (10, "tenth"),
         }
     }
 }
@@ -71,12 +83,14 @@ impl Big {
     /// Measures a tenth and the whole, and tells both with their ratio.
     pub async fn run(self) -> Result<Value, Failure> {
         let whole = self.size.map_or(self.case.size(), |size| size as usize);
-        let (sizes, online) = ([whole / 10, whole], self.online as usize);
+        let (divisor, part) = self.case.part();
+        let (sizes, online) = ([whole / divisor, whole], self.online as usize);
         let (small, large) = match self.case {
             Case::Contacts => contacts::measure(&self.place, sizes, online).await?,
             Case::Pubsub => stored::pubsub(&self.place, sizes).await?,
             Case::Blocked => stored::blocked(&self.place, sizes).await?,
             Case::Resources => contacts::resources(&self.place, sizes).await?,
+            Case::Archive => archive::measure(&self.place, sizes).await?,
         };
         let mut line = self.place.line("big");
         let case = format!("{:?}", self.case).to_lowercase();
@@ -88,7 +102,7 @@ impl Big {
         for (name, value) in &large {
             let before = small.get(name).copied().unwrap_or_default();
             let mut each = Map::new();
-            each.insert("tenth".into(), json!(hundredths(before)));
+            each.insert(part.into(), json!(hundredths(before)));
             each.insert("whole".into(), json!(hundredths(*value)));
             each.insert("ratio".into(), json!(hundredths(value / before)));
             line.insert((*name).into(), each.into());

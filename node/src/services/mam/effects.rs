@@ -130,7 +130,7 @@ fn written(
     hidden: &HashSet<(BareJid, ArchiveId)>,
 ) -> Completed {
     edge.trail.mark(row.mid, Step::Archived);
-    if !hidden.contains(&(row.owner.clone(), row.mid)) {
+    if hidden.is_empty() || !hidden.contains(&(row.owner.clone(), row.mid)) {
         return completed(effect);
     }
     let word = Relay::Hidden {

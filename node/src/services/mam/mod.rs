@@ -95,21 +95,16 @@ async fn find(request: Request<Query>, fallback: KeepByDefault) -> Result<Reply,
     let backwards = query.place.is_backwards();
     let found = page::bounded(found, backwards);
 
-    let mut results = Vec::with_capacity(found.entries.len());
-    for entry in &found.entries {
-        match page::result(account, &request.session, query.id.as_deref(), entry) {
-            // Who has got this one wants no second copy of it (IM-63).
-            Ok(packet) => results.push(Action::Result {
-                mid: entry.mid,
-                order: entry.order,
-                packet,
-            }),
-            // One unreadable row must not hide all others.
-            Err(error) => {
-                tracing::error!(mid = %entry.mid, %error, "an archived message cannot be read")
-            }
+    let envelope = page::Envelope::new(account, &request.session, query.id.as_deref());
+    let results = found.entries.iter().map(|entry| {
+        // Who has got this one wants no second copy of it (IM-63).
+        Action::Result {
+            mid: entry.mid,
+            order: entry.order,
+            packet: envelope.around(entry),
         }
-    }
+    });
+    let mut results: Vec<Action> = results.collect();
     if query.flip {
         results.reverse();
     }

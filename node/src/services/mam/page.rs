@@ -1,10 +1,9 @@
 //! How a page of the archive is written: a message for each entry, then the result that ends it.
 
+use bytes::Bytes;
 use cluster::ArchiveId;
-use proto::payload::rsm;
-use proto::payload::{delay, forward};
-use proto::stanza::{Kind, MessageType, Packet, Stanza};
-use proto::xml::ReadError;
+use proto::payload::{delay, rsm};
+use proto::stanza::{Header, Kind, MessageType, Packet};
 use proto::{BareJid, Element, Jid, ns};
 
 use super::storage::{Entry, Page};
@@ -20,7 +19,7 @@ pub fn bounded(mut page: Page, backwards: bool) -> Page {
     }
     let mut bytes = 0;
     let fits = page.entries.iter().take_while(|entry| {
-        bytes += entry.packet.size();
+        bytes += entry.stanza.size();
         bytes <= MAX_BYTES
     });
     let fits = fits.count().max(1);
@@ -64,31 +63,54 @@ fn range(page: &Page, backwards: bool) -> Option<(ArchiveId, ArchiveId)> {
     }
 }
 
-/// The message that brings one entry to the session that asked (IM-90).
-pub fn result(
-    account: &BareJid,
-    session: &Jid,
-    query: Option<&str>,
-    entry: &Entry,
-) -> Result<Packet, ReadError> {
-    let stamp = Element::new("delay", ns::DELAY).with_attr("stamp", delay::stamp(entry.stamp));
-    let forwarded = forward::forwarded(entry.packet.unpack()?.to_element(), Some(stamp));
-    let mut result = Element::new("result", ns::MAM);
-    if let Some(query) = query {
-        result.set_attr("queryid", query);
+/// The messages that bring the entries of a page to the session that asked (IM-90).
+pub struct Envelope {
+    header: Header,
+    /// The start tag of each result, up to the id.
+    result: String,
+}
+
+impl Envelope {
+    /// For the answers to one query.
+    pub fn new(account: &BareJid, session: &Jid, query: Option<&str>) -> Self {
+        let mut header = Header::new(Kind::Message(MessageType::Normal));
+        header.from = Some(account.clone().into());
+        header.to = Some(session.clone());
+        let mut result = Element::new("result", ns::MAM);
+        if let Some(query) = query {
+            result.set_attr("queryid", query);
+        }
+        let mut result = result.to_xml(ns::CLIENT);
+        result.truncate(result.len().saturating_sub("/>".len()));
+        Self { header, result }
     }
-    result.set_attr("id", entry.mid.to_string());
-    let message =
-        Stanza::new(Kind::Message(MessageType::Normal)).with_child(result.with_child(forwarded));
-    Ok(message
-        .with_from(account.clone().into())
-        .with_to(session.clone())
-        .pack())
+
+    /// The message that brings this entry. What is archived is written as it is stored: a page has many of them.
+    pub fn around(&self, entry: &Entry) -> Packet {
+        let mut payload = Vec::with_capacity(self.result.len() + entry.stanza.size() + 256);
+        payload.extend_from_slice(self.result.as_bytes());
+        let start = format!(
+            " id='{}'><forwarded xmlns='{}'><delay xmlns='{}' stamp='{}'/>",
+            entry.mid,
+            ns::FORWARD,
+            ns::DELAY,
+            delay::stamp(entry.stamp)
+        );
+        payload.extend_from_slice(start.as_bytes());
+        entry.stanza.write(&mut payload);
+        payload.extend_from_slice(b"</forwarded></result>");
+        Packet {
+            header: self.header.clone(),
+            payload: Bytes::from(payload.into_boxed_slice()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::storage::Written;
     use super::*;
+    use proto::stanza::Stanza;
 
     fn entry(n: u128, body: usize) -> Entry {
         let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(body));
@@ -97,7 +119,7 @@ mod tests {
             mid: ArchiveId(n),
             stamp: 1500,
             order: cluster::Order::default(),
-            packet: stanza.with_from("b@x/r".parse().unwrap()).pack(),
+            stanza: Written::of(&stanza.with_from("b@x/r".parse().unwrap()).pack()),
         }
     }
 
@@ -187,12 +209,12 @@ mod tests {
     #[test]
     fn im_90_a_result_wraps_the_message_with_its_time() {
         let session: Jid = "a@x/r".parse().unwrap();
-        let packet = result(&session.bare(), &session, Some("q"), &entry(10, 1)).unwrap();
+        let packet = Envelope::new(&session.bare(), &session, Some("q'")).around(&entry(10, 1));
         let mut out = Vec::new();
         packet.write(&[], &mut out);
         let xml = String::from_utf8(out).unwrap();
         let expect = format!(
-            "<message to='a@x/r' from='a@x'><result xmlns='urn:xmpp:mam:2' queryid='q' id='{}'>\
+            "<message to='a@x/r' from='a@x'><result xmlns='urn:xmpp:mam:2' queryid='q&apos;' id='{}'>\
              <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:01.500Z'/>\
              <message xmlns='jabber:client' from='b@x/r' type='chat'><body>x</body></message></forwarded></result></message>",
             ArchiveId(10)

@@ -25,6 +25,9 @@ const PIE: &str = "urn:xmpp:pie:0";
 /// Messages that are read at a time.
 const PAGE: u32 = 100;
 
+/// How far the clocks may be apart of who names a message and who notes when it came, in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// Archives.
 pub struct Archives;
 
@@ -50,7 +53,7 @@ impl Archives {
                 let Some(last) = page.last() else { break };
                 behind = Some(last.order);
                 for entry in &page {
-                    match entry.packet.unpack() {
+                    match entry.stanza.read() {
                         Ok(stanza) => out.element(&written(account, &stanza, entry, hidden))?,
                         // One that is damaged must not keep the others here.
                         Err(error) => {
@@ -80,7 +83,7 @@ fn written(account: &BareJid, stanza: &Stanza, entry: &Entry, hidden: bool) -> E
 
 impl Portable for Archives {
     fn tables(&self) -> &'static [&'static str] {
-        &["archive", "archive_preference", "archive_exception"]
+        &["archive_name", "archive_preference", "archive_exception"]
     }
 
     fn export<'a>(
@@ -141,7 +144,10 @@ fn row(account: &BareJid, number: u64, result: &Element) -> Option<ArchiveRow> {
     let (from, to) = (stanza.header.from.clone(), stanza.header.to.clone());
     // A message of the account's own may be to itself, and one to it may name nobody.
     let with = from.filter(|from| !from.belongs_to(account)).or(to);
+    // What is too old is found by its id, so none may claim to be from later than its message is.
+    let is_true = |id: &ArchiveId| id.0 <= ArchiveId::new(stamp.saturating_add(DAY), 0).0;
     let id = result.attr("id").and_then(|id| id.parse().ok());
+    let id = id.filter(is_true);
     Some(ArchiveRow {
         owner: account.clone(),
         mid: id.unwrap_or_else(|| ArchiveId::new(stamp, clock::random())),

@@ -1,6 +1,6 @@
 //! What an older database becomes, and whether the parts of the server still make what they made together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::config::{Config, StorageUrl};
@@ -86,8 +86,11 @@ fn owned(schema: &Schema) -> Vec<(&'static str, &'static str)> {
         .iter()
         .flat_map(|step| [step.sqlite, step.postgres]);
     let tables = scripts.flat_map(|sql| sql.split("CREATE TABLE ").skip(1));
-    let owned = tables.filter_map(|table| {
-        let (name, columns) = table.split_once(" (").unwrap();
+    // A table that is made anew is what it is made last.
+    let tables: BTreeMap<_, _> = tables
+        .map(|table| table.split_once(" (").unwrap())
+        .collect();
+    let owned = tables.into_iter().filter_map(|(name, columns)| {
         let columns = columns.split(");").next().unwrap();
         let key = ["account", "owner"]
             .into_iter()

@@ -3,7 +3,8 @@
 use cluster::ArchiveId;
 use proto::BareJid;
 
-use super::row::{MOST_IDS, keyed, mid};
+use super::name::{OWNER, forget_parties};
+use super::row::{MOST_IDS, account, key, keyed, mid};
 use crate::storage::{Storage, StorageError, assembled, numbered};
 
 /// A row that is older than rows may become.
@@ -26,21 +27,22 @@ impl Storage {
         behind: Option<&Expired>,
         max: u32,
     ) -> Result<Vec<Expired>, StorageError> {
-        let (stamp, owner, key) = match behind {
-            Some(last) => (last.stamp, last.owner.as_str(), last.mid.to_string()),
-            None => (0, "", String::new()),
+        // An id begins with the time when its message entered, before it was handled.
+        let end = ArchiveId::new(before, 0);
+        let (last, owner) = match behind {
+            Some(last) => (last.mid, last.owner.as_str()),
+            None => (ArchiveId(0), ""),
         };
         let sql = format!(
-            "SELECT owner, mid, stamp FROM archive WHERE hidden = 0 AND stamp < $1 AND stamp >= $2 \
-             AND (stamp > $2 OR owner > $3 OR (owner = $3 AND mid > $4)) \
-             ORDER BY stamp, owner, mid LIMIT {max}"
+            "SELECT name.owner, mid, stamp FROM archive JOIN archive_name AS name ON name.id = archive.owner \
+             WHERE hidden = 0 AND mid < $2 AND stamp < $3 \
+             AND (mid, archive.owner) > ($4, coalesce({OWNER}, 0)) ORDER BY mid, archive.owner LIMIT {max}"
         );
-        let values = vec![before.into(), stamp.into(), owner.into(), key.into()];
+        let values = vec![owner.into(), key(end), before.into(), key(last)];
         let rows = self.database.rows(assembled(sql), values).await?;
         let expired = rows.iter().map(|row| {
-            let owner = BareJid::new(&row.text(0)?);
             Ok(Expired {
-                owner: owner.map_err(|_| StorageError::Damaged("an account"))?,
+                owner: account(&row.text(0)?)?,
                 mid: mid(row, 1)?,
                 stamp: row.count(2)?,
             })
@@ -55,13 +57,19 @@ impl Storage {
         mids: &[ArchiveId],
     ) -> Result<u64, StorageError> {
         let mut deleted = 0;
+        let mut transaction = self.database.begin().await?;
         for chunk in mids.chunks(MOST_IDS) {
             let ids = numbered(chunk.len(), 2);
-            let sql =
-                format!("DELETE FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})");
+            let sql = format!(
+                "DELETE FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid IN ({ids})"
+            );
             let values = keyed(owner, chunk);
-            deleted += self.database.execute(assembled(sql), values).await?;
+            deleted += transaction.execute(assembled(sql), values).await?;
         }
+        if deleted > 0 {
+            forget_parties(&mut transaction, owner).await?;
+        }
+        transaction.commit().await?;
         Ok(deleted)
     }
 
@@ -71,9 +79,11 @@ impl Storage {
         owner: &BareJid,
         most: u64,
     ) -> Result<u64, StorageError> {
-        let sql = "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = $1 AND hidden = 0 LIMIT 0 + $2) AS found";
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM archive WHERE owner = {OWNER} AND hidden = 0 LIMIT 0 + $2) AS found"
+        );
         let values = vec![owner.as_str().into(), most.into()];
-        let row = self.database.row(sql, values).await?;
+        let row = self.database.row(assembled(sql), values).await?;
         row.map_or(Ok(0), |row| row.count(0))
     }
 }

@@ -1,20 +1,24 @@
 //! The message archive: what MAM shows, and what waits, hidden, for a user who is away.
 //!
-//! A row is named by its owner and its archive id; its `place` is the order of delivery to the account,
+//! A row is named by its owner, or the number of its ([`name`]), and its archive id; its `place` is the order of delivery to the account,
 //! which pages follow whatever the stamps say (IM-83). A stanza is kept as the XML it is.
 
 mod expiry;
+mod name;
 mod port;
 mod preference;
 mod query;
 mod row;
 mod search;
+mod written;
 
 pub use expiry::Expired;
 pub use preference::Preferences;
 pub use query::{Filter, Page, Place};
 pub use row::Entry;
 pub use search::Bounds;
+#[cfg(test)]
+pub use written::Written;
 
 use std::collections::HashSet;
 
@@ -23,11 +27,12 @@ use cluster::ArchiveId;
 use cluster::session::{ArchiveRow, Fetched};
 use proto::BareJid;
 
+use self::name::{Numbered, OWNER, numbered};
 use self::preference::{Fate, Judge, hidden_among};
-use self::row::{FRONT, MOST_IDS, entry, header, keyed};
+use self::row::{FRONT, MOST_IDS, key, keyed, mid};
 use super::settings::KeepByDefault;
 use crate::storage::{
-    Row, Step, Storage, StorageError, Stored, Transaction, Value, assembled, numbered,
+    Row, Step, Storage, StorageError, Stored, Transaction, Value, assembled, numbered as numbers,
 };
 
 /// Rows in one statement. Chunks are powers of two, so that few statements are prepared.
@@ -51,7 +56,11 @@ pub const STORED: Stored = Stored {
         ),
     ],
     removals: &[
-        "DELETE FROM archive WHERE owner = $1",
+        // Who remembers numbers of this account asks for them again, and whoever uses them now is waited for.
+        "UPDATE archive_names SET version = version + 1 WHERE EXISTS (SELECT 1 FROM archive_name WHERE owner = $1)",
+        "DELETE FROM archive WHERE hidden = 0 AND owner IN (SELECT id FROM archive_name WHERE owner = $1 AND party = '')",
+        "DELETE FROM archive WHERE hidden = 1 AND owner IN (SELECT id FROM archive_name WHERE owner = $1 AND party = '')",
+        "DELETE FROM archive_name WHERE owner = $1",
         "DELETE FROM archive_preference WHERE account = $1",
         "DELETE FROM archive_exception WHERE account = $1",
     ],
@@ -68,16 +77,9 @@ impl Storage {
         let judge = Judge::read(self, rows, fallback).await?;
         let judged = rows.iter().map(|row| (*row, judge.fate(row)));
         let wanted: Vec<_> = judged.filter(|(_, fate)| *fate != Fate::Dropped).collect();
-        let mut transaction = self.database.begin().await?;
-        insert(&mut transaction, &wanted).await?;
-        let uncertain: Vec<&ArchiveRow> = wanted
-            .iter()
-            .map(|(row, _)| *row)
-            .filter(|row| judge.is_uncertain(row))
-            .collect();
-        let hidden = hidden_among(&mut transaction, &uncertain).await?;
-        transaction.commit().await?;
-        Ok(hidden)
+        let uncertain = wanted.iter().map(|(row, _)| *row);
+        let uncertain: Vec<_> = uncertain.filter(|row| judge.is_uncertain(row)).collect();
+        self.write(&wanted, &uncertain).await
     }
 
     /// Adds those of the rows that the archive is going to show, and returns those that were meant to be and
@@ -94,15 +96,27 @@ impl Storage {
         let (shown, hidden): (Vec<_>, Vec<_>) = wanted.partition(|(_, fate)| *fate == Fate::Shown);
         let mut missing = HashSet::new();
         if !shown.is_empty() {
-            let mut transaction = self.database.begin().await?;
-            insert(&mut transaction, &shown).await?;
             let rows: Vec<_> = shown.iter().map(|(row, _)| *row).collect();
-            missing = hidden_among(&mut transaction, &rows).await?;
-            transaction.commit().await?;
+            missing = self.write(&shown, &rows).await?;
         }
         let hidden = hidden.into_iter().filter(|(row, _)| !row.hidden);
         missing.extend(hidden.map(|(row, _)| (row.owner.clone(), row.mid)));
         Ok(missing)
+    }
+
+    /// Adds rows, all or none, and says which of those that are uncertain are there hidden.
+    async fn write(
+        &self,
+        rows: &[(&ArchiveRow, Fate)],
+        uncertain: &[&ArchiveRow],
+    ) -> Result<HashSet<(BareJid, ArchiveId)>, StorageError> {
+        let mut transaction = self.database.begin().await?;
+        let (rows, learnt) = numbered(&self.names, &mut transaction, rows).await?;
+        insert(&mut transaction, rows).await?;
+        let hidden = hidden_among(&mut transaction, uncertain).await?;
+        transaction.commit().await?;
+        learnt.remember(&self.names);
+        Ok(hidden)
     }
 
     /// Reads messages of an account back, hidden ones too. What is gone, or damaged, is left out.
@@ -111,8 +125,7 @@ impl Storage {
         owner: &BareJid,
         mids: &[ArchiveId],
     ) -> Result<Vec<Fetched>, StorageError> {
-        let whole = |row: &Row| entry(row).map(Some);
-        self.read(owner, mids, "stanza", whole).await
+        self.read(owner, mids, "stanza", row::fetched).await
     }
 
     /// The same without what the messages say, which may be nearly all of their bytes.
@@ -121,7 +134,7 @@ impl Storage {
         owner: &BareJid,
         mids: &[ArchiveId],
     ) -> Result<Vec<Fetched>, StorageError> {
-        let mut found = self.read(owner, mids, FRONT, header).await?;
+        let mut found = self.read(owner, mids, FRONT, row::header).await?;
         let is_found = |mid: &ArchiveId| found.iter().any(|fetched| fetched.mid == *mid);
         let rest = mids.iter().copied().filter(|mid| !is_found(mid));
         let rest: Vec<ArchiveId> = rest.collect();
@@ -137,33 +150,23 @@ impl Storage {
         owner: &BareJid,
         mids: &[ArchiveId],
         stanza: &'static str,
-        parse: fn(&Row) -> Result<Option<Entry>, StorageError>,
+        parse: fn(&Row) -> Result<Option<Fetched>, StorageError>,
     ) -> Result<Vec<Fetched>, StorageError> {
         let mut found = Vec::with_capacity(mids.len());
         for chunk in mids.chunks(MOST_READ) {
             let sql = format!(
-                "SELECT mid, stamp, {stanza}, place, hidden FROM archive WHERE owner = $1 AND mid IN ({}) ORDER BY place",
-                numbered(chunk.len(), 2)
+                "SELECT mid, stamp, {stanza}, place, hidden FROM archive WHERE owner = {OWNER} AND mid IN ({}) ORDER BY place",
+                numbers(chunk.len(), 2)
             );
             let rows = self.database.rows(assembled(sql), keyed(owner, chunk));
             for row in rows.await? {
-                let Entry {
-                    mid, stamp, packet, ..
-                } = match parse(&row) {
-                    Ok(Some(entry)) => entry,
-                    Ok(None) => continue,
+                match parse(&row) {
+                    Ok(message) => found.extend(message),
                     // One that is damaged must not take the others with it.
                     Err(error) => {
-                        tracing::error!(%owner, mid = row.text(0)?, %error, "a message is lost");
-                        continue;
+                        tracing::error!(%owner, mid = %mid(&row, 0)?, %error, "a message is lost");
                     }
-                };
-                found.push(Fetched {
-                    mid,
-                    stamp,
-                    archived: !row.truth(4)?,
-                    packet,
-                });
+                }
                 // A full queue is megabytes, and others wait for this thread.
                 tokio::task::yield_now().await;
             }
@@ -178,9 +181,10 @@ impl Storage {
         mids: &[ArchiveId],
     ) -> Result<(), StorageError> {
         for chunk in mids.chunks(MOST_IDS) {
-            let ids = numbered(chunk.len(), 2);
-            let sql =
-                format!("DELETE FROM archive WHERE owner = $1 AND hidden = 1 AND mid IN ({ids})");
+            let ids = numbers(chunk.len(), 2);
+            let sql = format!(
+                "DELETE FROM archive WHERE owner = {OWNER} AND hidden = 1 AND mid IN ({ids})"
+            );
             self.database
                 .execute(assembled(sql), keyed(owner, chunk))
                 .await?;
@@ -204,54 +208,67 @@ impl Storage {
 
     /// Makes a message unreadable.
     pub(crate) async fn damage_message(&self, mid: ArchiveId) {
-        let sql = format!("UPDATE archive SET stanza = '<' WHERE mid = '{mid}'");
-        self.database.raw(sql).await.unwrap();
+        let sql = "UPDATE archive SET stanza = '<' WHERE mid = $1";
+        let damaged = self.database.execute(sql, vec![key(mid)]).await;
+        assert_eq!(damaged.unwrap(), 1);
     }
 }
 
 async fn insert(
     transaction: &mut Transaction,
-    rows: &[(&ArchiveRow, Fate)],
+    rows: Vec<Numbered<'_>>,
 ) -> Result<(), StorageError> {
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let fits = rest.len().min(MOST_ROWS);
-        let (chunk, later) = rest.split_at(1 << fits.ilog2());
-        rest = later;
+    let mut lines = written(rows)?;
+    // What an account gets at a time is read together, too.
+    lines.sort_by_key(|(row, _)| row.owner);
+    let mut lines = lines.into_iter();
+    while lines.len() > 0 {
+        let fits = 1 << lines.len().min(MOST_ROWS).ilog2();
         let sql = transaction.insertion(
-            "archive (owner, mid, place, stamp, with_bare, with_full, sent, hidden, stanza)",
-            (chunk.len(), 9),
+            "archive (owner, mid, place, stamp, party, resource, hidden, stanza)",
+            (fits, 8),
         );
-        let mut values = Vec::with_capacity(chunk.len() * 9);
-        for (row, fate) in chunk {
-            values.extend(columns(row, *fate == Fate::Hidden)?);
+        let mut values = Vec::with_capacity(fits * 8);
+        for (row, stanza) in lines.by_ref().take(fits) {
+            values.extend(columns(&row, stanza));
         }
         transaction.execute(assembled(sql), values).await?;
     }
     Ok(())
 }
 
-fn columns(row: &ArchiveRow, hidden: bool) -> Result<[Value; 9], StorageError> {
-    let mut stanza = Vec::new();
-    row.packet.write(&[], &mut stanza);
-    let stanza = String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?;
-    let sent = row
-        .packet
-        .header
-        .from
-        .as_ref()
-        .is_some_and(|from| from.belongs_to(&row.owner));
-    Ok([
-        row.owner.as_str().into(),
-        row.mid.to_string().into(),
+/// The rows with their stanzas as they are stored. One of the sender's archive and one of the recipient's are often the
+/// same stanza, and follow each other.
+fn written(rows: Vec<Numbered<'_>>) -> Result<Vec<(Numbered<'_>, String)>, StorageError> {
+    let mut lines: Vec<(Numbered<'_>, String)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let packet = &row.row.packet;
+        let same = lines.last().filter(|(last, _)| last.row.packet == *packet);
+        let stanza = match same {
+            Some((_, stanza)) => stanza.clone(),
+            None => {
+                let mut stanza = Vec::new();
+                packet.write(&[], &mut stanza);
+                String::from_utf8(stanza).map_err(|_| StorageError::Damaged("a stanza"))?
+            }
+        };
+        lines.push((row, stanza));
+    }
+    Ok(lines)
+}
+
+fn columns(numbered: &Numbered<'_>, stanza: String) -> [Value; 8] {
+    let row = numbered.row;
+    [
+        numbered.owner.into(),
+        key(row.mid),
         row.order.0.into(),
         row.stamp.into(),
-        row.with.bare().as_str().into(),
-        row.with.as_str().into(),
-        sent.into(),
-        hidden.into(),
+        numbered.party.into(),
+        row.with.resource().unwrap_or_default().into(),
+        numbered.hidden.into(),
         stanza.into(),
-    ])
+    ]
 }
 
 #[cfg(test)]

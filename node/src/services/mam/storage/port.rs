@@ -4,7 +4,7 @@ use cluster::Order;
 use cluster::session::ArchiveRow;
 use proto::BareJid;
 
-use super::insert;
+use super::name::OWNER;
 use super::preference::Fate;
 use super::row::{Entry, entry};
 use crate::storage::{Storage, StorageError, Value, assembled};
@@ -18,12 +18,13 @@ impl Storage {
         behind: Option<Order>,
         max: u32,
     ) -> Result<Vec<Entry>, StorageError> {
+        let hidden = i64::from(hidden);
         let sql = format!(
-            "SELECT mid, stamp, stanza, place FROM archive WHERE owner = $1 AND hidden = $2 AND place > $3 \
-             ORDER BY place, mid LIMIT {max}"
+            "SELECT mid, stamp, stanza, place FROM archive WHERE owner = {OWNER} AND hidden = {hidden} AND place > $2 \
+             ORDER BY place LIMIT {max}"
         );
         let behind = behind.map_or(Value::from(-1_i64), |order| order.0.into());
-        let values = vec![owner.as_str().into(), hidden.into(), behind];
+        let values = vec![owner.as_str().into(), behind];
         let rows = self.database.rows(assembled(sql), values).await?;
         rows.iter().map(entry).collect()
     }
@@ -34,8 +35,6 @@ impl Storage {
         rows: &[ArchiveRow],
     ) -> Result<(), StorageError> {
         let rows: Vec<_> = rows.iter().map(|row| (row, Fate::Shown)).collect();
-        let mut transaction = self.database.begin().await?;
-        insert(&mut transaction, &rows).await?;
-        transaction.commit().await
+        self.write(&rows, &[]).await.map(drop)
     }
 }

@@ -11,7 +11,7 @@ use cluster::ArchiveId;
 use cluster::session::ArchiveRow;
 use proto::{BareJid, Jid};
 
-use super::row::{MOST_IDS, mid};
+use super::row::{MOST_IDS, account, key, mid};
 use crate::services::mam::settings::KeepByDefault;
 use crate::storage::{Storage, StorageError, Transaction, Value, assembled, numbered};
 
@@ -100,6 +100,9 @@ impl Judge {
     }
 
     fn preferences(&self, owner: &BareJid) -> &Preferences {
+        if self.owners.is_empty() {
+            return &self.fallback;
+        }
         self.owners.get(owner).unwrap_or(&self.fallback)
     }
 
@@ -124,12 +127,16 @@ impl Judge {
         if row.hidden {
             return Fate::Hidden;
         }
+        let preferences = self.preferences(&row.owner);
+        if preferences.keeps_all() {
+            return Fate::Shown;
+        }
         let is_contact = || {
             let party = row.with.bare();
             // Nobody has oneself in the roster, and everybody knows oneself.
             party == row.owner || self.contacts.contains(&(row.owner.clone(), party))
         };
-        match self.preferences(&row.owner).keep(&row.with, is_contact()) {
+        match preferences.keep(&row.with, is_contact()) {
             true => Fate::Shown,
             false if is_only_sent(row) => Fate::Dropped,
             false => Fate::Hidden,
@@ -148,10 +155,6 @@ fn is_only_sent(row: &ArchiveRow) -> bool {
     let header = &row.packet.header;
     let own = |jid: &Option<Jid>| jid.as_ref().is_some_and(|jid| jid.belongs_to(&row.owner));
     own(&header.from) && !own(&header.to)
-}
-
-fn account(text: &str) -> Result<BareJid, StorageError> {
-    BareJid::new(text).map_err(|_| StorageError::Damaged("an account"))
 }
 
 /// The preferences of those accounts that have stated some.
@@ -283,10 +286,11 @@ pub(super) async fn hidden_among(
     let mut hidden = HashSet::new();
     for chunk in rows.chunks(MOST_IDS) {
         let sql = format!(
-            "SELECT owner, mid FROM archive WHERE hidden = 1 AND mid IN {}",
+            "SELECT name.owner, mid FROM archive JOIN archive_name AS name ON name.id = archive.owner \
+             WHERE hidden = 1 AND mid IN {}",
             transaction.placeholders(1, chunk.len())
         );
-        let mids = chunk.iter().map(|row| row.mid.to_string().into()).collect();
+        let mids = chunk.iter().map(|row| key(row.mid)).collect();
         for row in transaction.rows(assembled(sql), mids).await? {
             hidden.insert((account(&row.text(0)?)?, mid(&row, 1)?));
         }

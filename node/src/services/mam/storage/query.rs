@@ -3,7 +3,8 @@
 use cluster::ArchiveId;
 use proto::{BareJid, Jid};
 
-use super::row::{Entry, MOST_IDS, entry, keyed, mid};
+use super::name::OWNER;
+use super::row::{Entry, MOST_IDS, entry, key, keyed, mid};
 use crate::storage::{Storage, StorageError, Value, assembled, numbered};
 
 /// The largest page (IM-93).
@@ -76,7 +77,7 @@ impl Storage {
         let max = max.min(MOST_ENTRIES);
         let order = if backwards { "DESC" } else { "ASC" };
         let sql = format!(
-            "SELECT mid, stamp, stanza, place FROM archive WHERE {}{} ORDER BY place {order}, mid {order} LIMIT {}",
+            "SELECT mid, stamp, stanza, place FROM archive WHERE {}{} ORDER BY place {order} LIMIT {}",
             clause.sql,
             clause.each,
             max + 1
@@ -85,7 +86,13 @@ impl Storage {
         let complete = rows.len() <= max as usize;
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows.iter().take(max as usize) {
-            entries.push(entry(row)?);
+            match entry(row) {
+                Ok(entry) => entries.push(entry),
+                // One that is damaged must not hide all others.
+                Err(error) => {
+                    tracing::error!(%owner, mid = %mid(row, 0)?, %error, "an archived message cannot be read");
+                }
+            }
             // A page may be megabytes, and others wait for this thread.
             tokio::task::yield_now().await;
         }
@@ -128,7 +135,7 @@ impl Storage {
         for chunk in wanted.chunks(MOST_IDS) {
             let ids = numbered(chunk.len(), 2);
             let sql = format!(
-                "SELECT count(*) FROM archive WHERE owner = $1 AND hidden = 0 AND mid IN ({ids})"
+                "SELECT count(*) FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid IN ({ids})"
             );
             let row = self
                 .database
@@ -149,7 +156,7 @@ impl Storage {
         let mut ends = Vec::with_capacity(2);
         for order in ["ASC", "DESC"] {
             let sql = format!(
-                "SELECT mid, stamp FROM archive WHERE owner = $1 AND hidden = 0 ORDER BY place {order}, mid {order} LIMIT 1"
+                "SELECT mid, stamp FROM archive WHERE owner = {OWNER} AND hidden = 0 ORDER BY place {order} LIMIT 1"
             );
             let row = self
                 .database
@@ -162,8 +169,10 @@ impl Storage {
     }
 
     async fn position(&self, owner: &BareJid, mid: ArchiveId) -> Result<Option<i64>, StorageError> {
-        let sql = "SELECT place FROM archive WHERE owner = $1 AND hidden = 0 AND mid = $2";
-        let row = self.database.row(sql, keyed(owner, &[mid])).await?;
+        let sql =
+            format!("SELECT place FROM archive WHERE owner = {OWNER} AND hidden = 0 AND mid = $2");
+        let row = self.database.row(assembled(sql), keyed(owner, &[mid]));
+        let row = row.await?;
         row.map(|row| row.number(0)).transpose()
     }
 
@@ -192,14 +201,23 @@ impl Storage {
         filter: &Filter,
     ) -> Result<Option<Clause>, StorageError> {
         let mut clause = Clause {
-            sql: "owner = $1 AND hidden = 0".to_owned(),
+            sql: "hidden = 0".to_owned(),
             each: String::new(),
             values: vec![owner.as_str().into()],
         };
-        if let Some(with) = &filter.with {
-            clause.and("with_bare =", with.bare().as_str().into());
-            if !with.is_bare() {
-                clause.of_each("with_full =", with.as_str().into());
+        match &filter.with {
+            // A party's number is of one owner alone.
+            Some(with) => {
+                clause.values.push(with.bare().as_str().into());
+                clause.sql +=
+                    " AND party = (SELECT id FROM archive_name WHERE owner = $1 AND party = $2)";
+                if let Some(resource) = with.resource() {
+                    clause.of_each("resource =", resource.into());
+                }
+            }
+            None => {
+                clause.sql += " AND owner = ";
+                clause.sql += OWNER;
             }
         }
         if let Some(start) = filter.start {
@@ -230,9 +248,7 @@ impl Storage {
                 clause.sql += &list;
                 clause.sql.push(')');
             }
-            clause
-                .values
-                .extend(ids.iter().map(|mid| Value::from(mid.to_string())));
+            clause.values.extend(ids.iter().map(|mid| key(*mid)));
         }
         Ok(Some(clause))
     }

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use cluster::Order;
 use proto::BareJid;
-use proto::stanza::Stanza;
 
 use super::super::words::Words;
 use super::query::{Clause, Filter, Page, Place};
-use super::row::{Entry, mid, stanza};
+use super::row::{Entry, mid};
+use super::written::Written;
 use crate::clock;
 use crate::storage::{Row, Storage, StorageError, assembled};
 
@@ -103,7 +103,7 @@ impl Storage {
         let order = if backwards { "DESC" } else { "ASC" };
         let sql = format!(
             "SELECT mid, stamp, CASE WHEN 1 = 1{} THEN stanza END, place FROM archive WHERE {} \
-             ORDER BY place {order}, mid {order} LIMIT {chunk}",
+             ORDER BY place {order} LIMIT {chunk}",
             clause.each, clause.sql
         );
         self.database.rows(assembled(sql), clause.values).await
@@ -129,12 +129,14 @@ impl Search<'_> {
             let Some(xml) = row.text_or_none(2)? else {
                 continue;
             };
-            match stanza(&xml) {
-                Ok(stanza) if self.words.are_in(&stanza) => self.add(row, &stanza)?,
+            let written = Written::new(xml);
+            let stanza = written.and_then(|written| Ok((written.read()?, written)));
+            match stanza {
+                Ok((stanza, written)) if self.words.are_in(&stanza) => self.add(row, written)?,
                 Ok(_) => {}
                 // One that is damaged must not hide the others.
                 Err(error) => {
-                    tracing::error!(mid = row.text(0)?, %error, "an archived message cannot be read");
+                    tracing::error!(mid = %mid(row, 0)?, %error, "an archived message cannot be read");
                 }
             }
             let full = self.found.entries.len() == self.max || self.bytes >= MOST_BYTES;
@@ -145,16 +147,15 @@ impl Search<'_> {
         Ok(false)
     }
 
-    fn add(&mut self, row: &Row, stanza: &Stanza) -> Result<(), StorageError> {
+    fn add(&mut self, row: &Row, stanza: Written) -> Result<(), StorageError> {
         self.number += 1;
         if self.max > 0 {
-            let packet = stanza.pack();
-            self.bytes += packet.size();
+            self.bytes += stanza.size();
             self.found.entries.push(Entry {
                 mid: mid(row, 0)?,
                 stamp: row.count(1)?,
                 order: Order(row.count(3)?),
-                packet,
+                stanza,
             });
         }
         Ok(())
@@ -169,7 +170,7 @@ mod tests {
     use crate::storage::testing;
     use cluster::ArchiveId;
     use cluster::session::ArchiveRow;
-    use proto::stanza::{Kind, MessageType};
+    use proto::stanza::{Kind, MessageType, Stanza};
     use proto::{Element, Jid, ns};
     use std::time::Duration;
 
