@@ -119,9 +119,9 @@ async fn im_97_an_archive_query_reads_past_what_waits_for_the_database() {
     let mut carol = cluster.client(0, "carol").await;
     postgres.execute(&format!(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
-         'BEGIN PERFORM pg_sleep({}); RETURN NEW; END'; \
-         CREATE TRIGGER slow BEFORE INSERT ON archive FOR EACH ROW \
-         WHEN (NEW.owner = 'carol@localhost') EXECUTE FUNCTION slow()",
+         'BEGIN IF NEW.owner = (SELECT id FROM archive_name WHERE owner = ''carol@localhost'' AND party = '''') \
+         THEN PERFORM pg_sleep({}); END IF; RETURN NEW; END'; \
+         CREATE TRIGGER slow BEFORE INSERT ON archive FOR EACH ROW EXECUTE FUNCTION slow()",
         SLOW_ROW.as_secs()
     ));
     // The first one is being written, the others and bob's wait for it.

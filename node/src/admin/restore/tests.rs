@@ -27,12 +27,15 @@ const ALICE: &str = "<?xml version='1.0' encoding='UTF-8'?>
 <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'><item id='2'><a xmlns='u'/></item>\
 <item id='1'><b xmlns='u'/></item></items></pubsub>
 <archive xmlns='urn:xmpp:pie:0#mam'>\
-<result xmlns='urn:xmpp:mam:2' id='0192000000000000000000000000000a'><forwarded xmlns='urn:xmpp:forward:0'>\
+<result xmlns='urn:xmpp:mam:2' id='0129be9de2287000800000000000000a'><forwarded xmlns='urn:xmpp:forward:0'>\
 <delay xmlns='urn:xmpp:delay' stamp='2010-07-10T23:08:25Z'/><message xmlns='jabber:client' \
 to='alice@example.org/r' from='bob@example.org/r' type='chat'><body>one</body></message></forwarded></result>\
 <result xmlns='urn:xmpp:mam:2' id='elsewhere'><forwarded xmlns='urn:xmpp:forward:0'>\
 <delay xmlns='urn:xmpp:delay' stamp='2010-07-10T23:09:25Z'/><message xmlns='jabber:client' \
-to='bob@example.org/r' from='alice@example.org/r' type='chat'><body>two</body></message></forwarded></result></archive>
+to='bob@example.org/r' from='alice@example.org/r' type='chat'><body>two</body></message></forwarded></result>\
+<result xmlns='urn:xmpp:mam:2' id='0192000000007000800000000000000b'><forwarded xmlns='urn:xmpp:forward:0'>\
+<delay xmlns='urn:xmpp:delay' stamp='2010-07-10T23:10:25Z'/><message xmlns='jabber:client' \
+to='bob@example.org/r' from='alice@example.org/r' type='chat'><body>three</body></message></forwarded></result></archive>
 <enable xmlns='urn:xmpp:push:0'/>
 </user></host></server-data>
 ";
@@ -111,12 +114,14 @@ async fn an_account_that_leaves_comes_back_as_it_was() {
             "<value>whitelist</value>",
             "<affiliation jid='bob@example.org' affiliation='member'/>",
             "<subscription jid='bob@example.org' subscription='subscribed'/>",
-            "id='0192000000000000000000000000000a'",
+            "id='0129be9de2287000800000000000000a'",
             "stamp='2010-07-10T23:09:25.000Z'",
             "<body>two</body>",
         ] {
             assert!(first.contains(part), "{first} lacks {part}");
         }
+        let late = "0192000000007000800000000000000b";
+        assert!(!first.contains(late), "an id from long after its message would outlive what is kept");
         let at = |text: &str| first.find(text).unwrap();
         assert!(at("<a xmlns='u'/>") < at("<b xmlns='u'/>"), "in the order of publication");
         assert!(at("<body>one") < at("<body>two"), "in the order of the archive");
