@@ -104,6 +104,9 @@ fn accounts_stay_in_the_shards_that_the_data_directory_was_made_for() {
         open(3),
         Err(IdentityError::OtherShards { found: 1, .. })
     ));
+    let checked = |configured| crate::verify::verify(dir.path(), 1, configured);
+    assert!(checked(1).is_ok(), "a check says what a start does");
+    assert!(checked(3).is_err());
     assert_eq!(shards(dir.path()), Some(1));
 }
 

@@ -37,11 +37,11 @@ pub fn verify(data_dir: &Path, seat: u64, shards: u16) -> Result<bool, Unusable>
     let (log, snapshots) = (data_dir.join("log"), data_dir.join("snapshots"));
     // A directory of that name that no node has made is left as it is.
     if !log.join(LOCK).is_file() {
-        Identity::peek(data_dir, seat, true)?;
+        identity(data_dir, (seat, shards), true)?;
         return Ok(false);
     }
     let (purged, _lock) = Log::verify(&log)?;
-    Identity::peek(data_dir, seat, purged.is_empty())?;
+    identity(data_dir, (seat, shards), purged.is_empty())?;
     for shard in (0..shards).map(ShardId) {
         let file = SnapshotFile::new(&snapshots, (shard, shards), None)?;
         let covered = file.load()?.and_then(|loaded| loaded.meta.last_log_id);
@@ -50,4 +50,12 @@ pub fn verify(data_dir: &Path, seat: u64, shards: u16) -> Result<bool, Unusable>
         }
     }
     Ok(true)
+}
+
+/// Reads the identity, if there is one, and compares what must never change.
+fn identity(dir: &Path, (seat, shards): (u64, u16), is_new: bool) -> Result<(), IdentityError> {
+    match Identity::peek(dir, seat, is_new)? {
+        Some(identity) => identity.check_shards(shards),
+        None => Ok(()),
+    }
 }

@@ -19,6 +19,9 @@ pub fn with(what: impl Display, advice: &str) -> String {
     }
 }
 
+/// A key of the tokens that a start refuses.
+pub const TOKEN_KEY: &str = "make one, e.g. `openssl rand -out FILE 32`, the same for all nodes, for the user of this process only";
+
 /// A directory in which nothing can be made.
 pub fn unwritable(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -68,6 +68,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
     findings.extend(listeners(config));
     findings.push(web(config));
     findings.extend(certificate(config));
+    findings.extend(token_key(config));
     findings.push(storage(config.storage.url()).await);
     if let Some(redis) = &config.redis {
         findings.push(self::redis(&redis.url).await);
@@ -139,6 +140,15 @@ async fn data_dir(config: &Config) -> Vec<Finding> {
         Ok(Ok(false)) | Err(_) => None,
     });
     findings
+}
+
+/// Checks whether a start would accept the key of the tokens, if there is one.
+fn token_key(config: &Config) -> Option<Finding> {
+    config.auth.token_key_file.as_ref()?;
+    Some(match preflight::token_key(config) {
+        Ok(_) => finding(Weight::Good, "auth.token_key_file: the key can be used"),
+        Err(error) => finding(Weight::Bad, advice::with(error, advice::TOKEN_KEY)),
+    })
 }
 
 /// Checks whether there is room for the log. A node without room would start, but accept nothing.

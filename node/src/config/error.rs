@@ -187,8 +187,8 @@ pub enum Rule {
     ClusterNeedsPostgres,
     /// Each node would have a database that the others do not know.
     #[error(
-        "all nodes of a cluster share one database, and {0:?} is this node's alone: name one outside `data_dir` \
-         for all of them"
+        "all nodes of a cluster share one database, and {0:?} is this node's alone: name one of PostgreSQL \
+         (postgres://…), or for nodes on one machine a file outside `data_dir`"
     )]
     DatabaseOfOneNode(PathBuf),
     /// An empty path would be the working directory.

@@ -193,3 +193,18 @@ async fn clients_in_browsers_are_spoken_of() {
                   https://x.example/http-bind for BOSH";
     assert!(works && out.contains(expect), "{out}");
 }
+
+#[tokio::test]
+async fn a_key_of_tokens_that_the_start_would_refuse_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let set = format!("auth.token_key_file={}", file.path().display());
+    let (works, out) = check(&[&set]).await;
+    assert!(
+        !works && out.contains("BAD   cannot use auth.token_key_file"),
+        "{out}"
+    );
+    assert!(out.contains("openssl rand"), "{out}");
+    std::fs::write(file.path(), [7; 32]).unwrap();
+    let (works, out) = check(&[&set]).await;
+    assert!(works && out.contains("ok    auth.token_key_file"), "{out}");
+}
