@@ -221,14 +221,15 @@ impl Replication {
     /// The nodes to be retired so that the seat of a node that is away is given up: all that had it, and are members or
     /// were met.
     pub fn given_up(&self, seat: u64) -> Result<BTreeSet<NodeId>, RemoveError> {
+        let own = self.identity.seat();
         let Some(links) = self
             .links
             .as_ref()
-            .filter(|links| links.seats().contains_key(&seat))
+            .filter(|links| seat == own || links.seats().contains_key(&seat))
         else {
             return Err(RemoveError::Unknown(seat));
         };
-        if links.up().iter().any(|process| process.seat == seat) {
+        if seat == own || links.up().iter().any(|process| process.seat == seat) {
             return Err(RemoveError::Up(seat));
         }
         let found = self.roll.found();

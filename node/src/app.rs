@@ -135,6 +135,7 @@ impl App {
             limits: cluster.limit_counts(),
             has_redis: self.config.redis.is_some(),
             dissents: cluster::dissent::seen(),
+            requests: self.services.requests(),
             certificate_end: self.certificates.current().verdict().ends,
         })
     }

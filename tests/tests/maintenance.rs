@@ -155,6 +155,8 @@ async fn the_last_node_in_service_cannot_be_drained() {
             .await;
         }
     }
+    let (done, said) = ask(&cluster, 0, &["remove", "1"]);
+    assert!(!done && said.contains("node 1 is connected"), "{said}");
     // Of one that is drained, and of the last one itself.
     for asked in [0, 2] {
         let (done, said) = ask(&cluster, asked, &["drain", "3"]);

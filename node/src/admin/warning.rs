@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cluster::NodeId;
-use cluster::status::{NodeStatus, ShardStatus};
+use cluster::status::{MemberState, NodeStatus, ShardStatus};
 
 use super::report::Seats;
 
@@ -64,6 +64,14 @@ pub fn all(
     }
     if let Some(shards) = named(&|reach| reach.has_majority() && !reach.leader) {
         warnings.push(format!("no leader for {shards}"));
+    }
+    let drained = |state| state == Some(MemberState::Draining);
+    let serves = |node: &NodeStatus| node.up && !drained(node.state);
+    if nodes.iter().any(|node| drained(node.state)) && !nodes.iter().any(serves) {
+        warnings.push(
+            "no node is in service, so clients are turned away everywhere: `holdfast cluster undrain NODE`"
+                .to_owned(),
+        );
     }
     let stalled = shards.iter().filter_map(|shard| shard.stalled);
     warnings.extend(stalled.map(|stalled| stalled.to_string()));
@@ -133,6 +141,33 @@ mod tests {
             let reach = reach(voters, of);
             let found = (reach.can_lose(), reach.is_well());
             assert_eq!(found, (can_lose, is_well), "{voters} of {of}");
+        }
+    }
+
+    #[test]
+    fn that_no_node_is_in_service_is_told() {
+        let node = |seat, state, up| NodeStatus {
+            seat,
+            node: Some(NodeId(seat)),
+            address: String::new(),
+            up,
+            me: seat == 1,
+            state: Some(state),
+            formats: None,
+            zone: None,
+        };
+        let (drained, away) = (MemberState::Draining, MemberState::Away);
+        for (second, is_told) in [
+            (node(2, MemberState::Active, true), false),
+            (node(2, drained, true), true),
+            (node(2, away, false), true),
+        ] {
+            let nodes = [node(1, drained, true), second];
+            let warnings = all(&nodes, &[], &[], &Seats::of(&nodes));
+            let told = warnings
+                .iter()
+                .any(|one| one.starts_with("no node is in service"));
+            assert_eq!(told, is_told, "{warnings:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! All that services have attached, and how they attach it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cluster::session::Traits;
 use proto::payload::form::Form;
@@ -67,6 +68,8 @@ pub struct Needs {
 /// All that services have attached.
 pub struct Registry {
     handlers: HashMap<iq::Key, iq::Entry>,
+    /// How many requests there were, by namespace.
+    requests: BTreeMap<&'static str, AtomicU64>,
     features: Arc<Features>,
     commands: Arc<Commands>,
     answers: Vec<Box<dyn AnswerHook>>,
@@ -125,6 +128,7 @@ impl Registry {
     fn empty() -> Self {
         Self {
             handlers: HashMap::new(),
+            requests: BTreeMap::new(),
             features: Arc::default(),
             commands: Arc::default(),
             answers: Vec::new(),
@@ -215,7 +219,7 @@ impl Registry {
         &self.commands
     }
 
-    /// Who answers a payload.
+    /// Who answers a request with this payload. It is counted.
     pub(crate) fn handler(
         &self,
         verb: iq::Verb,
@@ -226,8 +230,19 @@ impl Registry {
         let wanted =
             |key: &iq::Key| key.verb == verb && key.scope == scope && element.is(key.name, key.ns);
         let mut handlers = self.handlers.iter();
-        let found = handlers.find(|(key, _)| wanted(key));
-        found.map(|(_, entry)| entry.clone())
+        let (key, entry) = handlers.find(|(key, _)| wanted(key))?;
+        if let Some(count) = self.requests.get(key.ns) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(entry.clone())
+    }
+
+    /// How many requests came to this node since it started, by the namespace of what they carry.
+    pub fn requests(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.requests.iter();
+        counts
+            .map(|(ns, count)| (*ns, count.load(Ordering::Relaxed)))
+            .collect()
     }
 
     /// Who hears what is answered to an account's iqs.
@@ -432,6 +447,7 @@ impl Setup<'_> {
     }
 
     fn attach<P: Payload>(&mut self, verb: iq::Verb, scopes: &[Scope], entry: iq::Entry) {
+        self.registry.requests.entry(P::NS).or_default();
         for scope in scopes {
             let key = iq::Key {
                 verb,

@@ -9,7 +9,7 @@ use cluster::metrics::Counters;
 use cluster::mirror::LimitCounts;
 use cluster::session::Totals;
 use cluster::status::{MemberState, NodeStatus, ShardStatus, Status};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -35,6 +35,8 @@ pub struct Sample {
     pub has_redis: bool,
     /// Hashes of other replicas that differed from those of replicas here.
     pub dissents: u64,
+    /// Requests that came to this node, by the namespace of what they carry.
+    pub requests: Vec<(&'static str, u64)>,
     /// When the certificate ends, in milliseconds since 1970.
     pub certificate_end: Option<u64>,
 }
@@ -69,6 +71,7 @@ impl Sample {
         self.register_shards(registry);
         self.register_lag(registry);
         self.register_limits(registry);
+        self.register_requests(registry);
         if self.status.shards.first().is_some_and(|first| first.mine) {
             members(registry, &self.status.nodes);
         }
@@ -173,6 +176,18 @@ impl Sample {
             "replica_dissents",
             "Times that a replica elsewhere had another state than the one here",
             ConstCounter::new(self.dissents),
+        );
+    }
+
+    fn register_requests(&self, registry: &mut Registry) {
+        let requests: Family<[(&str, &str); 1], Counter> = Family::default();
+        for (ns, count) in &self.requests {
+            requests.get_or_create(&[("namespace", *ns)]).inc_by(*count);
+        }
+        registry.register(
+            "requests",
+            "Requests of clients that services of this server answer, by namespace",
+            requests,
         );
     }
 

@@ -79,6 +79,7 @@ fn sample(leads: u16) -> Sample {
         },
         has_redis: false,
         dissents: 2,
+        requests: vec![("urn:xmpp:mam:2", 7)],
         certificate_end: Some(1_900_000_000_000),
     }
 }
