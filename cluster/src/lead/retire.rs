@@ -11,7 +11,7 @@ use crate::propose::{Proposer, ShardGroup};
 use crate::raft::retirement::Orders;
 use crate::session::Command;
 
-/// The pause before what was not committed is proposed again.
+/// The pause before it is looked whether all was committed: members that do not read the entry yet have it refused.
 const SOON: Duration = Duration::from_millis(250);
 
 /// Runs for as long as this node leads. Ends when there will be no other orders.
@@ -23,16 +23,17 @@ pub async fn run<G: ShardGroup>(
     loop {
         let due = orders.borrow_and_update().clone();
         let due = due.into_iter().nth(usize::from(group.shard().0));
-        let mut said = true;
-        for node in lacking(&*group, due.unwrap_or_default()) {
-            tracing::info!(shard = %group.shard(), %node, "a node is no longer a member");
-            said &= proposer.propose_as_leader(Command::Retire { node }).await;
+        let lacking = lacking(&*group, due.unwrap_or_default());
+        if lacking.is_empty() {
+            match orders.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
         }
-        if !said {
-            tokio::time::sleep(SOON).await;
-        } else if orders.changed().await.is_err() {
-            return;
+        for node in lacking {
+            let _ = proposer.propose_as_leader(Command::Retire { node }).await;
         }
+        tokio::time::sleep(SOON).await;
     }
 }
 

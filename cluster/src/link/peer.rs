@@ -24,6 +24,7 @@ use super::connection::{self, Connection, Established, SILENCE};
 use super::hello::{Hello, HelloError};
 use super::lost::Lost;
 use super::{Absence, PeerEvent, Process, Shared};
+use crate::NodeId;
 use crate::clock;
 use crate::config;
 use crate::format::Versions;
@@ -243,7 +244,7 @@ impl Task {
         let (lost, next) = tokio::select! {
             lost = connection::run(&self.shared, &connection, queues, established) => (Some(lost), None),
             next = self.incoming.recv() => (None, next),
-            () = self.peer.away.notified() => (Some(HelloError::Retired(process.node).into()), None),
+            () = sent_away(&self.shared, &self.peer, process.node) => (Some(HelloError::Retired(process.node).into()), None),
         };
         connection.close();
         self.peer.set_connection(None);
@@ -425,6 +426,13 @@ impl Shared {
                 Err(refused.into())
             }
         }
+    }
+}
+
+/// Returns once this node is refused. The word may have been about one that was here before it.
+async fn sent_away(shared: &Shared, peer: &Peer, node: NodeId) {
+    while !shared.identity.is_retired(node) {
+        peer.away.notified().await;
     }
 }
 

@@ -117,6 +117,7 @@ fn what_was_counted_and_what_is_measured_are_in_the_text() {
         "holdfast_log_bytes 1048576",
         "holdfast_snapshot_bytes 1024",
         "holdfast_replica_dissents_total 2",
+        "holdfast_requests_total{namespace=\"urn:xmpp:mam:2\"} 7",
         "holdfast_limit_decisions_total{source=\"shard\"} 4",
         "holdfast_certificate_expiry_timestamp_seconds 1900000000",
         "holdfast_failovers_total 0",

@@ -40,9 +40,8 @@ impl Visibility for Subscriptions {
         account: &'a BareJid,
     ) -> BoxFuture<'a, Result<Vec<BareJid>, StorageError>> {
         async move {
-            let all = storage.subscriptions(account).await?.into_iter();
-            let permitted = all.filter(|contact| contact.permitted);
-            Ok(permitted.map(|contact| contact.jid).collect())
+            let audience = storage.audience(account).await?;
+            Ok(audience.visible)
         }
         .boxed()
     }

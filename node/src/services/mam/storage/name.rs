@@ -55,8 +55,8 @@ pub(super) async fn numbered<'a>(
         let looked = names.look(version, |known| look(known, &numbers, rows));
         match looked {
             Ok(rows) => return Ok((rows, Learnt { version, numbers })),
-            Err(_) if !numbers.is_empty() => return Err(StorageError::Damaged("a number")),
-            Err(missing) => numbers = number(transaction, missing).await?,
+            // Others may have had all forgotten since the last look: what this transaction has learnt stays.
+            Err(missing) => numbers.extend(number(transaction, missing).await?),
         }
     }
 }
@@ -140,6 +140,9 @@ async fn number(
                 .execute(assembled(sql), values(&missing))
                 .await?;
             found = find(transaction, chunk).await?;
+            if found.len() < chunk.len() {
+                return Err(StorageError::Damaged("a number"));
+            }
         }
         numbers.extend(found);
     }
@@ -197,6 +200,7 @@ pub(super) async fn forget_parties(
 mod tests {
     use super::super::tests::{alice, row};
     use super::super::{Filter, Place};
+    use super::*;
     use crate::services::mam::settings::KeepByDefault;
     use crate::storage::{AccountKeys, Ends, Storage, testing};
     use cluster::ArchiveId;
@@ -266,6 +270,33 @@ mod tests {
             let names = names(&storage).await;
             assert!(names.iter().all(|(owner, _)| owner == "eve@example.org"));
             assert_eq!(names.len(), 2);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn numbers_that_are_forgotten_between_two_looks_are_asked_for_again() {
+        testing::each(async |storage| {
+            let (one, two) = (row(1, "bob@example.org/x"), row(2, "carol@example.org/x"));
+            write(&storage, one.clone()).await;
+            // Another one has them forgotten while the number of carol is asked for.
+            let rows = [(&one, Fate::Shown), (&two, Fate::Shown)];
+            let mut transaction = storage.database.begin().await.unwrap();
+            let version = version(&mut transaction).await.unwrap();
+            let first = storage.names.look(version, |known| look(known, &[], &rows));
+            let learnt = number(&mut transaction, first.err().unwrap())
+                .await
+                .unwrap();
+            assert_eq!(learnt.len(), 1);
+            storage.names.look(version + 1, |_| ());
+            let second = storage
+                .names
+                .look(version, |known| look(known, &learnt, &rows));
+            assert_eq!(second.err().unwrap().len(), 2, "alice and bob");
+            let (numbered, learnt) = numbered(&storage.names, &mut transaction, &rows)
+                .await
+                .unwrap();
+            assert_eq!((numbered.len(), learnt.numbers.len()), (2, 3));
         })
         .await;
     }

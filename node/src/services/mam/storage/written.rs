@@ -1,7 +1,8 @@
 //! A message as the archive keeps it: the XML that our own writer made of it.
 //!
 //! It is given to clients as it is, since to read it into a tree and to write that again is most of what a page costs.
-//! What a damaged disk has made of it must not reach the stream of a client, which would end. So the tags are counted.
+//! What is cut off or overwritten must not reach the stream of a client, which would end. So the tags are counted; a
+//! single letter that a disk has changed is not noticed.
 
 use bytes::Bytes;
 use proto::stanza::{Packet, Stanza};

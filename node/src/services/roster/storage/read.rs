@@ -33,15 +33,6 @@ pub struct RosterChange {
     pub version: RosterVersion,
 }
 
-/// A contact whose presence an account wants to see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contact {
-    /// The contact.
-    pub jid: BareJid,
-    /// The contact's own roster, if it is kept here, lets the account see it.
-    pub permitted: bool,
-}
-
 impl Storage {
     /// An account's roster.
     pub(in crate::services) async fn roster(
@@ -211,30 +202,6 @@ impl Storage {
         }
         Ok(found)
     }
-
-    /// Whose presence the account wants to see (subscription `to` or `both`), and which of them permit it.
-    pub(in crate::services) async fn subscriptions(
-        &self,
-        account: &BareJid,
-    ) -> Result<Vec<Contact>, StorageError> {
-        let sql = "SELECT own.contact, CAST(COALESCE(theirs.removed, 1) AS BIGINT) FROM roster own \
-                   LEFT JOIN roster theirs ON theirs.account = own.contact AND theirs.contact = own.account \
-                   AND theirs.removed = 0 AND theirs.subscription IN ('from', 'both') \
-                   WHERE own.account = $1 AND own.removed = 0 AND own.subscription IN ('to', 'both') \
-                   ORDER BY own.contact";
-        let rows = self
-            .database
-            .rows(sql, vec![account.as_str().into()])
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Contact {
-                    jid: address(row, 0)?,
-                    permitted: !row.truth(1)?,
-                })
-            })
-            .collect()
-    }
 }
 
 #[cfg(test)]
@@ -357,17 +324,6 @@ mod tests {
                 storage.subscribers(&alice).await.unwrap(),
                 [jid("bob"), jid("dora")]
             );
-            let expect = [
-                Contact {
-                    jid: jid("bob"),
-                    permitted: true,
-                },
-                Contact {
-                    jid: jid("carol"),
-                    permitted: false,
-                },
-            ];
-            assert_eq!(storage.subscriptions(&alice).await.unwrap(), expect);
             assert_eq!(storage.contact(&alice, &jid("eve")).await.unwrap(), None);
             assert!(
                 storage
