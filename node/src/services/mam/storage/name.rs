@@ -50,12 +50,21 @@ pub(super) async fn numbered<'a>(
     rows: &[(&'a ArchiveRow, Fate)],
 ) -> Result<(Vec<Numbered<'a>>, Learnt), StorageError> {
     let version = version(transaction).await?;
+    let looked = |numbers: &[_]| names.look(version, |known| look(known, numbers, rows));
+    let (rows, numbers) = learn(transaction, looked).await?;
+    Ok((rows, Learnt { version, numbers }))
+}
+
+/// Asks for the numbers that a look says are missing, until none is. Others may have had all forgotten between two looks;
+/// what was learnt here stays.
+async fn learn<T>(
+    transaction: &mut Transaction,
+    look: impl Fn(&[(Name, i64)]) -> Result<T, BTreeSet<Name>>,
+) -> Result<(T, Vec<(Name, i64)>), StorageError> {
     let mut numbers = Vec::new();
     loop {
-        let looked = names.look(version, |known| look(known, &numbers, rows));
-        match looked {
-            Ok(rows) => return Ok((rows, Learnt { version, numbers })),
-            // Others may have had all forgotten since the last look: what this transaction has learnt stays.
+        match look(&numbers) {
+            Ok(found) => return Ok((found, numbers)),
             Err(missing) => numbers.extend(number(transaction, missing).await?),
         }
     }
@@ -279,24 +288,18 @@ mod tests {
         testing::each(async |storage| {
             let (one, two) = (row(1, "bob@example.org/x"), row(2, "carol@example.org/x"));
             write(&storage, one.clone()).await;
-            // Another one has them forgotten while the number of carol is asked for.
             let rows = [(&one, Fate::Shown), (&two, Fate::Shown)];
             let mut transaction = storage.database.begin().await.unwrap();
             let version = version(&mut transaction).await.unwrap();
-            let first = storage.names.look(version, |known| look(known, &[], &rows));
-            let learnt = number(&mut transaction, first.err().unwrap())
-                .await
-                .unwrap();
-            assert_eq!(learnt.len(), 1);
-            storage.names.look(version + 1, |_| ());
-            let second = storage
-                .names
-                .look(version, |known| look(known, &learnt, &rows));
-            assert_eq!(second.err().unwrap().len(), 2, "alice and bob");
-            let (numbered, learnt) = numbered(&storage.names, &mut transaction, &rows)
-                .await
-                .unwrap();
-            assert_eq!((numbered.len(), learnt.numbers.len()), (2, 3));
+            let names = &storage.names;
+            let looked = |numbers: &[_]| {
+                let looked = names.look(version, |known| look(known, numbers, &rows));
+                // Another one has all forgotten while the number of carol is asked for.
+                names.look(version + 1, |_| ());
+                looked
+            };
+            let (numbered, learnt) = learn(&mut transaction, looked).await.unwrap();
+            assert_eq!((numbered.len(), learnt.len()), (2, 3));
         })
         .await;
     }
