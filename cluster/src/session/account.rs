@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::blocklist::Blocklist;
 use super::clients::Clients;
-use super::cow::{CopyOnWrite, Map};
 use super::old::OldSessions;
 use super::queue::{Body, Later, Ticket};
 use super::resources::Resources;
@@ -16,9 +15,6 @@ use super::session::Session;
 use super::settings::Settings;
 use super::shared::SharedMessages;
 use crate::id::{ArchiveId, Order, SmId};
-
-/// The accounts of a shard.
-pub(super) type Users = Map<BareJid, CopyOnWrite<Account>>;
 
 /// Exists only while there is something to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -26,9 +26,9 @@ use proto::BareJid;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::account::Users;
 use super::command::Outcome;
 use super::output::{Event, Output};
+use super::users::Users;
 use crate::codec;
 use crate::id::NodeId;
 

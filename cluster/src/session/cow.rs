@@ -8,10 +8,10 @@
 //! every command. This is a tree of sorted chunks: as fast as the standard one, and as small.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Bound, Deref, DerefMut};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::de::{MapAccess, Visitor};
@@ -59,26 +59,44 @@ type Chunk<K, V> = Vec<(K, V)>;
 /// A sorted map.
 #[derive(Clone)]
 pub(super) struct Map<K, V> {
-    /// By a bound: a chunk holds what is not below its own and is below the next one's. None is empty.
-    chunks: BTreeMap<K, Arc<Chunk<K, V>>>,
+    /// In the order of their bounds: a chunk holds what is not below its own and is below the next one's. None is
+    /// empty.
+    chunks: Vec<(K, Arc<Chunk<K, V>>)>,
     len: usize,
+}
+
+/// Where an entry of a [`Map`] was found: its chunk, and its place there. It lies elsewhere after a change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Place {
+    chunk: usize,
+    at: usize,
+}
+
+impl Place {
+    /// A number for it; none if it is too far behind for one.
+    pub(super) fn number(self) -> Option<u32> {
+        u32::try_from(self.chunk * MOST + self.at).ok()
+    }
+
+    pub(super) fn of_number(number: u32) -> Self {
+        let number = number as usize;
+        Self {
+            chunk: number / MOST,
+            at: number % MOST,
+        }
+    }
 }
 
 impl<K, V> Default for Map<K, V> {
     fn default() -> Self {
         Self {
-            chunks: BTreeMap::new(),
+            chunks: Vec::new(),
             len: 0,
         }
     }
 }
 
-/// All bounds that are not above a key.
-fn upto<Q: ?Sized>(key: &Q) -> (Bound<&Q>, Bound<&Q>) {
-    (Bound::Unbounded, Bound::Included(key))
-}
-
-fn place<K: Borrow<Q>, V, Q: Ord + ?Sized>(chunk: &[(K, V)], key: &Q) -> Result<usize, usize> {
+fn position<K: Borrow<Q>, V, Q: Ord + ?Sized>(chunk: &[(K, V)], key: &Q) -> Result<usize, usize> {
     chunk.binary_search_by(|(known, _)| known.borrow().cmp(key))
 }
 
@@ -97,45 +115,67 @@ impl<K, V> Map<K, V> {
 
     /// In the order of the keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
-        let entries = self.chunks.values().flat_map(|chunk| chunk.iter());
+        let entries = self.chunks.iter().flat_map(|(_, chunk)| chunk.iter());
         entries.map(|(key, value)| (key, value))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> + Clone {
         self.iter().map(|(_, value)| value)
     }
+
+    /// What lies at a place.
+    pub(super) fn at(&self, place: Place) -> Option<(&K, &V)> {
+        let (_, chunk) = self.chunks.get(place.chunk)?;
+        chunk.get(place.at).map(|(key, value)| (key, value))
+    }
 }
 
 impl<K: Ord + Clone, V: Clone> Map<K, V> {
+    /// The chunk that a key belongs to; none if the key is below all of them.
+    fn chunk_of<Q: Ord + ?Sized>(&self, key: &Q) -> Option<usize>
+    where
+        K: Borrow<Q>,
+    {
+        let below = |(bound, _): &(K, _)| bound.borrow() <= key;
+        self.chunks.partition_point(below).checked_sub(1)
+    }
+
+    /// Where the entry of a key lies.
+    pub(super) fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Place>
+    where
+        K: Borrow<Q>,
+    {
+        let chunk = self.chunk_of(key)?;
+        let at = position(&self.chunks[chunk].1, key).ok()?;
+        Some(Place { chunk, at })
+    }
+
+    /// What lies at a place, to be changed.
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut V> {
+        let (_, chunk) = self.chunks.get_mut(place.chunk)?;
+        let entry = Arc::make_mut(chunk).get_mut(place.at);
+        entry.map(|(_, value)| value)
+    }
+
     pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
-        let (_, chunk) = self.chunks.range(upto(key)).next_back()?;
-        let at = place(chunk, key).ok()?;
-        chunk.get(at).map(|(_, value)| value)
-    }
-
-    pub(super) fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        self.get(key).is_some()
+        self.at(self.find(key)?).map(|(_, value)| value)
     }
 
     pub(super) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        let (_, chunk) = self.chunks.range_mut(upto(key)).next_back()?;
-        let at = place(chunk, key).ok()?;
-        Arc::make_mut(chunk).get_mut(at).map(|(_, value)| value)
+        self.at_mut(self.find(key)?)
     }
 
     /// Returns what was there before.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        if let Some((_, chunk)) = self.chunks.range_mut(upto(&key)).next_back() {
-            match place(chunk, &key) {
+        let place = self.chunk_of(&key);
+        if let Some((_, chunk)) = place.and_then(|place| self.chunks.get_mut(place)) {
+            match position(chunk, &key) {
                 Ok(at) => {
                     let (_, known) = &mut Arc::make_mut(chunk)[at];
                     return Some(std::mem::replace(known, value));
@@ -148,32 +188,31 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
                 Err(_) => {}
             }
         }
-        self.make_room(&key);
+        self.make_room(place, &key);
         self.insert(key, value)
     }
 
-    /// One step towards a chunk that this key belongs to and that has room.
-    fn make_room(&mut self, key: &K) {
-        let above = (Bound::Excluded(key), Bound::Unbounded);
-        let is_last = self.chunks.range(above).next().is_none();
-        let found = self.chunks.range_mut(upto(key)).next_back();
-        match found.map(|(_, chunk)| chunk) {
+    /// One step towards a chunk that this key belongs to and that has room. `place` is the one it belongs to now.
+    fn make_room(&mut self, place: Option<usize>, key: &K) {
+        let Some(place) = place else {
             // Below everything: the first chunk gets a lower bound.
-            None => {
-                let first = self.chunks.pop_first();
-                let chunk = first.map(|(_, chunk)| chunk).unwrap_or_default();
-                self.chunks.insert(key.clone(), chunk);
+            match self.chunks.first_mut() {
+                Some((bound, _)) => *bound = key.clone(),
+                None => self.chunks.push((key.clone(), Arc::default())),
             }
-            // Keys that rise leave full chunks behind.
-            Some(chunk) if is_last && chunk.last().is_some_and(|(last, _)| last < key) => {
-                self.chunks.insert(key.clone(), Arc::default());
-            }
-            Some(chunk) => {
-                let upper = Arc::make_mut(chunk).split_off(MOST / 2);
-                let bound = upper.first().map(|(bound, _)| bound.clone());
-                self.chunks
-                    .extend(bound.map(|bound| (bound, Arc::new(upper))));
-            }
+            return;
+        };
+        let is_last = place + 1 == self.chunks.len();
+        let (_, chunk) = &mut self.chunks[place];
+        // Keys that rise leave full chunks behind.
+        if is_last && chunk.last().is_some_and(|(last, _)| last < key) {
+            self.chunks.push((key.clone(), Arc::default()));
+            return;
+        }
+        let upper = Arc::make_mut(chunk).split_off(MOST / 2);
+        if let Some((bound, _)) = upper.first() {
+            self.chunks
+                .insert(place + 1, (bound.clone(), Arc::new(upper)));
         }
     }
 
@@ -182,7 +221,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     where
         V: Default,
     {
-        if !self.contains_key(&key) {
+        if self.find(&key).is_none() {
             self.insert(key.clone(), V::default());
         }
         // The lines above have found it or put it there.
@@ -193,45 +232,37 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     where
         K: Borrow<Q>,
     {
-        let (bound, chunk) = self.chunks.range_mut(upto(key)).next_back()?;
-        let at = place(chunk, key).ok()?;
-        let (_, value) = Arc::make_mut(chunk).remove(at);
+        let place = self.find(key)?;
+        let (_, chunk) = &mut self.chunks[place.chunk];
+        let (_, value) = Arc::make_mut(chunk).remove(place.at);
+        let is_small = chunk.len() < FEW;
         self.len -= 1;
-        if chunk.len() < FEW {
-            let bound = bound.clone();
-            self.join(&bound);
+        if is_small {
+            self.join(place.chunk);
         }
         Some(value)
     }
 
     /// Puts a small chunk together with the next one, or does away with it if it is empty.
-    fn join(&mut self, bound: &K) {
-        let after = (Bound::Excluded(bound), Bound::Unbounded);
-        let next = self.chunks.range(after).next();
-        let next = next.map(|(next, chunk)| (next.clone(), chunk.len()));
-        let Some(chunk) = self.chunks.get_mut(bound) else {
-            return;
-        };
-        if chunk.is_empty() {
-            self.chunks.remove(bound);
+    fn join(&mut self, place: usize) {
+        let len = self.chunks[place].1.len();
+        if len == 0 {
+            self.chunks.remove(place);
             return;
         }
         // Well below what is cut again, so that entries which come and go do not join and cut.
-        let next = next.filter(|(_, len)| chunk.len() + len <= MOST - FEW);
-        if let Some((next, _)) = next
-            && let Some(upper) = self.chunks.remove(&next)
-            && let Some(chunk) = self.chunks.get_mut(bound)
-        {
+        let has_room = |(_, next): &(K, Arc<Chunk<K, V>>)| len + next.len() <= MOST - FEW;
+        if self.chunks.get(place + 1).is_some_and(has_room) {
+            let (_, upper) = self.chunks.remove(place + 1);
+            let (_, chunk) = &mut self.chunks[place];
             Arc::make_mut(chunk).extend(Arc::unwrap_or_clone(upper));
         }
     }
 
     /// Those behind `key`, or all, in order.
     pub(super) fn after(&self, key: Option<&K>) -> impl Iterator<Item = (&K, &V)> {
-        let from = key.and_then(|key| self.chunks.range(upto(key)).next_back());
-        let from = from.map_or(Bound::Unbounded, |(bound, _)| Bound::Included(bound));
-        let chunks = self.chunks.range((from, Bound::Unbounded));
-        let entries = chunks.flat_map(|(_, chunk)| chunk.iter());
+        let from = key.and_then(|key| self.chunk_of(key)).unwrap_or(0);
+        let entries = self.chunks[from..].iter().flat_map(|(_, chunk)| &**chunk);
         let behind = key.cloned();
         let entries =
             entries.skip_while(move |(known, _)| behind.as_ref().is_some_and(|key| known <= key));

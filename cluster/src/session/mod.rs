@@ -89,6 +89,7 @@ mod step;
 mod timers;
 mod totals;
 mod unkept;
+mod users;
 mod view;
 
 pub use action::{Action, PresenceUpdate};

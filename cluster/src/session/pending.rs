@@ -227,7 +227,7 @@ impl PendingEffects {
 
     #[cfg(test)]
     pub(super) fn contains(&self, id: EffectId) -> bool {
-        self.all.contains_key(&id)
+        self.all.find(&id).is_some()
     }
 
     /// All of them, in order.

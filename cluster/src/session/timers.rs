@@ -39,7 +39,7 @@ impl<K: Ord + Clone> Timers<K> {
 
     #[cfg(test)]
     pub(super) fn is_set(&self, at: ShardTime, key: K) -> bool {
-        self.0.contains_key(&(at, key))
+        self.0.find(&(at, key)).is_some()
     }
 
     /// When the first is due.

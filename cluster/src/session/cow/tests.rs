@@ -1,5 +1,8 @@
 //! The collections against those of the standard library, beside copies that live on.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -57,8 +60,8 @@ fn check(map: &Map<u64, u8>, model: &BTreeMap<u64, u8>) {
     assert!(map.iter().eq(model.iter()), "{map:?} is not {model:?}");
     assert!(
         map.chunks
-            .values()
-            .all(|c| !c.is_empty() && c.len() <= MOST)
+            .iter()
+            .all(|(_, c)| !c.is_empty() && c.len() <= MOST)
     );
     let most = 2 * model.len() / FEW + 1;
     assert!(

@@ -15,12 +15,12 @@ use std::sync::{Arc, LazyLock};
 use proto::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, Users};
+use super::account::Account;
 use super::announced::Broadcasts;
 use super::attachment::Hibernation;
 use super::audit::Audit;
 use super::clock::{Clock, ShardTime};
-use super::cow::{CopyOnWrite, Map};
+use super::cow::CopyOnWrite;
 use super::effect::Effect;
 use super::fan::Fan;
 use super::limits::Overrides;
@@ -32,6 +32,7 @@ use super::retired::Retired;
 use super::session::Session;
 use super::settings::Settings;
 use super::timers::Timers;
+use super::users::Users;
 use crate::format::Version;
 use crate::id::{EffectId, Epoch, NodeId, Order, Owner, ShardId};
 use crate::shard::map::shard_of;
@@ -72,7 +73,7 @@ impl ShardState {
             shards,
             clock: Clock::default(),
             settings: Settings::default(),
-            users: Map::default(),
+            users: Users::default(),
             deadlines: Timers::default(),
             forgets: Timers::default(),
             outboxes: Outboxes::default(),
@@ -132,18 +133,15 @@ impl ShardState {
     }
 
     /// What is known of an account, if it is nothing too.
-    pub(super) fn account<N: Ord + ?Sized>(&self, name: &N) -> &Account
-    where
-        BareJid: Borrow<N>,
-    {
+    pub(super) fn account<N: Borrow<str> + ?Sized>(&self, name: &N) -> &Account {
         static NOBODY: LazyLock<Account> = LazyLock::new(Account::default);
         self.users.get(name).map_or(&*NOBODY, |user| user)
     }
 
-    pub(super) fn account_mut<N: Ord + ?Sized>(&mut self, name: &N) -> Option<&mut Account>
-    where
-        BareJid: Borrow<N>,
-    {
+    pub(super) fn account_mut<N: Borrow<str> + ?Sized>(
+        &mut self,
+        name: &N,
+    ) -> Option<&mut Account> {
         self.users.get_mut(name).map(|user| &mut **user)
     }
 
