@@ -156,7 +156,8 @@ mod tests {
         for n in 0..1000 {
             users.insert(name(n), CopyOnWrite::default());
         }
-        let found = users.find(name(7).as_str());
+        let found = users.accounts.find(name(7).as_str());
+        assert_eq!(users.find(name(7).as_str()), found);
         let note = users.note(name(7).as_str()).expect("there are notes");
         assert_eq!(Some(Place::of_number(note.load(Ordering::Relaxed))), found);
         // Where the note says otherwise, the name decides.
