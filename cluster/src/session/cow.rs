@@ -5,7 +5,7 @@
 //! chunks is history, in which replicas may differ.
 //!
 //! The libraries of persistent trees take two allocations and a pointer chase for each entry, on the path of
-//! every command. This is a tree of sorted chunks: as fast as the standard one, and as small.
+//! every command. This is a row of sorted chunks: as fast as the standard tree, and as small.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;

@@ -15,7 +15,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::account::Account;
 use super::cow::{CopyOnWrite, Map, Place};
 
-/// Notes for each account at least: a note is shared by all names of one hash.
+/// Notes for each account at least: a note is shared by all names of one hash. There are at most four times as many, of
+/// four bytes each, for the most accounts that there have been since the state was read.
 const NOTES: usize = 2;
 
 type Accounts = Map<BareJid, CopyOnWrite<Account>>;
